@@ -1,0 +1,169 @@
+"""Settings of a decomposition: the paper's text by default, the authors' release by :meth:`DecompositionConfig.release`."""
+
+from __future__ import annotations
+
+import difflib
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unbraid.errors import ConfigError
+
+
+class Mode(StrEnum):
+    """Whether one set of kept nodes holds for all timesteps (rolled) or one per timestep (unrolled)."""
+
+    ROLLED = "rolled"
+    UNROLLED = "unrolled"
+
+
+class Strategy(StrEnum):
+    """How a module is made from the nodes of its concern."""
+
+    PAPER = "paper"
+
+
+class GateView(StrEnum):
+    """What decides over a gate's edges: the unit's hidden state, or each gate's own activation."""
+
+    HIDDEN = "hidden"
+    EACH = "each"
+
+
+class HeadKind(StrEnum):
+    """What a module's dominant class competes with: the mean of the other columns, or all of them."""
+
+    MEAN = "mean"
+    SOFTMAX = "softmax"
+
+
+class IOArchitecture(StrEnum):
+    """Inputs and outputs over time, as the paper names them."""
+
+    ONE_TO_ONE = "1:1"
+    ONE_TO_MANY = "1:N"
+    MANY_TO_ONE = "M:1"
+    MANY_TO_MANY = "M:N"
+
+    @property
+    def many_outputs(self) -> bool:
+        """Whether there is one decision per timestep."""
+        return self in (IOArchitecture.ONE_TO_MANY, IOArchitecture.MANY_TO_MANY)
+
+
+class CapScope(StrEnum):
+    """Whether the cap counts over all layers sorted together (paper) or layer by layer (release)."""
+
+    NETWORK = "network"
+    LAYER = "layer"
+
+
+class Negatives(StrEnum):
+    """M/(C-1) negatives from every other class (paper), or that many in all, in file order (release)."""
+
+    PER_CLASS = "per_class"
+    FIRST = "first"
+
+
+class Observed(StrEnum):
+    """Which timesteps of a one-output example count when rolled: all (paper) or the last (release)."""
+
+    ALL = "all"
+    LAST = "last"
+
+
+class Edges(StrEnum):
+    """Which edges go with an unrolled node: all of them (paper), or those that the release really removes."""
+
+    ALL = "all"
+    RELEASE = "release"
+
+
+class ReluRule(StrEnum):
+    """CI by rate 0 and then TI (paper), or one rule: rate(pos) - rate(neg) <= -0.5 (release)."""
+
+    PAPER = "paper"
+    RELEASE = "release"
+
+
+class DecompositionConfig(BaseModel):
+    """Everything that decides a decomposition (Imtiaz et al. 2023, Alg. 1-4); the defaults are the paper's text.
+
+    Attributes:
+        mode: ``rolled`` or ``unrolled``.
+        strategy: ``paper``.
+        gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
+        head: ``mean`` (the paper's two columns) or ``softmax`` (dominant against the log-sum-exp of the others,
+            so that the module's probability is the parent's own).
+        max_removed: cap on removed nodes, as a share in [0, 1).
+        samples_per_class: M, positive examples per class; with many outputs, per class and timestep.
+        seed: of the sampling.
+        scope: what the cap counts over.
+        negatives: how negative examples are drawn.
+        observed: which timesteps count for one output when rolled.
+        overrun: nodes past the cap still go while first d / their d < overrun; None stops at the cap.
+        relu: the rule for rectified layers.
+        edges: which edges of an unrolled node go.
+        idle_columns: keep the C-2 unused output columns, at zero, so that they share in the module's softmax.
+        padding_label: a class that only marks padding: not a module, not observed, left out of the ND mean.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
+
+    mode: Mode = Mode.ROLLED
+    strategy: Strategy = Strategy.PAPER
+    gates: GateView = GateView.HIDDEN
+    head: HeadKind = HeadKind.MEAN
+    max_removed: float = Field(0.2, ge=0, lt=1)
+    samples_per_class: int = Field(500, ge=2)
+    seed: int = 0
+    scope: CapScope = CapScope.NETWORK
+    negatives: Negatives = Negatives.PER_CLASS
+    observed: Observed = Observed.ALL
+    overrun: float | None = Field(None, gt=1)
+    relu: ReluRule = ReluRule.PAPER
+    edges: Edges = Edges.ALL
+    idle_columns: bool = False
+    padding_label: int | None = None
+
+    @classmethod
+    def release(cls, **changes: Any) -> DecompositionConfig:
+        """The settings of the authors' public release (its usual ones: cap 5 %), changed by ``changes``."""
+        settings: dict[str, Any] = {
+            "max_removed": 0.05,
+            "scope": CapScope.LAYER,
+            "negatives": Negatives.FIRST,
+            "observed": Observed.LAST,
+            "overrun": 1.1,
+            "relu": ReluRule.RELEASE,
+            "edges": Edges.RELEASE,
+        }
+        return cls.of(**{**settings, **changes})
+
+    @classmethod
+    def of(cls, **settings: Any) -> DecompositionConfig:
+        """Build from keywords.
+
+        Raises:
+            ConfigError: an unknown setting (with the nearest known one) or a value out of range.
+        """
+        for name in settings:
+            if name not in cls.model_fields:
+                raise ConfigError(_unknown("setting", name, list(cls.model_fields)))
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"setting {field}={first['input']!r}: {first['msg']}.") from None
+
+    def changed(self, **settings: Any) -> DecompositionConfig:
+        """A copy with ``settings`` changed; raises ConfigError as :meth:`of` does."""
+        return self.of(**{**self.model_dump(), **settings})
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(known)}."

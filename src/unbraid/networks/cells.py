@@ -1,0 +1,122 @@
+"""Recurrent cells as one table: gates, their order, their activations, and the step from one state to the next.
+
+Gate order is torch's: LSTM ``i f g o``, GRU ``r z n``, vanilla ``h``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+Activation = Callable[[Tensor], Tensor]
+State = tuple[Tensor, ...]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "linear": lambda x: x,
+    "hard_sigmoid": lambda x: torch.clamp(x / 6 + 0.5, 0, 1),  # as Keras 3 and torch define it
+    "hard_sigmoid_keras2": lambda x: torch.clamp(0.2 * x + 0.5, 0, 1),
+    "softmax": lambda x: torch.softmax(x, dim=-1),
+}
+
+GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
+CANDIDATE = {"rnn": "h", "lstm": "g", "gru": "n"}
+
+
+class Cell(BaseModel):
+    """Which function a recurrent layer computes at one timestep.
+
+    Attributes:
+        kind: ``rnn`` (vanilla), ``lstm`` or ``gru``.
+        activation: of the candidate (and of the LSTM's cell state).
+        gate_activation: of the sigmoid gates; unused by ``rnn``.
+        reset_after: GRU only: the reset gate multiplies after the recurrent product (torch, Keras' default) or before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["rnn", "lstm", "gru"]
+    activation: str = "tanh"
+    gate_activation: str = "sigmoid"
+    reset_after: bool = True
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Gate names in weight order."""
+        return GATES[self.kind]
+
+    @property
+    def fused(self) -> bool:
+        """Whether torch's fused layer computes the same function."""
+        if self.kind == "rnn":
+            return self.activation in ("tanh", "relu")
+        return self.activation == "tanh" and self.gate_activation == "sigmoid" and self.reset_after
+
+    @property
+    def rectified(self) -> bool:
+        """Whether nodes are judged by their active rate (ReLU) instead of their central tendency."""
+        return self.activation == "relu"
+
+    def input_bias(self, bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
+        """The part of the two biases (G*H,) that can be added to the input product beforehand."""
+        if self.kind != "gru" or not self.reset_after:
+            return bias_ih + bias_hh
+        units = bias_hh.shape[0] // 3
+        return bias_ih + torch.cat([bias_hh[: 2 * units], torch.zeros_like(bias_hh[2 * units :])])
+
+    def candidate_bias(self, bias_hh: Tensor) -> Tensor | None:
+        """The recurrent bias (H,) that the reset gate multiplies; None where there is none."""
+        if self.kind != "gru" or not self.reset_after:
+            return None
+        return bias_hh[2 * (bias_hh.shape[0] // 3) :]
+
+    def gate_values(
+        self,
+        inputs: Tensor,
+        hidden: Tensor,
+        product: Callable[[Tensor, slice], Tensor],
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The gates' values at one step (or at many, the rows being steps).
+
+        Args:
+            inputs: W x plus :meth:`input_bias`, (..., G*H).
+            hidden: the previous hidden state, (..., H).
+            product: (h, columns) -> h times the rows ``columns`` of U, with the candidate's own bias where it has one.
+            mask: multiplies all pre-activations, broadcastable to (..., G*H).
+
+        Returns:
+            One (..., H) tensor per gate.
+        """
+        units = hidden.shape[-1]
+        candidate, gate = ACTIVATIONS[self.activation], ACTIVATIONS[self.gate_activation]
+        if self.kind != "gru":
+            s = inputs + product(hidden, slice(None))
+            s = s if mask is None else s * mask
+            if self.kind == "rnn":
+                return (candidate(s),)
+            i, f, g, o = s.split(units, dim=-1)
+            return gate(i), gate(f), candidate(g), gate(o)
+        rz, n = slice(0, 2 * units), slice(2 * units, 3 * units)
+        s = inputs[..., rz] + product(hidden, rz)
+        r, z = gate(s if mask is None else s * mask[..., rz]).split(units, dim=-1)
+        recurrent = r * product(hidden, n) if self.reset_after else product(r * hidden, n)
+        s = inputs[..., n] + recurrent
+        return r, z, candidate(s if mask is None else s * mask[..., n])
+
+    def advance(self, gates: tuple[Tensor, ...], state: State) -> State:
+        """The next state from the gates' values: (h,) or, for the LSTM, (h, c); each (..., H)."""
+        if self.kind == "rnn":
+            return (gates[0],)
+        if self.kind == "gru":
+            _, z, n = gates
+            return (n + z * (state[0] - n),)
+        i, f, g, o = gates
+        c = f * state[1] + i * g
+        return o * ACTIVATIONS[self.activation](c), c

@@ -1,0 +1,213 @@
+"""The layers of a stage sequence whose nodes can be removed, and the two ways to run what is left.
+
+*Sliced*: nodes removed at every timestep are cut out; what is left are smaller standard layers with the same outputs.
+*Pruned*: K modules in one batch over the parent's own weights, removals as masks on values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.networks.cells import Cell, State
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
+from unbraid.networks.removal import Removal
+from unbraid.networks.stages import Dense, Flatten, PrunedDense, Recurrent, StageSequence
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with nodes: one direction of a recurrent layer, or a dense layer behind the recurrent stack.
+
+    Attributes:
+        name: its name; a bidirectional layer's two directions are ``name.forward`` and ``name.backward``.
+        module: a RecurrentLayer or a Dense.
+    """
+
+    name: str
+    module: RecurrentLayer | Dense
+
+    @property
+    def cell(self) -> Cell | None:
+        """The recurrent cell; None for a dense layer."""
+        return self.module.cell if isinstance(self.module, RecurrentLayer) else None
+
+    @property
+    def units(self) -> int:
+        """H."""
+        return self.module.units
+
+    @property
+    def rectified(self) -> bool:
+        """Whether its nodes are judged by their active rate (ReLU)."""
+        return self.cell.rectified if self.cell else self.module.rectified  # type: ignore[union-attr]  # one of two
+
+
+def decomposable_layers(body: StageSequence) -> dict[str, Layer]:
+    """Name -> layer, in the order of computation: all recurrent layers and the dense ones behind the first of them."""
+    found: dict[str, Layer] = {}
+    for spec, stage in zip(body.specs, body.stages, strict=True):
+        if isinstance(stage, Recurrent):
+            for name, module in directions(spec.name, stage):
+                found[name] = Layer(name, module)
+        elif isinstance(stage, Dense) and found:
+            found[spec.name] = Layer(spec.name, stage)
+    return found
+
+
+def directions(name: str, stage: Recurrent) -> list[tuple[str, RecurrentLayer]]:
+    """The one or two layers of a recurrent stage, by name."""
+    if stage.backward_layer is None:
+        return [(name, stage.forward_layer)]  # type: ignore[list-item]  # never pruned here
+    return [(f"{name}.forward", stage.forward_layer), (f"{name}.backward", stage.backward_layer)]  # type: ignore[list-item]
+
+
+def pruned(body: StageSequence, removals: Mapping[str, Removal | Tensor], modules: int) -> StageSequence:
+    """The body for K modules in one batch: inputs of N rows, features of K*N rows, module by module.
+
+    Args:
+        body: the parent's.
+        removals: per layer a Removal (recurrent) or a (K, T or 1, H) mask (dense).
+        modules: K.
+    """
+    stages: list[nn.Module] = []
+    opens = True
+    for spec, stage in zip(body.specs, body.stages, strict=True):
+        if isinstance(stage, Recurrent):
+            copy = _like(stage)
+            layers = [
+                PrunedRecurrentLayer(layer, removals[name], modules, opens)  # type: ignore[arg-type]
+                for name, layer in directions(spec.name, stage)
+            ]
+            copy.forward_layer, copy.backward_layer = layers[0], layers[1] if len(layers) > 1 else None
+            stages.append(copy)
+            opens = False
+        elif isinstance(stage, Dense) and spec.name in removals:
+            stages.append(PrunedDense(stage, removals[spec.name]))  # type: ignore[arg-type]
+        else:
+            stages.append(stage)
+    return _sequence(body, stages)
+
+
+def sliced(
+    body: StageSequence,
+    kept: Mapping[str, Tensor],
+    edit: Callable[[str, RecurrentLayer], RecurrentLayer] = lambda name, layer: layer,
+) -> tuple[StageSequence, Tensor | None]:
+    """The body with only the kept nodes of each layer.
+
+    Args:
+        body: the parent's; untouched, and stages without nodes are shared with it.
+        kept: per layer the indices of its kept nodes, (H',).
+        edit: changes a layer's weights before it is cut (gates that went by themselves).
+
+    Returns:
+        the smaller body, and the indices of the output layer's inputs that are left (None: all).
+    """
+    stages: list[nn.Module] = []
+    current: Tensor | None = None  # which features of the full signal are present
+    width = 0  # features of the full signal
+    for index, (spec, stage) in enumerate(zip(body.specs, body.stages, strict=True)):
+        if isinstance(stage, Recurrent):
+            copy = _like(stage)
+            named = directions(spec.name, stage)
+            cut: list[nn.Module] = [slice_layer(edit(n, layer), kept[n], current) for n, layer in named]
+            width = named[0][1].units
+            current = torch.cat([kept[n] + i * width for i, (n, _) in enumerate(named)])
+            if len(named) > 1 and stage.merge != "concat":  # the directions' nodes meet one by one: back in their places
+                cut = [Scattered(c, kept[n], width) for c, (n, _) in zip(cut, named, strict=True)]  # type: ignore[arg-type]
+                current = None
+            elif len(named) > 1:
+                width *= 2
+            copy.forward_layer, copy.backward_layer = cut[0], cut[1] if len(cut) > 1 else None
+            stages.append(copy)
+        elif isinstance(stage, Dense):
+            rows = kept.get(spec.name)
+            stages.append(_slice_dense(stage, rows, current))
+            current, width = rows, stage.units
+        elif isinstance(stage, Flatten) and current is not None:
+            steps = _next_inputs(body, index) // width
+            current = (torch.arange(steps, device=current.device).unsqueeze(1) * width + current).flatten()
+            width *= steps
+            stages.append(stage)
+        else:
+            stages.append(stage)
+    return _sequence(body, stages), current
+
+
+def slice_layer(layer: RecurrentLayer, kept: Tensor, inputs: Tensor | None) -> RecurrentLayer:
+    """A recurrent layer with only its ``kept`` nodes (H',), reading only the features ``inputs`` (D',) (None: all)."""
+    rows = gate_rows(layer, kept)
+    columns = slice(None) if inputs is None else inputs
+    small = RecurrentLayer(layer.cell, layer.inputs if inputs is None else len(inputs), len(kept), layer.reverse)
+    small.weight_ih = _frozen(layer.weight_ih[rows][:, columns])
+    small.weight_hh = _frozen(layer.weight_hh[rows][:, kept])
+    small.bias_ih, small.bias_hh = _frozen(layer.bias_ih[rows]), _frozen(layer.bias_hh[rows])
+    return small
+
+
+def gate_rows(layer: RecurrentLayer, kept: Tensor) -> Tensor:
+    """The rows of W, U and b that belong to ``kept`` nodes, gate after gate, (G*H',)."""
+    gates = torch.arange(len(layer.cell.gates), device=kept.device) * layer.units
+    return (gates.unsqueeze(1) + kept).flatten()
+
+
+class Scattered(nn.Module):
+    """A smaller recurrent layer whose outputs stand in their old places, zeros between."""
+
+    kept: Tensor
+
+    def __init__(self, layer: RecurrentLayer, kept: Tensor, units: int) -> None:
+        super().__init__()
+        self.layer, self.units = layer, units
+        self.register_buffer("kept", kept)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
+        """As :meth:`RecurrentLayer.forward`, at the full width."""
+        if initial is not None:
+            initial = tuple(s[..., self.kept] for s in initial)
+        outputs, state = self.layer(x, valid, initial)
+        return self._full(outputs), tuple(self._full(s) for s in state)
+
+    def _full(self, values: Tensor) -> Tensor:
+        zeros = values.new_zeros(*values.shape[:-1], self.units)
+        return zeros.index_copy(-1, self.kept, values)
+
+
+def _slice_dense(dense: Dense, rows: Tensor | None, columns: Tensor | None) -> Dense:
+    if rows is None and columns is None:
+        return dense
+    small = Dense.__new__(Dense)
+    nn.Module.__init__(small)
+    small.activation = dense.activation
+    weight = dense.weight if columns is None else dense.weight[:, columns]
+    small.weight = _frozen(weight if rows is None else weight[rows])
+    small.bias = _frozen(dense.bias if rows is None else dense.bias[rows])
+    return small
+
+
+def _next_inputs(body: StageSequence, index: int) -> int:
+    for spec in body.specs[index + 1 :]:
+        if hasattr(spec, "inputs"):
+            return spec.inputs
+    return body.features
+
+
+def _like(stage: Recurrent) -> Recurrent:
+    copy = Recurrent.__new__(Recurrent)
+    nn.Module.__init__(copy)
+    copy.sequences, copy.merge, copy.flip = stage.sequences, stage.merge, stage.flip
+    return copy
+
+
+def _sequence(body: StageSequence, stages: list[nn.Module]) -> StageSequence:
+    copy = StageSequence([], body.features)
+    copy.specs, copy.stages = body.specs, nn.ModuleList(stages)
+    return copy
+
+
+def _frozen(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().clone(), requires_grad=False)

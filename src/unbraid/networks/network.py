@@ -1,0 +1,195 @@
+"""A trained network: stages, the output layer, and what its classes are called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unbraid.config import IOArchitecture
+from unbraid.errors import DataError, FormatError
+from unbraid.networks.inputs import check_inputs, run_batched
+from unbraid.networks.layers import Layer, decomposable_layers
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.spec import DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec, RepeatSpec
+from unbraid.networks.stages import StageSequence
+
+Label = str | int
+
+
+class Network(nn.Module):
+    """A trained recurrent network, ready to be taken apart.
+
+    Args:
+        spec: its stages and output layer.
+        weights: name -> tensor, as :meth:`weights` gives them.
+        labels: the classes' names in the order of the output columns; 0..C-1 by default.
+
+    Raises:
+        FormatError: a weight is missing, left over, of another shape, or not finite.
+        DataError: the labels are not C different ones.
+    """
+
+    def __init__(self, spec: NetworkSpec, weights: Mapping[str, Tensor], labels: Sequence[Label] | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        _check_flow(spec)
+        with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
+            self.body = StageSequence(spec.stages, spec.features)
+            self.head = nn.Linear(spec.features, spec.classes)
+        self._load(weights)
+        self.labels: list[Label] = check_labels(labels, spec.classes)
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """The layers whose nodes can be removed, in the order of computation."""
+        return decomposable_layers(self.body)
+
+    @property
+    def classes(self) -> int:
+        """Number of labels: C, or 2 for a single sigmoid column."""
+        return max(self.spec.classes, 2) if self.binary else self.spec.classes
+
+    @property
+    def binary(self) -> bool:
+        """Whether one sigmoid column tells two classes apart."""
+        return self.spec.output == "sigmoid" and self.spec.classes == 1
+
+    @property
+    def io(self) -> IOArchitecture:
+        """Inputs and outputs over time (the paper's 1:1, 1:N, M:1, M:N)."""
+        recurrent = [i for i, s in enumerate(self.spec.stages) if isinstance(s, RecurrentSpec)]
+        one_input = any(isinstance(s, RepeatSpec) for s in self.spec.stages[: recurrent[0]])
+        many = False
+        for stage in self.spec.stages[recurrent[0] :]:
+            if isinstance(stage, RecurrentSpec):
+                many = stage.sequences
+            elif isinstance(stage, FlattenSpec):
+                many = False
+            elif isinstance(stage, RepeatSpec):
+                many = True
+        return IOArchitecture(f"{'1' if one_input else 'M'}:{'N' if many else '1'}")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the output layer reads: (N, F), or (N, T, F) for many outputs."""
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output layer's scores before its activation: (N, C) or (N, T, C)."""
+        return self.head(self.features(x))
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """The output activation over the last axis."""
+        return torch.softmax(logits, -1) if self.spec.output == "softmax" else torch.sigmoid(logits)
+
+    def logits(self, x: Any) -> np.ndarray:
+        """Scores before the output activation, (N, C) or (N, T, C), in batches.
+
+        Raises:
+            DataError: the inputs do not fit (see :func:`unbraid.networks.inputs.check_inputs`).
+        """
+        return run_batched(self, check_inputs(self.spec, x), self.device)
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Probabilities as the trained model gives them: (N, C), or (N, T, C) for many outputs; raises DataError."""
+        return run_batched(lambda b: self.activate(self(b)), check_inputs(self.spec, x), self.device)
+
+    def predict_index(self, x: Any) -> np.ndarray:
+        """Class indices (N,) or (N, T)."""
+        logits = self.logits(x)
+        return (logits[..., 0] > 0).astype(np.int64) if self.binary else logits.argmax(-1)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Labels (N,) or (N, T); raises DataError."""
+        return np.asarray(self.labels)[self.predict_index(x)]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Name -> tensor: everything that was learned."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    def sha256(self) -> str:
+        """Digest of the weights and their names: two networks with the same digest compute the same."""
+        digest = hashlib.sha256(self.spec.model_dump_json().encode())
+        for name, tensor in sorted(self.weights().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def as_released(self) -> Network:
+        """This network as the authors' release evaluates it: sigmoid gates, and a GRU that resets after the product.
+
+        A deviation of the release, kept for comparison: files that say hard_sigmoid or reset-before then compute
+        another function than was trained.
+        """
+        stages = []
+        for stage in self.spec.stages:
+            if isinstance(stage, RecurrentSpec):
+                cell = stage.cell.model_copy(update={"gate_activation": "sigmoid", "reset_after": True})
+                stage = stage.model_copy(update={"cell": cell})
+            stages.append(stage)
+        return Network(self.spec.model_copy(update={"stages": stages}), self.weights(), self.labels)
+
+    def _load(self, weights: Mapping[str, Tensor]) -> None:
+        expected = {name: tuple(p.shape) for name, p in self.named_parameters()}
+        for name, shape in expected.items():
+            if name not in weights:
+                raise FormatError(f"weight {name!r} is missing; expected shape {shape}.")
+            found = weights[name]
+            if tuple(found.shape) != shape:
+                raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, expected {shape}.")
+            if not torch.isfinite(found).all():
+                raise FormatError(f"weight {name!r} holds NaN or infinite values: the training diverged, or the file is damaged.")
+        extra = sorted(set(weights) - set(expected))
+        if extra:
+            raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(expected)}.")
+        self.load_state_dict(dict(weights), assign=True)
+
+    def recurrent_layers(self) -> dict[str, RecurrentLayer]:
+        """The recurrent ones among :attr:`layers`."""
+        return {n: layer.module for n, layer in self.layers.items() if isinstance(layer.module, RecurrentLayer)}
+
+
+def check_labels(labels: Sequence[Label] | None, classes: int) -> list[Label]:
+    """C different labels, or 0..C-1 where none are given (0, 1 for a single sigmoid column); raises DataError."""
+    wanted = max(classes, 2)
+    if labels is None:
+        return list(range(wanted))
+    plain: list[Label] = [int(v) if isinstance(v, (int, np.integer)) else str(v) for v in labels]
+    if len(plain) != wanted or len(set(plain)) != len(plain):
+        raise DataError(f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}.")
+    return plain
+
+
+def _check_flow(spec: NetworkSpec) -> None:
+    """Sizes must fit from stage to stage, so that a made-up file fails here and not inside a kernel."""
+    width: int | None = None
+    recurrent = False
+    for stage in spec.stages:
+        if isinstance(stage, RecurrentSpec | DenseSpec):
+            if width is not None and stage.inputs != width:
+                raise FormatError(f"layer {stage.name!r} reads {stage.inputs} features, the layer before it gives {width}.")
+            width = stage.units
+            if isinstance(stage, RecurrentSpec):
+                recurrent = True
+                width *= 2 if stage.bidirectional and stage.merge == "concat" else 1
+        elif isinstance(stage, FlattenSpec):
+            width = None  # T*D: T is known only where the file fixes it
+        elif stage.type == "embedding":
+            width = stage.dimension
+    if not recurrent:
+        raise FormatError("the network has no recurrent layer; expected at least one SimpleRNN, LSTM or GRU.")
+    if width is not None and spec.features != width:
+        raise FormatError(f"the output layer reads {spec.features} features, the layer before it gives {width}.")
+    names = [stage.name for stage in spec.stages]
+    if len(set(names)) != len(names):
+        raise FormatError(f"layer names repeat: {names}.")

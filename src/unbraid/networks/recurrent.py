@@ -1,0 +1,217 @@
+"""Running a recurrent layer: torch's fused kernel where it computes the same function, a batched scan where not.
+
+Shapes: N examples, T timesteps, D inputs, H units, G gates, K modules side by side.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from unbraid.networks.cells import Cell, State
+from unbraid.networks.removal import Removal
+
+_FUSED = {"lstm": torch.lstm, "gru": torch.gru}
+
+
+class RecurrentLayer(nn.Module):
+    """One direction of one recurrent layer, of any cell, with nn.LSTM's weight layout.
+
+    Args:
+        cell: the function of one step.
+        inputs: D.
+        units: H.
+        reverse: read the sequence from its end; outputs stay in the order of the input.
+    """
+
+    def __init__(self, cell: Cell, inputs: int, units: int, reverse: bool = False) -> None:
+        super().__init__()
+        self.cell, self.reverse = cell, reverse
+        rows = len(cell.gates) * units
+        self.weight_ih = nn.Parameter(torch.zeros(rows, inputs))
+        self.weight_hh = nn.Parameter(torch.zeros(rows, units))
+        self.bias_ih = nn.Parameter(torch.zeros(rows))
+        self.bias_hh = nn.Parameter(torch.zeros(rows))
+
+    @property
+    def units(self) -> int:
+        """H."""
+        return self.weight_hh.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        """D."""
+        return self.weight_ih.shape[1]
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
+        """All outputs and the last state.
+
+        Args:
+            x: (N, T, D).
+            valid: (N, T) booleans; at a False the state is held and the previous output repeated (Keras' masking).
+            initial: h (and c), each (N, H); zeros by default.
+
+        Returns:
+            outputs (N, T, H) in input order, and the state after the last step read, each (N, H).
+        """
+        if initial is None:
+            initial = zero_state(self.cell, x.shape[0], self.units, x)
+        if not self.cell.fused:
+            outputs, state = scan(self, x.unsqueeze(0), tuple(s.unsqueeze(0) for s in initial), valid)
+            return outputs.squeeze(0), tuple(s.squeeze(0) for s in state)
+        if valid is not None:
+            return self._packed(x, valid, initial)
+        outputs, state = self._fused(x.flip(1) if self.reverse else x, initial)
+        return (outputs.flip(1) if self.reverse else outputs), state
+
+    def gates(self, x: Tensor, outputs: Tensor, initial: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Every gate's values at every timestep from the layer's own outputs: one product, no scan.
+
+        Args:
+            x: (N, T, D).
+            outputs: what :meth:`forward` gave for it, (N, T, H).
+            initial: h before the first step, (N, H).
+
+        Returns:
+            One (N, T, H) tensor per gate, in the cell's order.
+        """
+        first = torch.zeros_like(outputs[:, :1]) if initial is None else initial.unsqueeze(1)
+        if self.reverse:
+            previous = torch.cat([outputs[:, 1:], first], dim=1)
+        else:
+            previous = torch.cat([first, outputs[:, :-1]], dim=1)
+        bias = self.cell.candidate_bias(self.bias_hh)
+
+        def product(hidden: Tensor, rows: slice) -> Tensor:
+            return linear(hidden, self.weight_hh[rows], bias if _candidate_rows(self.cell, rows) else None)
+
+        return self.cell.gate_values(self.projected(x), previous, product)
+
+    def projected(self, x: Tensor) -> Tensor:
+        """W x with every bias that does not wait for the reset gate, (..., G*H)."""
+        return linear(x, self.weight_ih, self.cell.input_bias(self.bias_ih, self.bias_hh))
+
+    def _kernel_arguments(self, initial: State) -> tuple:
+        hx = tuple(s.unsqueeze(0) for s in initial)
+        weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        return (hx if len(hx) > 1 else hx[0]), weights, True, 1, 0.0, False, False
+
+    def _kernel(self):  # type: ignore[no-untyped-def]  # torch's own stubs leave these untyped
+        return _FUSED.get(self.cell.kind) or getattr(torch, f"rnn_{self.cell.activation}")
+
+    def _fused(self, x: Tensor, initial: State) -> tuple[Tensor, State]:
+        outputs, *state = self._kernel()(x, *self._kernel_arguments(initial), True)
+        return outputs, tuple(s.squeeze(0) for s in state)
+
+    def _packed(self, x: Tensor, valid: Tensor, initial: State) -> tuple[Tensor, State]:
+        """Steps that do not count are left out: the others move to the front and run as a packed sequence."""
+        order = torch.argsort(~(valid.flip(1) if self.reverse else valid), dim=1, stable=True)
+        order = x.shape[1] - 1 - order if self.reverse else order
+        counts = valid.sum(dim=1)
+        moved = torch.gather(x, 1, order.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+        packed = pack_padded_sequence(moved, counts.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+        sorted_initial = tuple(s.index_select(0, packed.sorted_indices) for s in initial)
+        data, *state = self._kernel()(packed.data, packed.batch_sizes, *self._kernel_arguments(sorted_initial))
+        padded, _ = pad_packed_sequence(packed._replace(data=data), batch_first=True, total_length=x.shape[1])
+        some = (counts > 0).unsqueeze(-1)
+        last = tuple(
+            torch.where(some, s.squeeze(0).index_select(0, packed.unsorted_indices), first)
+            for s, first in zip(state, initial, strict=True)
+        )
+        return self._held(padded, valid, initial[0]), last
+
+    def _held(self, compact: Tensor, valid: Tensor, first: Tensor) -> Tensor:
+        """Outputs back at their own timesteps, (N, T, H); steps in between repeat the one before them."""
+        along = valid.flip(1) if self.reverse else valid
+        index = along.cumsum(dim=1)
+        index = index.flip(1) if self.reverse else index
+        rows = torch.cat([first.unsqueeze(1), compact], dim=1)
+        return torch.gather(rows, 1, index.unsqueeze(-1).expand(-1, -1, rows.shape[2]))
+
+
+class PrunedRecurrentLayer(nn.Module):
+    """K modules of one parent layer in one batch: the parent's weights, each module's removals as masks on values.
+
+    Args:
+        layer: the parent's layer; its parameters are shared, not copied.
+        removal: the K modules' masks.
+        modules: K.
+        opens: rows arrive as (N, ...), shared by the K modules (this layer is the first that tells them apart);
+            otherwise as (K*N, ...), module by module.
+    """
+
+    def __init__(self, layer: RecurrentLayer, removal: Removal, modules: int, opens: bool) -> None:
+        super().__init__()
+        self.layer, self.removal, self.modules_count, self.opens = layer, removal, modules, opens
+
+    @property
+    def units(self) -> int:
+        """H."""
+        return self.layer.units
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
+        """As :meth:`RecurrentLayer.forward`, giving (K*N, T, H) and states (K*N, H); ``valid`` is (N, T)."""
+        k = self.modules_count
+        x = x.unsqueeze(0) if self.opens else x.unflatten(0, (k, -1))
+        if initial is None:
+            state = tuple(s.expand(k, -1, -1) for s in zero_state(self.layer.cell, x.shape[1], self.units, x))
+        else:
+            state = tuple(s.unflatten(0, (k, -1)) for s in initial)
+        outputs, state = scan(self.layer, x, state, valid, self.removal)
+        return outputs.flatten(0, 1), tuple(s.flatten(0, 1) for s in state)
+
+
+def zero_state(cell: Cell, rows: int, units: int, like: Tensor) -> State:
+    """The zero state of ``rows`` examples: (h,) or (h, c), each (rows, H)."""
+    zeros = like.new_zeros(rows, units)
+    return (zeros, zeros) if cell.kind == "lstm" else (zeros,)
+
+
+def scan(
+    layer: RecurrentLayer, x: Tensor, state: State, valid: Tensor | None = None, removal: Removal | None = None
+) -> tuple[Tensor, State]:
+    """The recurrence written out step by step, for K modules at once.
+
+    Args:
+        layer: whose weights and cell.
+        x: (K, N, T, D), or (1, N, T, D) where all modules read the same.
+        state: the first state, each (K, N, H).
+        valid: (N, T); at a False the state is held.
+        removal: the K modules' masks; None removes nothing.
+
+    Returns:
+        outputs (K, N, T, H) as their consumer sees them, in input order, and the last state, each (K, N, H).
+    """
+    cell, weight = layer.cell, layer.weight_hh
+    bias = cell.candidate_bias(layer.bias_hh)
+    inputs = layer.projected(x)
+    steps = range(x.shape[2])
+    outputs: list[Tensor] = []
+    for t in reversed(steps) if layer.reverse else steps:
+        held = state
+        given = inputs[:, :, t]
+        if removal is not None:
+            state, given = removal.state(state, t), removal.inputs(given, t)
+
+        def product(hidden: Tensor, rows: slice, t: int = t) -> Tensor:
+            own = bias if _candidate_rows(cell, rows) else None
+            if removal is None:
+                return linear(hidden, weight[rows], own)
+            return removal.product(hidden, weight[rows], own, t)
+
+        gates = cell.gate_values(given, state[0], product, None if removal is None else removal.gate_mask(t))
+        state = cell.advance(gates, state)
+        if removal is not None:
+            state = removal.state(state, t)
+        if valid is not None:
+            here = valid[:, t].view(1, -1, 1)
+            state = tuple(torch.where(here, new, old) for new, old in zip(state, held, strict=True))
+        outputs.append(state[0])
+    stacked = torch.stack(outputs[::-1] if layer.reverse else outputs, dim=2)
+    return (stacked if removal is None else removal.outputs(stacked)), state
+
+
+def _candidate_rows(cell: Cell, rows: slice) -> bool:
+    return cell.kind == "gru" and cell.reset_after and bool(rows.start)

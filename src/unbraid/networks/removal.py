@@ -1,0 +1,88 @@
+"""What removing nodes does to one timestep of a scan: masks on values, so that no module copies the parent's weights.
+
+Shapes: K modules side by side, N examples, T timesteps, H units, G gates. Masks are float, 1 = kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from unbraid.networks.cells import State
+
+
+class Removal(nn.Module):
+    """Nothing removed; the base of the three ways to remove.
+
+    Args:
+        kept: (K, T, H) or, for gates, (K, T, G*H); T may be 1 where the same mask holds at every timestep.
+    """
+
+    kept: Tensor
+
+    def __init__(self, kept: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("kept", kept)
+
+    def at(self, t: int) -> Tensor:
+        """The mask of timestep ``t``, (K, 1, H or G*H)."""
+        return self.kept[:, t if self.kept.shape[1] > 1 else 0].unsqueeze(1)
+
+    def state(self, state: State, t: int) -> State:
+        """Applied to the state that enters timestep ``t`` and to the one that leaves it."""
+        return state
+
+    def inputs(self, inputs: Tensor, t: int) -> Tensor:
+        """Applied to W x + b, (K or 1, N, G*H)."""
+        return inputs
+
+    def product(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, t: int) -> Tensor:
+        """h (K, N, H) times some rows of U, ``weight`` (rows, H), plus their bias where it stays with the product."""
+        return linear(hidden, weight, bias)
+
+    def gate_mask(self, t: int) -> Tensor | None:
+        """What multiplies the pre-activations, (K, 1, G*H)."""
+        return None
+
+    def outputs(self, outputs: Tensor) -> Tensor:
+        """What the layer's consumer sees of its outputs (K, N, T, H)."""
+        return outputs
+
+
+class NodesGone(Removal):
+    """A removed node does not exist at its timesteps: all its edges go and its state is zero (the paper's text)."""
+
+    def state(self, state: State, t: int) -> State:
+        return tuple(s * self.at(t) for s in state)
+
+
+class GatesGone(Removal):
+    """A removed gate's columns of W, U and b are zero; the node itself stays (the paper's second approach)."""
+
+    def gate_mask(self, t: int) -> Tensor:
+        return self.at(t)
+
+
+class ReleaseEdges(Removal):
+    """The edges that the authors' release really removes from an unrolled node.
+
+    Its columns of W and b, the entries of U between two removed nodes, and the consumer's row at the last timestep
+    only. An LSTM's or GRU's state leaks through, as h = 0.5 * tanh(0.5 * c) (design: where the release departs).
+    """
+
+    def _tiled(self, t: int, width: int) -> Tensor:
+        kept = self.at(t)
+        return kept.repeat(1, 1, width // kept.shape[-1])
+
+    def inputs(self, inputs: Tensor, t: int) -> Tensor:
+        return inputs * self._tiled(t, inputs.shape[-1])
+
+    def product(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, t: int) -> Tensor:
+        kept = self._tiled(t, weight.shape[0])
+        between = linear(hidden * (1 - self.at(t)), weight) * (1 - kept)
+        return linear(hidden, weight) - between + (0 if bias is None else bias * kept)
+
+    def outputs(self, outputs: Tensor) -> Tensor:
+        last = outputs[:, :, -1] * self.kept[:, -1].unsqueeze(1)
+        return torch.cat([outputs[:, :, :-1], last.unsqueeze(2)], dim=2)

@@ -1,0 +1,184 @@
+"""A sequential network's stages as modules. Each maps values and a validity mask to values and a validity mask.
+
+Shapes: N examples, T timesteps, D features, H units. A mask is (N, T) booleans or None; a mask stays at N rows
+where values have K*N (K modules in one batch).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.networks.cells import ACTIVATIONS
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.spec import (
+    ActivationSpec,
+    DenseSpec,
+    EmbeddingSpec,
+    FlattenSpec,
+    MaskingSpec,
+    RecurrentSpec,
+    RepeatSpec,
+    StageSpec,
+)
+
+Signal = tuple[Tensor, Tensor | None]
+
+
+class Embedding(nn.Module):
+    """Word indices (N, T) to vectors (N, T, D)."""
+
+    def __init__(self, spec: EmbeddingSpec) -> None:
+        super().__init__()
+        self.mask_zero = spec.mask_zero
+        self.weight = nn.Parameter(torch.zeros(spec.vocabulary, spec.dimension))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        return nn.functional.embedding(x, self.weight), (x != 0) if self.mask_zero else None
+
+
+class Masking(nn.Module):
+    """Steps whose features all equal a value do not count."""
+
+    def __init__(self, spec: MaskingSpec) -> None:
+        super().__init__()
+        self.value = spec.value
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        valid = (x != self.value).any(dim=-1)
+        return x * valid.unsqueeze(-1), valid
+
+
+class Flatten(nn.Module):
+    """(N, T, D) to (N, T*D); a mask ends here, as in Keras."""
+
+    def __init__(self, spec: FlattenSpec) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        return x.flatten(1), None
+
+
+class Repeat(nn.Module):
+    """(N, D) to (N, times, D)."""
+
+    def __init__(self, spec: RepeatSpec) -> None:
+        super().__init__()
+        self.times = spec.times
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        return x.unsqueeze(1).expand(-1, self.times, -1), None
+
+
+class Activation(nn.Module):
+    """An activation by itself."""
+
+    def __init__(self, spec: ActivationSpec) -> None:
+        super().__init__()
+        self.function = ACTIVATIONS[spec.activation]
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        return self.function(x), mask
+
+
+class Dense(nn.Module):
+    """act(W x + b) over the last axis."""
+
+    def __init__(self, spec: DenseSpec) -> None:
+        super().__init__()
+        self.activation = spec.activation
+        self.weight = nn.Parameter(torch.zeros(spec.units, spec.inputs))
+        self.bias = nn.Parameter(torch.zeros(spec.units))
+
+    @property
+    def units(self) -> int:
+        """H."""
+        return self.weight.shape[0]
+
+    @property
+    def rectified(self) -> bool:
+        """Whether nodes are judged by their active rate."""
+        return self.activation == "relu"
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        return ACTIVATIONS[self.activation](nn.functional.linear(x, self.weight, self.bias)), mask
+
+
+class PrunedDense(nn.Module):
+    """A dense layer whose removed nodes are zero: K modules in one batch, rows (K*N, ...)."""
+
+    kept: Tensor
+
+    def __init__(self, dense: Dense, kept: Tensor) -> None:
+        super().__init__()
+        self.dense = dense
+        self.register_buffer("kept", kept)  # (K, T or 1, H)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        values, mask = self.dense(x, mask)
+        values = values.unflatten(0, (self.kept.shape[0], -1))
+        kept = self.kept.unsqueeze(1) if values.dim() == 4 else self.kept[:, -1:]
+        return (values * kept).flatten(0, 1), mask
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer in a sequence: one direction or two, all outputs or the last."""
+
+    def __init__(self, spec: RecurrentSpec) -> None:
+        super().__init__()
+        self.sequences, self.merge = spec.sequences, spec.merge
+        self.forward_layer: nn.Module = RecurrentLayer(spec.cell, spec.inputs, spec.units, spec.reverse)
+        self.backward_layer: nn.Module | None = None
+        if spec.bidirectional:
+            self.backward_layer = RecurrentLayer(spec.cell, spec.inputs, spec.units, not spec.reverse)
+        self.flip = spec.reverse and not spec.bidirectional
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        values, state = self.forward_layer(x, mask)
+        if self.flip:  # Keras' go_backwards gives its outputs in the order of reading
+            values = values.flip(1)
+        result = values if self.sequences else state[0]
+        if self.backward_layer is not None:
+            values, state = self.backward_layer(x, mask)
+            result = _MERGE[self.merge](result, values if self.sequences else state[0])
+        if mask is not None and self.flip:
+            mask = mask.flip(1)
+        return result, mask if self.sequences else None
+
+
+_MERGE = {
+    "concat": lambda a, b: torch.cat([a, b], dim=-1),
+    "sum": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "ave": lambda a, b: (a + b) / 2,
+}
+
+_BUILD = {
+    "embedding": Embedding,
+    "masking": Masking,
+    "flatten": Flatten,
+    "repeat": Repeat,
+    "recurrent": Recurrent,
+    "dense": Dense,
+    "activation": Activation,
+}
+
+
+class StageSequence(nn.Module):
+    """Stages in order: inputs (N, T) or (N, T, D) to the output layer's features (N, F) or (N, T, F).
+
+    Args:
+        specs: what to build.
+        features: F.
+    """
+
+    def __init__(self, specs: list[StageSpec], features: int) -> None:
+        super().__init__()
+        self.specs, self.features = specs, features
+        self.stages = nn.ModuleList(_BUILD[spec.type](spec) for spec in specs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask: Tensor | None = None
+        for stage in self.stages:
+            x, mask = stage(x, mask)
+        return x
