@@ -1,0 +1,34 @@
+"""Take a trained recurrent network apart into modules, one per class, to reuse and to replace without retraining.
+
+Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reusability and Replacement"
+(Imtiaz et al., ICSE 2023).
+"""
+
+from unbraid._version import __version__
+from unbraid.concerns.decomposition import Decomposition, decompose, load_decomposition
+from unbraid.config import DecompositionConfig
+from unbraid.errors import UnbraidError
+from unbraid.evaluation.evaluate import Evaluation, evaluate
+from unbraid.modules.composition import Composition, compose
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.store import load_composition, load_module
+from unbraid.networks.keras import load_keras as load
+from unbraid.networks.network import Network
+
+__all__ = [
+    "Composition",
+    "ConcernModule",
+    "Decomposition",
+    "DecompositionConfig",
+    "Evaluation",
+    "Network",
+    "UnbraidError",
+    "__version__",
+    "compose",
+    "decompose",
+    "evaluate",
+    "load",
+    "load_composition",
+    "load_decomposition",
+    "load_module",
+]

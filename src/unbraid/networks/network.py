@@ -36,15 +36,26 @@ class Network(nn.Module):
 
     def __init__(self, spec: NetworkSpec, weights: Mapping[str, Tensor], labels: Sequence[Label] | None = None) -> None:
         super().__init__()
-        self.spec = spec
+        self._build(spec, labels)
+        self._load(weights)
+
+    def _build(self, spec: NetworkSpec, labels: Sequence[Label] | None) -> None:
         _check_flow(spec)
+        self.spec = spec
+        self.labels: list[Label] = check_labels(labels, spec.classes)
         with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
             self.body = StageSequence(spec.stages, spec.features)
             self.head = nn.Linear(spec.features, spec.classes)
-        self._load(weights)
-        self.labels: list[Label] = check_labels(labels, spec.classes)
         self.requires_grad_(False)
         self.eval()
+
+    @classmethod
+    def skeleton(cls, spec: NetworkSpec) -> Network:
+        """A network of that structure whose weights have shapes but no memory; raises FormatError as building does."""
+        network = cls.__new__(cls)
+        nn.Module.__init__(network)
+        network._build(spec, None)
+        return network
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -153,6 +164,7 @@ class Network(nn.Module):
         if extra:
             raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(expected)}.")
         self.load_state_dict(dict(weights), assign=True)
+        self.requires_grad_(False)
 
     def recurrent_layers(self) -> dict[str, RecurrentLayer]:
         """The recurrent ones among :attr:`layers`."""

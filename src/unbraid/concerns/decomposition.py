@@ -1,0 +1,188 @@
+"""Decomposing a network into one module per class (Imtiaz et al. 2023, Alg. 1-4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from unbraid.concerns.channeling import channel
+from unbraid.concerns.identification import (
+    Statistic,
+    active_rate,
+    central_tendency,
+    open_rate,
+    remove_logistic,
+    remove_rectified,
+)
+from unbraid.concerns.observation import Observation, observe
+from unbraid.concerns.sampling import Sample, choose
+from unbraid.concerns.statistics import class_statistics
+from unbraid.config import CapScope, DecompositionConfig, GateView, Mode
+from unbraid.data import Label, read_targets
+from unbraid.modules.concern import Concern
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.store import load_modules, save_decomposition
+from unbraid.networks.cells import CANDIDATE
+from unbraid.networks.inputs import check_inputs
+from unbraid.networks.layers import Layer
+from unbraid.networks.network import Network
+from unbraid.progress import Advance, Progress, silent
+
+Differences = dict[int, tuple[np.ndarray, np.ndarray]]
+
+
+class Decomposition(Mapping[Label, ConcernModule]):
+    """The modules of one network: a read-only mapping label -> module.
+
+    Attributes:
+        network: the monolithic model.
+        config: how it was decomposed.
+    """
+
+    def __init__(self, network: Network, modules: Mapping[Label, ConcernModule], config: DecompositionConfig) -> None:
+        self.network, self.config = network, config
+        self._modules = dict(modules)
+
+    def __getitem__(self, label: Label) -> ConcernModule:
+        return self._modules[label]
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    @property
+    def labels(self) -> list[Label]:
+        """The modules' labels, in the order of the network's output."""
+        return list(self._modules)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the folder format, whole or not at all; raises FormatError where something else lies there."""
+        save_decomposition(folder, self.network, list(self.values()), self.config)
+
+
+def decompose(
+    network: Network,
+    examples: tuple[Any, Any],
+    *,
+    config: DecompositionConfig | None = None,
+    progress: Progress = silent,
+    **settings: Any,
+) -> Decomposition:
+    """Take a trained network apart into one module per class.
+
+    Args:
+        network: the monolithic model.
+        examples: (x, y): inputs, and labels (indices or names; (N,), or (N, T) for many outputs; -1 or "" = none).
+        config: all settings; the paper's text by default.
+        progress: a progress bar's factory, see :mod:`unbraid.progress`.
+        **settings: changes to ``config``: mode, strategy, gates, head, max_removed, samples_per_class, seed, ...
+
+    Returns:
+        the modules, by label.
+
+    Raises:
+        ConfigError: an unknown setting or a value out of range.
+        DataError: inputs or labels that do not fit, or a class with fewer than two examples.
+    """
+    config = (config or DecompositionConfig()).changed(**settings)
+    x = check_inputs(network.spec, examples[0])
+    targets = read_targets(
+        examples[1],
+        network.labels,
+        many=network.io.many_outputs,
+        independent=network.spec.output == "sigmoid" and not network.binary,
+        examples=len(x),
+    )
+    sample = choose(targets, config)
+    by_gates = config.gates is GateView.EACH
+    with progress("observing", len(sample.rows)) as advance:
+        with observe(network, x[sample.rows], by_gates, advance) as seen:
+            with progress("identifying", len(seen.layers)) as step:
+                kept = identify(network, seen, sample, config, step)
+                steps = {name: layer.values.shape[1] for name, layer in seen.layers.items()}
+    modules = {}
+    for index, masks in kept.items():
+        concern = Concern(masks, steps, config.mode, by_gates, config.edges)
+        module = ConcernModule(network, index, concern, channel(network, index, config), config)
+        modules[module.label] = module
+    return Decomposition(network, modules, config)
+
+
+def identify(
+    network: Network, seen: Observation, sample: Sample, config: DecompositionConfig, advance: Advance = lambda share: None
+) -> dict[int, dict[str, np.ndarray]]:
+    """Kept nodes of every class: class -> layer -> booleans, shaped as :class:`~unbraid.modules.concern.Concern` says.
+
+    The cap counts over all layers that are judged alike (same rule, same gate, same timesteps), sorted together; with
+    ``scope="layer"`` (the release) layer by layer.
+    """
+    views = {name: _views(layer, config) for name, layer in network.layers.items()}
+    statistics: dict[str, Differences] = {}
+    for name in views:
+        rules = [(columns, statistic) for _, columns, statistic in views[name]]
+        statistics[name] = class_statistics(seen.layers[name], sample, rules, config, advance)
+    removed = {
+        j: {name: np.zeros_like(statistics[name][j][0], dtype=bool) for name in views} for j in sample.positive
+    }
+    for (rule, *_), members in _pools(views, statistics, config).items():
+        remove = remove_rectified if rule is active_rate else remove_logistic
+        for j in removed:
+            both = [
+                np.concatenate([statistics[name][j][sign][..., columns] for name, columns in members], axis=-1)
+                for sign in (0, 1)
+            ]
+            gone = remove(both[0], both[1], config)
+            start = 0
+            for name, columns in members:
+                stop = start + columns.stop - columns.start
+                removed[j][name][..., columns] = gone[..., start:stop]
+                start = stop
+    return {
+        j: {name: _shaped(~gone, network.layers[name], config) for name, gone in layers.items()}
+        for j, layers in removed.items()
+    }
+
+
+def _views(layer: Layer, config: DecompositionConfig) -> list[tuple[str, slice, Statistic]]:
+    """(gate, columns, statistic): what of a layer is judged, and by which rule."""
+    own: Statistic = active_rate if layer.rectified else central_tendency
+    if config.gates is GateView.HIDDEN or layer.cell is None:
+        return [("h", slice(0, layer.units), own)]
+    views = []
+    for g, gate in enumerate(layer.cell.gates):
+        columns = slice(g * layer.units, (g + 1) * layer.units)
+        views.append((gate, columns, own if gate == CANDIDATE[layer.cell.kind] else open_rate))
+    return views
+
+
+def _pools(
+    views: dict[str, list[tuple[str, slice, Statistic]]],
+    statistics: dict[str, Differences],
+    config: DecompositionConfig,
+) -> dict[tuple, list[tuple[str, slice]]]:
+    pools: dict[tuple, list[tuple[str, slice]]] = {}
+    for name, parts in views.items():
+        shape = next(iter(statistics[name].values()))[0].shape[:-1]
+        for gate, columns, statistic in parts:
+            own = name if config.scope is CapScope.LAYER else None
+            pools.setdefault((statistic, gate, shape, own), []).append((name, columns))
+    return pools
+
+
+def _shaped(kept: np.ndarray, layer: Layer, config: DecompositionConfig) -> np.ndarray:
+    if layer.cell is None:
+        return kept[-1] if config.mode is Mode.UNROLLED and kept.shape[0] == 1 else kept
+    if config.gates is GateView.HIDDEN or len(layer.cell.gates) == 1:
+        return kept
+    return kept.reshape(*kept.shape[:-1], len(layer.cell.gates), layer.units)
+
+
+def load_decomposition(folder: str | os.PathLike[str]) -> Decomposition:
+    """Read what :meth:`Decomposition.save` wrote; raises FormatError."""
+    _, parents, modules = load_modules(folder, "decomposition")
+    return Decomposition(parents[0], {m.label: m for m in modules}, modules[0].config)

@@ -1,0 +1,115 @@
+"""Concern identification (Imtiaz et al. 2023, Alg. 1-2): which nodes do nothing for a class.
+
+Shapes: U columns of a layer (H nodes, or the H columns of one gate), T timesteps, M observations.
+Statistics are (U,) when rolled and (T, U) when unrolled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from unbraid.concerns.tangling import restore_tangled
+from unbraid.config import DecompositionConfig, ReluRule
+
+OUTLIER = 2.0  # |x - median| / MAD from which an observation is dropped
+GATE_OPEN = 0.5  # a sigmoid gate from this value on counts as active
+RELEASE_RATE = -0.5  # the release removes a rectified node at this difference of rates
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+def central_tendency(values: np.ndarray) -> np.ndarray:
+    """Mean of |value| without outliers: those with |x - median| >= 2 MAD; where the MAD is 0 nothing is dropped.
+
+    Args:
+        values: (..., M) float32, M >= 1.
+
+    Returns:
+        (...,) float64.
+    """
+    size = np.abs(values)
+    deviation = size - _median(size)[..., None]
+    np.abs(deviation, out=deviation)
+    mad = _median(deviation)
+    bound = np.where(mad == 0, np.inf, OUTLIER * mad).astype(values.dtype)
+    inside = deviation < bound[..., None]
+    np.multiply(size, inside, out=size)
+    return size.sum(-1, dtype=np.float64) / inside.sum(-1)
+
+
+def active_rate(values: np.ndarray) -> np.ndarray:
+    """Share of observations > 0 (ReLU), (...,) float64 in [0, 1]."""
+    return (values > 0).mean(-1, dtype=np.float64)
+
+
+def open_rate(values: np.ndarray) -> np.ndarray:
+    """Share of observations of a sigmoid gate >= 0.5, (...,) float64 in [0, 1]."""
+    return (values >= GATE_OPEN).mean(-1, dtype=np.float64)
+
+
+def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
+    """Nodes whose statistic is smaller on the class than on the others, smallest difference first, up to the cap.
+
+    Args:
+        positive: statistic on the class's examples, (..., U); NaN where nothing was observed.
+        negative: the same on the other classes' examples.
+        config: max_removed, overrun (the release goes on past the cap while first d / this d < 1.1).
+
+    Returns:
+        booleans (..., U), True = removed.
+    """
+    d = _difference(positive, negative)
+    order = np.argsort(d, axis=-1, kind="stable")
+    ranked = np.take_along_axis(d, order, -1)
+    gone = (ranked < 0) & (np.arange(d.shape[-1]) < capped(d.shape[-1], config.max_removed))
+    if config.overrun is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gone |= (ranked < 0) & (ranked[..., :1] / ranked < config.overrun)
+    removed = np.zeros(d.shape, bool)
+    np.put_along_axis(removed, order, gone, -1)
+    return removed
+
+
+def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
+    """Nodes never active on the class (CI), less those active on some other example (TI); by the release's rule,
+    nodes whose active rate is smaller on the class by at least 0.5.
+
+    Args:
+        positive: active rate on the class's examples, (..., U).
+        negative: active rate on the others.
+        config: max_removed, relu.
+
+    Returns:
+        booleans (..., U), True = removed.
+    """
+    if config.relu is ReluRule.RELEASE:
+        d = _difference(positive, negative)
+        candidates, order = d <= RELEASE_RATE, np.argsort(d, axis=-1, kind="stable")
+    else:
+        candidates, order = positive == 0, np.argsort(positive != 0, axis=-1, kind="stable")
+    ranked = np.take_along_axis(candidates, order, -1)
+    ranked &= np.arange(ranked.shape[-1]) < capped(ranked.shape[-1], config.max_removed)
+    removed = np.zeros(candidates.shape, bool)
+    np.put_along_axis(removed, order, ranked, -1)
+    return removed if config.relu is ReluRule.RELEASE else restore_tangled(removed, negative)
+
+
+def capped(nodes: int, cap: float) -> int:
+    """How many of ``nodes`` go until the share removed has reached ``cap``."""
+    return math.ceil(cap * nodes - 1e-9)
+
+
+def _difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    d = positive - negative
+    return np.where(np.isnan(d), np.inf, d)  # a node that was not observed is no candidate
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """The median over the last axis; one partition and a maximum beat numpy's own two-sided partition."""
+    m = values.shape[-1]
+    parted = np.partition(values, m // 2, axis=-1)
+    high = parted[..., m // 2]
+    return high if m % 2 else (parted[..., : m // 2].max(-1) + high) * values.dtype.type(0.5)

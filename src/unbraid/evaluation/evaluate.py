@@ -1,0 +1,166 @@
+"""What composing costs and what each module is worth. Shapes: N decisions, K modules, C classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unbraid.data import Label, read_targets
+from unbraid.errors import DataError
+from unbraid.evaluation.metrics import Detection, cohesion, coupling, detection, jaccard
+from unbraid.modules.composition import Composition
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.retention import Retention
+from unbraid.networks.network import Network
+
+
+@dataclass(frozen=True)
+class ModuleScore:
+    """One module by itself.
+
+    Attributes:
+        detection: precision, recall, F1 and false-positive rate of its own claims (P(dominant) > 0.5).
+        retention: shares of its parent that it keeps.
+        cohesion: share of its recurrent edges that stay among its nodes.
+        jaccard: the paper's index against ``against``; None where it is no part of that network.
+    """
+
+    detection: Detection
+    retention: Retention
+    cohesion: float
+    jaccard: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A composition's figures; accuracies in [0, 1].
+
+    Attributes:
+        accuracy: of the composition (the paper's CMA).
+        monolithic_accuracy: of ``against`` on the same decisions (MMA).
+        restricted_accuracy: of ``against`` with its argmax restricted to the classes in use: an honest baseline.
+        delta: accuracy - monolithic_accuracy (the cost of decomposition).
+        jaccard: mean of the modules' (the paper's index).
+        coupling: mean pairwise Jaccard of the modules' node sets.
+        decisions: how many examples (or timesteps) were judged.
+        left_out: how many were not, their class being none of the composition's.
+        modules: label -> what each is worth by itself.
+    """
+
+    accuracy: float
+    monolithic_accuracy: float | None
+    restricted_accuracy: float | None
+    delta: float | None
+    jaccard: float | None
+    coupling: float
+    decisions: int
+    left_out: int
+    modules: dict[Label, ModuleScore]
+
+    @property
+    def retention(self) -> Retention:
+        """Mean of the modules' retentions."""
+        return _mean(Retention, [m.retention for m in self.modules.values()])
+
+    @property
+    def detection(self) -> Detection:
+        """Mean of the modules' own precision, recall, F1 and false-positive rate."""
+        return _mean(Detection, [m.detection for m in self.modules.values()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        plain = dataclasses.asdict(self)
+        plain["modules"] = {str(label): score for label, score in plain["modules"].items()}
+        return {**plain, "retention": dataclasses.asdict(self.retention), "detection": dataclasses.asdict(self.detection)}
+
+    def __str__(self) -> str:
+        lines = [f"accuracy {self.accuracy:.4f} over {self.decisions} decisions, {len(self.modules)} modules"]
+        if self.monolithic_accuracy is not None and self.delta is not None:
+            lines.append(f"monolithic {self.monolithic_accuracy:.4f}, difference {100 * self.delta:+.2f} points")
+        kept, alone = self.retention, self.detection
+        lines.append(f"kept: {kept.nodes:.1%} of the nodes, {kept.recurrent_weights:.1%} of the recurrent weights")
+        lines.append(f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}")
+        return "\n".join(lines)
+
+
+def evaluate(composition: Composition, examples: tuple[Any, Any], against: Network | None = None) -> Evaluation:
+    """Measure a composition, and each of its modules alone.
+
+    Args:
+        composition: what to measure.
+        examples: (x, y): inputs, and labels as names or as indices into the labels of ``against`` (without it: of the
+            composition); (N,), or (N, T) where all modules have many outputs.
+        against: the monolithic model to compare with.
+
+    Returns:
+        the figures.
+
+    Raises:
+        DataError: inputs or labels that do not fit, or no example of a class in use.
+    """
+    x, y = examples
+    margins = composition.margins(x)
+    names = against.labels if against is not None else composition.labels
+    targets = read_targets(y, names, many=composition.many_outputs, examples=len(margins))
+    truth = _positions(targets.y, names, composition.labels)
+    used = truth >= 0
+    if not used.any():
+        raise DataError(f"no example is of a class in use: the composition has {composition.labels}.")
+    right = composition.decide(margins)[used] == truth[used]
+    mono, restricted = _monolithic(composition, against, x, targets.y, used)
+    modules = {}
+    for place, (label, module) in enumerate(composition.modules_by_label.items()):
+        claimed = margins[..., place][used] > 0
+        modules[label] = ModuleScore(
+            detection(claimed, truth[used] == place),
+            module.retention(),
+            cohesion(module, module.parent),
+            _jaccard(module, against),
+        )
+    indices = [m.jaccard for m in modules.values() if m.jaccard is not None]
+    accuracy = float(right.mean())
+    return Evaluation(
+        accuracy=accuracy,
+        monolithic_accuracy=mono,
+        restricted_accuracy=restricted,
+        delta=None if mono is None else accuracy - mono,
+        jaccard=float(np.mean(indices)) if indices else None,
+        coupling=coupling(list(composition.modules_by_label.values())),
+        decisions=int(used.sum()),
+        left_out=int((targets.y >= 0).sum() - used.sum()),
+        modules=modules,
+    )
+
+
+def _monolithic(
+    composition: Composition, network: Network | None, x: Any, y: np.ndarray, used: np.ndarray
+) -> tuple[float | None, float | None]:
+    """Accuracy of the whole network, and with its argmax restricted to the composition's classes."""
+    if network is None or network.io.many_outputs != composition.many_outputs:
+        return None, None
+    logits = network.logits(x)
+    if network.binary:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    mono = float((logits.argmax(-1)[used] == y[used]).mean())
+    outside = [i for i, label in enumerate(network.labels) if label not in composition.labels]
+    logits[..., outside] = -np.inf
+    return mono, float((logits.argmax(-1)[used] == y[used]).mean())
+
+
+def _positions(y: np.ndarray, names: list[Label], labels: list[Label]) -> np.ndarray:
+    """Indices into ``names`` turned into positions in ``labels``, -1 where there is none."""
+    table = np.asarray([labels.index(n) if n in labels else -1 for n in names] + [-1])
+    return table[y]
+
+
+def _jaccard(module: ConcernModule, network: Network | None) -> float | None:
+    if network is None or module.parent.spec != network.spec:
+        return None
+    return jaccard(module, network)
+
+
+def _mean(kind: Any, parts: list[Any]) -> Any:
+    return kind(**{f.name: float(np.mean([getattr(p, f.name) for p in parts])) for f in dataclasses.fields(kind)})

@@ -1,0 +1,115 @@
+"""Measures as pure functions. Shapes: N decisions, K modules, H units, T timesteps, C classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from unbraid.config import Mode
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.network import Network
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well a module alone tells its class from the rest; each in [0, 1].
+
+    Attributes:
+        precision: share of its claims that are right (0 where it claims nothing).
+        recall: share of its class that it claims.
+        f1: their harmonic mean.
+        false_positive_rate: share of the others that it claims.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    false_positive_rate: float
+
+
+def detection(claimed: np.ndarray, true: np.ndarray) -> Detection:
+    """Score claims (N,) booleans against the truth (N,) booleans."""
+    hits = float((claimed & true).sum())
+    precision = hits / max(claimed.sum(), 1)
+    recall = hits / max(true.sum(), 1)
+    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+    return Detection(float(precision), float(recall), f1, float((claimed & ~true).sum() / max((~true).sum(), 1)))
+
+
+def jaccard(module: ConcernModule, network: Network) -> float:
+    """The paper's Jaccard index of a module and its parent, in [0, 1].
+
+    It compares the *sets of values* of input and dense kernels only (no recurrent weights, biases, embeddings), each
+    kernel at its parent's size with zeros for what is gone; the union is counted as len + len - intersection (the
+    release's way). An unrolled module's is the mean over its timesteps. A similarity, not a size: a module with nothing
+    removed has less than 1, for its channeled output layer. Source: Imtiaz et al. 2023, section IV; release,
+    ``evaluation/jaccard_computer.py``.
+    """
+    kernels = {name: layer.module.weight_ih if layer.cell else layer.module.weight for name, layer in network.layers.items()}
+    whole = np.concatenate([*(k.detach().cpu().numpy().ravel() for k in kernels.values()), _column_values(network)])
+    distinct = np.unique(whole)
+    found = []
+    for t in _moments(module):
+        parts = [_channeled(module, network, t)]
+        for name in kernels:
+            parts.append(np.where(_kept_rows(module, name, t), kernels[name].detach().cpu().numpy(), 0).ravel())
+        values = np.concatenate(parts)
+        shared = len(np.intersect1d(distinct, values))
+        found.append(shared / (len(whole) + len(values) - shared))
+    return float(np.mean(found))
+
+
+def coupling(modules: list[ConcernModule]) -> float:
+    """Mean pairwise Jaccard index of the modules' sets of kept nodes (of one parent), in [0, 1]; 1 for one module."""
+    sets = [np.concatenate([m.ravel() for m in module.kept_nodes.values()]) for module in modules]
+    pairs = [(a & b).sum() / max((a | b).sum(), 1) for a, b in combinations(sets, 2) if a.shape == b.shape]
+    return float(np.mean(pairs)) if pairs else 1.0
+
+
+def cohesion(module: ConcernModule, network: Network) -> float:
+    """Share of a module's recurrent edges, by |weight|, that stay among its nodes, in [0, 1].
+
+    Edges among kept nodes over all edges that touch a kept node; mean over recurrent layers and timesteps.
+    """
+    shares = []
+    for name, layer in network.recurrent_layers().items():
+        strength = layer.weight_hh.detach().abs().unflatten(0, (len(layer.cell.gates), -1)).sum(0).cpu().numpy()
+        for kept in np.atleast_2d(module.kept_nodes[name]).astype(np.float32):
+            inside = kept @ strength @ kept
+            touched = strength.sum() - (1 - kept) @ strength @ (1 - kept)
+            shares.append(inside / touched if touched else 1.0)
+    return float(np.mean(shares))
+
+
+def _moments(module: ConcernModule) -> list[int]:
+    if module.concern.mode is Mode.ROLLED:
+        return [0]
+    return list(range(max(module.concern.steps.values())))
+
+
+def _kept_rows(module: ConcernModule, name: str, t: int) -> np.ndarray:
+    """Which rows of a layer's input kernel stay at timestep t, (G*H, 1)."""
+    layer = module.parent.layers[name]
+    mask = module.concern.kept[name]
+    if mask.ndim > (2 if module.concern.has_gates(layer) else 1):
+        mask = mask[min(t, len(mask) - 1)]
+    gates = 1 if layer.cell is None or mask.ndim == 2 else len(layer.cell.gates)
+    return np.tile(mask.reshape(-1), gates)[:, None]
+
+
+def _column_values(network: Network) -> np.ndarray:
+    return network.head.weight.detach().cpu().numpy().ravel()
+
+
+def _channeled(module: ConcernModule, network: Network, t: int) -> np.ndarray:
+    """The module's output kernel at its parent's size: its rows, and zeros for the others."""
+    rows = module.whole_head.weight.detach().cpu().numpy().copy()
+    last = list(network.recurrent_layers())[-1]
+    kept = module.kept_nodes[last]
+    kept = kept[-1] if kept.ndim == 2 else kept
+    if rows.shape[1] == len(kept):
+        rows[:, ~kept] = 0
+    return np.concatenate([rows.ravel(), np.zeros((max(network.spec.classes - len(rows), 0), rows.shape[1]), rows.dtype).ravel()])
+

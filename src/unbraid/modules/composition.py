@@ -1,0 +1,210 @@
+"""Modules put together: every one sees the same input, the most certain one names the class.
+
+Source: Imtiaz et al. 2023, section IV. The vote goes by margin, which orders modules as their probabilities do but
+does not saturate; ``vote="probability"`` counts float32 probabilities as the release does, ties to the first.
+Shapes: N examples, T timesteps, K modules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unbraid.config import IOArchitecture, Mode
+from unbraid.data import Label
+from unbraid.errors import IncompatibleModules
+from unbraid.modules.concern import removals
+from unbraid.modules.module import ConcernModule, aliased, check_steps
+from unbraid.networks.inputs import check_inputs, run_batched
+from unbraid.networks.layers import pruned
+from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec
+
+ROWS = 4096  # rows of one batch, over all modules that run side by side
+Vote = Literal["margin", "probability"]
+
+
+class Composition(nn.Module):
+    """A classifier made of modules.
+
+    Args:
+        modules: label -> module, in the order of the classes.
+        vote: ``margin``, or ``probability`` for the release's float32 vote.
+
+    Raises:
+        IncompatibleModules: fewer than one module, or modules that read different inputs.
+    """
+
+    def __init__(self, modules: Mapping[Label, ConcernModule], vote: Vote = "margin") -> None:
+        super().__init__()
+        check_compatible(list(modules.values()))
+        self.labels: list[Label] = list(modules)
+        self.vote: Vote = vote
+        self.members = nn.ModuleList(modules.values())
+        self.groups = nn.ModuleList(_Group([self.labels.index(n) for n in names], [modules[n] for n in names])
+                                    for names in _grouped(modules))  # fmt: skip
+        self.eval()
+
+    def __getitem__(self, label: Label) -> ConcernModule:
+        return self.modules_by_label[label]
+
+    @property
+    def modules_by_label(self) -> dict[Label, ConcernModule]:
+        """Label -> module."""
+        return dict(zip(self.labels, self.members, strict=True))  # type: ignore[arg-type]  # members are modules
+
+    @property
+    def many_outputs(self) -> bool:
+        """One decision per timestep: where all modules have many outputs."""
+        return all(m.io.many_outputs for m in self.modules_by_label.values())
+
+    @property
+    def io(self) -> IOArchitecture:
+        """Inputs and outputs over time; one output where any module has one."""
+        ios = [m.io for m in self.modules_by_label.values()]
+        return next((io for io in ios if not io.many_outputs), ios[0])
+
+    def add(self, module: ConcernModule, label: Label | None = None) -> Composition:
+        """A composition with one class more; raises IncompatibleModules where the label is taken."""
+        name = module.label if label is None else label
+        if name in self.labels:
+            raise IncompatibleModules(f"label {name!r} is taken: use replace(), or add(module, label=...).")
+        return Composition({**self.modules_by_label, name: module}, self.vote)
+
+    def replace(self, label: Label, module: ConcernModule) -> Composition:
+        """A composition in which ``module`` answers for ``label``; raises IncompatibleModules for an unknown label."""
+        self._known(label)
+        return Composition({**self.modules_by_label, label: module}, self.vote)
+
+    def drop(self, label: Label) -> Composition:
+        """A composition without a class; raises IncompatibleModules for an unknown label or the last one."""
+        self._known(label)
+        return Composition({n: m for n, m in self.modules_by_label.items() if n != label}, self.vote)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
+        columns: list[Tensor | None] = [None] * len(self.labels)
+        for group in self.groups:
+            for place, margin in zip(group.places, group(x), strict=True):  # type: ignore[arg-type]  # a _Group
+                one_decision = margin.dim() == 2 and not self.many_outputs
+                columns[place] = margin.amax(dim=1) if one_decision else margin  # best timestep
+        return torch.stack([c for c in columns if c is not None], dim=-1)
+
+    def margins(self, x: Any) -> np.ndarray:
+        """Margins over all examples in batches, (N, K) or (N, T, K); raises DataError where inputs do not fit."""
+        first = self.members[0]
+        array = check_inputs(first.parent.spec, x)  # type: ignore[union-attr]  # a ConcernModule
+        for module in self.modules_by_label.values():
+            check_steps(module, array)
+        widest = max(len(group.places) for group in self.groups)  # type: ignore[arg-type]  # a _Group
+        device = first.head.weight.device  # type: ignore[union-attr]
+        return run_batched(self, array, device, size=max(32, ROWS // max(widest, 8)))
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """The modules' probabilities, scaled to sum to one: (N, K) or (N, T, K); raises DataError.
+
+        With every module of one parent untouched and ``head="softmax"`` that is the parent's own softmax.
+        """
+        return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(self.margins(x))), dim=-1).numpy()
+
+    def predict_index(self, x: Any) -> np.ndarray:
+        """Positions in :attr:`labels`, (N,) or (N, T)."""
+        return self.decide(self.margins(x))
+
+    def decide(self, margins: np.ndarray) -> np.ndarray:
+        """Positions in :attr:`labels` that win the vote over margins (..., K)."""
+        if self.vote == "margin":
+            return margins.argmax(-1)
+        return torch.sigmoid(torch.from_numpy(margins)).numpy().argmax(-1)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Labels (N,) or (N, T); raises DataError where inputs do not fit."""
+        return np.asarray(self.labels)[self.predict_index(x)]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the folder format, whole or not at all; raises FormatError where something else lies there."""
+        from unbraid.modules.store import save_composition  # the store builds compositions, so it cannot come first
+
+        save_composition(folder, self)
+
+    def _known(self, label: Label) -> None:
+        if label not in self.labels:
+            raise IncompatibleModules(f"no module is called {label!r}; the composition has {self.labels}.")
+
+
+class _Group(nn.Module):
+    """Modules that run in one batch: unrolled ones of one parent, or a single rolled one."""
+
+    def __init__(self, places: list[int], modules: list[ConcernModule]) -> None:
+        super().__init__()
+        self.places = places
+        self.heads = nn.ModuleList(m.head for m in modules)
+        self.body = modules[0].body
+        if len(modules) > 1:
+            parent = modules[0].parent
+            masks = removals([m.concern for m in modules], parent.layers, parent.device)
+            self.body = aliased(pruned(parent.body, masks, len(modules))).to(modules[0].head.weight.device)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = self.body(x).unflatten(0, (len(self.places), -1))
+        return [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
+
+
+def compose(
+    modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule], vote: Vote = "margin"
+) -> Composition:
+    """Put modules together, of one or of several parents.
+
+    Args:
+        modules: a Decomposition, a mapping label -> module, or modules under their own labels.
+        vote: ``margin``, or ``probability`` for the release's float32 vote.
+
+    Raises:
+        IncompatibleModules: two modules of one label, or modules that read different inputs.
+    """
+    if isinstance(modules, Mapping):
+        return Composition(modules, vote)
+    named: dict[Label, ConcernModule] = {}
+    for module in modules:
+        if module.label in named:
+            raise IncompatibleModules(
+                f"two modules are called {module.label!r}: pass a mapping of labels to modules to tell them apart."
+            )
+        named[module.label] = module
+    return Composition(named, vote)
+
+
+def check_compatible(modules: list[ConcernModule]) -> None:
+    """Modules of a composition read one input; raises IncompatibleModules with what differs."""
+    if not modules:
+        raise IncompatibleModules("a composition needs at least one module.")
+    first = modules[0]
+    for other in modules[1:]:
+        for what, mine, theirs in zip(("input", "size", "timesteps"), _reads(first), _reads(other), strict=True):
+            if mine != theirs and not (what == "timesteps" and None in (mine, theirs)):
+                raise IncompatibleModules(
+                    f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine} against {theirs}."
+                )
+
+
+def _reads(module: ConcernModule) -> tuple[str, int, int | None]:
+    spec = module.parent.spec
+    stage = spec.stages[0]
+    if isinstance(stage, EmbeddingSpec):
+        return "word indices", stage.vocabulary, spec.steps
+    return "features", next(s.inputs for s in spec.stages if isinstance(s, RecurrentSpec)), spec.steps
+
+
+def _grouped(modules: Mapping[Label, ConcernModule]) -> list[list[Label]]:
+    groups: dict[object, list[Label]] = {}
+    for label, module in modules.items():
+        key: object = label
+        if module.concern.mode is Mode.UNROLLED:
+            concern = module.concern
+            key = (module.parent_sha256, module.head.weight.device, concern.by_gates, concern.edges, *concern.steps.values())
+        groups.setdefault(key, []).append(label)
+    return list(groups.values())

@@ -1,0 +1,99 @@
+"""Folders that are written whole or not at all, and read back only if they are what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from unbraid.errors import FormatError
+
+MANIFEST = "unbraid.json"
+
+
+def write_folder(folder: str | os.PathLike[str], files: dict[str, bytes]) -> None:
+    """Write ``files`` into ``folder``, atomically: after a crash there is the old folder or the new one.
+
+    The files go to a temporary folder beside it, are flushed to disk, and the folder is renamed. An old folder is moved
+    aside first; :func:`recover` brings it back where a crash fell between the two renames.
+
+    Raises:
+        FormatError: something that is no Unbraid folder lies there, or the place cannot be written.
+    """
+    target = Path(os.path.abspath(folder))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recover(target)
+        if target.exists() and not _ours(target):
+            raise FormatError(f"{target} exists and is no Unbraid folder: choose another name, or remove it first.")
+        _clear_leftovers(target)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+    except OSError as error:
+        raise FormatError(f"{target}: cannot be written ({error.strerror}).") from None
+    try:
+        for name, content in files.items():
+            _write_synced(temporary / name, content)
+        os.chmod(temporary, 0o755)
+        _sync(temporary)
+        old = _aside(target)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(temporary, target)
+        _sync(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        recover(target)
+        raise FormatError(f"{target}: cannot be written ({error.strerror}).") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Bring back the old folder where a crash fell between the two renames of :func:`write_folder`."""
+    old = _aside(target)
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+
+
+def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
+    """A file's bytes; raises FormatError where it is missing, or not the one that ``sha256`` names."""
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise FormatError(f"{folder / name}: cannot be read ({error.strerror}); expected a folder that Unbraid saved.") from None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise FormatError(f"{folder / name}: its content is not what {MANIFEST} says (sha256 differs): the file is damaged.")
+    return content
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f".{target.name}.old"
+
+
+def _ours(target: Path) -> bool:
+    return target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+
+
+def _clear_leftovers(target: Path) -> None:
+    """What earlier saves of this folder left when they were killed."""
+    for leftover in target.parent.glob(f".{target.name}.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(_aside(target), ignore_errors=True)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

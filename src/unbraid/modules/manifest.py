@@ -1,0 +1,116 @@
+"""The JSON of a saved folder: what it says, and that it is what it should be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unbraid.config import DecompositionConfig, Edges, Mode
+from unbraid.errors import FormatError
+from unbraid.networks.spec import NetworkSpec
+
+FORMAT = 1
+Kind = Literal["decomposition", "module", "composition"]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Label = str | int
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ParentEntry(_Entry):
+    """A monolithic model, or what one rolled module needs of it.
+
+    Attributes:
+        sha256: digest of the whole model.
+        labels: names of its classes.
+        spec: its layers, with their sizes.
+        sliced_by: the module whose slices alone are stored; None: the whole model is.
+    """
+
+    sha256: Digest
+    labels: list[Label]
+    spec: NetworkSpec
+    sliced_by: int | None = None
+
+
+class ModuleEntry(_Entry):
+    """One module: whose part it is, what it keeps (shapes; the bits lie in modules.safetensors), how it was made."""
+
+    label: Label
+    index: Annotated[int, Field(ge=0)]
+    parent: Annotated[int, Field(ge=0)]
+    steps: dict[str, Annotated[int, Field(ge=1, le=2**20)]]
+    mode: Mode
+    by_gates: bool
+    edges: Edges
+    idle: Annotated[int, Field(ge=0, le=2**24)]
+    config: DecompositionConfig
+
+
+class Manifest(_Entry):
+    """The whole of ``unbraid.json``.
+
+    Attributes:
+        format: number of the folder format.
+        unbraid: version of the library that wrote it.
+        kind: what the folder holds.
+        files: file name -> sha256 of its bytes.
+        vote: of a composition.
+        scores: figures that whoever saved it wanted kept.
+    """
+
+    format: int
+    unbraid: str
+    kind: Kind
+    files: dict[str, Digest]
+    parents: list[ParentEntry]
+    modules: list[ModuleEntry]
+    vote: Literal["margin", "probability"] = "margin"
+    scores: dict[str, Any] = {}
+
+
+def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
+    """Read ``unbraid.json``.
+
+    Args:
+        text: its content.
+        where: its path, for messages.
+        kind: what the caller expects; None: anything.
+
+    Raises:
+        FormatError: not JSON, a newer format, a field that is missing or wrong, or another kind.
+    """
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        _refuse_newer(text, where)
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "content"
+        raise FormatError(f"{where}: field {field}: {first['msg']} (found {str(first['input'])[:60]!r}).") from None
+    _refuse_newer(text, where)
+    if kind is not None and manifest.kind != kind:
+        raise FormatError(f"{where}: field kind: found {manifest.kind!r}, expected {kind!r}: use load_{manifest.kind}().")
+    for number, module in enumerate(manifest.modules):
+        if module.parent >= len(manifest.parents):
+            raise FormatError(f"{where}: field modules.{number}.parent: found {module.parent}, expected a parent's number.")
+        if module.index >= len(manifest.parents[module.parent].labels):
+            raise FormatError(f"{where}: field modules.{number}.index: found {module.index}, the parent has no such class.")
+    for number, parent in enumerate(manifest.parents):
+        if parent.sliced_by is not None and not 0 <= parent.sliced_by < len(manifest.modules):
+            raise FormatError(f"{where}: field parents.{number}.sliced_by: found {parent.sliced_by}, no such module.")
+    return manifest
+
+
+def _refuse_newer(text: str, where: str) -> None:
+    class _Number(BaseModel):
+        format: int
+
+    try:
+        number = _Number.model_validate_json(text).format
+    except ValidationError:
+        return
+    if not 1 <= number <= FORMAT:
+        raise FormatError(f"{where}: field format: found {number}, this version reads up to {FORMAT}: upgrade unbraid.")

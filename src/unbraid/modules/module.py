@@ -1,0 +1,161 @@
+"""One module: the part of a network that answers for one class. Shapes: N examples, T timesteps, H units, F features."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unbraid.config import DecompositionConfig, IOArchitecture, Mode
+from unbraid.data import Label
+from unbraid.modules.concern import Concern, kept_indices, removals
+from unbraid.modules.retention import Retention, retention
+from unbraid.networks.cells import ACTIVATIONS
+from unbraid.networks.heads import Head
+from unbraid.networks.inputs import check_inputs, run_batched
+from unbraid.networks.layers import gate_rows, pruned, sliced
+from unbraid.networks.network import Network
+from unbraid.networks.recurrent import RecurrentLayer
+
+
+class ConcernModule(nn.Module):
+    """The part of a network that answers for one class, by itself usable as a detector of that class.
+
+    A rolled module runs as exact slices of its parent's layers; an unrolled one as the parent's weights and a mask on
+    values. Its output is a *margin*, the log-odds of its class.
+
+    Args:
+        parent: the monolithic model.
+        index: the module's class, an index into the parent's labels.
+        concern: the nodes it keeps.
+        head: its output layer over all of the parent's features.
+        config: how it was made.
+        label: its name; the parent's by default.
+        parent_sha256: digest of the network it was taken from, where ``parent`` holds only what the module needs.
+    """
+
+    def __init__(
+        self,
+        parent: Network,
+        index: int,
+        concern: Concern,
+        head: Head,
+        config: DecompositionConfig,
+        label: Label | None = None,
+        parent_sha256: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._parent = (parent,)  # not a submodule: a module moves and saves by itself
+        self.index, self.concern, self.config, self.whole_head = index, concern, config, head
+        self.label: Label = parent.labels[index] if label is None else label
+        self.parent_sha256 = parent_sha256 or parent.sha256()
+        self.body, features = _built(parent, concern)
+        self.head = head.sliced(features)
+        self.eval()
+
+    @property
+    def parent(self) -> Network:
+        """The network it was taken from (of a rolled module saved alone: what is left of it)."""
+        return self._parent[0]
+
+    @property
+    def labels(self) -> list[Label]:
+        """The one class it answers for."""
+        return [self.label]
+
+    @property
+    def io(self) -> IOArchitecture:
+        """Inputs and outputs over time."""
+        return self.parent.io
+
+    @property
+    def kept_nodes(self) -> dict[str, np.ndarray]:
+        """Layer name -> booleans, (H,) rolled or (T, H) unrolled."""
+        return {name: self.concern.nodes(layer) for name, layer in self.parent.layers.items()}
+
+    def retention(self) -> Retention:
+        """What of the parent it keeps: nodes, weights, bytes and FLOPs, as shares in [0, 1]."""
+        return retention(self.parent, self.concern, self.head.weight.shape[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The margin: log-odds of the module's class, (N,), or (N, T) for many outputs."""
+        return self.head.margin(self.body(x))
+
+    def margins(self, x: Any) -> np.ndarray:
+        """Margins over all examples in batches, (N,) or (N, T); raises DataError where inputs do not fit."""
+        check_steps(self, array := check_inputs(self.parent.spec, x))
+        return run_batched(self, array, self.head.weight.device)
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """P(dominant), (N,) or (N, T), in [0, 1]; raises DataError where inputs do not fit."""
+        return torch.sigmoid(torch.from_numpy(self.margins(x))).numpy()
+
+    def claims(self, x: Any) -> np.ndarray:
+        """Booleans (N,) or (N, T): whether P(dominant) > 0.5; raises DataError."""
+        return self.margins(x) > 0
+
+    def predict(self, x: Any) -> np.ndarray:
+        """The module's label where it claims the example, None elsewhere, (N,) or (N, T) objects; raises DataError."""
+        claimed = self.claims(x)
+        found = np.full(claimed.shape, None, dtype=object)
+        found[claimed] = self.label
+        return found
+
+    def renamed(self, label: Label) -> ConcernModule:
+        """The same module under another name."""
+        other = copy.copy(self)
+        other.label = label
+        return other
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write this module alone, with only what it needs; raises FormatError where something else lies there."""
+        from unbraid.modules.store import save_module  # the store builds modules, so it cannot come first
+
+        save_module(folder, self)
+
+
+def check_steps(module: ConcernModule, x: np.ndarray) -> None:
+    """Unrolled masks are made for one T; raises DataError for another."""
+    from unbraid.errors import DataError
+
+    if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
+        return
+    steps = max(module.concern.steps.values())
+    if x.shape[1] != steps:
+        raise DataError(
+            f"inputs have {x.shape[1]} timesteps, the unrolled module {module.label!r} was made for {steps}: pad or cut "
+            "them, or decompose with mode='rolled'."
+        )
+
+
+def _built(parent: Network, concern: Concern) -> tuple[nn.Module, Tensor | None]:
+    if concern.mode is Mode.UNROLLED:
+        return aliased(pruned(parent.body, removals([concern], parent.layers, parent.device), 1)), None
+    kept = {name: kept_indices(concern, layer).to(parent.device) for name, layer in parent.layers.items()}
+    for name, layer in parent.layers.items():
+        if concern.has_gates(layer) and float(ACTIVATIONS[layer.cell.activation](torch.zeros(()))) != 0:  # type: ignore[union-attr]
+            kept[name] = torch.arange(layer.units)  # a node without gates would still say act(0)
+    body, features = sliced(parent.body, kept, lambda name, layer: _without_gates(layer, concern, name))
+    return aliased(body), features
+
+
+def _without_gates(layer: RecurrentLayer, concern: Concern, name: str) -> RecurrentLayer:
+    """The layer with the columns of removed gates at zero."""
+    if not concern.by_gates or len(layer.cell.gates) == 1:
+        return layer
+    edited = copy.deepcopy(layer)
+    gone = torch.from_numpy(~concern.kept[name].reshape(-1)).to(layer.weight_ih.device)
+    assert len(gone) == len(gate_rows(layer, torch.arange(layer.units)))
+    for parameter in edited.parameters():
+        parameter.data[gone] = 0
+    return edited
+
+
+def aliased(module: nn.Module) -> nn.Module:
+    """A copy of the structure with parameters of its own over the same memory, so that moving one leaves the other."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, memo)

@@ -1,0 +1,253 @@
+"""Saving and loading: a folder with ``unbraid.json``, ``parent.safetensors`` and ``modules.safetensors``.
+
+``parent.safetensors`` has each parent's weights once (``P/name``); of a rolled module saved alone, only its slices.
+``modules.safetensors`` has, per module ``M``, packed mask bits ``M/mask/layer`` and the two head tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from unbraid._version import __version__
+from unbraid.config import DecompositionConfig, Mode
+from unbraid.errors import DataError, FormatError
+from unbraid.modules.composition import Composition
+from unbraid.modules.concern import Concern, kept_indices
+from unbraid.modules.folders import MANIFEST, read_file, recover, write_folder
+from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, parse_manifest
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.heads import Head
+from unbraid.networks.layers import sliced
+from unbraid.networks.network import Network
+
+PARENTS, MODULES = "parent.safetensors", "modules.safetensors"
+SPARSEST = 1000  # declared to stored weights of a sliced module, beyond which a file is not believed
+Folder = str | os.PathLike[str]
+
+
+def save_decomposition(
+    folder: Folder, network: Network, modules: Sequence[ConcernModule], config: DecompositionConfig
+) -> None:
+    """Write a network and its modules; raises FormatError where something else lies at ``folder``."""
+    _save(folder, "decomposition", modules, alone=False)
+
+
+def save_module(folder: Folder, module: ConcernModule) -> None:
+    """Write one module with only what it needs; raises FormatError where something else lies at ``folder``."""
+    _save(folder, "module", [module], alone=True)
+
+
+def save_composition(folder: Folder, composition: Composition) -> None:
+    """Write a composition, each parent once; raises FormatError where something else lies at ``folder``."""
+    modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
+    _save(folder, "composition", modules, alone=False, vote=composition.vote)
+
+
+def load_modules(folder: Folder, kind: Kind | None = None) -> tuple[Manifest, list[Network], list[ConcernModule]]:
+    """Read any saved folder.
+
+    Args:
+        folder: what a ``save`` wrote.
+        kind: what is expected there; None: anything.
+
+    Returns:
+        the manifest, the parents and the modules.
+
+    Raises:
+        FormatError: a file is missing, damaged, of a newer format, or does not fit the others.
+    """
+    place = Path(os.path.abspath(folder))
+    recover(place)
+    where = str(place / MANIFEST)
+    manifest = parse_manifest(read_file(place, MANIFEST).decode("utf-8", "replace"), where, kind)
+    tensors = _tensors(place, manifest, PARENTS)
+    bits = _tensors(place, manifest, MODULES)
+    try:
+        concerns = [_concern(entry, manifest, bits, number) for number, entry in enumerate(manifest.modules)]
+        parents = [_parent(p, n, manifest, tensors, concerns) for n, p in enumerate(manifest.parents)]
+        modules = [_module(entry, n, manifest, parents, concerns, bits) for n, entry in enumerate(manifest.modules)]
+    except (FormatError, DataError) as error:
+        raise FormatError(f"{place}: {error}") from None
+    return manifest, parents, modules
+
+
+def load_module(folder: Folder) -> ConcernModule:
+    """Read a module that was saved alone; raises FormatError."""
+    return load_modules(folder, "module")[2][0]
+
+
+def load_composition(folder: Folder) -> Composition:
+    """Read a composition; raises FormatError."""
+    manifest, _, modules = load_modules(folder, "composition")
+    return Composition({m.label: m for m in modules}, manifest.vote)
+
+
+def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: bool, vote: str = "margin") -> None:
+    parents: list[ParentEntry] = []
+    places: dict[str, int] = {}
+    weights: dict[str, Tensor] = {}
+    entries: list[ModuleEntry] = []
+    bits: dict[str, Tensor] = {}
+    for number, module in enumerate(modules):
+        remnant = module.concern.mode is Mode.ROLLED and (alone or module.parent_sha256 != module.parent.sha256())
+        key = f"{number}" if remnant else module.parent_sha256
+        if key not in places:
+            places[key] = len(parents)
+            own = _body_weights(module.body) if remnant else module.parent.weights()
+            weights |= {f"{len(parents)}/{name}": t for name, t in own.items()}
+            parents.append(_parent_entry(module, number if remnant else None))
+        entries.append(_module_entry(module, places[key]))
+        bits |= {f"{number}/{name}": t for name, t in _module_tensors(module, remnant).items()}
+    files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits))}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest = Manifest(
+        format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries, vote=vote
+    )  # type: ignore[arg-type]  # pydantic checks the vote
+    write_folder(folder, {**files, MANIFEST: manifest.model_dump_json(indent=1).encode()})
+
+
+def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
+    parent = module.parent
+    return ParentEntry(
+        sha256=module.parent_sha256, labels=list(parent.labels), spec=parent.spec, sliced_by=sliced_by
+    )  # fmt: skip
+
+
+def _module_entry(module: ConcernModule, parent: int) -> ModuleEntry:
+    concern = module.concern
+    return ModuleEntry(
+        label=module.label,
+        index=module.index,
+        parent=parent,
+        steps=dict(concern.steps),
+        mode=concern.mode,
+        by_gates=concern.by_gates,
+        edges=concern.edges,
+        idle=module.head.idle,
+        config=module.config,
+    )
+
+
+def _module_tensors(module: ConcernModule, remnant: bool) -> dict[str, Tensor]:
+    tensors = {f"mask/{n}": torch.from_numpy(np.packbits(m)) for n, m in module.concern.kept.items()}
+    head = module.head if remnant else module.whole_head
+    return {**tensors, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
+
+
+def _body_weights(body: nn.Module) -> dict[str, Tensor]:
+    return {f"body.{name}": p.detach() for name, p in body.named_parameters()}
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _tensors(place: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:
+    if name not in manifest.files:
+        raise FormatError(f"{place / MANIFEST}: field files: expected {name!r}, found {sorted(manifest.files)}.")
+    try:
+        return load(read_file(place, name, manifest.files[name]))
+    except SafetensorError as error:
+        raise FormatError(f"{place / name}: not a safetensors file ({error}).") from None
+
+
+def _concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], number: int) -> Concern:
+    spec = manifest.parents[entry.parent].spec
+    layers = Network.skeleton(spec).layers
+    if set(entry.steps) != set(layers):
+        raise FormatError(f"module {entry.label!r}: field steps: found {sorted(entry.steps)}, expected {sorted(layers)}.")
+    kept = {}
+    shell = Concern({}, entry.steps, entry.mode, entry.by_gates, entry.edges)
+    for name, layer in layers.items():
+        shape = (len(layer.cell.gates), layer.units) if layer.cell and shell.has_gates(layer) else (layer.units,)
+        if entry.mode is Mode.UNROLLED and (layer.cell is not None or entry.steps[name] > 1):
+            shape = (entry.steps[name], *shape)
+        size = int(np.prod(shape))
+        packed = _tensor(bits, f"{number}/mask/{name}", ((size + 7) // 8,), torch.uint8)
+        kept[name] = np.unpackbits(packed.numpy(), count=size).astype(bool).reshape(shape)
+    return Concern(kept, entry.steps, entry.mode, entry.by_gates, entry.edges)
+
+
+def _parent(
+    entry: ParentEntry, number: int, manifest: Manifest, tensors: dict[str, Tensor], concerns: list[Concern]
+) -> Network:
+    prefix = f"{number}/"
+    own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    if entry.sliced_by is None:
+        network = Network(entry.spec, own, entry.labels)
+        if network.sha256() != entry.sha256:
+            raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
+        return network
+    return Network(entry.spec, _expanded(entry, own, concerns[entry.sliced_by]), entry.labels)
+
+
+def _module(
+    entry: ModuleEntry,
+    number: int,
+    manifest: Manifest,
+    parents: list[Network],
+    concerns: list[Concern],
+    bits: dict[str, Tensor],
+) -> ConcernModule:
+    parent, concern = parents[entry.parent], concerns[number]
+    remnant = manifest.parents[entry.parent].sliced_by is not None
+    features = _features(parent, concern) if remnant else None
+    width = parent.spec.features if features is None else len(features)
+    weight = bits.get(f"{number}/head.weight")
+    rows = 0 if weight is None or weight.dim() != 2 else weight.shape[0]
+    weight = _tensor(bits, f"{number}/head.weight", (max(rows, 1), width), torch.float32)
+    bias = _tensor(bits, f"{number}/head.bias", (max(rows, 1),), torch.float32)
+    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+        raise FormatError(f"module {entry.label!r}: its head holds NaN or infinite values.")
+    if features is not None:
+        weight = torch.zeros(rows, parent.spec.features).index_copy(1, features, weight)
+    head = Head(weight, bias, entry.idle)
+    sha256 = manifest.parents[entry.parent].sha256
+    return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256)
+
+
+def _expanded(entry: ParentEntry, own: dict[str, Tensor], concern: Concern) -> dict[str, Tensor]:
+    """A sliced module's weights in their parent's places, zeros elsewhere.
+
+    Where each weight belongs is found by slicing a network whose weights are their own positions.
+    """
+    positions = Network.skeleton(entry.spec)
+    declared = sum(p.numel() for p in positions.parameters())
+    if declared > SPARSEST * sum(t.numel() for t in own.values()) + 10**6:
+        raise FormatError(f"field spec: declares {declared} weights, the file holds far fewer.")
+    for name, parameter in list(positions.named_parameters()):
+        place = nn.Parameter(torch.arange(parameter.numel()).view(parameter.shape), requires_grad=False)
+        positions.get_submodule(name.rpartition(".")[0]).register_parameter(name.rpartition(".")[2], place)
+    kept = {name: kept_indices(concern, layer) for name, layer in positions.layers.items()}
+    small = _body_weights(sliced(positions.body, kept)[0])
+    full = {}
+    for name, parameter in positions.named_parameters():
+        values = torch.zeros(parameter.shape)
+        if name in small:
+            found = _tensor(own, name, tuple(small[name].shape), torch.float32)
+            values.view(-1)[small[name].flatten()] = found.flatten()
+        full[name] = values
+    return full
+
+
+def _features(parent: Network, concern: Concern) -> Tensor | None:
+    kept = {name: kept_indices(concern, layer) for name, layer in parent.layers.items()}
+    return sliced(parent.body, kept)[1]
+
+
+def _tensor(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    if name not in tensors:
+        raise FormatError(f"tensor {name!r} is missing; expected shape {shape}.")
+    found = tensors[name]
+    if tuple(found.shape) != shape or found.dtype != dtype:
+        raise FormatError(f"tensor {name!r} is {found.dtype} {tuple(found.shape)}, expected {dtype} {shape}.")
+    return found
