@@ -1,4 +1,4 @@
-"""Settings of a decomposition: the paper's text by default, the authors' release by :meth:`DecompositionConfig.release`."""
+"""Settings of a decomposition: the paper's text by default, the authors' release on request."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ class Mode(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a module is made from the nodes of its concern."""
+    """How nodes are chosen: by the paper's rules, or as many of them at random or by smallest weights (baselines)."""
 
     PAPER = "paper"
+    RANDOM = "random"
+    MAGNITUDE = "magnitude"
 
 
 class GateView(StrEnum):
@@ -92,7 +94,7 @@ class DecompositionConfig(BaseModel):
 
     Attributes:
         mode: ``rolled`` or ``unrolled``.
-        strategy: ``paper``.
+        strategy: ``paper``, or the baselines ``random`` and ``magnitude`` at the paper's size.
         gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
         head: ``mean`` (the paper's two columns) or ``softmax`` (dominant against the log-sum-exp of the others,
             so that the module's probability is the parent's own).

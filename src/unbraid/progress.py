@@ -26,6 +26,9 @@ def silent(what: str, total: float) -> Iterator[Advance]:
 @contextmanager
 def bar(what: str, total: float) -> Iterator[Advance]:
     """A bar on standard error, from the second on that the work takes over :data:`PATIENCE`."""
+    if not sys.stderr.isatty():
+        yield lambda amount: None
+        return
     started, done = time.monotonic(), 0.0
     shown = Bar(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(),

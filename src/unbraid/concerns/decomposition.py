@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
+from unbraid.concerns.baselines import choose_random, choose_smallest, magnitudes
 from unbraid.concerns.channeling import channel
 from unbraid.concerns.identification import (
     Statistic,
@@ -20,7 +22,7 @@ from unbraid.concerns.identification import (
 from unbraid.concerns.observation import Observation, observe
 from unbraid.concerns.sampling import Sample, choose
 from unbraid.concerns.statistics import class_statistics
-from unbraid.config import CapScope, DecompositionConfig, GateView, Mode
+from unbraid.config import CapScope, DecompositionConfig, GateView, Mode, Strategy
 from unbraid.data import Label, read_targets
 from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
@@ -100,11 +102,12 @@ def decompose(
     )
     sample = choose(targets, config)
     by_gates = config.gates is GateView.EACH
-    with progress("observing", len(sample.rows)) as advance:
-        with observe(network, x[sample.rows], by_gates, advance) as seen:
-            with progress("identifying", len(seen.layers)) as step:
-                kept = identify(network, seen, sample, config, step)
-                steps = {name: layer.values.shape[1] for name, layer in seen.layers.items()}
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress("observing", len(sample.rows)))
+        seen = stack.enter_context(observe(network, x[sample.rows], by_gates, advance))
+        step = stack.enter_context(progress("identifying", len(seen.layers)))
+        kept = identify(network, seen, sample, config, step)
+        steps = {name: layer.values.shape[1] for name, layer in seen.layers.items()}
     modules = {}
     for index, masks in kept.items():
         concern = Concern(masks, steps, config.mode, by_gates, config.edges)
@@ -114,7 +117,11 @@ def decompose(
 
 
 def identify(
-    network: Network, seen: Observation, sample: Sample, config: DecompositionConfig, advance: Advance = lambda share: None
+    network: Network,
+    seen: Observation,
+    sample: Sample,
+    config: DecompositionConfig,
+    advance: Advance = lambda share: None,
 ) -> dict[int, dict[str, np.ndarray]]:
     """Kept nodes of every class: class -> layer -> booleans, shaped as :class:`~unbraid.modules.concern.Concern` says.
 
@@ -126,9 +133,7 @@ def identify(
     for name in views:
         rules = [(columns, statistic) for _, columns, statistic in views[name]]
         statistics[name] = class_statistics(seen.layers[name], sample, rules, config, advance)
-    removed = {
-        j: {name: np.zeros_like(statistics[name][j][0], dtype=bool) for name in views} for j in sample.positive
-    }
+    removed = {j: {name: np.zeros_like(statistics[name][j][0], dtype=bool) for name in views} for j in sample.positive}
     for (rule, *_), members in _pools(views, statistics, config).items():
         remove = remove_rectified if rule is active_rate else remove_logistic
         for j in removed:
@@ -136,7 +141,7 @@ def identify(
                 np.concatenate([statistics[name][j][sign][..., columns] for name, columns in members], axis=-1)
                 for sign in (0, 1)
             ]
-            gone = remove(both[0], both[1], config)
+            gone = _chosen(remove(both[0], both[1], config), members, network, config, j)
             start = 0
             for name, columns in members:
                 stop = start + columns.stop - columns.start
@@ -146,6 +151,20 @@ def identify(
         j: {name: _shaped(~gone, network.layers[name], config) for name, gone in layers.items()}
         for j, layers in removed.items()
     }
+
+
+def _chosen(
+    gone: np.ndarray, members: list[tuple[str, slice]], network: Network, config: DecompositionConfig, index: int
+) -> np.ndarray:
+    """The removal itself, or a baseline's choice of as many nodes."""
+    if config.strategy is Strategy.RANDOM:
+        return choose_random(gone, np.random.default_rng([config.seed, index]))
+    if config.strategy is Strategy.MAGNITUDE:
+        layers = network.layers
+        by_gates = config.gates is GateView.EACH
+        sizes = [magnitudes(layers[name], columns, by_gates) for name, columns in members]
+        return choose_smallest(gone, np.concatenate(sizes))
+    return gone
 
 
 def _views(layer: Layer, config: DecompositionConfig) -> list[tuple[str, slice, Statistic]]:

@@ -74,8 +74,9 @@ def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: Decompos
 
 
 def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
-    """Nodes never active on the class (CI), less those active on some other example (TI); by the release's rule,
-    nodes whose active rate is smaller on the class by at least 0.5.
+    """Nodes never active on the class (CI), less those active on some other example (TI).
+
+    By the release's rule instead: nodes whose active rate is smaller on the class by at least 0.5.
 
     Args:
         positive: active rate on the class's examples, (..., U).

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unbraid.networks.inputs import batches
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
+from unbraid.networks.recurrent import RecurrentLayer
 
 MEMORY = 256 * 2**20  # bytes of observed values held in memory; beyond that they go to a temporary file
 
@@ -108,8 +109,8 @@ class _Watched:
         def hook(module: nn.Module, inputs: tuple, output: tuple) -> None:
             x, valid = inputs[0], inputs[1] if len(inputs) > 1 else None
             values = output[0]
-            if self.gates and layer.cell is not None:
-                values = torch.cat(layer.module.gates(x, values), dim=-1)  # type: ignore[union-attr]  # has a cell
+            if self.gates and isinstance(module, RecurrentLayer):
+                values = torch.cat(module.gates(x, values), dim=-1)
             if values.dim() == 2:
                 values, valid = values.unsqueeze(1), None
             self.seen[layer.name] = (values, valid)

@@ -56,7 +56,9 @@ def class_statistics(
             for start in range(columns.start, columns.stop, block):
                 part = slice(start, min(start + block, columns.stop))
                 values = np.asarray(layer.values[part])
-                found = parallel(delayed(_statistic)(values, layer.valid, s, statistic, config) for s in chosen.values())
+                found = parallel(
+                    delayed(_statistic)(values, layer.valid, s, statistic, config) for s in chosen.values()
+                )
                 for key, result in zip(chosen, found, strict=True):
                     results[key][..., part] = result
                 advance((part.stop - part.start) / units)
@@ -68,7 +70,7 @@ def _statistic(
 ) -> np.ndarray:
     """One group's statistic: (U,) rolled, (T, U) unrolled."""
     steps = values.shape[1]
-    one_output = len(chosen) == 1 and steps > 1 or steps == 1
+    one_output = len(chosen) == 1 or steps == 1
     if valid is None and one_output:
         rows = chosen[0]
         if len(rows) == 0:

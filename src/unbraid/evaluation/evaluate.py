@@ -74,7 +74,11 @@ class Evaluation:
         """Everything as plain values, for JSON."""
         plain = dataclasses.asdict(self)
         plain["modules"] = {str(label): score for label, score in plain["modules"].items()}
-        return {**plain, "retention": dataclasses.asdict(self.retention), "detection": dataclasses.asdict(self.detection)}
+        return {
+            **plain,
+            "retention": dataclasses.asdict(self.retention),
+            "detection": dataclasses.asdict(self.detection),
+        }
 
     def __str__(self) -> str:
         lines = [f"accuracy {self.accuracy:.4f} over {self.decisions} decisions, {len(self.modules)} modules"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from torch import Tensor
 
 from unbraid.config import Mode
 from unbraid.modules.module import ConcernModule
@@ -47,14 +48,14 @@ def jaccard(module: ConcernModule, network: Network) -> float:
     removed has less than 1, for its channeled output layer. Source: Imtiaz et al. 2023, section IV; release,
     ``evaluation/jaccard_computer.py``.
     """
-    kernels = {name: layer.module.weight_ih if layer.cell else layer.module.weight for name, layer in network.layers.items()}
-    whole = np.concatenate([*(k.detach().cpu().numpy().ravel() for k in kernels.values()), _column_values(network)])
+    kernels = {name: _array(layer.kernel) for name, layer in module.parent.layers.items()}
+    parent = [*(layer.kernel for layer in network.layers.values()), network.head.weight]
+    whole = np.concatenate([_array(kernel).ravel() for kernel in parent])
     distinct = np.unique(whole)
     found = []
     for t in _moments(module):
         parts = [_channeled(module, network, t)]
-        for name in kernels:
-            parts.append(np.where(_kept_rows(module, name, t), kernels[name].detach().cpu().numpy(), 0).ravel())
+        parts += [np.where(_kept_rows(module, name, t), kernel, 0).ravel() for name, kernel in kernels.items()]
         values = np.concatenate(parts)
         shared = len(np.intersect1d(distinct, values))
         found.append(shared / (len(whole) + len(values) - shared))
@@ -99,17 +100,17 @@ def _kept_rows(module: ConcernModule, name: str, t: int) -> np.ndarray:
     return np.tile(mask.reshape(-1), gates)[:, None]
 
 
-def _column_values(network: Network) -> np.ndarray:
-    return network.head.weight.detach().cpu().numpy().ravel()
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
 
 
 def _channeled(module: ConcernModule, network: Network, t: int) -> np.ndarray:
     """The module's output kernel at its parent's size: its rows, and zeros for the others."""
-    rows = module.whole_head.weight.detach().cpu().numpy().copy()
+    rows = _array(module.whole_head.weight).copy()
     last = list(network.recurrent_layers())[-1]
     kept = module.kept_nodes[last]
     kept = kept[-1] if kept.ndim == 2 else kept
     if rows.shape[1] == len(kept):
         rows[:, ~kept] = 0
-    return np.concatenate([rows.ravel(), np.zeros((max(network.spec.classes - len(rows), 0), rows.shape[1]), rows.dtype).ravel()])
-
+    idle = np.zeros((max(network.spec.classes - len(rows), 0), rows.shape[1]), rows.dtype)
+    return np.concatenate([rows.ravel(), idle.ravel()])

@@ -96,13 +96,12 @@ class Composition(nn.Module):
 
     def margins(self, x: Any) -> np.ndarray:
         """Margins over all examples in batches, (N, K) or (N, T, K); raises DataError where inputs do not fit."""
-        first = self.members[0]
-        array = check_inputs(first.parent.spec, x)  # type: ignore[union-attr]  # a ConcernModule
-        for module in self.modules_by_label.values():
+        modules = list(self.modules_by_label.values())
+        array = check_inputs(modules[0].parent.spec, x)
+        for module in modules:
             check_steps(module, array)
         widest = max(len(group.places) for group in self.groups)  # type: ignore[arg-type]  # a _Group
-        device = first.head.weight.device  # type: ignore[union-attr]
-        return run_batched(self, array, device, size=max(32, ROWS // max(widest, 8)))
+        return run_batched(self, array, modules[0].head.weight.device, size=max(32, ROWS // max(widest, 8)))
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """The modules' probabilities, scaled to sum to one: (N, K) or (N, T, K); raises DataError.
@@ -154,9 +153,7 @@ class _Group(nn.Module):
         return [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
 
 
-def compose(
-    modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule], vote: Vote = "margin"
-) -> Composition:
+def compose(modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule], vote: Vote = "margin") -> Composition:
     """Put modules together, of one or of several parents.
 
     Args:
@@ -187,7 +184,7 @@ def check_compatible(modules: list[ConcernModule]) -> None:
         for what, mine, theirs in zip(("input", "size", "timesteps"), _reads(first), _reads(other), strict=True):
             if mine != theirs and not (what == "timesteps" and None in (mine, theirs)):
                 raise IncompatibleModules(
-                    f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine} against {theirs}."
+                    f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine}, {theirs}."
                 )
 
 
@@ -205,6 +202,12 @@ def _grouped(modules: Mapping[Label, ConcernModule]) -> list[list[Label]]:
         key: object = label
         if module.concern.mode is Mode.UNROLLED:
             concern = module.concern
-            key = (module.parent_sha256, module.head.weight.device, concern.by_gates, concern.edges, *concern.steps.values())
+            key = (
+                module.parent_sha256,
+                module.head.weight.device,
+                concern.by_gates,
+                concern.edges,
+                *concern.steps.values(),
+            )
         groups.setdefault(key, []).append(label)
     return list(groups.values())

@@ -35,7 +35,7 @@ class Concern:
     def nodes(self, layer: Layer) -> np.ndarray:
         """Kept nodes of a layer, (H,) or (T, H): a node stays while one of its gates does."""
         mask = self.kept[layer.name]
-        return mask.any(axis=-2) if self.has_gates(layer) else mask
+        return np.asarray(mask.any(axis=-2)) if self.has_gates(layer) else mask
 
     def has_gates(self, layer: Layer) -> bool:
         """Whether the layer's mask has a gate axis."""

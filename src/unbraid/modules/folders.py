@@ -62,9 +62,13 @@ def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
     try:
         content = (folder / name).read_bytes()
     except OSError as error:
-        raise FormatError(f"{folder / name}: cannot be read ({error.strerror}); expected a folder that Unbraid saved.") from None
+        raise FormatError(
+            f"{folder / name}: cannot be read ({error.strerror}); expected a folder that Unbraid saved."
+        ) from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise FormatError(f"{folder / name}: its content is not what {MANIFEST} says (sha256 differs): the file is damaged.")
+        raise FormatError(
+            f"{folder / name}: its content is not what {MANIFEST} says (sha256 differs): the file is damaged."
+        )
     return content
 
 

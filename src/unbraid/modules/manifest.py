@@ -92,12 +92,18 @@ def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
         raise FormatError(f"{where}: field {field}: {first['msg']} (found {str(first['input'])[:60]!r}).") from None
     _refuse_newer(text, where)
     if kind is not None and manifest.kind != kind:
-        raise FormatError(f"{where}: field kind: found {manifest.kind!r}, expected {kind!r}: use load_{manifest.kind}().")
+        raise FormatError(
+            f"{where}: field kind: found {manifest.kind!r}, expected {kind!r}: use load_{manifest.kind}()."
+        )
     for number, module in enumerate(manifest.modules):
         if module.parent >= len(manifest.parents):
-            raise FormatError(f"{where}: field modules.{number}.parent: found {module.parent}, expected a parent's number.")
+            raise FormatError(
+                f"{where}: field modules.{number}.parent: found {module.parent}, expected a parent's number."
+            )
         if module.index >= len(manifest.parents[module.parent].labels):
-            raise FormatError(f"{where}: field modules.{number}.index: found {module.index}, the parent has no such class.")
+            raise FormatError(
+                f"{where}: field modules.{number}.index: found {module.index}, the parent has no such class."
+            )
     for number, parent in enumerate(manifest.parents):
         if parent.sliced_by is not None and not 0 <= parent.sliced_by < len(manifest.modules):
             raise FormatError(f"{where}: field parents.{number}.sliced_by: found {parent.sliced_by}, no such module.")

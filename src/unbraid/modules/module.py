@@ -1,4 +1,7 @@
-"""One module: the part of a network that answers for one class. Shapes: N examples, T timesteps, H units, F features."""
+"""One module: the part of a network that answers for one class.
+
+Shapes: N examples, T timesteps, H units, F features.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig, IOArchitecture, Mode
 from unbraid.data import Label
+from unbraid.errors import DataError
 from unbraid.modules.concern import Concern, kept_indices, removals
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.cells import ACTIVATIONS
@@ -120,15 +124,13 @@ class ConcernModule(nn.Module):
 
 def check_steps(module: ConcernModule, x: np.ndarray) -> None:
     """Unrolled masks are made for one T; raises DataError for another."""
-    from unbraid.errors import DataError
-
     if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
         return
     steps = max(module.concern.steps.values())
     if x.shape[1] != steps:
         raise DataError(
-            f"inputs have {x.shape[1]} timesteps, the unrolled module {module.label!r} was made for {steps}: pad or cut "
-            "them, or decompose with mode='rolled'."
+            f"inputs have {x.shape[1]} timesteps, the unrolled module {module.label!r} was made for {steps}: "
+            "pad or cut them, or decompose with mode='rolled'."
         )
 
 

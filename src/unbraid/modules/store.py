@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from unbraid._version import __version__
 from unbraid.config import DecompositionConfig, Mode
 from unbraid.errors import DataError, FormatError
-from unbraid.modules.composition import Composition
+from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.folders import MANIFEST, read_file, recover, write_folder
 from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, parse_manifest
@@ -91,7 +91,7 @@ def load_composition(folder: Folder) -> Composition:
     return Composition({m.label: m for m in modules}, manifest.vote)
 
 
-def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: bool, vote: str = "margin") -> None:
+def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: bool, vote: Vote = "margin") -> None:
     parents: list[ParentEntry] = []
     places: dict[str, int] = {}
     weights: dict[str, Tensor] = {}
@@ -111,7 +111,7 @@ def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: b
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = Manifest(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries, vote=vote
-    )  # type: ignore[arg-type]  # pydantic checks the vote
+    )
     write_folder(folder, {**files, MANIFEST: manifest.model_dump_json(indent=1).encode()})
 
 
@@ -164,7 +164,9 @@ def _concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], nu
     spec = manifest.parents[entry.parent].spec
     layers = Network.skeleton(spec).layers
     if set(entry.steps) != set(layers):
-        raise FormatError(f"module {entry.label!r}: field steps: found {sorted(entry.steps)}, expected {sorted(layers)}.")
+        raise FormatError(
+            f"module {entry.label!r}: field steps: found {sorted(entry.steps)}, expected {sorted(layers)}."
+        )
     kept = {}
     shell = Concern({}, entry.steps, entry.mode, entry.by_gates, entry.edges)
     for name, layer in layers.items():

@@ -29,10 +29,7 @@ def check_inputs(spec: NetworkSpec, x: Any) -> np.ndarray:
     if array.shape[:1] == (0,):
         raise DataError("inputs are empty: expected at least one example.")
     first = spec.stages[0]
-    if isinstance(first, EmbeddingSpec):
-        array = _word_indices(first, array)
-    else:
-        array = _features(spec, array)
+    array = _word_indices(first, array) if isinstance(first, EmbeddingSpec) else _features(spec, array)
     if spec.steps is not None and array.shape[1] != spec.steps:
         raise DataError(
             f"inputs have {array.shape[1]} timesteps, the network reads exactly {spec.steps}: pad or cut them to that."
@@ -73,9 +70,8 @@ def _as_array(x: Any) -> np.ndarray:
 def _word_indices(first: EmbeddingSpec, array: np.ndarray) -> np.ndarray:
     if array.ndim != 2:
         raise DataError(f"inputs have shape {array.shape}, expected word indices (N, T).")
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or (array != np.round(array)).any():
-            raise DataError("inputs hold fractions or NaN, expected whole word indices.")
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
+        raise DataError("inputs hold fractions or NaN, expected whole word indices.")
     if array.size and (array.min() < 0 or array.max() >= first.vocabulary):
         raise DataError(
             f"inputs hold word indices from {array.min():.0f} to {array.max():.0f}, the embedding {first.name!r} knows "

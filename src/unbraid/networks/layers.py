@@ -41,9 +41,14 @@ class Layer:
         return self.module.units
 
     @property
+    def kernel(self) -> Tensor:
+        """Input weights, (G*H, D), or (H, D) of a dense layer."""
+        return self.module.weight_ih if isinstance(self.module, RecurrentLayer) else self.module.weight
+
+    @property
     def rectified(self) -> bool:
         """Whether its nodes are judged by their active rate (ReLU)."""
-        return self.cell.rectified if self.cell else self.module.rectified  # type: ignore[union-attr]  # one of two
+        return self.module.cell.rectified if isinstance(self.module, RecurrentLayer) else self.module.rectified
 
 
 def decomposable_layers(body: StageSequence) -> dict[str, Layer]:
@@ -117,7 +122,9 @@ def sliced(
             cut: list[nn.Module] = [slice_layer(edit(n, layer), kept[n], current) for n, layer in named]
             width = named[0][1].units
             current = torch.cat([kept[n] + i * width for i, (n, _) in enumerate(named)])
-            if len(named) > 1 and stage.merge != "concat":  # the directions' nodes meet one by one: back in their places
+            if (
+                len(named) > 1 and stage.merge != "concat"
+            ):  # the directions' nodes meet one by one: back in their places
                 cut = [Scattered(c, kept[n], width) for c, (n, _) in zip(cut, named, strict=True)]  # type: ignore[arg-type]
                 current = None
             elif len(named) > 1:

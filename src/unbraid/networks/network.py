@@ -159,7 +159,9 @@ class Network(nn.Module):
             if tuple(found.shape) != shape:
                 raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, expected {shape}.")
             if not torch.isfinite(found).all():
-                raise FormatError(f"weight {name!r} holds NaN or infinite values: the training diverged, or the file is damaged.")
+                raise FormatError(
+                    f"weight {name!r} holds NaN or infinite values: the training diverged, or the file is damaged."
+                )
         extra = sorted(set(weights) - set(expected))
         if extra:
             raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(expected)}.")
@@ -178,7 +180,9 @@ def check_labels(labels: Sequence[Label] | None, classes: int) -> list[Label]:
         return list(range(wanted))
     plain: list[Label] = [int(v) if isinstance(v, (int, np.integer)) else str(v) for v in labels]
     if len(plain) != wanted or len(set(plain)) != len(plain):
-        raise DataError(f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}.")
+        raise DataError(
+            f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}."
+        )
     return plain
 
 
@@ -189,7 +193,9 @@ def _check_flow(spec: NetworkSpec) -> None:
     for stage in spec.stages:
         if isinstance(stage, RecurrentSpec | DenseSpec):
             if width is not None and stage.inputs != width:
-                raise FormatError(f"layer {stage.name!r} reads {stage.inputs} features, the layer before it gives {width}.")
+                raise FormatError(
+                    f"layer {stage.name!r} reads {stage.inputs} features, the layer before it gives {width}."
+                )
             width = stage.units
             if isinstance(stage, RecurrentSpec):
                 recurrent = True

@@ -112,7 +112,7 @@ class RecurrentLayer(nn.Module):
         counts = valid.sum(dim=1)
         moved = torch.gather(x, 1, order.unsqueeze(-1).expand(-1, -1, x.shape[2]))
         packed = pack_padded_sequence(moved, counts.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-        sorted_initial = tuple(s.index_select(0, packed.sorted_indices) for s in initial)
+        sorted_initial = tuple(s[packed.sorted_indices] for s in initial)
         data, *state = self._kernel()(packed.data, packed.batch_sizes, *self._kernel_arguments(sorted_initial))
         padded, _ = pad_packed_sequence(packed._replace(data=data), batch_first=True, total_length=x.shape[1])
         some = (counts > 0).unsqueeze(-1)
@@ -210,7 +210,11 @@ def scan(
             state = tuple(torch.where(here, new, old) for new, old in zip(state, held, strict=True))
         outputs.append(state[0])
     stacked = torch.stack(outputs[::-1] if layer.reverse else outputs, dim=2)
-    return (stacked if removal is None else removal.outputs(stacked)), state
+    if removal is None:
+        return stacked, state
+    last = 0 if layer.reverse else x.shape[2] - 1
+    seen = removal.outputs(stacked, last)
+    return seen, (seen[:, :, last], *state[1:])
 
 
 def _candidate_rows(cell: Cell, rows: slice) -> bool:

@@ -45,8 +45,8 @@ class Removal(nn.Module):
         """What multiplies the pre-activations, (K, 1, G*H)."""
         return None
 
-    def outputs(self, outputs: Tensor) -> Tensor:
-        """What the layer's consumer sees of its outputs (K, N, T, H)."""
+    def outputs(self, outputs: Tensor, last: int) -> Tensor:
+        """What the layer's consumer sees of its outputs (K, N, T, H), ``last`` being the last timestep read."""
         return outputs
 
 
@@ -83,6 +83,6 @@ class ReleaseEdges(Removal):
         between = linear(hidden * (1 - self.at(t)), weight) * (1 - kept)
         return linear(hidden, weight) - between + (0 if bias is None else bias * kept)
 
-    def outputs(self, outputs: Tensor) -> Tensor:
-        last = outputs[:, :, -1] * self.kept[:, -1].unsqueeze(1)
-        return torch.cat([outputs[:, :, :-1], last.unsqueeze(2)], dim=2)
+    def outputs(self, outputs: Tensor, last: int) -> Tensor:
+        seen = (outputs[:, :, last] * self.at(last)).unsqueeze(2)
+        return torch.cat([outputs[:, :, :last], seen, outputs[:, :, last + 1 :]], dim=2)

@@ -141,9 +141,10 @@ class Recurrent(nn.Module):
         if self.backward_layer is not None:
             values, state = self.backward_layer(x, mask)
             result = _MERGE[self.merge](result, values if self.sequences else state[0])
-        if mask is not None and self.flip:
-            mask = mask.flip(1)
-        return result, mask if self.sequences else None
+            if mask is not None and self.sequences:  # as in Keras: zero where no step counts
+                here = mask.repeat(result.shape[0] // mask.shape[0], 1)  # K*N rows, module by module
+                result = result * here.unsqueeze(-1)
+        return result, mask if self.sequences else None  # not reversed, as in Keras
 
 
 _MERGE = {

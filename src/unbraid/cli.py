@@ -1,0 +1,219 @@
+"""The command line: the library's verbs. It parses, calls the API and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from unbraid import printing
+from unbraid._version import __version__
+from unbraid.concerns.decomposition import decompose as run_decompose
+from unbraid.config import DecompositionConfig, GateView, HeadKind, Mode, Strategy
+from unbraid.data_files import read_examples
+from unbraid.errors import UnbraidError
+from unbraid.evaluation.evaluate import evaluate as run_evaluate
+from unbraid.modules.composition import Composition
+from unbraid.networks.network import Network
+from unbraid.opening import find_label, merged, open_classifier, open_path, pick
+from unbraid.progress import bar
+
+app = typer.Typer(
+    help="Take a trained recurrent network apart into modules, one per class; reuse and replace them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+out = Console(soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole if Unbraid wrote it.")]
+Data = Annotated[Path, typer.Argument(help="Examples: an .npz file with arrays x and y (and labels).")]
+X = Annotated[str, typer.Option("--x", help="Name of the inputs in the data file.")]
+Y = Annotated[str, typer.Option("--y", help="Name of the labels in the data file.")]
+
+
+def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """An expected error is one short line and exit code 2."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except UnbraidError as error:
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+def _emit(as_json: bool, data: dict[str, Any], text: str | Table) -> None:
+    if as_json:
+        print(json.dumps(data))
+    else:
+        out.print(text, markup=False) if isinstance(text, str) else out.print(text)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    """Take a trained recurrent network apart into modules, one per class; reuse and replace them."""
+
+
+@app.command(epilog="Example: `unbraid inspect intent-lstm.h5`")
+@_clear_errors
+def inspect(path: Annotated[Path, typer.Argument(help="A .h5 or .keras model, or a saved folder.")],
+            as_json: AsJson = False) -> None:  # fmt: skip
+    """Say what a model file or a saved folder holds."""
+    data = printing.description(open_path(path))
+    _emit(as_json, data, printing.description_text(data))
+
+
+@app.command(epilog="Example: `unbraid decompose intent-lstm.h5 train.npz -o parts --mode unrolled --head softmax`")
+@_clear_errors
+def decompose(
+    model: Annotated[Path, typer.Argument(help="A trained .h5 or .keras model.")],
+    data: Data,
+    output: Out,
+    mode: Annotated[Mode, typer.Option(help="One set of nodes for all timesteps, or one per timestep.")] = Mode.ROLLED,
+    strategy: Annotated[Strategy, typer.Option(help="How nodes are chosen.")] = Strategy.PAPER,
+    gates: Annotated[GateView, typer.Option(help="Judge units by hidden state, or each gate.")] = GateView.HIDDEN,
+    head: Annotated[
+        HeadKind, typer.Option(help="mean: the paper's vote; softmax: modules usable alone.")
+    ] = HeadKind.MEAN,
+    max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
+    samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
+    padding_label: Annotated[int | None, typer.Option(help="A class that only marks padding.")] = None,
+    release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    x: X = "x",
+    y: Y = "y",
+    as_json: AsJson = False,
+) -> None:
+    """Take a trained network apart into one module per class."""
+    examples = read_examples(data, x, y)
+    network = open_path(model, examples.labels)
+    if not isinstance(network, Network):
+        raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
+    given = {"max_removed": max_removed, "samples_per_class": samples_per_class, "padding_label": padding_label}
+    settings = {k: v for k, v in given.items() if v is not None}
+    make = DecompositionConfig.release if release else DecompositionConfig.of
+    config = make(mode=mode, strategy=strategy, gates=gates, head=head, seed=seed, **settings)
+    parts = run_decompose(network, (examples.x, examples.y), config=config, progress=bar)
+    parts.save(output)
+    summary = printing.modules_summary(parts)
+    _emit(
+        as_json,
+        {"folder": str(output), **summary},
+        printing.modules_table(summary, f"{len(parts)} modules in {output}"),
+    )
+
+
+@app.command(epilog="Example: `unbraid compose parts:travel,home other:money=banking -o faq`")
+@_clear_errors
+def compose(
+    sources: Annotated[list[str], typer.Argument(help="FOLDER, or FOLDER:LABEL,LABEL; rename with NEW=LABEL.")],
+    output: Out,
+    as_json: AsJson = False,
+) -> None:
+    """Put modules of one or several folders together."""
+    composition = Composition(merged(sources))
+    composition.save(output)
+    _emit(
+        as_json, {"folder": str(output), "labels": composition.labels}, f"{len(composition.labels)} modules in {output}"
+    )
+
+
+@app.command(epilog="Example: `unbraid replace faq travel better:travel -o fixed`")
+@_clear_errors
+def replace(
+    source: Annotated[str, typer.Argument(help="A composition's or decomposition's folder.")],
+    label: Annotated[str, typer.Argument(help="The module to exchange.")],
+    by: Annotated[str, typer.Argument(help="The new one: FOLDER:LABEL, or the folder of one module.")],
+    output: Out,
+    as_json: AsJson = False,
+) -> None:
+    """Exchange one module for another, without retraining."""
+    composition, _ = open_classifier(source)
+    new = pick(by)
+    module = next(iter(new.values())) if len(new) == 1 else new[find_label(list(new), label, by)]
+    old = find_label(composition.labels, label, source)
+    composition.replace(old, module).save(output)
+    _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
+
+
+@app.command(epilog="Example: `unbraid evaluate parts test.npz --json`")
+@_clear_errors
+def evaluate(
+    source: Annotated[Path, typer.Argument(help="A folder of modules.")],
+    data: Data,
+    against: Annotated[Path | None, typer.Option(help="Model to compare with [default: the modules' own].")] = None,
+    x: X = "x",
+    y: Y = "y",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a composition and each of its modules."""
+    composition, network = open_classifier(source)
+    examples = read_examples(data, x, y)
+    if against is not None:
+        opened = open_path(against, examples.labels)
+        if not isinstance(opened, Network):
+            raise UnbraidError(f"--against {against}: expected a .h5 or .keras model.")
+        network = opened
+    result = run_evaluate(composition, (examples.x, examples.y), against=network)
+    if as_json:
+        return print(json.dumps(result.to_dict()))
+    out.print(str(result), markup=False)
+    out.print(printing.scores_table(result))
+
+
+@app.command(epilog="Example: `unbraid predict faq questions.npz > labels.txt`")
+@_clear_errors
+def predict(
+    source: Annotated[Path, typer.Argument(help="A model file, or a folder of modules.")],
+    data: Data,
+    x: X = "x",
+    as_json: AsJson = False,
+) -> None:
+    """Label examples: one line each (with many outputs, tab-separated)."""
+    opened = open_path(source)
+    model = opened if isinstance(opened, Network) else open_classifier(source)[0]
+    examples = read_examples(data, x, need_labels=False)
+    probabilities = model.predict_proba(examples.x)
+    labels = model.predict(examples.x)
+    if as_json:
+        print(
+            json.dumps({"labels": model.labels, "predicted": labels.tolist(), "probabilities": probabilities.tolist()})
+        )
+        return
+    for row in np.atleast_2d(labels.T).T:
+        print("\t".join(str(label) for label in row))
+
+
+@app.command(epilog="Example: `unbraid demo --out /tmp/demo`")
+@_clear_errors
+def demo(
+    output: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("unbraid-demo"),
+    seed: Annotated[int, typer.Option(help="Of training and sampling.")] = 0,
+) -> None:
+    """Train a small LSTM on embedded data, take it apart, compose, replace a module: under two minutes, no network."""
+    from unbraid.demo.run import run_demo  # trains: only the demo needs it
+
+    run_demo(output, seed, out)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,1 @@
+"""A real task that needs no download, and training of the paper's architectures."""

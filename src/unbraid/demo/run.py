@@ -1,0 +1,95 @@
+"""The demonstration: train, take apart, compose, replace; on data that comes with Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from unbraid.concerns.decomposition import Decomposition, decompose
+from unbraid.config import HeadKind, Mode
+from unbraid.data import Label
+from unbraid.demo.architectures import sequence_spec
+from unbraid.demo.names import NameExamples, load_names
+from unbraid.demo.training import train
+from unbraid.evaluation.evaluate import Evaluation, evaluate
+from unbraid.modules.composition import compose
+from unbraid.networks.network import Network
+from unbraid.printing import scores_table
+from unbraid.progress import bar
+
+UNITS, DIMENSION = 64, 32
+EPOCHS_FIRST, EPOCHS_BETTER = 1, 6
+CAP = 0.1  # share of the nodes that may go
+
+
+def run_demo(folder: Path, seed: int, console: Console) -> None:
+    """Run the whole story and leave its results in ``folder``.
+
+    Args:
+        folder: where modules, compositions and examples go.
+        seed: of training and sampling.
+        console: where the story is told.
+    """
+    data = load_names(seed=seed)
+    test = (data.x_test, data.y_test)
+    console.print(
+        f"[bold]1. Train[/bold] a small LSTM on {len(data.x_train):,} Unicode character names "
+        f"({len(data.labels)} kinds: {', '.join(data.labels)})"
+    )
+    network = _trained(data, EPOCHS_FIRST, seed)
+    console.print("\n[bold]2. Decompose[/bold] it into one module per kind")
+    parts = _modules(network, data, seed)
+    parts.save(folder / "parts")
+    result = evaluate(compose(parts), test, against=network)
+    console.print(str(result))
+    console.print(scores_table(result))
+
+    worst = min(result.modules, key=lambda label: result.modules[label].detection.f1)
+    others: list[Label] = [label for label in parts if label != worst][:2]
+    console.print(f"\n[bold]3. Reuse[/bold] three of the modules as a classifier of their own: {[worst, *others]}")
+    few = compose([parts[label] for label in (worst, *others)])
+    few.save(folder / "few")
+    _tell(console, evaluate(few, test, against=network))
+
+    console.print(f"\n[bold]4. Replace[/bold] the weakest module, {worst!r}, by one of a better trained network")
+    better = _modules(_trained(data, EPOCHS_BETTER, seed + 1), data, seed)
+    better.save(folder / "better-parts")
+    fixed = compose(parts).replace(worst, better[worst])
+    fixed.save(folder / "fixed")
+    _compare(console, result, evaluate(fixed, test, against=network), worst)
+    np.savez(folder / "test.npz", x=data.x_test, y=data.y_test, labels=np.asarray(data.labels))
+    np.savez(folder / "train.npz", x=data.x_train, y=data.y_train, labels=np.asarray(data.labels))
+    console.print(
+        f"\nThe results lie in {folder}: parts, few, better-parts, fixed, train.npz, test.npz. Go on with:\n"
+        f"  unbraid evaluate {folder / 'fixed'} {folder / 'test.npz'}",
+        markup=False,
+    )
+
+
+def _trained(data: NameExamples, epochs: int, seed: int) -> Network:
+    steps = data.x_train.shape[1]
+    spec = sequence_spec("lstm", 1, len(data.vocabulary) + 2, DIMENSION, UNITS, len(data.labels), "M:1", steps)
+    return train(spec, data.x_train, data.y_train, data.labels, epochs=epochs, seed=seed)
+
+
+def _modules(network: Network, data: NameExamples, seed: int) -> Decomposition:
+    examples = (data.x_train, data.y_train)
+    return decompose(
+        network, examples, mode=Mode.UNROLLED, head=HeadKind.SOFTMAX, max_removed=CAP, seed=seed, progress=bar
+    )
+
+
+def _tell(console: Console, result: Evaluation) -> None:
+    console.print(
+        f"accuracy {result.accuracy:.4f} on their {result.decisions:,} examples; the whole network has "
+        f"{result.monolithic_accuracy:.4f}, restricted to these kinds {result.restricted_accuracy:.4f}"
+    )
+
+
+def _compare(console: Console, before: Evaluation, after: Evaluation, label: Label) -> None:
+    old, new = before.modules[label].detection, after.modules[label].detection
+    console.print(
+        f"accuracy {before.accuracy:.4f} -> {after.accuracy:.4f}; {label!r} alone: F1 {old.f1:.3f} -> {new.f1:.3f}"
+    )

@@ -1,0 +1,116 @@
+"""Fields of a Keras configuration, read with care: the JSON is a stranger's."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from typing import Any
+
+from unbraid.errors import FormatError, UnsupportedLayer
+
+MAX_SIZE = 2**31
+MAX_REPEATS = 2**16  # RepeatVector's n is the one size that no weight vouches for
+
+_OWN_MODULES = ("keras", "tensorflow.keras", "tensorflow.python.keras", "tf_keras")
+
+
+class Config:
+    """The fields of one JSON object.
+
+    Args:
+        file: name of the file, for messages.
+        where: what the object describes, for messages.
+        values: the object.
+
+    Raises:
+        FormatError: ``values`` is no object; every method: the field is not what it should be.
+    """
+
+    def __init__(self, file: str, where: str, values: Any) -> None:
+        self.file, self.where = file, where
+        if not isinstance(values, dict):
+            raise FormatError(f"{file}: {where} is {shown(values)}, expected a JSON object.")
+        self.values: dict[str, Any] = values
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """The field as it is."""
+        return self.values.get(field, default)
+
+    def text(self, field: str) -> str:
+        """A string that is not empty."""
+        value = self.get(field)
+        return value if isinstance(value, str) and value else self._refuse(field, "a name")
+
+    def flag(self, field: str, default: bool = False) -> bool:
+        """True or false."""
+        value = self.get(field, default)
+        return value if isinstance(value, bool) else self._refuse(field, "true or false")
+
+    def size(self, field: str, largest: int = MAX_SIZE) -> int:
+        """A whole number from 1 on."""
+        value = self.get(field)
+        return value if is_size(value, largest) else self._refuse(field, f"a whole number from 1 to {largest}")
+
+    def number(self, field: str) -> float:
+        """A finite number."""
+        value = self.get(field)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self._refuse(field, "a number")
+        return float(value)
+
+    def items(self, field: str) -> list[Any]:
+        """A list."""
+        value = self.get(field)
+        return value if isinstance(value, list) else self._refuse(field, "a list")
+
+    def child(self, field: str) -> Config:
+        """An object inside this one."""
+        return Config(self.file, f"{self.where}, {field!r}", self.get(field))
+
+    def unsupported(self, found: str, supported: str) -> UnsupportedLayer:
+        """The error that says which layer cannot be run and what can."""
+        return UnsupportedLayer(f"{self.file}: {self.where} {found}; supported: {supported}.")
+
+    def _refuse(self, field: str, expected: str) -> Any:
+        found = f"is {shown(self.values[field])}" if field in self.values else "is missing"
+        raise FormatError(f"{self.file}: {self.where}: field {field!r} {found}, expected {expected}.")
+
+
+class LayerConfig(Config):
+    """One layer: its class, its name and its settings.
+
+    Args:
+        file: name of the file.
+        values: the layer as Keras writes it, with ``class_name`` and ``config``.
+        keras: major version of the Keras that wrote it.
+        inside: name of the layer that wraps it.
+    """
+
+    def __init__(self, file: str, values: Any, keras: int, inside: str | None = None) -> None:
+        outer = Config(file, "a layer" if inside is None else f"the layer inside {inside!r}", values)
+        self.kind, self.keras, self.outer = outer.text("class_name"), keras, outer
+        super().__init__(file, outer.where, outer.get("config"))
+        self.name = self.text("name") if "name" in self.values or "name" not in outer.values else outer.text("name")
+        self.where = f"layer {shown(self.name)} ({shown(self.kind).strip(chr(39))})"
+
+    @property
+    def custom(self) -> bool:
+        """Whether its class is a user's own: nothing of such a layer is ever run."""
+        module, registered = self.outer.get("module"), self.outer.get("registered_name")
+        if registered not in (None, self.kind):
+            return True
+        return module is not None and not (isinstance(module, str) and module.startswith(_OWN_MODULES))
+
+    def inner(self, field: str) -> LayerConfig:
+        """The layer that this one wraps."""
+        return LayerConfig(self.file, self.get(field), self.keras, inside=self.name)
+
+
+def is_size(value: Any, largest: int = MAX_SIZE) -> bool:
+    """Whether it is a whole number from 1 on (Python's True is none)."""
+    return type(value) is int and 1 <= value <= largest
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, however long a stranger made it."""
+    return reprlib.repr(value)

@@ -1,0 +1,105 @@
+"""Opening whatever a path holds: a model file, or a folder that Unbraid saved; and picking modules out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from unbraid.concerns.decomposition import Decomposition
+from unbraid.data import Label
+from unbraid.errors import DataError, FormatError, IncompatibleModules
+from unbraid.modules.composition import Composition, compose
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.store import load_modules
+from unbraid.networks.keras import load_keras
+from unbraid.networks.network import Network
+
+Opened = Network | Decomposition | ConcernModule | Composition
+
+
+def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> Opened:
+    """What lies at ``path``.
+
+    Args:
+        path: a ``.h5`` or ``.keras`` file, or a folder that Unbraid saved.
+        labels: names for a model file's classes.
+
+    Raises:
+        FormatError: neither, or damaged.
+        UnsupportedLayer: a model with a layer that cannot be run exactly.
+    """
+    if Path(path).suffix in (".h5", ".hdf5", ".keras"):
+        return load_keras(path, labels)
+    if not Path(path).exists():
+        raise FormatError(f"{path}: no such file or folder; expected a .h5 or .keras model, or a folder Unbraid saved.")
+    manifest, parents, modules = load_modules(path)
+    if manifest.kind == "module":
+        return modules[0]
+    named = {m.label: m for m in modules}
+    if manifest.kind == "composition":
+        return Composition(named, manifest.vote)
+    return Decomposition(parents[0], named, modules[0].config)
+
+
+def open_classifier(path: str | os.PathLike[str]) -> tuple[Composition, Network | None]:
+    """A composition to run, and the network it came from where that is one; raises as :func:`open_path`."""
+    opened = open_path(path)
+    if isinstance(opened, Decomposition):
+        return compose(opened), opened.network
+    if isinstance(opened, Composition):
+        return opened, None
+    if isinstance(opened, ConcernModule):
+        return compose([opened]), None
+    raise FormatError(f"{path} is a whole network, expected modules: run 'unbraid decompose' on it first.")
+
+
+def pick(source: str) -> dict[Label, ConcernModule]:
+    """Modules named as ``FOLDER`` (all of them) or ``FOLDER:LABEL[,LABEL...]``, each ``LABEL`` also ``NEW=LABEL``.
+
+    Raises:
+        IncompatibleModules: a label that the folder does not have.
+        FormatError, DataError: as :func:`open_path`.
+    """
+    folder, _, wanted = source.partition(":") if not Path(source).exists() else (source, "", "")
+    opened = open_path(folder)
+    if isinstance(opened, Network):
+        raise FormatError(f"{folder} is a whole network, expected modules: run 'unbraid decompose' on it first.")
+    if isinstance(opened, ConcernModule):
+        have: Mapping[Label, ConcernModule] = {opened.label: opened}
+    else:
+        have = opened.modules_by_label if isinstance(opened, Composition) else opened
+    if not wanted:
+        return dict(have)
+    chosen: dict[Label, ConcernModule] = {}
+    for part in wanted.split(","):
+        new, _, old = part.rpartition("=")
+        label = find_label(list(have), old, folder)
+        chosen[new or label] = have[label]
+    return chosen
+
+
+def find_label(labels: list[Label], text: str, where: str) -> Label:
+    """The label written ``text``; raises IncompatibleModules, naming the known ones."""
+    for label in labels:
+        if str(label) == text:
+            return label
+    raise IncompatibleModules(f"{where} has no module {text!r}; it has {[str(v) for v in labels]}.")
+
+
+def merged(sources: list[str]) -> dict[Label, ConcernModule]:
+    """Modules of several sources, see :func:`pick`.
+
+    Raises:
+        DataError: no source.
+        IncompatibleModules: two modules of one label.
+    """
+    if not sources:
+        raise DataError("name at least one folder of modules.")
+    found: dict[Label, ConcernModule] = {}
+    for source in sources:
+        for label, module in pick(source).items():
+            if label in found:
+                raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in FOLDER:new={label}.")
+            found[label] = module
+    return found

@@ -1,0 +1,88 @@
+"""What the command line shows: plain summaries for JSON, and tables of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from rich.table import Table
+
+from unbraid.concerns.decomposition import Decomposition
+from unbraid.evaluation.evaluate import Evaluation
+from unbraid.modules.composition import Composition
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.network import Network
+
+
+def description(opened: Network | Decomposition | ConcernModule | Composition) -> dict[str, Any]:
+    """What was opened, as plain values."""
+    if isinstance(opened, Network):
+        return {"kind": "network", **_network(opened)}
+    if isinstance(opened, Decomposition):
+        return {"kind": "decomposition", "network": _network(opened.network), **modules_summary(opened)}
+    modules = {opened.label: opened} if isinstance(opened, ConcernModule) else opened.modules_by_label
+    kind = "module" if isinstance(opened, ConcernModule) else "composition"
+    return {"kind": kind, "network": None, **modules_summary(modules)}
+
+
+def _network(network: Network) -> dict[str, Any]:
+    return {
+        "io": str(network.io),
+        "output": network.spec.output,
+        "labels": list(network.labels),
+        "timesteps": network.spec.steps,
+        "weights": sum(p.numel() for p in network.parameters()),
+        "sha256": network.sha256(),
+        "layers": [stage.model_dump(mode="json") for stage in network.spec.stages],
+    }
+
+
+def description_text(data: dict[str, Any]) -> str | Table:
+    """The same for people."""
+    if data["kind"] != "network":
+        return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules")
+    lines = [
+        f"{data['io']} network, {data['weights']:,} weights, {len(data['labels'])} classes ({data['output']})",
+        f"labels: {', '.join(map(str, data['labels']))}",
+        f"timesteps: {data['timesteps'] or 'any'}",
+    ]
+    for layer in data["layers"]:
+        rest = ", ".join(f"{k}={v}" for k, v in layer.items() if k not in ("type", "name") and v not in (None, False))
+        lines.append(f"  {layer['name']}: {layer['type']} ({rest})")
+    return "\n".join(lines)
+
+
+def modules_summary(modules: Any) -> dict[str, Any]:
+    """Label -> what each module keeps."""
+    found = []
+    for label, module in modules.items():
+        keeps = dataclasses.asdict(module.retention())
+        found.append({"label": label, "mode": str(module.concern.mode), "io": str(module.io), **keeps})
+    return {"modules": found}
+
+
+def modules_table(summary: dict[str, Any], title: str) -> Table:
+    """What each module keeps of its parent."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("module")
+    table.add_column("mode")
+    for column in ("nodes", "recurrent weights", "all weights", "bytes", "FLOPs"):
+        table.add_column(column, justify="right")
+    for m in summary["modules"]:
+        shares = [m["nodes"], m["recurrent_weights"], m["weights"], m["bytes"], m["flops"]]
+        table.add_row(str(m["label"]), m["mode"], *(f"{share:.1%}" for share in shares))
+    return table
+
+
+def scores_table(result: Evaluation) -> Table:
+    """Each module by itself."""
+    table = Table(title="modules alone", title_justify="left")
+    table.add_column("module")
+    for column in ("precision", "recall", "F1", "false positives", "nodes", "cohesion", "Jaccard"):
+        table.add_column(column, justify="right")
+    for label, score in result.modules.items():
+        d = score.detection
+        jaccard = "-" if score.jaccard is None else f"{score.jaccard:.3f}"
+        numbers = [f"{v:.3f}" for v in (d.precision, d.recall, d.f1, d.false_positive_rate)]
+        table.add_row(str(label), *numbers, f"{score.retention.nodes:.1%}", f"{score.cohesion:.3f}", jaccard)
+    return table
