@@ -14,7 +14,6 @@ from unbraid.concerns.channeling import channel
 from unbraid.concerns.identification import (
     Statistic,
     active_rate,
-    central_tendency,
     open_rate,
     remove_logistic,
     remove_rectified,
@@ -22,6 +21,7 @@ from unbraid.concerns.identification import (
 from unbraid.concerns.observation import Observation, observe
 from unbraid.concerns.sampling import Sample, choose
 from unbraid.concerns.statistics import class_statistics
+from unbraid.concerns.tendency import central_tendency
 from unbraid.config import CapScope, DecompositionConfig, GateView, Mode, Strategy
 from unbraid.data import Label, read_targets
 from unbraid.modules.concern import Concern

@@ -14,40 +14,20 @@ import numpy as np
 from unbraid.concerns.tangling import restore_tangled
 from unbraid.config import DecompositionConfig, ReluRule
 
-OUTLIER = 2.0  # |x - median| / MAD from which an observation is dropped
 GATE_OPEN = 0.5  # a sigmoid gate from this value on counts as active
 RELEASE_RATE = -0.5  # the release removes a rectified node at this difference of rates
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def central_tendency(values: np.ndarray) -> np.ndarray:
-    """Mean of |value| without outliers: those with |x - median| >= 2 MAD; where the MAD is 0 nothing is dropped.
-
-    Args:
-        values: (..., M) float32, M >= 1.
-
-    Returns:
-        (...,) float64.
-    """
-    size = np.abs(values)
-    deviation = size - _median(size)[..., None]
-    np.abs(deviation, out=deviation)
-    mad = _median(deviation)
-    bound = np.where(mad == 0, np.inf, OUTLIER * mad).astype(values.dtype)
-    inside = deviation < bound[..., None]
-    np.multiply(size, inside, out=size)
-    return size.sum(-1, dtype=np.float64) / inside.sum(-1)
-
-
 def active_rate(values: np.ndarray) -> np.ndarray:
     """Share of observations > 0 (ReLU), (...,) float64 in [0, 1]."""
-    return (values > 0).mean(-1, dtype=np.float64)
+    return np.asarray(np.count_nonzero(values > 0, axis=-1) / values.shape[-1])
 
 
 def open_rate(values: np.ndarray) -> np.ndarray:
     """Share of observations of a sigmoid gate >= 0.5, (...,) float64 in [0, 1]."""
-    return (values >= GATE_OPEN).mean(-1, dtype=np.float64)
+    return np.asarray(np.count_nonzero(values >= GATE_OPEN, axis=-1) / values.shape[-1])
 
 
 def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
@@ -106,11 +86,3 @@ def capped(nodes: int, cap: float) -> int:
 def _difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     d = positive - negative
     return np.where(np.isnan(d), np.inf, d)  # a node that was not observed is no candidate
-
-
-def _median(values: np.ndarray) -> np.ndarray:
-    """The median over the last axis; one partition and a maximum beat numpy's own two-sided partition."""
-    m = values.shape[-1]
-    parted = np.partition(values, m // 2, axis=-1)
-    high = parted[..., m // 2]
-    return high if m % 2 else (parted[..., : m // 2].max(-1) + high) * values.dtype.type(0.5)

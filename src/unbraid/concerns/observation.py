@@ -79,7 +79,8 @@ def observe(
                     found.layers = _allocated(watched.seen, len(x), memory, Path(folder))
                 for name, (values, valid) in watched.seen.items():
                     stop = start + values.shape[0]
-                    found.layers[name].values[:, :, start:stop] = values.permute(2, 1, 0).cpu().numpy()
+                    room = torch.from_numpy(found.layers[name].values)[:, :, start:stop]
+                    room.copy_(values.permute(2, 1, 0))
                     if valid is not None:
                         found.layers[name].valid[:, start:stop] = valid.t().cpu().numpy()  # type: ignore[index]
                 start += len(batch)

@@ -22,7 +22,7 @@ class Sample:
     """The examples to run and, per class, which of them count.
 
     Attributes:
-        rows: indices of the examples, (R,), ascending.
+        rows: indices of the examples, (R,), each once.
         positive: class -> positions into ``rows``, per output timestep.
         negative: the same for the examples of other classes.
     """
@@ -108,9 +108,11 @@ def _columns(array: np.ndarray) -> np.ndarray:
 
 def _gathered(positive: dict[int, Steps], negative: dict[int, Steps]) -> Sample:
     every = [rows for steps in (*positive.values(), *negative.values()) for rows in steps]
-    rows = np.unique(np.concatenate(every))
+    found, first = np.unique(np.concatenate(every), return_index=True)
+    order = np.argsort(first, kind="stable")  # class after class, so that a class's observations lie together
+    rows, place = found[order], np.argsort(order, kind="stable")
 
     def positions(chosen: dict[int, Steps]) -> dict[int, Steps]:
-        return {j: [np.searchsorted(rows, r) for r in steps] for j, steps in chosen.items()}
+        return {j: [np.sort(place[np.searchsorted(found, r)]) for r in steps] for j, steps in chosen.items()}
 
     return Sample(rows, positions(positive), positions(negative))

@@ -5,11 +5,12 @@ Shapes: U columns of a layer, T timesteps, R sampled examples, M observations, C
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
-from joblib import Parallel, delayed
+import torch
 
 from unbraid.concerns.identification import Statistic
 from unbraid.concerns.observation import LayerValues
@@ -51,14 +52,13 @@ def class_statistics(
     shape = (units,) if config.mode is Mode.ROLLED else (steps, units)
     results = {key: np.full(shape, np.nan) for key in chosen}
     block = max(1, BLOCK // max(layer.values[0].nbytes, 1))
-    with Parallel(n_jobs=min(2, os.cpu_count() or 1), prefer="threads") as parallel:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # sorting leaves the interpreter's lock
         for columns, statistic in rules:
             for start in range(columns.start, columns.stop, block):
                 part = slice(start, min(start + block, columns.stop))
                 values = np.asarray(layer.values[part])
-                found = parallel(
-                    delayed(_statistic)(values, layer.valid, s, statistic, config) for s in chosen.values()
-                )
+                one = partial(_statistic, values, layer.valid, statistic=statistic, config=config)
+                found = pool.map(one, chosen.values())
                 for key, result in zip(chosen, found, strict=True):
                     results[key][..., part] = result
                 advance((part.stop - part.start) / units)
@@ -66,7 +66,7 @@ def class_statistics(
 
 
 def _statistic(
-    values: np.ndarray, valid: np.ndarray | None, chosen: Steps, statistic: Statistic, config: DecompositionConfig
+    values: np.ndarray, valid: np.ndarray | None, chosen: Steps, *, statistic: Statistic, config: DecompositionConfig
 ) -> np.ndarray:
     """One group's statistic: (U,) rolled, (T, U) unrolled."""
     steps = values.shape[1]
@@ -76,10 +76,10 @@ def _statistic(
         if len(rows) == 0:
             return np.full(values.shape[0] if config.mode is Mode.ROLLED else (steps, values.shape[0]), np.nan)
         if config.mode is Mode.UNROLLED:
-            return statistic(values[:, :, rows]).T
+            return statistic(_taken(values, rows)).T
         if config.observed is Observed.LAST:
-            return statistic(values[:, -1, rows])
-        return statistic(values[:, :, rows].reshape(len(values), -1))
+            return statistic(_taken(values[:, -1], rows))
+        return statistic(_taken(values, rows).reshape(len(values), -1))
     picked = [_at(values, valid, chosen, t) for t in range(steps)]
     if config.mode is Mode.UNROLLED:
         return np.stack([_or_nan(statistic, p) for p in picked])
@@ -93,7 +93,14 @@ def _at(values: np.ndarray, valid: np.ndarray | None, chosen: Steps, t: int) -> 
     rows = chosen[t if len(chosen) > 1 else 0]
     if valid is not None:
         rows = rows[valid[t, rows]]
-    return values[:, t, rows]
+    return _taken(values[:, t], rows)
+
+
+def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The examples ``rows``, ascending, along the last axis; a view where they lie together."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return values[..., rows[0] : rows[-1] + 1]
+    return np.take(values, rows, axis=-1)
 
 
 def _or_nan(statistic: Statistic, values: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ class Network(nn.Module):
     def _build(self, spec: NetworkSpec, labels: Sequence[Label] | None) -> None:
         _check_flow(spec)
         self.spec = spec
+        self._digest: str | None = None  # weights do not change once they are loaded
         self.labels: list[Label] = check_labels(labels, spec.classes)
         with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
             self.body = StageSequence(spec.stages, spec.features)
@@ -131,10 +132,12 @@ class Network(nn.Module):
 
     def sha256(self) -> str:
         """Digest of the weights and their names: two networks with the same digest compute the same."""
-        digest = hashlib.sha256(self.spec.model_dump_json().encode())
-        for name, tensor in sorted(self.weights().items()):
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        if self._digest is None:
+            digest = hashlib.sha256(self.spec.model_dump_json().encode())
+            for name, tensor in sorted(self.weights().items()):
+                digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+            self._digest = digest.hexdigest()
+        return self._digest
 
     def as_released(self) -> Network:
         """This network as the authors' release evaluates it: sigmoid gates, and a GRU that resets after the product.

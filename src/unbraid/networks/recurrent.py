@@ -58,7 +58,9 @@ class RecurrentLayer(nn.Module):
         """
         if initial is None:
             initial = zero_state(self.cell, x.shape[0], self.units, x)
-        if not self.cell.fused:
+        if self.units == 0:  # every node was cut out; torch's kernels divide by this
+            return x.new_zeros(*x.shape[:2], 0), initial
+        if not self.cell.fused or self.inputs == 0:  # nothing to read: torch cannot pack it
             outputs, state = scan(self, x.unsqueeze(0), tuple(s.unsqueeze(0) for s in initial), valid)
             return outputs.squeeze(0), tuple(s.squeeze(0) for s in state)
         if valid is not None:
