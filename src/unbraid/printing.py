@@ -12,6 +12,7 @@ from unbraid.evaluation.evaluate import Evaluation
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
+from unbraid.networks.spec import TorchSpec
 
 
 def description(opened: Network | Decomposition | ConcernModule | Composition) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def description(opened: Network | Decomposition | ConcernModule | Composition) -
 
 
 def _network(network: Network) -> dict[str, Any]:
+    spec = network.spec
     return {
         "io": str(network.io),
         "output": network.spec.output,
@@ -33,7 +35,9 @@ def _network(network: Network) -> dict[str, Any]:
         "timesteps": network.spec.steps,
         "weights": sum(p.numel() for p in network.parameters()),
         "sha256": network.sha256(),
-        "layers": [stage.model_dump(mode="json") for stage in network.spec.stages],
+        "layers": [
+            stage.model_dump(mode="json") for stage in (spec.layers if isinstance(spec, TorchSpec) else spec.stages)
+        ],
     }
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from unbraid.concerns.baselines import choose_random, choose_smallest, magnitudes
 from unbraid.concerns.channeling import channel
@@ -104,7 +105,7 @@ def decompose(
     by_gates = config.gates is GateView.EACH
     with ExitStack() as stack:
         advance = stack.enter_context(progress("observing", len(sample.rows)))
-        seen = stack.enter_context(observe(network, x[sample.rows], by_gates, advance))
+        seen = stack.enter_context(observe(network, x.take(sample.rows), by_gates, advance))
         step = stack.enter_context(progress("identifying", len(seen.layers)))
         kept = identify(network, seen, sample, config, step)
         steps = {name: layer.values.shape[1] for name, layer in seen.layers.items()}
@@ -201,7 +202,15 @@ def _shaped(kept: np.ndarray, layer: Layer, config: DecompositionConfig) -> np.n
     return kept.reshape(*kept.shape[:-1], len(layer.cell.gates), layer.units)
 
 
-def load_decomposition(folder: str | os.PathLike[str]) -> Decomposition:
-    """Read what :meth:`Decomposition.save` wrote; raises FormatError."""
-    _, parents, modules = load_modules(folder, "decomposition")
+def load_decomposition(folder: str | os.PathLike[str], module: nn.Module | None = None) -> Decomposition:
+    """Read what :meth:`Decomposition.save` wrote.
+
+    Args:
+        folder: that folder.
+        module: a fresh instance of the user's own module, where the network is one's (no code is ever stored).
+
+    Raises:
+        FormatError: a file is missing, damaged, of a newer format, or does not fit the others or the instance.
+    """
+    _, parents, modules = load_modules(folder, "decomposition", module)
     return Decomposition(parents[0], {m.label: m for m in modules}, modules[0].config)

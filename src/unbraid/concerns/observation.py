@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbraid.networks.inputs import batches
+from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
@@ -51,7 +51,7 @@ class Observation:
 @contextmanager
 def observe(
     network: Network,
-    x: np.ndarray,
+    x: Inputs,
     gates: bool = False,
     advance: Callable[[int], object] = lambda examples: None,
     memory: int = MEMORY,
@@ -60,7 +60,7 @@ def observe(
 
     Args:
         network: the monolithic model.
-        x: checked inputs of the sampled examples, (R, ...).
+        x: checked inputs of the R sampled examples.
         gates: watch every gate of recurrent layers instead of their hidden state.
         advance: told after every batch how many examples it held (progress).
         memory: bytes of values held in memory; more than that lie in a temporary file while the context lasts.
@@ -71,20 +71,18 @@ def observe(
     found = Observation()
     with tempfile.TemporaryDirectory(prefix="unbraid-") as folder, torch.inference_mode():
         watched = _Watched(network.layers, gates)
+        rooms: dict[str, _Room] = {}
         start = 0
         with watched:
-            for batch in batches(x):
-                network.features(batch.to(network.device))
-                if not found.layers:
-                    found.layers = _allocated(watched.seen, len(x), memory, Path(folder))
+            for batch in x.batches():
+                network.features(to_device(batch, network.device))
+                examples = min(BATCH, len(x) - start)
                 for name, (values, valid) in watched.seen.items():
-                    stop = start + values.shape[0]
-                    room = torch.from_numpy(found.layers[name].values)[:, :, start:stop]
-                    room.copy_(values.permute(2, 1, 0))
-                    if valid is not None:
-                        found.layers[name].valid[:, start:stop] = valid.t().cpu().numpy()  # type: ignore[index]
-                start += len(batch)
-                advance(len(batch))
+                    room = rooms.setdefault(name, _Room(len(x), memory // len(network.layers), Path(folder)))
+                    room.put(start, values, valid)
+                start += examples
+                advance(examples)
+        found.layers = {name: room.closed() for name, room in rooms.items()}
         yield found
         found.layers.clear()
 
@@ -119,17 +117,48 @@ class _Watched:
         return hook
 
 
-def _allocated(
-    seen: dict[str, tuple[Tensor, Tensor | None]], rows: int, memory: int, folder: Path
-) -> dict[str, LayerValues]:
-    shapes = {name: (values.shape[2], values.shape[1], rows) for name, (values, _) in seen.items()}
-    on_disk = sum(4 * math.prod(shape) for shape in shapes.values()) > memory
-    layers = {}
-    for number, (name, shape) in enumerate(shapes.items()):
-        valid = None if seen[name][1] is None else np.zeros(shape[1:], bool)
-        if on_disk:
-            values: np.ndarray = np.memmap(folder / f"{number}.f32", np.float32, "w+", shape=shape)
+class _Room:
+    """Where one layer's values go, (U, T, R): memory or, where that is too little, a temporary file.
+
+    Args:
+        examples: R.
+        memory: bytes that may be held in memory.
+        folder: where a file goes.
+    """
+
+    def __init__(self, examples: int, memory: int, folder: Path) -> None:
+        self.examples, self.memory, self.folder = examples, memory, folder
+        self.values = np.empty((0, 0, examples), np.float32)
+        self.valid: np.ndarray | None = None
+
+    def put(self, start: int, values: Tensor, valid: Tensor | None) -> None:
+        """Store a batch: values (n, T, U) and mask (n, T); T may differ from the batches before."""
+        count, steps, units = values.shape
+        stop = start + count
+        if start and (valid is not None or steps != self.values.shape[1]) and self.valid is None:
+            self.valid = np.ones((self.values.shape[1], self.examples), bool)
+        if steps > self.values.shape[1]:
+            self._grow(units, steps)
+        torch.from_numpy(self.values)[:, :steps, start:stop].copy_(values.permute(2, 1, 0))
+        if valid is not None and self.valid is None:
+            self.valid = np.ones((self.values.shape[1], self.examples), bool)
+        if self.valid is not None:
+            self.valid[:, start:stop] = False
+            self.valid[:steps, start:stop] = True if valid is None else valid.t().cpu().numpy()
+
+    def closed(self) -> LayerValues:
+        """What was stored."""
+        return LayerValues(self.values, self.valid)
+
+    def _grow(self, units: int, steps: int) -> None:
+        shape = (units, steps, self.examples)
+        old, known = self.values, self.values.shape[1]
+        if 4 * math.prod(shape) > self.memory:
+            _, name = tempfile.mkstemp(dir=self.folder)
+            self.values = np.memmap(name, np.float32, "w+", shape=shape)
         else:
-            values = np.empty(shape, np.float32)
-        layers[name] = LayerValues(values, valid)
-    return layers
+            self.values = np.empty(shape, np.float32)
+        if known:
+            self.values[:, :known] = old
+        if self.valid is not None:
+            self.valid = np.concatenate([self.valid, np.zeros((steps - known, self.examples), bool)])

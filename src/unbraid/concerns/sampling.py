@@ -86,9 +86,9 @@ def _per_class(
     sources = {**drawn, -1: rng.permutation(np.flatnonzero(unlabelled))}
     chosen = {}
     for j, own in drawn.items():
-        others = [source for i, source in sources.items() if i != j and len(source)]
-        share = math.ceil(min(len(own), m) / max(len(others), 1))
-        picks = [source[~at[j][source]][:share] for source in others]
+        others = [source[~at[j][source]] for i, source in sources.items() if i != j]
+        share = math.ceil(min(len(own), m) / max(sum(len(source) > 0 for source in others), 1))
+        picks = [source[:share] for source in others]
         no = np.unique(np.concatenate(picks)) if picks else np.empty(0, np.int64)
         chosen[j] = (np.sort(own[:m]), no)
     return chosen

@@ -19,8 +19,8 @@ Indices = np.ndarray  # (B,) int64
 def central_tendency(values: np.ndarray) -> np.ndarray:
     """Mean of |value| without outliers: those with |x - median| >= 2 MAD; where the MAD is 0 nothing is dropped.
 
-    Source: Imtiaz et al. 2023, Alg. 1; the outlier rule is the release's. Medians are taken in the values' own type, the
-    mean in float64.
+    Source: Imtiaz et al. 2023, Alg. 1; the outlier rule is the release's. Medians are taken in the values' own type,
+    the mean in float64.
 
     Args:
         values: (..., M) floats, M >= 1.

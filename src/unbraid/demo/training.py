@@ -60,7 +60,7 @@ def train(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = Network(spec, initial_weights(spec, seed), labels)
-    inputs = torch.from_numpy(check_inputs(spec, x))
+    inputs = torch.from_numpy(check_inputs(spec, x).array)
     targets = _targets(network, inputs, y)
     network.to(device).requires_grad_(True).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)

@@ -22,7 +22,7 @@ from unbraid.modules.concern import removals
 from unbraid.modules.module import ConcernModule, aliased, check_steps
 from unbraid.networks.inputs import check_inputs, run_batched
 from unbraid.networks.layers import pruned
-from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec
+from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
 
 ROWS = 4096  # rows of one batch, over all modules that run side by side
 Vote = Literal["margin", "probability"]
@@ -85,7 +85,7 @@ class Composition(nn.Module):
         self._known(label)
         return Composition({n: m for n, m in self.modules_by_label.items() if n != label}, self.vote)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
         columns: list[Tensor | None] = [None] * len(self.labels)
         for group in self.groups:
@@ -148,7 +148,7 @@ class _Group(nn.Module):
             masks = removals([m.concern for m in modules], parent.layers, parent.device)
             self.body = aliased(pruned(parent.body, masks, len(modules))).to(modules[0].head.weight.device)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Any) -> list[Tensor]:
         features = self.body(x).unflatten(0, (len(self.places), -1))
         return [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
 
@@ -188,8 +188,10 @@ def check_compatible(modules: list[ConcernModule]) -> None:
                 )
 
 
-def _reads(module: ConcernModule) -> tuple[str, int, int | None]:
+def _reads(module: ConcernModule) -> tuple[str, object, int | None]:
     spec = module.parent.spec
+    if isinstance(spec, TorchSpec):
+        return "what its own module reads", (spec.axes, spec.batch_axis), None
     stage = spec.stages[0]
     if isinstance(stage, EmbeddingSpec):
         return "word indices", stage.vocabulary, spec.steps

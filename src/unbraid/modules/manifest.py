@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unbraid.config import DecompositionConfig, Edges, Mode
 from unbraid.errors import FormatError
-from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.spec import NetworkSpec, TorchSpec
 
 FORMAT = 1
 Kind = Literal["decomposition", "module", "composition"]
@@ -32,7 +32,7 @@ class ParentEntry(_Entry):
 
     sha256: Digest
     labels: list[Label]
-    spec: NetworkSpec
+    spec: Annotated[NetworkSpec | TorchSpec, Field(discriminator="type")]
     sliced_by: int | None = None
 
 

@@ -20,10 +20,11 @@ from unbraid.modules.concern import Concern, kept_indices, removals
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.heads import Head
-from unbraid.networks.inputs import check_inputs, run_batched
+from unbraid.networks.inputs import Inputs, check_inputs, run_batched
 from unbraid.networks.layers import gate_rows, pruned, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.spec import TorchSpec
 
 
 class ConcernModule(nn.Module):
@@ -85,14 +86,14 @@ class ConcernModule(nn.Module):
         """What of the parent it keeps: nodes, weights, bytes and FLOPs, as shares in [0, 1]."""
         return retention(self.parent, self.concern, self.head.weight.shape[0])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         """The margin: log-odds of the module's class, (N,), or (N, T) for many outputs."""
         return self.head.margin(self.body(x))
 
     def margins(self, x: Any) -> np.ndarray:
         """Margins over all examples in batches, (N,) or (N, T); raises DataError where inputs do not fit."""
-        check_steps(self, array := check_inputs(self.parent.spec, x))
-        return run_batched(self, array, self.head.weight.device)
+        check_steps(self, inputs := check_inputs(self.parent.spec, x))
+        return run_batched(self, inputs, self.head.weight.device)
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """P(dominant), (N,) or (N, T), in [0, 1]; raises DataError where inputs do not fit."""
@@ -122,14 +123,16 @@ class ConcernModule(nn.Module):
         save_module(folder, self)
 
 
-def check_steps(module: ConcernModule, x: np.ndarray) -> None:
+def check_steps(module: ConcernModule, x: Inputs) -> None:
     """Unrolled masks are made for one T; raises DataError for another."""
     if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
         return
+    if isinstance(module.parent.spec, TorchSpec):
+        return  # shorter batches are padded by the module itself; longer ones are refused where they run
     steps = max(module.concern.steps.values())
-    if x.shape[1] != steps:
+    if x.array.shape[1] != steps:
         raise DataError(
-            f"inputs have {x.shape[1]} timesteps, the unrolled module {module.label!r} was made for {steps}: "
+            f"inputs have {x.array.shape[1]} timesteps, the unrolled module {module.label!r} was made for {steps}: "
             "pad or cut them, or decompose with mode='rolled'."
         )
 

@@ -1,29 +1,32 @@
-"""How much of its parent a module keeps. Shapes: H units, T timesteps, G gates, F features, R head rows."""
+"""How much of its parent a module keeps. Shapes: H units, D inputs, T timesteps, G gates, F features, R head rows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from unbraid.config import Mode
 from unbraid.modules.concern import Concern
+from unbraid.networks.layers import Layer, head_sources
 from unbraid.networks.network import Network
-from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, RecurrentSpec, RepeatSpec
+
+Masks = Mapping[str, np.ndarray]  # layer -> kept nodes, (H,) or (T, H)
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Shares of the parent, each in [0, 1].
+    """Shares of the parent, each in [0, 1] (bytes of an unrolled module: a little above 1).
 
     Attributes:
         nodes: kept nodes of all layers (unrolled: mean over timesteps).
         recurrent_weights: kept weights and biases of the layers with nodes.
         weights: kept weights and biases of the whole network, embeddings and output layer included.
-        bytes: what the module takes by itself, on disk or in memory: a rolled one its slices, an unrolled one the
-            parent's weights and a bit per node and timestep.
-        flops: multiply-adds of one example as they are executed: removals of a rolled module are cut out, those of an
-            unrolled one are masked and save nothing.
+        bytes: what the module takes by itself: a rolled one its slices, an unrolled one the parent's weights and a bit
+            per node and timestep.
+        flops: multiply-adds of the layers with nodes and of the output layer, as they are executed: removals of a
+            rolled module are cut out, those of an unrolled one are masked and save nothing.
     """
 
     nodes: float
@@ -33,76 +36,60 @@ class Retention:
     flops: float
 
 
-@dataclass
-class _Count:
-    inner: float = 0.0  # weights of layers with nodes
-    outer: float = 0.0  # all others
-    flops: float = 0.0
-
-
 def retention(network: Network, concern: Concern, head_rows: int) -> Retention:
     """Count what ``concern`` keeps of ``network``, with an output layer of ``head_rows`` rows."""
-    whole = _count(network, None, network.spec.classes)
-    part = _count(network, concern, head_rows)
-    masks = {name: concern.nodes(layer) for name, layer in network.layers.items()}
-    nodes = sum(m.mean() * m.shape[-1] for m in masks.values()) / sum(m.shape[-1] for m in masks.values())
-    weights = (part.inner + part.outer) / (whole.inner + whole.outer)
-    size, flops = weights, part.flops / whole.flops
+    layers = network.layers
+    everything = {name: np.ones(layer.units, bool) for name, layer in layers.items()}
+    masks = {name: concern.nodes(layer) for name, layer in layers.items()}
+    total = sum(p.numel() for p in network.body.parameters()) + sum(p.numel() for p in network.head.parameters())
+    whole = sum(_weights(layer, everything, None) for layer in layers.values())
+    kept = sum(_weights(layer, masks, concern) for layer in layers.values())
+    features = network.spec.features
+    present = features * _share(masks, head_sources(network.body))
+    outside = total - whole - network.spec.classes * (features + 1)
+    weights = (kept + outside + head_rows * (present + 1)) / total
+    steps = max(concern.steps.values()) if network.io.many_outputs else 1
+    flops = _flops(layers, masks, concern) + steps * head_rows * float(present)
+    flops /= _flops(layers, everything, concern) + steps * network.spec.classes * features
+    size = float(weights)
     if concern.mode is Mode.UNROLLED:
         bits = sum(m.size for m in concern.kept.values()) / 8
-        head = 4 * head_rows * (network.spec.features + 1)
-        size = 1 + (bits + head) / (4 * (whole.inner + whole.outer))
+        size = 1 + (bits + 4 * head_rows * (features + 1)) / (4 * total)
         flops = 1.0
-    return Retention(float(nodes), part.inner / whole.inner, weights, float(size), float(flops))
+    nodes = sum(m.mean() * m.shape[-1] for m in masks.values()) / sum(m.shape[-1] for m in masks.values())
+    return Retention(float(nodes), kept / whole, float(weights), size, flops)
 
 
-def _count(network: Network, concern: Concern | None, head_rows: int) -> _Count:
-    """Walk the stages with the mask of the features that are present, (F,) or (T, F); None: all are."""
-    count = _Count()
-    present: np.ndarray | None = None
-    steps = network.spec.steps or (max(concern.steps.values()) if concern else 1)
-    layers = network.layers
-    for index, stage in enumerate(network.spec.stages):
-        if isinstance(stage, EmbeddingSpec):
-            count.outer += stage.vocabulary * stage.dimension
-        elif isinstance(stage, RecurrentSpec):
-            names = [f"{stage.name}.forward", f"{stage.name}.backward"] if stage.bidirectional else [stage.name]
-            outs = []
-            for name in names:
-                mask = concern.kept[name] if concern else np.ones(stage.units, bool)
-                by_gates = concern is not None and concern.has_gates(layers[name])
-                nodes = mask.any(axis=-2) if by_gates else mask
-                kept = mask.sum(-1) if by_gates else np.stack([nodes.sum(-1)] * len(stage.cell.gates), -1)
-                biases = 2 if stage.cell.kind == "gru" and stage.cell.reset_after else 1
-                inputs = stage.inputs if present is None else present.sum(-1)[..., None]
-                count.inner += float(np.mean(np.sum(kept * (inputs + nodes.sum(-1)[..., None] + biases), axis=-1)))
-                rolled = nodes.sum(-1).mean()
-                reading = stage.inputs if present is None else present.sum(-1).mean()
-                count.flops += steps * len(stage.cell.gates) * float(rolled * (reading + rolled))
-                outs.append(nodes)
-            present = np.concatenate(outs, -1) if stage.merge == "concat" or len(outs) == 1 else None
-            if not stage.sequences:
-                present, steps = (None if present is None else present[-1] if present.ndim == 2 else present), 1
-        elif isinstance(stage, DenseSpec):
-            mask = concern.kept[stage.name] if concern and stage.name in concern.kept else np.ones(stage.units, bool)
-            inputs = stage.inputs if present is None else present.sum(-1)
-            kept = float(np.mean(mask.sum(-1) * (inputs + 1)))
-            if stage.name in layers:
-                count.inner += kept
-            else:
-                count.outer += kept
-            count.flops += steps * float(np.mean(mask.sum(-1) * inputs))
-            present = mask if stage.name in layers else None
-        elif isinstance(stage, FlattenSpec):
-            reads = next((s.inputs for s in network.spec.stages[index:] if hasattr(s, "inputs")), network.spec.features)
-            if present is not None and present.ndim == 1:
-                present = np.tile(present, reads // len(present))
-            elif present is not None:
-                present = present.reshape(-1)
-            steps = 1
-        elif isinstance(stage, RepeatSpec):
-            steps = stage.times
-    inputs = network.spec.features if present is None else float(np.mean(present.sum(-1)))
-    count.outer += head_rows * (inputs + 1)
-    count.flops += steps * head_rows * inputs
-    return count
+def _weights(layer: Layer, masks: Masks, concern: Concern | None) -> float:
+    """Weights and biases of a layer that stay, mean over timesteps; all of them without a concern."""
+    nodes = masks[layer.name].sum(-1)
+    columns = nodes * (1 if layer.cell is None else len(layer.cell.gates))
+    if concern is not None and concern.has_gates(layer):
+        columns = concern.kept[layer.name].sum((-1, -2))
+    inputs = layer.kernel.shape[1] * _share(masks, layer.sources, mean=False)
+    recurrent = 0 if layer.cell is None else nodes
+    return float(np.mean(columns * (inputs + recurrent + _biases(layer))))
+
+
+def _biases(layer: Layer) -> int:
+    """Biases of one column, as they are stored: recurrent layers have torch's two."""
+    return 1 if layer.cell is None else 2
+
+
+def _flops(layers: Mapping[str, Layer], masks: Masks, concern: Concern) -> float:
+    total = 0.0
+    for name, layer in layers.items():
+        nodes = float(masks[name].sum(-1).mean())
+        inputs = layer.kernel.shape[1] * float(_share(masks, layer.sources))
+        gates = 1 if layer.cell is None else len(layer.cell.gates)
+        total += concern.steps[name] * gates * nodes * (inputs + (0 if layer.cell is None else nodes))
+    return total
+
+
+def _share(masks: Masks, sources: tuple[str, ...], mean: bool = True) -> np.ndarray:
+    """Share of the features from ``sources`` that are kept: (), or per timestep (T,) with ``mean=False``."""
+    if not sources:
+        return np.asarray(1.0)
+    parts = [masks[name] for name in sources]
+    shares = np.concatenate(parts, axis=-1).mean(-1)
+    return np.asarray(shares.mean()) if mean else shares

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,14 @@ from unbraid.modules.folders import MANIFEST, read_file, recover, write_folder
 from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, parse_manifest
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head
-from unbraid.networks.layers import sliced
+from unbraid.networks.layers import Layer, sliced
 from unbraid.networks.network import Network
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.spec import NetworkSpec, TorchSpec
 
 PARENTS, MODULES = "parent.safetensors", "modules.safetensors"
 SPARSEST = 1000  # declared to stored weights of a sliced module, beyond which a file is not believed
+OwnModules = nn.Module | Mapping[str, nn.Module] | None
 Folder = str | os.PathLike[str]
 
 
@@ -52,12 +55,15 @@ def save_composition(folder: Folder, composition: Composition) -> None:
     _save(folder, "composition", modules, alone=False, vote=composition.vote)
 
 
-def load_modules(folder: Folder, kind: Kind | None = None) -> tuple[Manifest, list[Network], list[ConcernModule]]:
+def load_modules(
+    folder: Folder, kind: Kind | None = None, module: OwnModules = None
+) -> tuple[Manifest, list[Network], list[ConcernModule]]:
     """Read any saved folder.
 
     Args:
         folder: what a ``save`` wrote.
         kind: what is expected there; None: anything.
+        module: a fresh instance of the user's own module that a parent is; several parents' by class name.
 
     Returns:
         the manifest, the parents and the modules.
@@ -73,21 +79,21 @@ def load_modules(folder: Folder, kind: Kind | None = None) -> tuple[Manifest, li
     bits = _tensors(place, manifest, MODULES)
     try:
         concerns = [_concern(entry, manifest, bits, number) for number, entry in enumerate(manifest.modules)]
-        parents = [_parent(p, n, manifest, tensors, concerns) for n, p in enumerate(manifest.parents)]
+        parents = [_parent(p, n, tensors, concerns, module) for n, p in enumerate(manifest.parents)]
         modules = [_module(entry, n, manifest, parents, concerns, bits) for n, entry in enumerate(manifest.modules)]
     except (FormatError, DataError) as error:
         raise FormatError(f"{place}: {error}") from None
     return manifest, parents, modules
 
 
-def load_module(folder: Folder) -> ConcernModule:
-    """Read a module that was saved alone; raises FormatError."""
-    return load_modules(folder, "module")[2][0]
+def load_module(folder: Folder, module: OwnModules = None) -> ConcernModule:
+    """Read a module that was saved alone; see :func:`load_modules`; raises FormatError."""
+    return load_modules(folder, "module", module)[2][0]
 
 
-def load_composition(folder: Folder) -> Composition:
-    """Read a composition; raises FormatError."""
-    manifest, _, modules = load_modules(folder, "composition")
+def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
+    """Read a composition; see :func:`load_modules`; raises FormatError."""
+    manifest, _, modules = load_modules(folder, "composition", module)
     return Composition({m.label: m for m in modules}, manifest.vote)
 
 
@@ -98,7 +104,7 @@ def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: b
     entries: list[ModuleEntry] = []
     bits: dict[str, Tensor] = {}
     for number, module in enumerate(modules):
-        remnant = module.concern.mode is Mode.ROLLED and (alone or module.parent_sha256 != module.parent.sha256())
+        remnant = is_remnant(module) or (alone and _can_be_sliced(module))
         key = f"{number}" if remnant else module.parent_sha256
         if key not in places:
             places[key] = len(parents)
@@ -113,6 +119,16 @@ def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: b
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries, vote=vote
     )
     write_folder(folder, {**files, MANIFEST: manifest.model_dump_json(indent=1).encode()})
+
+
+def is_remnant(module: ConcernModule) -> bool:
+    """Whether a module's parent is only what the module itself needs of it."""
+    return module.parent_sha256 != module.parent.sha256()
+
+
+def _can_be_sliced(module: ConcernModule) -> bool:
+    """A rolled module is stored as its slices; one of a user's own forward needs that module's other weights anyway."""
+    return module.concern.mode is Mode.ROLLED and not isinstance(module.parent.spec, TorchSpec)
 
 
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
@@ -162,7 +178,7 @@ def _tensors(place: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:
 
 def _concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], number: int) -> Concern:
     spec = manifest.parents[entry.parent].spec
-    layers = Network.skeleton(spec).layers
+    layers = _layers(spec)
     if set(entry.steps) != set(layers):
         raise FormatError(
             f"module {entry.label!r}: field steps: found {sorted(entry.steps)}, expected {sorted(layers)}."
@@ -179,17 +195,29 @@ def _concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], nu
     return Concern(kept, entry.steps, entry.mode, entry.by_gates, entry.edges)
 
 
+def _layers(spec: NetworkSpec | TorchSpec) -> Mapping[str, Layer]:
+    """A parent's layers, without weights."""
+    if isinstance(spec, NetworkSpec):
+        return Network.skeleton(spec).layers
+    with torch.device("meta"):
+        return {p.name: Layer(p.name, RecurrentLayer(p.cell, p.inputs, p.units)) for p in spec.layers}
+
+
 def _parent(
-    entry: ParentEntry, number: int, manifest: Manifest, tensors: dict[str, Tensor], concerns: list[Concern]
+    entry: ParentEntry, number: int, tensors: dict[str, Tensor], concerns: list[Concern], module: OwnModules
 ) -> Network:
     prefix = f"{number}/"
     own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    if entry.sliced_by is None:
-        network = Network(entry.spec, own, entry.labels)
-        if network.sha256() != entry.sha256:
-            raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
-        return network
-    return Network(entry.spec, _expanded(entry, own, concerns[entry.sliced_by]), entry.labels)
+    if entry.sliced_by is not None and isinstance(entry.spec, NetworkSpec):
+        return Network(entry.spec, _expanded(entry.spec, own, concerns[entry.sliced_by]), entry.labels)
+    instance = module
+    if isinstance(module, Mapping):
+        instance = module.get(entry.spec.module) if isinstance(entry.spec, TorchSpec) else None
+    assert not isinstance(instance, Mapping)
+    network = Network(entry.spec, own, entry.labels, instance)
+    if network.sha256() != entry.sha256:
+        raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
+    return network
 
 
 def _module(
@@ -217,12 +245,12 @@ def _module(
     return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256)
 
 
-def _expanded(entry: ParentEntry, own: dict[str, Tensor], concern: Concern) -> dict[str, Tensor]:
+def _expanded(spec: NetworkSpec, own: dict[str, Tensor], concern: Concern) -> dict[str, Tensor]:
     """A sliced module's weights in their parent's places, zeros elsewhere.
 
     Where each weight belongs is found by slicing a network whose weights are their own positions.
     """
-    positions = Network.skeleton(entry.spec)
+    positions = Network.skeleton(spec)
     declared = sum(p.numel() for p in positions.parameters())
     if declared > SPARSEST * sum(t.numel() for t in own.values()) + 10**6:
         raise FormatError(f"field spec: declares {declared} weights, the file holds far fewer.")

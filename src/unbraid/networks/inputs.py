@@ -1,8 +1,12 @@
-"""What a network accepts as input, and running it over many examples in batches."""
+"""What a network accepts as input, and running it over many examples in batches.
+
+An input is an array, or for a user's own module a tuple or dict of them (a *tree* with arrays as leaves).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,21 +14,86 @@ import torch
 from torch import Tensor
 
 from unbraid.errors import DataError
-from unbraid.networks.spec import EmbeddingSpec, FlattenSpec, NetworkSpec, RecurrentSpec
+from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
 
 BATCH = 512
 
 
-def check_inputs(spec: NetworkSpec, x: Any) -> np.ndarray:
-    """The inputs as an array that the network can read: int64 (N, T) for words, float32 (N, T, D) for features.
+@dataclass(frozen=True)
+class Inputs:
+    """Checked inputs of N examples.
+
+    Attributes:
+        tree: an array, or a tuple, list or dict of arrays and constants.
+        examples: N.
+        axis: where the examples lie in an array of more axes than that; 0 in all others.
+    """
+
+    tree: Any
+    examples: int
+    axis: int = 0
+
+    def __len__(self) -> int:
+        return self.examples
+
+    @property
+    def array(self) -> np.ndarray:
+        """The one array of a network that reads only one."""
+        return np.asarray(self.tree)
+
+    def take(self, rows: np.ndarray | slice) -> Inputs:
+        """Some of the examples."""
+        count = len(range(self.examples)[rows]) if isinstance(rows, slice) else len(rows)
+        return Inputs(self._mapped(self.tree, rows), count, self.axis)
+
+    def batches(self, size: int = BATCH) -> Iterator[Any]:
+        """The inputs as tensors, ``size`` examples at a time."""
+        for start in range(0, self.examples, size):
+            yield map_tree(_tensor, self.take(slice(start, start + size)).tree)
+
+    def axis_of(self, leaf: Any) -> int | None:
+        """Where the examples lie in a leaf; None in a constant."""
+        if not isinstance(leaf, np.ndarray | Tensor) or leaf.ndim == 0:
+            return None
+        axis = self.axis if leaf.ndim > self.axis else 0
+        return axis if leaf.shape[axis] == self.examples else None
+
+    def _mapped(self, tree: Any, rows: np.ndarray | slice) -> Any:
+        def part(leaf: Any) -> Any:
+            axis = self.axis_of(leaf)
+            return leaf if axis is None else leaf[(slice(None),) * axis + (rows,)]
+
+        return map_tree(part, tree)
+
+
+def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
+    """``function`` on every leaf of nested tuples, lists and dicts."""
+    if isinstance(tree, dict):
+        return {key: map_tree(function, value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(map_tree(function, value) for value in tree)
+    return function(tree)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """All leaves of nested tuples, lists and dicts."""
+    found: list[Any] = []
+    map_tree(found.append, tree)
+    return found
+
+
+def check_inputs(spec: NetworkSpec | TorchSpec, x: Any) -> Inputs:
+    """The inputs as the network can read them: int64 (N, T) for words, float32 (N, T, D) for features.
 
     Args:
         spec: the network's.
-        x: an array, tensor or nested list.
+        x: an array, tensor or nested list; for a user's own module whatever it reads.
 
     Raises:
         DataError: wrong number of axes, empty, not numbers, NaN, an index outside the vocabulary, another T or D.
     """
+    if isinstance(spec, TorchSpec):
+        return _like_example(spec, x)
     array = x.detach().cpu().numpy() if isinstance(x, Tensor) else _as_array(x)
     if array.shape[:1] == (0,):
         raise DataError("inputs are empty: expected at least one example.")
@@ -34,27 +103,58 @@ def check_inputs(spec: NetworkSpec, x: Any) -> np.ndarray:
         raise DataError(
             f"inputs have {array.shape[1]} timesteps, the network reads exactly {spec.steps}: pad or cut them to that."
         )
-    return array
+    return Inputs(array, len(array))
 
 
-def batches(x: np.ndarray, size: int = BATCH) -> Iterator[Tensor]:
-    """The inputs, ``size`` examples at a time."""
-    for start in range(0, len(x), size):
-        yield torch.from_numpy(np.ascontiguousarray(x[start : start + size]))
+def run_batched(function: Callable[[Any], Tensor], x: Inputs, device: torch.device, size: int = BATCH) -> np.ndarray:
+    """``function`` over all examples without gradients, its results joined along the first axis.
 
-
-def run_batched(
-    function: Callable[[Tensor], Tensor], x: np.ndarray, device: torch.device, axis: int = 0, size: int = BATCH
-) -> np.ndarray:
-    """``function`` over all examples without gradients, its results joined along ``axis``."""
+    Results of batches whose sequences are shorter are padded with NaN along the second axis.
+    """
     with torch.inference_mode():
-        parts = [function(batch.to(device)).cpu().numpy() for batch in batches(x, size)]
-    return np.concatenate(parts, axis=axis)
+        parts = [function(to_device(batch, device)).cpu().numpy() for batch in x.batches(size)]
+    steps = {part.shape[1] for part in parts if part.ndim > 1}
+    if len(steps) > 1:
+        parts = [_padded(part, max(steps)) for part in parts]
+    return np.concatenate(parts, axis=0)
 
 
-def fixed_steps(spec: NetworkSpec) -> bool:
-    """Whether T is fixed by the weights themselves (a Flatten in front of the recurrence)."""
-    return any(isinstance(stage, FlattenSpec) for stage in spec.stages)
+def to_device(tree: Any, device: torch.device) -> Any:
+    """Every tensor of a tree on ``device``."""
+    return map_tree(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def _padded(part: np.ndarray, steps: int) -> np.ndarray:
+    widths = [(0, 0)] * part.ndim
+    widths[1] = (0, steps - part.shape[1])
+    return np.pad(part, widths, constant_values=np.nan)
+
+
+def _tensor(leaf: Any) -> Any:
+    return torch.from_numpy(np.ascontiguousarray(leaf)) if isinstance(leaf, np.ndarray) else leaf
+
+
+def _like_example(spec: TorchSpec, x: Any) -> Inputs:
+    """Inputs of a user's own module: arrays of as many axes as the example had, finite, all of N examples."""
+    tree = map_tree(_plain, x)
+    arrays = [leaf for leaf in leaves(tree) if isinstance(leaf, np.ndarray) and leaf.ndim]
+    found = [leaf.ndim for leaf in arrays]
+    if found != list(spec.axes):
+        raise DataError(f"inputs have arrays of {found} axes, the example that the network was made with {spec.axes}.")
+    axis = spec.batch_axis if arrays[0].ndim > spec.batch_axis else 0
+    examples = arrays[0].shape[axis]
+    if examples == 0:
+        raise DataError("inputs are empty: expected at least one example.")
+    for array in arrays:
+        if array.dtype.kind not in "iufb":
+            raise DataError(f"inputs hold {array.dtype}, expected numbers.")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError("inputs hold NaN or infinite values.")
+    return Inputs(tree, examples, spec.batch_axis)
+
+
+def _plain(leaf: Any) -> Any:
+    return leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf
 
 
 def _as_array(x: Any) -> np.ndarray:

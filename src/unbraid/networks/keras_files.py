@@ -21,6 +21,7 @@ import h5py
 from unbraid.errors import FormatError
 from unbraid.networks.keras_config import Config, shown
 from unbraid.networks.keras_hdf5 import Store, reading
+from unbraid.networks.keras_heap import SIGNATURE, check_heaps
 from unbraid.networks.keras_weights import ArchiveWeights, LegacyWeights, Weights
 
 WEIGHTS = "model.weights.h5"
@@ -63,11 +64,11 @@ def open_keras(path: str | PathLike[str]) -> Iterator[SavedModel]:
         raise FormatError(f"{where} does not exist; expected a Keras model file (.h5 or .keras).")
     try:
         with where.open("rb") as stream:
-            is_zip = stream.read(4) == b"PK\x03\x04"
-        is_hdf5 = not is_zip and h5py.is_hdf5(where)
+            start = stream.read(len(SIGNATURE))
     except OSError as error:
         raise FormatError(f"{where} cannot be read: {error.strerror}.") from None
-    if not is_zip and not is_hdf5:
+    is_zip = start.startswith(b"PK\x03\x04")
+    if not is_zip and start != SIGNATURE:
         raise FormatError(f"{where.name} is neither an HDF5 file nor a .keras archive (damaged?): {_WHOLE}.")
     with _open_archive(where) if is_zip else _open_legacy(where) as saved:
         yield saved
@@ -76,14 +77,14 @@ def open_keras(path: str | PathLike[str]) -> Iterator[SavedModel]:
 @contextmanager
 def _open_legacy(path: Path) -> Iterator[SavedModel]:
     with reading(path.name, "the file"):
+        check_heaps(path)
         opened = h5py.File(path, "r")
     with opened:
         store = Store(path.name, opened, path.stat().st_size)
         root = store.root()
         text = store.text_attribute(root, "model_config")
         if text is None:
-            alone = "layer_names" in root.attrs or "layers" in root
-            found = "weights alone" if alone else "no model"
+            found = "weights alone" if store.has(root, "layer_names") or store.has(root, "layers") else "no model"
             raise FormatError(f"{path.name} holds {found}: field 'model_config' is missing; {_WHOLE}.")
         model = Config(path.name, "'model_config'", parse_json(path.name, "'model_config'", text))
         version = major_version(path.name, store.text_attribute(root, "keras_version"))

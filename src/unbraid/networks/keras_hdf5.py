@@ -44,15 +44,21 @@ class Store:
             return self._opened["/"]
 
     def members(self, group: h5py.Group) -> list[str]:
-        """What lies in a group."""
+        """What lies in a group; names that are no text (h5py gives bytes) are of no use to anyone."""
         with reading(self.file, f"group {shown(group.name)}"):
-            return list(group)
+            return [name for name in group if isinstance(name, str)]
 
-    def group(self, parent: h5py.Group, path: str) -> h5py.Group | None:
-        """The group at a path, None where there is none."""
+    def has(self, group: h5py.Group, name: str) -> bool:
+        """Whether something of that name lies in a group or is an attribute of it."""
+        with reading(self.file, f"group {shown(group.name)}"):
+            return name in group or name in group.attrs
+
+    def group(self, parent: h5py.Group, path: str) -> h5py.Group:
+        """The group at a path."""
         found = self._at(parent, path)
-        if found is not None and not isinstance(found, h5py.Group):
-            raise FormatError(f"{self.file}: {self._name(parent, path)} is no group; expected one.")
+        if not isinstance(found, h5py.Group):
+            problem = "is missing" if found is None else "is no group"
+            raise FormatError(f"{self.file}: {self._name(parent, path)} {problem}; expected a group.")
         return found
 
     def text_attribute(self, group: h5py.Group, field: str) -> str | None:
@@ -103,9 +109,10 @@ class Store:
         if found.dtype.kind != "f" or found.dtype.itemsize not in (2, 4, 8):
             raise FormatError(f"{self.file}: dataset {name} holds {found.dtype}, expected {wanted}.")
         layout = found.id.get_create_plist()
-        if found.is_virtual or layout.get_external_count() or layout.get_nfilters():
+        whole = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)  # as Keras stores them: neither in chunks nor virtual
+        if layout.get_layout() not in whole or layout.get_external_count():
             raise FormatError(
-                f"{self.file}: dataset {name} is compressed or kept outside the file; expected plain {wanted}."
+                f"{self.file}: dataset {name} is compressed, in chunks or outside the file; expected plain {wanted}."
             )
         stored = min(found.id.get_storage_size(), self._left)
         if found.nbytes > stored:

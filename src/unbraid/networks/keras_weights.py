@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 
 from unbraid.errors import FormatError
-from unbraid.networks.keras_config import shown
 from unbraid.networks.keras_hdf5 import Shape, Store
 
 SNAKE_CASE = {
@@ -62,8 +61,6 @@ class LegacyWeights:
     def arrays(self, name: str, kind: str, turn: tuple[int, int], variables: Sequence[Variable]) -> list[np.ndarray]:
         """See :class:`Weights`."""
         group = self.store.group(self.store.root(), f"model_weights/{name}")
-        if group is None:
-            raise FormatError(f"{self.store.file}: group {shown(f'model_weights/{name}')} is missing.")
         names = self.store.text_list(group, "weight_names", len(variables))
         return [self.store.array(group, n, v.shape) for n, v in zip(names, variables, strict=True)]
 
@@ -84,18 +81,13 @@ class ArchiveWeights:
         """The groups of all layers of a class; Keras 2.12 to 2.15 skips numbers, so only their order counts."""
         pattern = re.compile(rf"{SNAKE_CASE[kind]}(?:_(\d{{1,9}}))?")
         found = 0
-        for path in _CONTAINERS:
-            container = self.store.group(self.store.root(), path)
-            matches = [] if container is None else map(pattern.fullmatch, self.store.members(container))
-            names = [m[0] for m in sorted((m for m in matches if m), key=lambda m: int(m[1] or 0))]
-            if container is not None and len(names) == count:
-                return [self._group(container, name) for name in names]
-            found = max(found, len(names))
+        root = self.store.root()
+        for container in [self.store.group(root, path) for path in _CONTAINERS if self.store.has(root, path)]:
+            matches = [m for m in map(pattern.fullmatch, self.store.members(container)) if m]
+            if len(matches) == count:
+                matches.sort(key=lambda m: int(m[1] or 0))
+                return [self.store.group(container, m[0]) for m in matches]
+            found = max(found, len(matches))
         raise FormatError(
             f"{self.store.file}: {found} groups 'layers/{SNAKE_CASE[kind]}...', expected {count}: one for each {kind}."
         )
-
-    def _group(self, container: h5py.Group, name: str) -> h5py.Group:
-        group = self.store.group(container, name)
-        assert group is not None, name  # it was listed
-        return group

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,12 @@ class Layer:
     Attributes:
         name: its name; a bidirectional layer's two directions are ``name.forward`` and ``name.backward``.
         module: a RecurrentLayer or a Dense.
+        sources: the layers whose nodes, side by side, are its inputs; empty where its inputs are no layer's nodes.
     """
 
     name: str
     module: RecurrentLayer | Dense
+    sources: tuple[str, ...] = ()
 
     @property
     def cell(self) -> Cell | None:
@@ -51,16 +54,40 @@ class Layer:
         return self.module.cell.rectified if isinstance(self.module, RecurrentLayer) else self.module.rectified
 
 
-def decomposable_layers(body: StageSequence) -> dict[str, Layer]:
+@singledispatch
+def decomposable_layers(body: nn.Module) -> dict[str, Layer]:
     """Name -> layer, in the order of computation: all recurrent layers and the dense ones behind the first of them."""
+    raise TypeError(f"{type(body).__name__} is no body of a network")
+
+
+@singledispatch
+def head_sources(body: nn.Module) -> tuple[str, ...]:
+    """The layers whose nodes, side by side, the output layer reads; empty where it reads anything else."""
+    return ()
+
+
+@decomposable_layers.register
+def _(body: StageSequence) -> dict[str, Layer]:
+    return _walked(body)[0]
+
+
+@head_sources.register
+def _(body: StageSequence) -> tuple[str, ...]:
+    return _walked(body)[1]
+
+
+def _walked(body: StageSequence) -> tuple[dict[str, Layer], tuple[str, ...]]:
     found: dict[str, Layer] = {}
+    sources: tuple[str, ...] = ()
     for spec, stage in zip(body.specs, body.stages, strict=True):
         if isinstance(stage, Recurrent):
-            for name, module in directions(spec.name, stage):
-                found[name] = Layer(name, module)
+            named = directions(spec.name, stage)
+            found |= {name: Layer(name, module, sources) for name, module in named}
+            sources = tuple(name for name, _ in named) if len(named) == 1 or stage.merge == "concat" else ()
         elif isinstance(stage, Dense) and found:
-            found[spec.name] = Layer(spec.name, stage)
-    return found
+            found[spec.name] = Layer(spec.name, stage, sources)
+            sources = (spec.name,)
+    return found, sources
 
 
 def directions(name: str, stage: Recurrent) -> list[tuple[str, RecurrentLayer]]:
@@ -70,7 +97,8 @@ def directions(name: str, stage: Recurrent) -> list[tuple[str, RecurrentLayer]]:
     return [(f"{name}.forward", stage.forward_layer), (f"{name}.backward", stage.backward_layer)]  # type: ignore[list-item]
 
 
-def pruned(body: StageSequence, removals: Mapping[str, Removal | Tensor], modules: int) -> StageSequence:
+@singledispatch
+def pruned(body: nn.Module, removals: Mapping[str, Removal | Tensor], modules: int) -> nn.Module:
     """The body for K modules in one batch: inputs of N rows, features of K*N rows, module by module.
 
     Args:
@@ -78,6 +106,11 @@ def pruned(body: StageSequence, removals: Mapping[str, Removal | Tensor], module
         removals: per layer a Removal (recurrent) or a (K, T or 1, H) mask (dense).
         modules: K.
     """
+    raise TypeError(f"{type(body).__name__} is no body of a network")
+
+
+@pruned.register
+def _(body: StageSequence, removals: Mapping[str, Removal | Tensor], modules: int) -> StageSequence:
     stages: list[nn.Module] = []
     opens = True
     for spec, stage in zip(body.specs, body.stages, strict=True):
@@ -97,11 +130,16 @@ def pruned(body: StageSequence, removals: Mapping[str, Removal | Tensor], module
     return _sequence(body, stages)
 
 
-def sliced(
-    body: StageSequence,
-    kept: Mapping[str, Tensor],
-    edit: Callable[[str, RecurrentLayer], RecurrentLayer] = lambda name, layer: layer,
-) -> tuple[StageSequence, Tensor | None]:
+Edit = Callable[[str, RecurrentLayer], RecurrentLayer]
+
+
+def unedited(name: str, layer: RecurrentLayer) -> RecurrentLayer:
+    """The layer as it is."""
+    return layer
+
+
+@singledispatch
+def sliced(body: nn.Module, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tuple[nn.Module, Tensor | None]:
     """The body with only the kept nodes of each layer.
 
     Args:
@@ -112,6 +150,11 @@ def sliced(
     Returns:
         the smaller body, and the indices of the output layer's inputs that are left (None: all).
     """
+    raise TypeError(f"{type(body).__name__} is no body of a network")
+
+
+@sliced.register
+def _(body: StageSequence, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tuple[StageSequence, Tensor | None]:
     stages: list[nn.Module] = []
     current: Tensor | None = None  # which features of the full signal are present
     width = 0  # features of the full signal

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
-from unbraid.errors import DataError, FormatError
-from unbraid.networks.inputs import check_inputs, run_batched
+from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.networks.inputs import check_inputs, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec, RepeatSpec
+from unbraid.networks.spec import DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec, RepeatSpec, TorchSpec
 from unbraid.networks.stages import StageSequence
+from unbraid.networks.torch_body import TorchBody, layer_names, prepared
+from unbraid.networks.torch_finding import find, recurrent_sites
 
 Label = str | int
 
@@ -25,28 +28,40 @@ class Network(nn.Module):
     """A trained recurrent network, ready to be taken apart.
 
     Args:
-        spec: its stages and output layer.
+        spec: its stages and output layer, or what was found in a user's own module.
         weights: name -> tensor, as :meth:`weights` gives them.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
+        module: an instance of the user's own module, where the spec is one's; it is copied, its weights are not used.
 
     Raises:
         FormatError: a weight is missing, left over, of another shape, or not finite.
         DataError: the labels are not C different ones.
     """
 
-    def __init__(self, spec: NetworkSpec, weights: Mapping[str, Tensor], labels: Sequence[Label] | None = None) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec | TorchSpec,
+        weights: Mapping[str, Tensor],
+        labels: Sequence[Label] | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self._build(spec, labels)
+        self._build(spec, labels, module)
         self._load(weights)
 
-    def _build(self, spec: NetworkSpec, labels: Sequence[Label] | None) -> None:
-        _check_flow(spec)
+    def _build(self, spec: NetworkSpec | TorchSpec, labels: Sequence[Label] | None, module: nn.Module | None) -> None:
         self.spec = spec
         self._digest: str | None = None  # weights do not change once they are loaded
         self.labels: list[Label] = check_labels(labels, spec.classes)
-        with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
-            self.body = StageSequence(spec.stages, spec.features)
-            self.head = nn.Linear(spec.features, spec.classes)
+        self.body: nn.Module
+        if isinstance(spec, TorchSpec):
+            ready = _own_module(spec, module)
+            self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec)
+        else:
+            _check_flow(spec)
+            with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
+                self.body = StageSequence(spec.stages, spec.features)
+                self.head = nn.Linear(spec.features, spec.classes)
         self.requires_grad_(False)
         self.eval()
 
@@ -55,7 +70,47 @@ class Network(nn.Module):
         """A network of that structure whose weights have shapes but no memory; raises FormatError as building does."""
         network = cls.__new__(cls)
         nn.Module.__init__(network)
-        network._build(spec, None)
+        network._build(spec, None, None)
+        return network
+
+    @classmethod
+    def from_torch(
+        cls,
+        module: nn.Module,
+        example: Any,
+        head: str | None = None,
+        labels: Sequence[Label] | None = None,
+        output: Literal["softmax", "sigmoid"] | None = None,
+    ) -> Network:
+        """A network of a user's own ``nn.Module``, whose forward keeps running; only layers in it are exchanged.
+
+        Args:
+            module: any module whose recurrence is nn.RNN, nn.LSTM or nn.GRU and whose scores come from one nn.Linear;
+                copied.
+            example: a batch of at least two different examples as the module reads it: a tensor, a tuple (its
+                arguments) or a dict (by name).
+            head: path of that nn.Linear; found by itself where only one fits.
+            labels: the classes' names; 0..C-1 by default.
+            output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes); taken from
+                what the module does behind the layer where that shows.
+
+        Returns:
+            the network, in eval mode.
+
+        Raises:
+            UnsupportedLayer: a construction that cannot be taken apart exactly; the message says which.
+            DataError: a head that was not found, or an example that does not run.
+        """
+        if not isinstance(module, nn.Module):
+            raise UnsupportedLayer(f"expected an nn.Module, got {type(module).__name__}; load the module first.")
+        recurrent_sites(module)  # refuses before anything is copied
+        own = copy.deepcopy(module).eval()
+        tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
+        spec = find(own, tree, head, output)
+        network = cls.__new__(cls)
+        nn.Module.__init__(network)
+        network._build(spec, labels, own)
+        network._check_finite()
         return network
 
     @property
@@ -76,6 +131,8 @@ class Network(nn.Module):
     @property
     def io(self) -> IOArchitecture:
         """Inputs and outputs over time (the paper's 1:1, 1:N, M:1, M:N)."""
+        if isinstance(self.spec, TorchSpec):
+            return IOArchitecture.MANY_TO_MANY if self.spec.many_outputs else IOArchitecture.MANY_TO_ONE
         recurrent = [i for i, s in enumerate(self.spec.stages) if isinstance(s, RecurrentSpec)]
         one_input = any(isinstance(s, RepeatSpec) for s in self.spec.stages[: recurrent[0]])
         many = False
@@ -93,13 +150,15 @@ class Network(nn.Module):
         """Where the weights are."""
         return self.head.weight.device
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Any) -> Tensor:
         """What the output layer reads: (N, F), or (N, T, F) for many outputs."""
-        return self.body(x)
+        features: Tensor = self.body(x)
+        return features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         """The output layer's scores before its activation: (N, C) or (N, T, C)."""
-        return self.head(self.features(x))
+        scores: Tensor = self.head(self.features(x))
+        return scores
 
     def activate(self, logits: Tensor) -> Tensor:
         """The output activation over the last axis."""
@@ -128,14 +187,14 @@ class Network(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Name -> tensor: everything that was learned."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
     def sha256(self) -> str:
         """Digest of the weights and their names: two networks with the same digest compute the same."""
         if self._digest is None:
             digest = hashlib.sha256(self.spec.model_dump_json().encode())
             for name, tensor in sorted(self.weights().items()):
-                digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+                digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
             self._digest = digest.hexdigest()
         return self._digest
 
@@ -145,6 +204,8 @@ class Network(nn.Module):
         A deviation of the release, kept for comparison: files that say hard_sigmoid or reset-before then compute
         another function than was trained.
         """
+        if isinstance(self.spec, TorchSpec):
+            return self  # torch's layers have sigmoid gates and reset after
         stages = []
         for stage in self.spec.stages:
             if isinstance(stage, RecurrentSpec):
@@ -154,26 +215,63 @@ class Network(nn.Module):
         return Network(self.spec.model_copy(update={"stages": stages}), self.weights(), self.labels)
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
-        expected = {name: tuple(p.shape) for name, p in self.named_parameters()}
+        expected = {name: tuple(p.shape) for name, p in self.state_dict().items()}
         for name, shape in expected.items():
             if name not in weights:
                 raise FormatError(f"weight {name!r} is missing; expected shape {shape}.")
             found = weights[name]
             if tuple(found.shape) != shape:
                 raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, expected {shape}.")
-            if not torch.isfinite(found).all():
-                raise FormatError(
-                    f"weight {name!r} holds NaN or infinite values: the training diverged, or the file is damaged."
-                )
         extra = sorted(set(weights) - set(expected))
         if extra:
             raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(expected)}.")
         self.load_state_dict(dict(weights), assign=True)
         self.requires_grad_(False)
+        self._check_finite()
+
+    def _check_finite(self) -> None:
+        for name, tensor in self.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise FormatError(
+                    f"weight {name!r} holds NaN or infinite values: the training diverged, or the file is damaged."
+                )
 
     def recurrent_layers(self) -> dict[str, RecurrentLayer]:
         """The recurrent ones among :attr:`layers`."""
         return {n: layer.module for n, layer in self.layers.items() if isinstance(layer.module, RecurrentLayer)}
+
+
+def _own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
+    """A copy of the user's module, ready to be run; raises FormatError where none, or one of other layers, is given."""
+    if module is None:
+        raise FormatError(
+            f"the parent is a user's own module ({spec.module}), whose code is not stored: pass a new instance, "
+            f"as in module={spec.module}(...), or run its exported ONNX file."
+        )
+    given = f"module={type(module).__name__}(...)"
+    try:
+        ready = prepared(module, spec.head)
+    except AttributeError:
+        raise FormatError(f"{given} has no layer {spec.head!r}: was it made the same way?") from None
+    found: dict[str, tuple[int, int]] = {}
+    for site, stack in TorchBody(ready, spec).stacks().items():
+        for name, layer in zip(layer_names(site, stack), stack.layers, strict=True):
+            found[name] = (layer.inputs, layer.units)  # type: ignore[assignment]  # a RecurrentLayer
+    expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
+    if found != expected:
+        raise FormatError(f"{given} has recurrent layers {found}, expected {expected}: was it made the same way?")
+    return ready
+
+
+def copied_linear(layer: nn.Module) -> nn.Linear:
+    """An nn.Linear over the same weights, with a bias of zeros where there is none."""
+    assert isinstance(layer, nn.Linear)
+    copied = nn.Linear(1, 1, device="meta")
+    copied.in_features, copied.out_features = layer.in_features, layer.out_features
+    copied.weight = layer.weight
+    own: nn.Parameter | None = layer.bias  # None with bias=False, whatever torch's stubs say
+    copied.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features)) if own is None else own
+    return copied
 
 
 def check_labels(labels: Sequence[Label] | None, classes: int) -> list[Label]:

@@ -142,11 +142,15 @@ class PrunedRecurrentLayer(nn.Module):
         modules: K.
         opens: rows arrive as (N, ...), shared by the K modules (this layer is the first that tells them apart);
             otherwise as (K*N, ...), module by module.
+        interleaved: rows arrive and leave example by example instead, as (N*K, ...).
     """
 
-    def __init__(self, layer: RecurrentLayer, removal: Removal, modules: int, opens: bool) -> None:
+    def __init__(
+        self, layer: RecurrentLayer, removal: Removal, modules: int, opens: bool, interleaved: bool = False
+    ) -> None:
         super().__init__()
-        self.layer, self.removal, self.modules_count, self.opens = layer, removal, modules, opens
+        self.layer, self.removal, self.modules_count = layer, removal, modules
+        self.opens, self.interleaved = opens, interleaved
 
     @property
     def units(self) -> int:
@@ -156,13 +160,24 @@ class PrunedRecurrentLayer(nn.Module):
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         """As :meth:`RecurrentLayer.forward`, giving (K*N, T, H) and states (K*N, H); ``valid`` is (N, T)."""
         k = self.modules_count
-        x = x.unsqueeze(0) if self.opens else x.unflatten(0, (k, -1))
+        x = x.unsqueeze(0) if self.opens else self._apart(x)
         if initial is None:
             state = tuple(s.expand(k, -1, -1) for s in zero_state(self.layer.cell, x.shape[1], self.units, x))
         else:
-            state = tuple(s.unflatten(0, (k, -1)) for s in initial)
+            state = tuple(self._apart(s) for s in initial)
+        if valid is not None and self.interleaved:
+            valid = valid[::k]  # the K copies of an example have one length
         outputs, state = scan(self.layer, x, state, valid, self.removal)
-        return outputs.flatten(0, 1), tuple(s.flatten(0, 1) for s in state)
+        return self._together(outputs), tuple(self._together(s) for s in state)
+
+    def _apart(self, rows: Tensor) -> Tensor:
+        """Rows of all modules, to (K, N, ...)."""
+        k = self.modules_count
+        return rows.unflatten(0, (-1, k)).transpose(0, 1) if self.interleaved else rows.unflatten(0, (k, -1))
+
+    def _together(self, values: Tensor) -> Tensor:
+        """(K, N, ...) to rows in the order in which they came."""
+        return (values.transpose(0, 1) if self.interleaved else values).flatten(0, 1)
 
 
 def zero_state(cell: Cell, rows: int, units: int, like: Tensor) -> State:
@@ -186,6 +201,8 @@ def scan(
     Returns:
         outputs (K, N, T, H) as their consumer sees them, in input order, and the last state, each (K, N, H).
     """
+    if removal is not None:
+        removal.check_steps(x.shape[2])
     cell, weight = layer.cell, layer.weight_hh
     bias = cell.candidate_bias(layer.bias_hh)
     inputs = layer.projected(x)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from unbraid.errors import DataError
 from unbraid.networks.cells import State
 
 
@@ -24,6 +25,14 @@ class Removal(nn.Module):
     def __init__(self, kept: Tensor) -> None:
         super().__init__()
         self.register_buffer("kept", kept)
+
+    def check_steps(self, steps: int) -> None:
+        """Raises DataError where a sequence is longer than the masks."""
+        if 1 < self.kept.shape[1] < steps:
+            raise DataError(
+                f"inputs have {steps} timesteps, the unrolled modules were made for {self.kept.shape[1]}: cut them, or "
+                "decompose with mode='rolled'."
+            )
 
     def at(self, t: int) -> Tensor:
         """The mask of timestep ``t``, (K, 1, H or G*H)."""

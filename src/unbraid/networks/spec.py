@@ -97,9 +97,59 @@ class NetworkSpec(_Spec):
         steps: T that the network's file fixes, or None.
     """
 
+    type: Literal["stages"] = "stages"
     stages: list[StageSpec]
     head: str
     features: Size
     classes: Size
     output: Literal["softmax", "sigmoid"] = "softmax"
     steps: Size | None = None
+
+
+class TorchLayerSpec(_Spec):
+    """One direction of one layer of a user's nn.RNN, nn.LSTM or nn.GRU.
+
+    Attributes:
+        name: as :attr:`unbraid.Network.layers` calls it.
+        site: path of the nn.RNN, nn.LSTM or nn.GRU in the module.
+        cell: its cell.
+        inputs: D.
+        units: H.
+    """
+
+    name: str
+    site: str
+    cell: Cell
+    inputs: Size
+    units: Size
+
+
+class TorchSpec(_Spec):
+    """A user's own nn.Module: what was found in it. Its code is never stored.
+
+    Attributes:
+        module: name of its class.
+        layers: its recurrent layers, direction by direction.
+        head: path of its output nn.Linear.
+        features: inputs of the output layer.
+        classes: C, its columns.
+        output: ``softmax`` or ``sigmoid``.
+        many_outputs: one decision per timestep.
+        time_first: features come as (T, N, F).
+        axes: number of axes of every input array, in order.
+        batch_axis: where the examples lie in inputs of more axes than that.
+        steps: always None: T may vary.
+    """
+
+    type: Literal["torch"] = "torch"
+    module: str
+    layers: list[TorchLayerSpec]
+    head: str
+    features: Size
+    classes: Size
+    output: Literal["softmax", "sigmoid"]
+    many_outputs: bool
+    time_first: bool
+    axes: list[Annotated[int, Field(ge=1, le=8)]]
+    batch_axis: Annotated[int, Field(ge=0, le=1)]
+    steps: None = None

@@ -1,0 +1,178 @@
+"""A user's own nn.Module as a network's body: its forward runs, its recurrent layers and output layer are exchanged.
+
+Shapes: N examples, T timesteps, H units, F features of the output layer, K modules side by side.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.errors import DataError
+from unbraid.networks.inputs import Inputs, map_tree
+from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
+from unbraid.networks.removal import Removal
+from unbraid.networks.spec import TorchSpec
+from unbraid.networks.stack import RecurrentStack
+
+
+class Tap(nn.Linear):
+    """The output layer, remembering what it read."""
+
+    def __init__(self, original: nn.Linear) -> None:
+        super().__init__(1, 1, original.bias is not None, device="meta")
+        self.in_features, self.out_features = original.in_features, original.out_features
+        self.weight = original.weight
+        self.bias = original.bias
+        self.seen: Tensor | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.seen = input
+        return super().forward(input)
+
+
+class TorchBody(nn.Module):
+    """Runs a user's module and gives what its output layer reads.
+
+    Args:
+        module: the user's, with RecurrentStacks and a Tap in it (see :func:`prepared`).
+        spec: what was found in it.
+        copies: K modules that run side by side; inputs are repeated example by example.
+    """
+
+    def __init__(self, module: nn.Module, spec: TorchSpec, copies: int = 1) -> None:
+        super().__init__()
+        self.module, self.spec, self.copies = module, spec, copies
+
+    def forward(self, x: Any) -> Tensor:
+        """Features (N, F) or (N, T, F); with K modules (K*N, ...), module by module."""
+        if self.copies > 1:
+            x = _repeated(x, self.spec, self.copies)
+        tap = self.module.get_submodule(self.spec.head)
+        assert isinstance(tap, Tap)
+        try:
+            call(self.module, x)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise DataError(f"the module's own forward failed on these inputs: {str(error).splitlines()[0]}") from error
+        features, tap.seen = tap.seen, None
+        if features is None:
+            raise DataError(f"the module's forward never ran its output layer {self.spec.head!r} on these inputs.")
+        if self.spec.time_first:
+            features = features.transpose(0, 1)
+        if self.copies > 1:
+            features = features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
+        return features
+
+    def stacks(self) -> dict[str, RecurrentStack]:
+        """Path -> recurrent stack."""
+        return {name: m for name, m in self.module.named_modules() if isinstance(m, RecurrentStack)}
+
+    def exchanged(self, stacks: Mapping[str, RecurrentStack], copies: int) -> TorchBody:
+        """The same forward over other stacks; everything else is shared."""
+        memo: dict[int, Any] = {id(p): p for p in self.module.parameters()}
+        for name, stack in self.stacks().items():
+            memo[id(stack)] = stacks[name]
+        return TorchBody(copy.deepcopy(self.module, memo), self.spec, copies)
+
+
+def prepared(module: nn.Module, spec_head: str) -> nn.Module:
+    """A copy of a user's module with its recurrent layers and its output layer made exchangeable.
+
+    Raises:
+        UnsupportedLayer: a recurrent layer that cannot be taken apart.
+    """
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        if isinstance(part, nn.RNNBase):
+            memo[id(part)] = RecurrentStack(part)
+    ready = copy.deepcopy(module, memo)
+    parent, _, name = spec_head.rpartition(".")
+    setattr(ready.get_submodule(parent), name, Tap(ready.get_submodule(spec_head)))  # type: ignore[arg-type]  # is Linear
+    return ready.eval().requires_grad_(False)
+
+
+def call(module: nn.Module, x: Any) -> Any:
+    """Call a module: a tuple or list as its arguments, a dict by name where the names fit, anything else as the one."""
+    if isinstance(x, dict):
+        return module(**x) if _binds(module, kwargs=x) else module(x)
+    if isinstance(x, tuple | list):
+        return module(*x) if _binds(module, args=x) else module(x)
+    return module(x)
+
+
+def layer_names(site: str, stack: RecurrentStack) -> list[str]:
+    """The names of a stack's layers, direction by direction: ``site``, with ``.0`` and ``.forward`` where needed."""
+    names = []
+    for place in range(len(stack.layers)):
+        level, backward = divmod(place, stack.directions)
+        deep = f".{level}" if stack.num_layers > 1 else ""
+        names.append(site + deep + ((".backward" if backward else ".forward") if stack.bidirectional else ""))
+    return names
+
+
+@decomposable_layers.register
+def _(body: TorchBody) -> dict[str, Layer]:
+    found: dict[str, Layer] = {}
+    for site, stack in body.stacks().items():
+        names = layer_names(site, stack)
+        for place, (name, layer) in enumerate(zip(names, stack.layers, strict=True)):
+            level = place // stack.directions
+            sources = names[(level - 1) * stack.directions : level * stack.directions] if level else []
+            found[name] = Layer(name, layer, tuple(sources))  # type: ignore[arg-type]  # a RecurrentLayer
+    return found
+
+
+@pruned.register
+def _(body: TorchBody, removals: Mapping[str, Removal | Tensor], modules: int) -> TorchBody:
+    stacks = {}
+    for site, stack in body.stacks().items():
+        layers: list[nn.Module] = [
+            PrunedRecurrentLayer(layer, removals[name], modules, opens=False, interleaved=True)  # type: ignore[arg-type]
+            for name, layer in zip(layer_names(site, stack), stack.layers, strict=True)
+        ]
+        stacks[site] = stack.exchanged(layers, [None] * len(layers))
+    return body.exchanged(stacks, modules)
+
+
+@sliced.register
+def _(body: TorchBody, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tuple[TorchBody, None]:
+    """Nodes are cut out within each stack; its outputs keep their places: the user's forward may read any of them."""
+    stacks = {}
+    for site, stack in body.stacks().items():
+        names, layers = layer_names(site, stack), []
+        for place, (name, layer) in enumerate(zip(names, stack.layers, strict=True)):
+            assert isinstance(layer, RecurrentLayer)
+            level = place // stack.directions
+            below = names[(level - 1) * stack.directions : level * stack.directions] if level else []
+            inputs = torch.cat([kept[n] + i * stack.hidden_size for i, n in enumerate(below)]) if below else None
+            layers.append(slice_layer(edit(name, layer), kept[name], inputs))
+        stacks[site] = stack.exchanged(list(layers), [kept[name] for name in names])
+    return body.exchanged(stacks, 1), None
+
+
+def _repeated(x: Any, spec: TorchSpec, copies: int) -> Any:
+    """Every example K times in a row, so that what is sorted by length stays sorted."""
+    tensors: list[Tensor] = []
+    map_tree(lambda leaf: tensors.append(leaf) if isinstance(leaf, Tensor) and leaf.dim() else None, x)
+    axis = spec.batch_axis if tensors[0].dim() > spec.batch_axis else 0
+    inputs = Inputs(x, tensors[0].shape[axis], spec.batch_axis)
+
+    def repeat(leaf: Any) -> Any:
+        where = inputs.axis_of(leaf)
+        return leaf if where is None else leaf.repeat_interleave(copies, dim=where)
+
+    return map_tree(repeat, x)
+
+
+def _binds(module: nn.Module, args: Any = (), kwargs: Any = None) -> bool:
+    try:
+        inspect.signature(module.forward).bind(*args, **(kwargs or {}))
+    except TypeError:
+        return False
+    return True
