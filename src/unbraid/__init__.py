@@ -12,8 +12,9 @@ from unbraid.evaluation.evaluate import Evaluation, evaluate
 from unbraid.modules.composition import Composition, compose
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.store import load_composition, load_module
-from unbraid.networks.keras import load_keras as load
+from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
+from unbraid.vocabulary import Vocabulary
 
 __all__ = [
     "Composition",
@@ -23,6 +24,7 @@ __all__ = [
     "Evaluation",
     "Network",
     "UnbraidError",
+    "Vocabulary",
     "__version__",
     "compose",
     "decompose",
@@ -31,4 +33,5 @@ __all__ = [
     "load_composition",
     "load_decomposition",
     "load_module",
+    "load_weights",
 ]

@@ -29,7 +29,6 @@ from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.store import load_modules, save_decomposition
 from unbraid.networks.cells import CANDIDATE
-from unbraid.networks.inputs import check_inputs
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress, silent
@@ -93,7 +92,7 @@ def decompose(
         DataError: inputs or labels that do not fit, or a class with fewer than two examples.
     """
     config = (config or DecompositionConfig()).changed(**settings)
-    x = check_inputs(network.spec, examples[0])
+    x = network.check(examples[0])
     targets = read_targets(
         examples[1],
         network.labels,

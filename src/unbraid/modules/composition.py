@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture, Mode
 from unbraid.data import Label
-from unbraid.errors import IncompatibleModules
+from unbraid.errors import DataError, IncompatibleModules
 from unbraid.modules.concern import removals
 from unbraid.modules.module import ConcernModule, aliased, check_steps
-from unbraid.networks.inputs import check_inputs, run_batched
+from unbraid.networks.inputs import run_batched
 from unbraid.networks.layers import pruned
 from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
+from unbraid.vocabulary import is_text
 
 ROWS = 4096  # rows of one batch, over all modules that run side by side
 Vote = Literal["margin", "probability"]
@@ -87,21 +88,43 @@ class Composition(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
-        columns: list[Tensor | None] = [None] * len(self.labels)
-        for group in self.groups:
-            for place, margin in zip(group.places, group(x), strict=True):  # type: ignore[arg-type]  # a _Group
-                one_decision = margin.dim() == 2 and not self.many_outputs
-                columns[place] = margin.amax(dim=1) if one_decision else margin  # best timestep
-        return torch.stack([c for c in columns if c is not None], dim=-1)
+        return self._joined([group(x) for group in self._groups])
 
     def margins(self, x: Any) -> np.ndarray:
-        """Margins over all examples in batches, (N, K) or (N, T, K); raises DataError where inputs do not fit."""
-        modules = list(self.modules_by_label.values())
-        array = check_inputs(modules[0].parent.spec, x)
-        for module in modules:
-            check_steps(module, array)
-        widest = max(len(group.places) for group in self.groups)  # type: ignore[arg-type]  # a _Group
-        return run_batched(self, array, modules[0].head.weight.device, size=max(32, ROWS // max(widest, 8)))
+        """Margins over all examples in batches, (N, K) or (N, T, K).
+
+        Text is read by every module in its own way, so modules of parents with different vocabularies work together.
+
+        Raises:
+            DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
+        """
+        if self.needs_text and not is_text(x):
+            raise DataError(
+                "the modules read different vocabularies: give text, which each of them reads in its own way."
+            )
+        return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups]).numpy()
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether indices mean different words to different modules."""
+        own = {
+            None if v is None else v.to_json() for v in (m.parent.vocabulary for m in self.modules_by_label.values())
+        }
+        return None not in own and len(own) > 1
+
+    @property
+    def _groups(self) -> list[_Group]:
+        return list(self.groups)  # type: ignore[arg-type]  # all are groups
+
+    def _joined(self, found: list[Tensor]) -> Tensor:
+        """The groups' margins (N, [T,] k) as one, in the order of the labels."""
+        columns: list[Tensor | None] = [None] * len(self.labels)
+        for group, margins in zip(self._groups, found, strict=True):
+            if margins.dim() == 3 and not self.many_outputs:
+                margins = margins.nan_to_num(-torch.inf).amax(dim=1)  # its best timestep
+            for k, at in enumerate(group.places):
+                columns[at] = margins[..., k]
+        return torch.stack([c for c in columns if c is not None], dim=-1)
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """The modules' probabilities, scaled to sum to one: (N, K) or (N, T, K); raises DataError.
@@ -122,7 +145,8 @@ class Composition(nn.Module):
 
     def predict(self, x: Any) -> np.ndarray:
         """Labels (N,) or (N, T); raises DataError where inputs do not fit."""
-        return np.asarray(self.labels)[self.predict_index(x)]
+        mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
+        return np.asarray(self.labels, dtype=object if mixed else None)[self.predict_index(x)]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the folder format, whole or not at all; raises FormatError where something else lies there."""
@@ -141,6 +165,7 @@ class _Group(nn.Module):
     def __init__(self, places: list[int], modules: list[ConcernModule]) -> None:
         super().__init__()
         self.places = places
+        self._members = tuple(modules)  # not submodules: the heads are
         self.heads = nn.ModuleList(m.head for m in modules)
         self.body = modules[0].body
         if len(modules) > 1:
@@ -148,9 +173,19 @@ class _Group(nn.Module):
             masks = removals([m.concern for m in modules], parent.layers, parent.device)
             self.body = aliased(pruned(parent.body, masks, len(modules))).to(modules[0].head.weight.device)
 
-    def forward(self, x: Any) -> list[Tensor]:
+    def forward(self, x: Any) -> Tensor:
+        """Margins (N, k) or (N, T, k)."""
         features = self.body(x).unflatten(0, (len(self.places), -1))
-        return [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
+        margins = [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
+        return torch.stack(margins, dim=-1)
+
+    def margins(self, x: Any) -> np.ndarray:
+        """The same over all examples in batches; raises DataError where inputs do not fit."""
+        inputs = self._members[0].parent.check(x)
+        for module in self._members:
+            check_steps(module, inputs)
+        device = self._members[0].head.weight.device
+        return run_batched(self, inputs, device, size=max(32, ROWS // max(len(self.places), 8)))
 
 
 def compose(modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule], vote: Vote = "margin") -> Composition:
@@ -179,6 +214,8 @@ def check_compatible(modules: list[ConcernModule]) -> None:
     """Modules of a composition read one input; raises IncompatibleModules with what differs."""
     if not modules:
         raise IncompatibleModules("a composition needs at least one module.")
+    if all(m.parent.vocabulary is not None for m in modules):
+        return  # they read text, each in its own way
     first = modules[0]
     for other in modules[1:]:
         for what, mine, theirs in zip(("input", "size", "timesteps"), _reads(first), _reads(other), strict=True):

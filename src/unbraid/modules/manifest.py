@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unbraid.config import DecompositionConfig, Edges, Mode
 from unbraid.errors import FormatError
 from unbraid.networks.spec import NetworkSpec, TorchSpec
+from unbraid.vocabulary import Padding
 
 FORMAT = 1
 Kind = Literal["decomposition", "module", "composition"]
@@ -28,12 +29,14 @@ class ParentEntry(_Entry):
         labels: names of its classes.
         spec: its layers, with their sizes.
         sliced_by: the module whose slices alone are stored; None: the whole model is.
+        vocabulary: how its texts are padded, where it has a vocabulary (the words lie in ``vocabulary-P.json``).
     """
 
     sha256: Digest
     labels: list[Label]
     spec: Annotated[NetworkSpec | TorchSpec, Field(discriminator="type")]
     sliced_by: int | None = None
+    vocabulary: Padding | None = None
 
 
 class ModuleEntry(_Entry):

@@ -20,7 +20,7 @@ from unbraid.modules.concern import Concern, kept_indices, removals
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.heads import Head
-from unbraid.networks.inputs import Inputs, check_inputs, run_batched
+from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.layers import gate_rows, pruned, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
@@ -92,7 +92,7 @@ class ConcernModule(nn.Module):
 
     def margins(self, x: Any) -> np.ndarray:
         """Margins over all examples in batches, (N,) or (N, T); raises DataError where inputs do not fit."""
-        check_steps(self, inputs := check_inputs(self.parent.spec, x))
+        check_steps(self, inputs := self.parent.check(x))
         return run_batched(self, inputs, self.head.weight.device)
 
     def predict_proba(self, x: Any) -> np.ndarray:

@@ -30,6 +30,7 @@ from unbraid.networks.layers import Layer, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import NetworkSpec, TorchSpec
+from unbraid.vocabulary import Vocabulary
 
 PARENTS, MODULES = "parent.safetensors", "modules.safetensors"
 SPARSEST = 1000  # declared to stored weights of a sliced module, beyond which a file is not believed
@@ -80,6 +81,8 @@ def load_modules(
     try:
         concerns = [_concern(entry, manifest, bits, number) for number, entry in enumerate(manifest.modules)]
         parents = [_parent(p, n, tensors, concerns, module) for n, p in enumerate(manifest.parents)]
+        for number, (entry, parent) in enumerate(zip(manifest.parents, parents, strict=True)):
+            parent.read_with(_vocabulary(place, manifest, number, entry))
         modules = [_module(entry, n, manifest, parents, concerns, bits) for n, entry in enumerate(manifest.modules)]
     except (FormatError, DataError) as error:
         raise FormatError(f"{place}: {error}") from None
@@ -103,6 +106,7 @@ def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: b
     weights: dict[str, Tensor] = {}
     entries: list[ModuleEntry] = []
     bits: dict[str, Tensor] = {}
+    texts: dict[str, bytes] = {}
     for number, module in enumerate(modules):
         remnant = is_remnant(module) or (alone and _can_be_sliced(module))
         key = f"{number}" if remnant else module.parent_sha256
@@ -111,9 +115,11 @@ def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: b
             own = _body_weights(module.body) if remnant else module.parent.weights()
             weights |= {f"{len(parents)}/{name}": t for name, t in own.items()}
             parents.append(_parent_entry(module, number if remnant else None))
+            if module.parent.vocabulary is not None:
+                texts[vocabulary_file(len(parents) - 1)] = module.parent.vocabulary.to_json().encode()
         entries.append(_module_entry(module, places[key]))
         bits |= {f"{number}/{name}": t for name, t in _module_tensors(module, remnant).items()}
-    files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits))}
+    files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits)), **texts}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = Manifest(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries, vote=vote
@@ -134,8 +140,12 @@ def _can_be_sliced(module: ConcernModule) -> bool:
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
     parent = module.parent
     return ParentEntry(
-        sha256=module.parent_sha256, labels=list(parent.labels), spec=parent.spec, sliced_by=sliced_by
-    )  # fmt: skip
+        sha256=module.parent_sha256,
+        labels=list(parent.labels),
+        spec=parent.spec,
+        sliced_by=sliced_by,
+        vocabulary=None if parent.vocabulary is None else parent.vocabulary.padding,
+    )
 
 
 def _module_entry(module: ConcernModule, parent: int) -> ModuleEntry:
@@ -168,12 +178,29 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tensors(place: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:
-    if name not in manifest.files:
-        raise FormatError(f"{place / MANIFEST}: field files: expected {name!r}, found {sorted(manifest.files)}.")
     try:
-        return load(read_file(place, name, manifest.files[name]))
+        return load(read_file(place, name, _digest(place, manifest, name)))
     except SafetensorError as error:
         raise FormatError(f"{place / name}: not a safetensors file ({error}).") from None
+
+
+def _digest(place: Path, manifest: Manifest, name: str) -> str:
+    if name not in manifest.files:
+        raise FormatError(f"{place / MANIFEST}: field files: expected {name!r}, found {sorted(manifest.files)}.")
+    return manifest.files[name]
+
+
+def vocabulary_file(parent: int) -> str:
+    """Where the vocabulary of parent number ``parent`` lies, a ``tokenizer.json``."""
+    return f"vocabulary-{parent}.json"
+
+
+def _vocabulary(place: Path, manifest: Manifest, number: int, entry: ParentEntry) -> Vocabulary | None:
+    if entry.vocabulary is None:
+        return None
+    name = vocabulary_file(number)
+    text = read_file(place, name, _digest(place, manifest, name)).decode("utf-8", "replace")
+    return Vocabulary.from_json(text, entry.vocabulary, name)
 
 
 def _concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], number: int) -> Concern:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unbraid.errors import DataError
 from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
+from unbraid.vocabulary import Vocabulary, is_text
 
 BATCH = 512
 
@@ -82,16 +83,20 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
-def check_inputs(spec: NetworkSpec | TorchSpec, x: Any) -> Inputs:
+def check_inputs(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary | None = None) -> Inputs:
     """The inputs as the network can read them: int64 (N, T) for words, float32 (N, T, D) for features.
 
     Args:
         spec: the network's.
-        x: an array, tensor or nested list; for a user's own module whatever it reads.
+        x: an array, tensor or nested list; for a user's own module whatever it reads; with a vocabulary also text.
+        vocabulary: the network's, where it has one.
 
     Raises:
-        DataError: wrong number of axes, empty, not numbers, NaN, an index outside the vocabulary, another T or D.
+        DataError: wrong number of axes, empty, not numbers, NaN, an index outside the vocabulary, another T or D, or
+            text for a network without a vocabulary.
     """
+    if is_text(x):
+        x = _read_text(spec, x, vocabulary)
     if isinstance(spec, TorchSpec):
         return _like_example(spec, x)
     array = x.detach().cpu().numpy() if isinstance(x, Tensor) else _as_array(x)
@@ -155,6 +160,21 @@ def _like_example(spec: TorchSpec, x: Any) -> Inputs:
 
 def _plain(leaf: Any) -> Any:
     return leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf
+
+
+def _read_text(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary | None) -> Any:
+    """Text as what the network reads: indices, and for a module that takes them the lengths as well."""
+    if vocabulary is None:
+        raise DataError(
+            "inputs are text, and the network has no vocabulary: give it one (unbraid.load(..., vocabulary=...)), or "
+            "pass word indices."
+        )
+    indices, lengths = vocabulary.encode(x.tolist() if isinstance(x, np.ndarray) else x, spec.steps)
+    if isinstance(spec, NetworkSpec) or list(spec.axes) == [2]:
+        return indices.T if isinstance(spec, TorchSpec) and spec.batch_axis else indices
+    if list(spec.axes) == [2, 1]:
+        return (indices.T if spec.batch_axis else indices), lengths
+    raise DataError(f"the module reads arrays of {list(spec.axes)} axes; text gives indices (N, T) and lengths (N,).")
 
 
 def _as_array(x: Any) -> np.ndarray:

@@ -83,11 +83,11 @@ class LayerConfig(Config):
         file: name of the file.
         values: the layer as Keras writes it, with ``class_name`` and ``config``.
         keras: major version of the Keras that wrote it.
-        inside: name of the layer that wraps it.
+        place: where it stands, for messages until its name is known.
     """
 
-    def __init__(self, file: str, values: Any, keras: int, inside: str | None = None) -> None:
-        outer = Config(file, "a layer" if inside is None else f"the layer inside {inside!r}", values)
+    def __init__(self, file: str, values: Any, keras: int, place: str) -> None:
+        outer = Config(file, place, values)
         self.kind, self.keras, self.outer = outer.text("class_name"), keras, outer
         super().__init__(file, outer.where, outer.get("config"))
         self.name = self.text("name") if "name" in self.values or "name" not in outer.values else outer.text("name")
@@ -101,9 +101,14 @@ class LayerConfig(Config):
             return True
         return module is not None and not (isinstance(module, str) and module.startswith(_OWN_MODULES))
 
+    @property
+    def described(self) -> str:
+        """Its class, as a message names it."""
+        return f"a custom {shown(self.kind)}" if self.custom else shown(self.kind)
+
     def inner(self, field: str) -> LayerConfig:
         """The layer that this one wraps."""
-        return LayerConfig(self.file, self.get(field), self.keras, inside=self.name)
+        return LayerConfig(self.file, self.get(field), self.keras, f"the layer inside {shown(self.name)}")
 
 
 def is_size(value: Any, largest: int = MAX_SIZE) -> bool:

@@ -24,7 +24,7 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
     if kind == "Sequential":
         inner = model.get("config")
         body = Config(model.file, "the model", {"layers": inner} if isinstance(inner, list) else inner)
-        layers = [LayerConfig(model.file, v, keras) for v in body.items("layers")]
+        layers = _layers(body, keras)
     elif kind in ("Functional", "Model"):
         body = Config(model.file, "the model", model.get("config"))
         layers = _Graph(body, keras).chain()
@@ -36,6 +36,10 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
         raise FormatError(f"{model.file}: the model has no layers; expected at least a recurrent one and a Dense.")
     shape = _input_shape(body, layers)
     return (layers[1:] if layers[0].kind == _INPUT else layers), shape
+
+
+def _layers(model: Config, keras: int) -> list[LayerConfig]:
+    return [LayerConfig(model.file, v, keras, f"layer {i}") for i, v in enumerate(model.items("layers"))]
 
 
 def _input_shape(model: Config, layers: list[LayerConfig]) -> Shape:
@@ -57,8 +61,7 @@ class _Graph:
     def __init__(self, model: Config, keras: int) -> None:
         self.model = model
         self.layers: dict[str, LayerConfig] = {}
-        for values in model.items("layers"):
-            layer = LayerConfig(model.file, values, keras)
+        for layer in _layers(model, keras):
             if layer.name in self.layers:
                 raise FormatError(f"{model.file}: two layers are called {shown(layer.name)}; expected different names.")
             self.layers[layer.name] = layer

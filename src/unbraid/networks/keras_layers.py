@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unbraid.errors import UnsupportedLayer
-from unbraid.networks.keras_config import MAX_REPEATS, LayerConfig, shown
+from unbraid.networks.keras_config import MAX_REPEATS, LayerConfig
 from unbraid.networks.keras_hdf5 import Shape
 from unbraid.networks.keras_recurrent import bidirectional, recurrent
 from unbraid.networks.keras_translation import (
@@ -82,7 +82,7 @@ def _dense(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
 def _time_distributed(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
     inner = layer.inner("layer")
     if inner.custom or inner.kind != "Dense":
-        raise layer.unsupported(f"wraps {shown(inner.kind)}", "TimeDistributed around Dense")
+        raise layer.unsupported(f"wraps {inner.described}", "TimeDistributed around Dense")
     return _dense_named(inner, layer.name, "layer", expect_axes(layer, shape, 2), read)
 
 

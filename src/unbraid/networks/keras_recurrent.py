@@ -48,7 +48,7 @@ def bidirectional(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
     """A Bidirectional around one of them."""
     forward = layer.inner("layer")
     if forward.custom or forward.kind not in KINDS:
-        raise layer.unsupported(f"wraps {shown(forward.kind)}", ", ".join(KINDS))
+        raise layer.unsupported(f"wraps {forward.described}", ", ".join(KINDS))
     _check_directions(layer, forward)
     merge = layer.get("merge_mode", "concat")
     if merge not in MERGES:

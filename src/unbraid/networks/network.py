@@ -13,13 +13,22 @@ from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
 from unbraid.errors import DataError, FormatError, UnsupportedLayer
-from unbraid.networks.inputs import check_inputs, map_tree, run_batched
+from unbraid.networks.inputs import Inputs, check_inputs, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec, RepeatSpec, TorchSpec
+from unbraid.networks.spec import (
+    DenseSpec,
+    EmbeddingSpec,
+    FlattenSpec,
+    NetworkSpec,
+    RecurrentSpec,
+    RepeatSpec,
+    TorchSpec,
+)
 from unbraid.networks.stages import StageSequence
 from unbraid.networks.torch_body import TorchBody, layer_names, prepared
 from unbraid.networks.torch_finding import find, recurrent_sites
+from unbraid.vocabulary import Vocabulary
 
 Label = str | int
 
@@ -32,6 +41,7 @@ class Network(nn.Module):
         weights: name -> tensor, as :meth:`weights` gives them.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
         module: an instance of the user's own module, where the spec is one's; it is copied, its weights are not used.
+        vocabulary: how it reads text; without one it reads numbers only.
 
     Raises:
         FormatError: a weight is missing, left over, of another shape, or not finite.
@@ -44,14 +54,17 @@ class Network(nn.Module):
         weights: Mapping[str, Tensor],
         labels: Sequence[Label] | None = None,
         module: nn.Module | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         super().__init__()
         self._build(spec, labels, module)
+        self.read_with(vocabulary)
         self._load(weights)
 
     def _build(self, spec: NetworkSpec | TorchSpec, labels: Sequence[Label] | None, module: nn.Module | None) -> None:
         self.spec = spec
         self._digest: str | None = None  # weights do not change once they are loaded
+        self.vocabulary: Vocabulary | None = None
         self.labels: list[Label] = check_labels(labels, spec.classes)
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
@@ -81,6 +94,7 @@ class Network(nn.Module):
         head: str | None = None,
         labels: Sequence[Label] | None = None,
         output: Literal["softmax", "sigmoid"] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> Network:
         """A network of a user's own ``nn.Module``, whose forward keeps running; only layers in it are exchanged.
 
@@ -93,6 +107,7 @@ class Network(nn.Module):
             labels: the classes' names; 0..C-1 by default.
             output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes); taken from
                 what the module does behind the layer where that shows.
+            vocabulary: how it reads text; the module is then given indices (N, T), and lengths where it takes two inputs.
 
         Returns:
             the network, in eval mode.
@@ -111,7 +126,28 @@ class Network(nn.Module):
         nn.Module.__init__(network)
         network._build(spec, labels, own)
         network._check_finite()
+        network.read_with(vocabulary)
         return network
+
+    def read_with(self, vocabulary: Vocabulary | None) -> Network:
+        """Give the network a vocabulary, so that it reads text; returns itself.
+
+        Raises:
+            DataError: indices that its embedding does not have, or another T.
+        """
+        if vocabulary is not None and isinstance(self.spec, NetworkSpec):
+            first, steps = self.spec.stages[0], vocabulary.padding.steps
+            if not isinstance(first, EmbeddingSpec):
+                raise DataError("the network reads features, not words: it has no use for a vocabulary.")
+            if vocabulary.size > first.vocabulary:
+                raise DataError(
+                    f"the vocabulary has indices up to {vocabulary.size - 1}, the embedding {first.name!r} up to "
+                    f"{first.vocabulary - 1}: was the network trained with it (num_words)?"
+                )
+            if None not in (steps, self.spec.steps) and steps != self.spec.steps:
+                raise DataError(f"the vocabulary pads to {steps} timesteps, the network reads {self.spec.steps}.")
+        self.vocabulary = vocabulary
+        return self
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -170,11 +206,11 @@ class Network(nn.Module):
         Raises:
             DataError: the inputs do not fit (see :func:`unbraid.networks.inputs.check_inputs`).
         """
-        return run_batched(self, check_inputs(self.spec, x), self.device)
+        return run_batched(self, self.check(x), self.device)
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Probabilities as the trained model gives them: (N, C), or (N, T, C) for many outputs; raises DataError."""
-        return run_batched(lambda b: self.activate(self(b)), check_inputs(self.spec, x), self.device)
+        return run_batched(lambda b: self.activate(self(b)), self.check(x), self.device)
 
     def predict_index(self, x: Any) -> np.ndarray:
         """Class indices (N,) or (N, T)."""
@@ -184,6 +220,10 @@ class Network(nn.Module):
     def predict(self, x: Any) -> np.ndarray:
         """Labels (N,) or (N, T); raises DataError."""
         return np.asarray(self.labels)[self.predict_index(x)]
+
+    def check(self, x: Any) -> Inputs:
+        """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
+        return check_inputs(self.spec, x, self.vocabulary)
 
     def weights(self) -> dict[str, Tensor]:
         """Name -> tensor: everything that was learned."""
@@ -212,7 +252,9 @@ class Network(nn.Module):
                 cell = stage.cell.model_copy(update={"gate_activation": "sigmoid", "reset_after": True})
                 stage = stage.model_copy(update={"cell": cell})
             stages.append(stage)
-        return Network(self.spec.model_copy(update={"stages": stages}), self.weights(), self.labels)
+        return Network(
+            self.spec.model_copy(update={"stages": stages}), self.weights(), self.labels, None, self.vocabulary
+        )
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         expected = {name: tuple(p.shape) for name, p in self.state_dict().items()}

@@ -1,0 +1,73 @@
+"""Loading a model file, whatever framework wrote it; nothing in a file is executed."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from unbraid.errors import FormatError
+from unbraid.networks.keras import load_keras
+from unbraid.networks.network import Label, Network
+from unbraid.vocabulary import Vocabulary
+
+TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+
+
+def load(
+    path: str | PathLike[str], labels: Sequence[Label] | None = None, vocabulary: Vocabulary | None = None
+) -> Network:
+    """Read a trained Keras model, ``.h5`` or ``.keras``; Keras itself is not needed.
+
+    Args:
+        path: the file.
+        labels: the classes' names in the order of the output columns; 0..C-1 by default.
+        vocabulary: how it reads text; without one it reads word indices.
+
+    Raises:
+        FormatError: no such file, damaged, or a torch file (whose code lies elsewhere: see Network.from_torch).
+        UnsupportedLayer: a layer that cannot be run exactly.
+        DataError: labels or a vocabulary that do not fit.
+    """
+    if Path(path).suffix in TORCH_ENDINGS:
+        raise FormatError(
+            f"{path}: a torch file holds weights without the code that runs them: build the module, fill it with "
+            "unbraid.load_weights(module, path), and pass it to unbraid.Network.from_torch(module, example=...)."
+        )
+    return load_keras(path, labels).read_with(vocabulary)
+
+
+def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:
+    """Fill a module with a state dict, read with ``weights_only=True``.
+
+    Args:
+        module: an instance of the user's class.
+        path: what ``torch.save(module.state_dict(), path)`` wrote.
+
+    Returns:
+        the module.
+
+    Raises:
+        FormatError: no such file, a whole pickled module (refused: it would run code), or other weights.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, AttributeError, EOFError):
+        raise FormatError(
+            f"{path}: not a plain state dict. A module saved whole is a pickle, which runs code when it is read: save "
+            "module.state_dict() instead, or pass the module itself to Network.from_torch."
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from None
+    if not isinstance(state, dict):
+        raise FormatError(f"{path}: holds {type(state).__name__}, expected a state dict.")
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise FormatError(f"{path}: does not fit {type(module).__name__}: {detail[:300]}") from None
+    return module

@@ -1,0 +1,207 @@
+"""How a network reads text: words to indices, padded to its T. Tokenising is the ``tokenizers`` library's work.
+
+Shapes: N texts, T timesteps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from unbraid.errors import DataError, FormatError
+
+KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+Side = Literal["left", "right"]
+_UNKNOWN = "[unknown to this vocabulary]"
+
+
+class Padding(BaseModel):
+    """How index sequences become rows of one length.
+
+    Attributes:
+        steps: T; None pads to the longest text given.
+        side: where padding goes, and where longer texts are cut: ``left`` is Keras' default.
+        index: of padding.
+        unknown: index of words that are not in the vocabulary; None leaves them out, as Keras does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int | None = Field(None, ge=1, le=2**20)
+    side: Side = "left"
+    index: int = Field(0, ge=0)
+    unknown: int | None = Field(None, ge=0)
+
+
+class Vocabulary:
+    """Words and their indices.
+
+    Args:
+        tokenizer: splits text and knows the indices.
+        padding: T, sides, special indices.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, padding: Padding) -> None:
+        self.tokenizer, self.padding = tokenizer, padding
+        self._unknown = tokenizer.token_to_id(_UNKNOWN)
+
+    @classmethod
+    def from_word_index(
+        cls,
+        word_index: Mapping[str, int],
+        *,
+        steps: int | None = None,
+        num_words: int | None = None,
+        side: Side = "left",
+        unknown: int | None = None,
+        lower: bool = True,
+        filters: str = KERAS_FILTERS,
+    ) -> Vocabulary:
+        """The vocabulary of a Keras ``Tokenizer``.
+
+        Args:
+            word_index: word -> index, from 1.
+            steps: T that texts are padded and cut to.
+            num_words: as Keras': words of this index or more are unknown.
+            side: where padding and cutting happen.
+            unknown: index for unknown words (Keras' ``oov_token``); None leaves them out.
+            lower: whether text is lower-cased.
+            filters: characters that are read as spaces.
+
+        Raises:
+            DataError: no words, or an index that is no whole number >= 0.
+        """
+        words = {w: i for w, i in word_index.items() if num_words is None or i < num_words}
+        if not words:
+            raise DataError("word_index is empty: expected a mapping word -> index.")
+        if any(not isinstance(i, int | np.integer) or i < 0 for i in words.values()):
+            raise DataError("word_index must map every word to a whole number >= 0.")
+        vocabulary = {w: int(i) for w, i in words.items()}
+        vocabulary[_UNKNOWN] = max(vocabulary.values()) + 1
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
+        changes: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lower else []
+        if filters:
+            pattern = "[" + "".join(f"\\x{{{ord(c):x}}}" for c in filters) + "]"
+            changes.append(normalizers.Replace(Regex(pattern), " "))
+        if changes:
+            tokenizer.normalizer = normalizers.Sequence(changes)
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return cls(tokenizer, Padding(steps=steps, side=side, unknown=unknown))
+
+    @classmethod
+    def from_words(
+        cls, words: Sequence[str], *, steps: int | None = None, side: Side = "right", lower: bool = True
+    ) -> Vocabulary:
+        """A list of words, numbered from 2: 0 is padding and 1 every unknown word; raises DataError as above."""
+        numbered = {word: index + 2 for index, word in enumerate(words)}
+        return cls.from_word_index(numbered, steps=steps, side=side, unknown=1, lower=lower, filters="")
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike[str], *, steps: int | None = None, side: Side = "right", index: int = 0
+    ) -> Vocabulary:
+        """A ``tokenizer.json``.
+
+        Args:
+            path: the file.
+            steps: T that texts are padded and cut to.
+            side: where padding and cutting happen.
+            index: of padding.
+
+        Raises:
+            FormatError: the file is missing or no tokenizer.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(f"{path}: cannot be read ({error}); expected a tokenizer.json.") from None
+        return cls.from_json(text, Padding(steps=steps, side=side, index=index), str(path))
+
+    @classmethod
+    def from_json(cls, text: str, padding: Padding, where: str) -> Vocabulary:
+        """What :meth:`to_json` gave; raises FormatError, naming ``where``."""
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises the bare Exception
+            raise FormatError(f"{where}: no tokenizer.json ({str(error)[:80]}).") from None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return cls(tokenizer, padding)
+
+    def to_json(self) -> str:
+        """The tokenizer as JSON."""
+        return str(self.tokenizer.to_str())
+
+    @property
+    def size(self) -> int:
+        """One more than the largest index that texts can get."""
+        indices = [i for word, i in self.tokenizer.get_vocab().items() if word != _UNKNOWN]
+        return (
+            max([*indices, self.padding.index, *([] if self.padding.unknown is None else [self.padding.unknown])]) + 1
+        )
+
+    def encode(self, texts: Iterable[Any], steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of texts.
+
+        Args:
+            texts: strings, or lists of words (each is then one timestep, as taggers need).
+            steps: T, where the vocabulary has none of its own; None: the longest text's.
+
+        Returns:
+            int64 (N, T) and the lengths before padding (N,), at least 1.
+
+        Raises:
+            DataError: something that is no text.
+        """
+        rows = [self._indices(text) for text in texts]
+        length = self.padding.steps or steps or max([1, *(len(row) for row in rows)])
+        found = np.full((len(rows), length), self.padding.index, np.int64)
+        for n, row in enumerate(rows):
+            place(found[n], row, self.padding.side)
+        return found, np.asarray([min(max(len(row), 1), length) for row in rows], np.int64)
+
+    def _indices(self, text: Any) -> list[int]:
+        if isinstance(text, str):
+            ids = self.tokenizer.encode(text).ids
+        elif isinstance(text, Sequence) and all(isinstance(word, str) for word in text):
+            ids = [self._index(word) for word in text]
+        else:
+            raise DataError(f"expected text (strings, or lists of words), got {type(text).__name__}.")
+        unknown = self.padding.unknown
+        named = [unknown if i == self._unknown else i for i in ids] if self._unknown is not None else ids
+        return [i for i in named if i is not None]
+
+    def _index(self, word: str) -> int:
+        ids = self.tokenizer.encode(word).ids
+        if len(ids) == 1 and ids[0] != self._unknown:
+            return int(ids[0])
+        if self.padding.unknown is None:  # leaving a word out would shift the labels behind it
+            raise DataError(f"word {word!r} is unknown, and this vocabulary has no index for unknown words.")
+        return self.padding.unknown
+
+
+def place(room: np.ndarray, row: Sequence[Any], side: Side) -> None:
+    """Put ``row`` into ``room`` (T,), padded and cut at ``side``."""
+    kept = row[-len(room) :] if side == "left" else row[: len(room)]
+    if len(kept) == 0:
+        return
+    if side == "left":
+        room[len(room) - len(kept) :] = kept
+    else:
+        room[: len(kept)] = kept
+
+
+def is_text(x: Any) -> bool:
+    """Whether inputs are text: a list or array of strings, or of lists of words."""
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind in "UO"
+    if isinstance(x, str) or not isinstance(x, Sequence) or len(x) == 0:
+        return False
+    first = x[0]
+    return isinstance(first, str) or (isinstance(first, Sequence) and len(first) > 0 and isinstance(first[0], str))
