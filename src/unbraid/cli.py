@@ -25,6 +25,7 @@ from unbraid.modules.composition import Composition
 from unbraid.networks.network import Network
 from unbraid.opening import find_label, merged, open_classifier, open_path, pick
 from unbraid.progress import bar
+from unbraid.vocabulary import read_vocabulary
 
 app = typer.Typer(
     help="Take a trained recurrent network apart into modules, one per class; reuse and replace them.",
@@ -36,9 +37,11 @@ out = Console(soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole if Unbraid wrote it.")]
-Data = Annotated[Path, typer.Argument(help="Examples: an .npz file with arrays x and y (and labels).")]
-X = Annotated[str, typer.Option("--x", help="Name of the inputs in the data file.")]
-Y = Annotated[str, typer.Option("--y", help="Name of the labels in the data file.")]
+Data = Annotated[
+    Path, typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels.")
+]
+X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
+Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]
 
 
 def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -97,15 +100,20 @@ def decompose(
     max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[int | None, typer.Option(help="A class that only marks padding.")] = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="word_index JSON of a Keras Tokenizer, or a tokenizer.json: text can be read.")
+    ] = None,
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
-    x: X = "x",
-    y: Y = "y",
+    x: X = None,
+    y: Y = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a trained network apart into one module per class."""
     examples = read_examples(data, x, y)
     network = open_path(model, examples.labels)
+    if isinstance(network, Network) and vocabulary is not None:
+        network.read_with(read_vocabulary(vocabulary, network.spec.steps))
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
     given = {"max_removed": max_removed, "samples_per_class": samples_per_class, "padding_label": padding_label}
@@ -161,8 +169,8 @@ def evaluate(
     source: Annotated[Path, typer.Argument(help="A folder of modules.")],
     data: Data,
     against: Annotated[Path | None, typer.Option(help="Model to compare with [default: the modules' own].")] = None,
-    x: X = "x",
-    y: Y = "y",
+    x: X = None,
+    y: Y = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a composition and each of its modules."""
@@ -185,7 +193,7 @@ def evaluate(
 def predict(
     source: Annotated[Path, typer.Argument(help="A model file, or a folder of modules.")],
     data: Data,
-    x: X = "x",
+    x: X = None,
     as_json: AsJson = False,
 ) -> None:
     """Label examples: one line each (with many outputs, tab-separated)."""

@@ -1,15 +1,20 @@
-"""Examples from files: ``.npz`` with ``x``, ``y`` and optional ``labels``. Nothing in a file is executed."""
+"""Examples from files: ``.npz`` arrays, or ``.csv`` and ``.jsonl`` text. Nothing in a file is executed."""
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unbraid.errors import DataError
+
+TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
 
 
 @dataclass(frozen=True)
@@ -17,39 +22,97 @@ class Examples:
     """What a data file holds.
 
     Attributes:
-        x: inputs (N, ...).
+        x: inputs: an array (N, ...), or N texts (strings, or lists of words).
         y: labels (N, ...), or None where the file has none.
         labels: names of the classes, or None.
     """
 
-    x: np.ndarray
-    y: np.ndarray | None
+    x: Any
+    y: Any
     labels: list[str] | None
 
 
-def read_examples(path: str | os.PathLike[str], x: str = "x", y: str = "y", need_labels: bool = True) -> Examples:
+def read_examples(
+    path: str | os.PathLike[str], x: str | None = None, y: str | None = None, need_labels: bool = True
+) -> Examples:
     """Read a data file.
 
     Args:
-        path: an ``.npz`` file.
-        x: name of the inputs in it.
-        y: name of the labels in it.
+        path: an ``.npz`` file of arrays, or a ``.csv`` or ``.jsonl`` file of texts.
+        x: name of the inputs in it: ``x`` by default, in text files also ``text``, ``sentence`` or ``words``.
+        y: name of the labels in it: ``y`` by default, in text files also ``label``, ``labels`` or ``tags``.
         need_labels: whether a file without labels is refused.
 
     Raises:
-        DataError: the file is missing, damaged, of another kind, or lacks an array; the message says what it has.
+        DataError: the file is missing, damaged, of another kind, or lacks a column; the message says what it has.
     """
     path = Path(path)
+    if path.suffix in (".csv", ".jsonl"):
+        return _texts(path, x, y, need_labels)
     if path.suffix != ".npz":
-        raise DataError(
-            f"{path}: expected an .npz file with arrays {x!r} and {y!r}, found {path.suffix or 'no ending'}."
-        )
+        found = path.suffix or "no ending"
+        raise DataError(f"{path}: expected an .npz, .csv or .jsonl file with inputs and labels, found {found}.")
+    x, y = x or "x", y or "y"
     arrays = _arrays(path, [x, y, "labels"])
     if x not in arrays or (need_labels and y not in arrays):
         missing = x if x not in arrays else y
         raise DataError(f"{path}: no array {missing!r}; it holds {_names(path)}. Name it with --x and --y.")
     labels = arrays.get("labels")
     return Examples(arrays[x], arrays.get(y), None if labels is None else [str(v) for v in labels.tolist()])
+
+
+def _texts(path: Path, x: str | None, y: str | None, need_labels: bool) -> Examples:
+    rows = _rows(path)
+    if not rows:
+        raise DataError(f"{path}: holds no examples.")
+    columns = list(rows[0])
+    text = _column(path, columns, (x,) if x else TEXT_COLUMNS, "--x", True)
+    label = _column(path, columns, (y,) if y else LABEL_COLUMNS, "--y", need_labels)
+    try:
+        texts = [row[text] for row in rows]
+        return Examples(texts, None if label is None else _labels([row[label] for row in rows]), None)
+    except KeyError as error:
+        raise DataError(f"{path}: a row has no {error.args[0]!r}; the first has {columns}.") from None
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".csv":
+                return list(csv.DictReader(file))
+            return [_object(path, number, line) for number, line in enumerate(file, 1) if line.strip()]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable {path.suffix} file ({error}).") from None
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}, line {number}: expected a JSON object, found {line.strip()[:40]!r}.")
+    return value
+
+
+def _column(path: Path, columns: list[str], names: tuple[str, ...], option: str, needed: bool) -> Any:
+    for name in names:
+        if name in columns:
+            return name
+    if needed:
+        raise DataError(f"{path}: no column {' or '.join(names)}; it has {columns}. Name one with {option}.")
+    return None
+
+
+def _labels(values: list[Any]) -> Any:
+    """Labels as an array; label sequences of different lengths as a list."""
+    if any(isinstance(value, list) for value in values):
+        return values
+    if all(isinstance(v, int) or (isinstance(v, str) and v.lstrip("-").isdigit()) for v in values):
+        return np.asarray([int(v) for v in values])
+    return np.asarray([str(v) for v in values])
 
 
 def _names(path: Path) -> list[str]:

@@ -5,6 +5,7 @@ Shapes: N texts, T timesteps.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,8 @@ class Vocabulary:
         words = {w: i for w, i in word_index.items() if num_words is None or i < num_words}
         if not words:
             raise DataError("word_index is empty: expected a mapping word -> index.")
-        if any(not isinstance(i, int | np.integer) or i < 0 for i in words.values()):
+        indices: list[Any] = list(words.values())  # a file may hold anything
+        if any(not isinstance(i, int | np.integer) or i < 0 for i in indices):
             raise DataError("word_index must map every word to a whole number >= 0.")
         vocabulary = {w: int(i) for w, i in words.items()}
         vocabulary[_UNKNOWN] = max(vocabulary.values()) + 1
@@ -141,10 +143,8 @@ class Vocabulary:
     @property
     def size(self) -> int:
         """One more than the largest index that texts can get."""
-        indices = [i for word, i in self.tokenizer.get_vocab().items() if word != _UNKNOWN]
-        return (
-            max([*indices, self.padding.index, *([] if self.padding.unknown is None else [self.padding.unknown])]) + 1
-        )
+        largest = max((i for word, i in self.tokenizer.get_vocab().items() if word != _UNKNOWN), default=0)
+        return max(largest, self.padding.index, -1 if self.padding.unknown is None else self.padding.unknown) + 1
 
     def encode(self, texts: Iterable[Any], steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Indices of texts.
@@ -186,6 +186,28 @@ class Vocabulary:
         return self.padding.unknown
 
 
+def read_vocabulary(path: str | os.PathLike[str], steps: int | None = None) -> Vocabulary:
+    """A vocabulary file: a Keras Tokenizer's ``word_index`` as JSON, or a ``tokenizer.json``.
+
+    Args:
+        path: the file.
+        steps: T that texts are padded and cut to.
+
+    Raises:
+        FormatError: neither.
+        DataError: a word_index with other values than whole numbers.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); expected a word_index or tokenizer.json.") from None
+    if isinstance(content, dict) and "model" in content and isinstance(content["model"], dict):
+        return Vocabulary.from_file(path, steps=steps)
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: holds {type(content).__name__}, expected a mapping word -> index.")
+    return Vocabulary.from_word_index(content, steps=steps)
+
+
 def place(room: np.ndarray, row: Sequence[Any], side: Side) -> None:
     """Put ``row`` into ``room`` (T,), padded and cut at ``side``."""
     kept = row[-len(room) :] if side == "left" else row[: len(room)]
@@ -195,6 +217,17 @@ def place(room: np.ndarray, row: Sequence[Any], side: Side) -> None:
         room[len(room) - len(kept) :] = kept
     else:
         room[: len(kept)] = kept
+
+
+def aligned(labels: Sequence[Sequence[Any]], steps: int, side: Side) -> list[list[Any]]:
+    """Labels of lists of words, one per timestep, padded ("" or -1: no label) and cut as the words are; N rows of T."""
+    nothing: Any = "" if any(isinstance(v, str) for row in labels for v in row) else -1
+    rows = []
+    for row in labels:
+        room = np.full(steps, nothing, dtype=object)
+        place(room, row, side)
+        rows.append(room.tolist())
+    return rows
 
 
 def is_text(x: Any) -> bool:

@@ -94,7 +94,7 @@ def decompose(
     config = (config or DecompositionConfig()).changed(**settings)
     x = network.check(examples[0])
     targets = read_targets(
-        examples[1],
+        network.align(examples[1], x),
         network.labels,
         many=network.io.many_outputs,
         independent=network.spec.output == "sigmoid" and not network.binary,

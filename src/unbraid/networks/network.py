@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
 from unbraid.errors import DataError, FormatError, UnsupportedLayer
-from unbraid.networks.inputs import Inputs, check_inputs, map_tree, run_batched
+from unbraid.networks.inputs import Inputs, check_inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import (
@@ -28,7 +28,7 @@ from unbraid.networks.spec import (
 from unbraid.networks.stages import StageSequence
 from unbraid.networks.torch_body import TorchBody, layer_names, prepared
 from unbraid.networks.torch_finding import find, recurrent_sites
-from unbraid.vocabulary import Vocabulary
+from unbraid.vocabulary import Vocabulary, aligned
 
 Label = str | int
 
@@ -107,7 +107,7 @@ class Network(nn.Module):
             labels: the classes' names; 0..C-1 by default.
             output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes); taken from
                 what the module does behind the layer where that shows.
-            vocabulary: how it reads text; the module is then given indices (N, T), and lengths where it takes two inputs.
+            vocabulary: how it reads text; the module is then given indices (N, T), and lengths where it takes two.
 
         Returns:
             the network, in eval mode.
@@ -224,6 +224,13 @@ class Network(nn.Module):
     def check(self, x: Any) -> Inputs:
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
         return check_inputs(self.spec, x, self.vocabulary)
+
+    def align(self, y: Any, x: Inputs) -> Any:
+        """Label lists of different lengths (one label per word) padded and cut as the words of ``x`` are."""
+        ragged = isinstance(y, list) and len({len(row) for row in y if isinstance(row, list)}) > 0
+        if not ragged or self.vocabulary is None:
+            return y
+        return aligned(y, leaves(x.tree)[0].shape[1 - x.axis], self.vocabulary.padding.side)
 
     def weights(self) -> dict[str, Tensor]:
         """Name -> tensor: everything that was learned."""
