@@ -2,6 +2,7 @@
 
 Source: Imtiaz et al. 2023, section IV. The vote goes by margin, which orders modules as their probabilities do but
 does not saturate; ``vote="probability"`` counts float32 probabilities as the release does, ties to the first.
+Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.calibration`.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture, Mode
 from unbraid.data import Label
-from unbraid.errors import DataError, IncompatibleModules
+from unbraid.errors import ConfigError, DataError, IncompatibleModules
+from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
 from unbraid.modules.concern import removals
+from unbraid.modules.manifest import About
 from unbraid.modules.module import ConcernModule, aliased, check_steps
 from unbraid.networks.inputs import run_batched
 from unbraid.networks.layers import pruned
@@ -35,16 +38,33 @@ class Composition(nn.Module):
     Args:
         modules: label -> module, in the order of the classes.
         vote: ``margin``, or ``probability`` for the release's float32 vote.
+        calibration: label -> temperature and offset of its margin; 1 and 0 where a label is not in it.
+
+    Attributes:
+        about: what its builder says of it, for its model card.
 
     Raises:
         IncompatibleModules: fewer than one module, or modules that read different inputs.
+        ConfigError: a calibration that is out of range.
     """
 
-    def __init__(self, modules: Mapping[Label, ConcernModule], vote: Vote = "margin") -> None:
+    temperature: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        modules: Mapping[Label, ConcernModule],
+        vote: Vote = "margin",
+        calibration: Mapping[Label, Scale] | None = None,
+    ) -> None:
         super().__init__()
         check_compatible(list(modules.values()))
         self.labels: list[Label] = list(modules)
         self.vote: Vote = vote
+        self.about = About()
+        self.calibration = {v: check_scale(v, (calibration or {}).get(v, UNTOUCHED)) for v in self.labels}
+        for place, name in enumerate(("temperature", "offset")):
+            self.register_buffer(name, torch.tensor([s[place] for s in self.calibration.values()]), persistent=False)
         self.members = nn.ModuleList(modules.values())
         self.groups = nn.ModuleList(_Group([self.labels.index(n) for n in names], [modules[n] for n in names])
                                     for names in _grouped(modules))  # fmt: skip
@@ -74,21 +94,42 @@ class Composition(nn.Module):
         name = module.label if label is None else label
         if name in self.labels:
             raise IncompatibleModules(f"label {name!r} is taken: use replace(), or add(module, label=...).")
-        return Composition({**self.modules_by_label, name: module}, self.vote)
+        return Composition({**self.modules_by_label, name: module}, self.vote, self.calibration)
 
     def replace(self, label: Label, module: ConcernModule) -> Composition:
-        """A composition in which ``module`` answers for ``label``; raises IncompatibleModules for an unknown label."""
+        """A composition in which ``module``, not calibrated, answers for ``label``.
+
+        Raises:
+            IncompatibleModules: an unknown label.
+        """
         self._known(label)
-        return Composition({**self.modules_by_label, label: module}, self.vote)
+        others = {**self.calibration, label: UNTOUCHED}
+        return Composition({**self.modules_by_label, label: module}, self.vote, others)
 
     def drop(self, label: Label) -> Composition:
         """A composition without a class; raises IncompatibleModules for an unknown label or the last one."""
         self._known(label)
-        return Composition({n: m for n, m in self.modules_by_label.items() if n != label}, self.vote)
+        rest = {n: m for n, m in self.modules_by_label.items() if n != label}
+        return Composition(rest, self.vote, self.calibration)
+
+    def calibrated(self, x: Any, y: Any) -> Composition:
+        """The same modules with a temperature and an offset each, fitted anew on a small labelled sample.
+
+        Args:
+            x: inputs; a handful of examples a class do.
+            y: labels or positions in :attr:`labels`, (N,), or (N, T) for many outputs; -1 or "" = none.
+
+        Raises:
+            DataError: inputs or labels that do not fit, or a class without an example.
+        """
+        plain = self._joined([torch.from_numpy(group.margins(x)) for group in self._checked(x)]).numpy()
+        parents = [module.parent_sha256 for module in self.modules_by_label.values()]
+        scales = fit_labelled(plain, y, self.labels, self.many_outputs, parents)
+        return Composition(self.modules_by_label, self.vote, scales)
 
     def forward(self, x: Any) -> Tensor:
         """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
-        return self._joined([group(x) for group in self._groups])
+        return self._scaled(self._joined([group(x) for group in self._groups]))
 
     def margins(self, x: Any) -> np.ndarray:
         """Margins over all examples in batches, (N, K) or (N, T, K).
@@ -98,11 +139,8 @@ class Composition(nn.Module):
         Raises:
             DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
         """
-        if self.needs_text and not is_text(x):
-            raise DataError(
-                "the modules read different vocabularies: give text, which each of them reads in its own way."
-            )
-        return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups]).numpy()
+        found = [torch.from_numpy(group.margins(x)) for group in self._checked(x)]
+        return self._scaled(self._joined(found)).numpy()
 
     @property
     def needs_text(self) -> bool:
@@ -115,6 +153,20 @@ class Composition(nn.Module):
     @property
     def _groups(self) -> list[_Group]:
         return list(self.groups)  # type: ignore[arg-type]  # all are groups
+
+    def _checked(self, x: Any) -> list[_Group]:
+        """The groups, where all of them can read ``x``."""
+        if self.needs_text and not is_text(x):
+            raise DataError(
+                "the modules read different vocabularies: give text, which each of them reads in its own way."
+            )
+        return self._groups
+
+    def _scaled(self, margins: Tensor) -> Tensor:
+        """Calibrated margins (..., K)."""
+        if all(scale == UNTOUCHED for scale in self.calibration.values()):
+            return margins
+        return margins / self.temperature.to(margins.device) + self.offset.to(margins.device)
 
     def _joined(self, found: list[Tensor]) -> Tensor:
         """The groups' margins (N, [T,] k) as one, in the order of the labels."""
@@ -131,7 +183,11 @@ class Composition(nn.Module):
 
         With every module of one parent untouched and ``head="softmax"`` that is the parent's own softmax.
         """
-        return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(self.margins(x))), dim=-1).numpy()
+        return self.shares(self.margins(x))
+
+    def shares(self, margins: np.ndarray) -> np.ndarray:
+        """Margins (..., K) as the probabilities of :meth:`predict_proba`."""
+        return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
 
     def predict_index(self, x: Any) -> np.ndarray:
         """Positions in :attr:`labels`, (N,) or (N, T)."""
@@ -148,11 +204,22 @@ class Composition(nn.Module):
         mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
         return np.asarray(self.labels, dtype=object if mixed else None)[self.predict_index(x)]
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the folder format, whole or not at all; raises FormatError where something else lies there."""
+    def save(
+        self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the folder format, whole or not at all, with a model card.
+
+        Args:
+            folder: where; an Unbraid folder that is there is replaced.
+            license: for the card, as ``cc-by-4.0``.
+            scores: figures to keep beside the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+
+        Raises:
+            FormatError: something else lies there.
+        """
         from unbraid.modules.store import save_composition  # the store builds compositions, so it cannot come first
 
-        save_composition(folder, self)
+        save_composition(folder, self, self.about.changed(license, scores))
 
     def _known(self, label: Label) -> None:
         if label not in self.labels:
@@ -188,18 +255,34 @@ class _Group(nn.Module):
         return run_batched(self, inputs, device, size=max(32, ROWS // max(len(self.places), 8)))
 
 
-def compose(modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule], vote: Vote = "margin") -> Composition:
+def compose(
+    modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule],
+    vote: Vote = "margin",
+    sample: tuple[Any, Any] | None = None,
+    calibrate: bool | None = None,
+) -> Composition:
     """Put modules together, of one or of several parents.
 
     Args:
         modules: a Decomposition, a mapping label -> module, or modules under their own labels.
         vote: ``margin``, or ``probability`` for the release's float32 vote.
+        sample: (x, y), a few labelled examples of every class, see :meth:`Composition.calibrated`.
+        calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
 
     Raises:
         IncompatibleModules: two modules of one label, or modules that read different inputs.
+        DataError: a sample that does not fit.
+        ConfigError: ``calibrate`` without a sample.
     """
-    if isinstance(modules, Mapping):
-        return Composition(modules, vote)
+    composition = Composition(modules if isinstance(modules, Mapping) else _named(modules), vote)
+    if calibrate and sample is None:
+        raise ConfigError("calibrate=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
+    parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
+    wanted = len(parents) > 1 if calibrate is None else calibrate
+    return composition.calibrated(*sample) if wanted and sample is not None else composition
+
+
+def _named(modules: Iterable[ConcernModule]) -> dict[Label, ConcernModule]:
     named: dict[Label, ConcernModule] = {}
     for module in modules:
         if module.label in named:
@@ -207,7 +290,7 @@ def compose(modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule], vo
                 f"two modules are called {module.label!r}: pass a mapping of labels to modules to tell them apart."
             )
         named[module.label] = module
-    return Composition(named, vote)
+    return named
 
 
 def check_compatible(modules: list[ConcernModule]) -> None:

@@ -40,7 +40,10 @@ class ParentEntry(_Entry):
 
 
 class ModuleEntry(_Entry):
-    """One module: whose part it is, what it keeps (shapes; the bits lie in modules.safetensors), how it was made."""
+    """One module: whose part it is, what it keeps (shapes; the bits lie in modules.safetensors), how it was made.
+
+    ``temperature`` and ``offset`` are its calibration within a composition.
+    """
 
     label: Label
     index: Annotated[int, Field(ge=0)]
@@ -51,6 +54,8 @@ class ModuleEntry(_Entry):
     edges: Edges
     idle: Annotated[int, Field(ge=0, le=2**24)]
     config: DecompositionConfig
+    temperature: Annotated[float, Field(ge=1 / LARGEST, le=LARGEST)] = 1.0
+    offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] = 0.0
 
 
 class Manifest(_Entry):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unbraid.errors import DataError
-from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, NetworkSpec, RecurrentSpec, TorchSpec
 from unbraid.vocabulary import Vocabulary, is_text
 
 BATCH = 512
@@ -200,11 +200,21 @@ def _word_indices(first: EmbeddingSpec, array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64, copy=False)
 
 
+def _wanted_features(spec: NetworkSpec) -> int | None:
+    """D that the first stage with weights reads; None where a Flatten before it mixes D with T."""
+    for stage in spec.stages:
+        if isinstance(stage, RecurrentSpec | DenseSpec):
+            return stage.inputs
+        if isinstance(stage, FlattenSpec):
+            return None
+    return None
+
+
 def _features(spec: NetworkSpec, array: np.ndarray) -> np.ndarray:
-    wanted = next((s.inputs for s in spec.stages if isinstance(s, RecurrentSpec)), None)
+    wanted = _wanted_features(spec)
     if array.ndim != 3:
         raise DataError(f"inputs have shape {array.shape}, expected features (N, T, D) with D = {wanted}.")
-    if isinstance(spec.stages[0], RecurrentSpec) and array.shape[2] != wanted:
+    if wanted is not None and array.shape[2] != wanted:
         raise DataError(f"inputs have {array.shape[2]} features a timestep, the network reads {wanted}.")
     if not np.isfinite(array).all():
         raise DataError("inputs hold NaN or infinite values.")

@@ -118,16 +118,17 @@ class _Graph:
         return used
 
     def _check_mask(self, layer: LayerConfig, mask: Any, masker: LayerConfig | None) -> set[str]:
-        names: set[str] = set()
-        operation = self._layer(_source(layer, mask))
-        if masker is not None and masker.kind == "Masking" and operation.kind == "Any":
-            names.add(operation.name)
-            if (operation.get("axis"), operation.get("keepdims")) == (-1, False):
-                operation = self._layer(_source(operation, _only_argument(operation)))
-        names.add(operation.name)
-        if masker is None or operation.kind != "NotEqual" or not self._compares(operation, masker):
+        """One mask: ``NotEqual`` of what the masker reads, for Masking in an ``Any`` over the features."""
+        operations = [self._layer(_source(layer, mask))]
+        known = masker is not None
+        if masker is not None and masker.kind == "Masking":
+            whole = operations[0]
+            known = (whole.kind, whole.get("axis"), whole.get("keepdims")) == ("Any", -1, False)
+            operations.append(self._layer(_source(whole, _only_argument(whole))) if known else whole)
+        last = operations[-1]
+        if masker is None or not known or last.kind != "NotEqual" or not self._compares(last, masker):
             raise layer.unsupported("is given a mask of its own", "the masks of Embedding and Masking")
-        return names
+        return {operation.name for operation in operations}
 
     def _compares(self, operation: LayerConfig, masker: LayerConfig) -> bool:
         """Whether the operation finds what the layer marks as not counting."""
@@ -136,7 +137,7 @@ class _Graph:
         return (
             len(arguments) == 2
             and _source(operation, arguments[0]) == _source(masker, _only_argument(masker))
-            and type(arguments[1]) in (int, float)
+            and type(arguments[1]) in (int, float)  # not True, which equals 1
             and arguments[1] == value
         )
 
