@@ -14,17 +14,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from unbraid import printing
+from unbraid import hub, printing
 from unbraid._version import __version__
 from unbraid.concerns.decomposition import decompose as run_decompose
 from unbraid.config import DecompositionConfig, GateView, HeadKind, Mode, Strategy
 from unbraid.data_files import read_examples
 from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
-from unbraid.modules.composition import Composition
 from unbraid.networks.network import Network
-from unbraid.opening import find_label, merged, open_classifier, open_path, pick
+from unbraid.opening import find_label, open_classifier, open_path, pick
 from unbraid.progress import bar
+from unbraid.recipe import compose_sources
 from unbraid.vocabulary import read_vocabulary
 
 app = typer.Typer(
@@ -130,15 +130,15 @@ def decompose(
     )
 
 
-@app.command(epilog="Example: `unbraid compose parts:travel,home other:money=banking -o faq`")
+@app.command(epilog="Example: `unbraid compose parts:travel,home other:money=banking -o faq`, `compose faq.yaml -o x`")
 @_clear_errors
 def compose(
-    sources: Annotated[list[str], typer.Argument(help="FOLDER, or FOLDER:LABEL,LABEL; rename with NEW=LABEL.")],
+    sources: Annotated[list[str], typer.Argument(help="FOLDER, FOLDER:LABEL,NEW=LABEL, or one recipe.yaml.")],
     output: Out,
     as_json: AsJson = False,
 ) -> None:
-    """Put modules of one or several folders together."""
-    composition = Composition(merged(sources))
+    """Put modules of one or several folders together, or as a recipe says."""
+    composition = compose_sources(sources)
     composition.save(output)
     _emit(
         as_json, {"folder": str(output), "labels": composition.labels}, f"{len(composition.labels)} modules in {output}"
@@ -209,6 +209,28 @@ def predict(
         return
     for row in np.atleast_2d(labels.T).T:
         print("\t".join(str(label) for label in row))
+
+
+@app.command(epilog="Example: `unbraid push faq owner/faq`")
+@_clear_errors
+def push(
+    folder: Annotated[Path, typer.Argument(help="A folder that Unbraid saved.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Share a folder of modules on a hub; needs the extra [hub]."""
+    out.print(f"{folder} is at {hub.push(folder, repo, private=private)}", markup=False)
+
+
+@app.command(epilog="Example: `unbraid pull owner/faq -o faq`")
+@_clear_errors
+def pull(
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
+    output: Out,
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
+) -> None:
+    """Fetch a folder of modules from a hub, checked before it is put in place; needs the extra [hub]."""
+    out.print(f"{repo} is in {hub.pull(repo, output, revision=revision)}", markup=False)
 
 
 @app.command(epilog="Example: `unbraid demo --out /tmp/demo`")

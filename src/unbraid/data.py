@@ -64,7 +64,7 @@ def read_targets(
         return _independent(array, list(labels), many, examples)
     wanted = 2 if many else 1
     if array.ndim == wanted + 1 and array.shape[-1] == len(labels) and array.dtype.kind in "iufb":
-        array = array.argmax(-1)  # one-hot, as Keras users keep them
+        array = _from_one_hot(array)  # as Keras users keep them
     if array.ndim == 2 and wanted == 1 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != wanted:
@@ -75,6 +75,17 @@ def read_targets(
     if not (indices >= 0).any():
         raise DataError("no example carries a label.")
     return Targets(indices, list(labels), many)
+
+
+def _from_one_hot(array: np.ndarray) -> np.ndarray:
+    """Indices (N,) or (N, T), -1 where a row is all zero; raises DataError where several labels hold at once."""
+    held = array != 0
+    if not np.isin(array, (0, 1)).all() or (held.sum(-1) > 1).any():
+        raise DataError(
+            f"labels of shape {array.shape} are not one-hot: expected one 1 a row, for one label per decision; "
+            "where several labels hold at once there is no single one to judge or to sample by."
+        )
+    return np.where(held.any(-1), held.argmax(-1), -1)
 
 
 def _indices(array: np.ndarray, labels: list[Label]) -> np.ndarray:

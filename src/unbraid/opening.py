@@ -11,7 +11,7 @@ from unbraid.data import Label
 from unbraid.errors import DataError, FormatError, IncompatibleModules
 from unbraid.modules.composition import Composition, compose
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.store import load_modules
+from unbraid.modules.store import composition_of, load_modules
 from unbraid.networks.keras import load_keras
 from unbraid.networks.network import Network
 
@@ -38,7 +38,7 @@ def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> 
         return modules[0]
     named = {m.label: m for m in modules}
     if manifest.kind == "composition":
-        return Composition(named, manifest.vote)
+        return composition_of(manifest, modules)
     return Decomposition(parents[0], named, modules[0].config)
 
 
@@ -62,13 +62,7 @@ def pick(source: str) -> dict[Label, ConcernModule]:
         FormatError, DataError: as :func:`open_path`.
     """
     folder, _, wanted = source.partition(":") if not Path(source).exists() else (source, "", "")
-    opened = open_path(folder)
-    if isinstance(opened, Network):
-        raise FormatError(f"{folder} is a whole network, expected modules: run 'unbraid decompose' on it first.")
-    if isinstance(opened, ConcernModule):
-        have: Mapping[Label, ConcernModule] = {opened.label: opened}
-    else:
-        have = opened.modules_by_label if isinstance(opened, Composition) else opened
+    have = modules_in(folder)
     if not wanted:
         return dict(have)
     chosen: dict[Label, ConcernModule] = {}
@@ -77,6 +71,16 @@ def pick(source: str) -> dict[Label, ConcernModule]:
         label = find_label(list(have), old, folder)
         chosen[new or label] = have[label]
     return chosen
+
+
+def modules_in(folder: str) -> Mapping[Label, ConcernModule]:
+    """All modules of a folder, by label; raises as :func:`open_path`, and FormatError for a whole network."""
+    opened = open_path(folder)
+    if isinstance(opened, Network):
+        raise FormatError(f"{folder} is a whole network, expected modules: run 'unbraid decompose' on it first.")
+    if isinstance(opened, ConcernModule):
+        return {opened.label: opened}
+    return opened.modules_by_label if isinstance(opened, Composition) else opened
 
 
 def find_label(labels: list[Label], text: str, where: str) -> Label:

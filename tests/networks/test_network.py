@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests import factory
 from tests.factory import CELLS, IO, watched
 from unbraid import Network
 from unbraid.errors import DataError, FormatError
-from unbraid.networks.spec import ActivationSpec
+from unbraid.networks.cells import Cell
+from unbraid.networks.spec import ActivationSpec, RepeatSpec
 
 SHAPES = {
     "one layer": {"count": 1},
@@ -131,6 +133,19 @@ def test_sizes_that_do_not_fit_together_are_refused():
         )
 
 
+def test_what_no_network_can_be_is_refused_when_it_is_described():
+    for make in (
+        lambda: RepeatSpec(name="repeat", times=2**31),  # no weight vouches for it
+        lambda: RepeatSpec(name="repeat", times=0),
+        lambda: ActivationSpec(name="activation", activation="nope"),
+        lambda: Cell(kind="lstm", activation="nope"),
+        lambda: Cell(kind="lstm", gate_activation="nope"),
+        lambda: Cell(kind="transformer"),
+    ):
+        with pytest.raises(ValidationError):
+            make()
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
@@ -142,7 +157,7 @@ def test_sizes_that_do_not_fit_together_are_refused():
         (np.zeros((2, 4, 3)), "expected word indices"),
         (np.zeros(4), "expected word indices"),
         ([[1, 2], [1]], "different lengths"),
-        ([["a", "b"]], "expected numbers"),
+        ([["a", "b"]], "numbers|vocabulary"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(x, message):

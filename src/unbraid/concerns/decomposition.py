@@ -25,6 +25,7 @@ from unbraid.concerns.statistics import class_statistics
 from unbraid.concerns.tendency import central_tendency
 from unbraid.config import CapScope, DecompositionConfig, GateView, Mode, Strategy
 from unbraid.data import Label, read_targets
+from unbraid.modules.card import NOTHING
 from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.store import load_modules, save_decomposition
@@ -62,9 +63,21 @@ class Decomposition(Mapping[Label, ConcernModule]):
         """The modules' labels, in the order of the network's output."""
         return list(self._modules)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the folder format, whole or not at all; raises FormatError where something else lies there."""
-        save_decomposition(folder, self.network, list(self.values()), self.config)
+    def save(
+        self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the folder format, whole or not at all, with a model card.
+
+        Args:
+            folder: where; an Unbraid folder that is there is replaced.
+            license: for the card, as ``cc-by-4.0``.
+            scores: figures to keep beside the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+
+        Raises:
+            FormatError: something else lies there.
+        """
+        about = NOTHING.changed(license, scores)
+        save_decomposition(folder, self.network, list(self.values()), self.config, about)
 
 
 def decompose(

@@ -10,16 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.watching import watched
 
 MEMORY = 256 * 2**20  # bytes of observed values held in memory; beyond that they go to a temporary file
 
@@ -70,16 +72,15 @@ def observe(
     """
     found = Observation()
     with tempfile.TemporaryDirectory(prefix="unbraid-") as folder, torch.inference_mode():
-        watched = _Watched(network.layers, gates)
         rooms: dict[str, _Room] = {}
         start = 0
-        with watched:
+        with watched(network.layers, partial(_values, gates)) as seen:
             for batch in x.batches():
                 network.features(to_device(batch, network.device))
-                examples = min(BATCH, len(x) - start)
-                for name, (values, valid) in watched.seen.items():
+                for name, (values, valid) in seen.items():
                     room = rooms.setdefault(name, _Room(len(x), memory // len(network.layers), Path(folder)))
                     room.put(start, values, valid)
+                examples = min(BATCH, len(x) - start)
                 start += examples
                 advance(examples)
         found.layers = {name: room.closed() for name, room in rooms.items()}
@@ -87,34 +88,13 @@ def observe(
         found.layers.clear()
 
 
-class _Watched:
-    """Hooks on the layers: after a pass, ``seen`` has each layer's values (n, T, U) and mask (n, T)."""
-
-    def __init__(self, layers: dict[str, Layer], gates: bool) -> None:
-        self.layers, self.gates = layers, gates
-        self.seen: dict[str, tuple[Tensor, Tensor | None]] = {}
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> _Watched:
-        for layer in self.layers.values():
-            self._handles.append(layer.module.register_forward_hook(self._hook(layer)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _hook(self, layer: Layer) -> Callable[[nn.Module, tuple, tuple], None]:
-        def hook(module: nn.Module, inputs: tuple, output: tuple) -> None:
-            x, valid = inputs[0], inputs[1] if len(inputs) > 1 else None
-            values = output[0]
-            if self.gates and isinstance(module, RecurrentLayer):
-                values = torch.cat(module.gates(x, values), dim=-1)
-            if values.dim() == 2:
-                values, valid = values.unsqueeze(1), None
-            self.seen[layer.name] = (values, valid)
-
-        return hook
+def _values(gates: bool, layer: Layer, inputs: tuple, output: tuple) -> tuple[Tensor, Tensor | None]:
+    """What a layer's nodes (or their gates) did: values (n, T, U) and mask (n, T)."""
+    x, valid, initial = (*inputs, None, None)[:3]
+    values = output[0]
+    if gates and isinstance(layer.module, RecurrentLayer):
+        values = torch.cat(layer.module.gates(x, values, initial[0] if initial else None), dim=-1)
+    return (values.unsqueeze(1), None) if values.dim() == 2 else (values, valid)
 
 
 class _Room:

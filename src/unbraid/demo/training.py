@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from unbraid.data import read_targets
+from unbraid.data import Label, read_targets
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError
 from unbraid.networks.inputs import check_inputs
-from unbraid.networks.network import Label, Network
+from unbraid.networks.network import Network
 from unbraid.networks.spec import NetworkSpec
 from unbraid.progress import Progress, bar
 

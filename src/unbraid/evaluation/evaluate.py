@@ -10,7 +10,7 @@ import numpy as np
 
 from unbraid.data import Label, read_targets
 from unbraid.errors import DataError
-from unbraid.evaluation.metrics import Detection, cohesion, coupling, detection, jaccard
+from unbraid.evaluation.metrics import Detection, cohesion, coupling, detection, expected_calibration_error, jaccard
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.retention import Retention
@@ -46,6 +46,7 @@ class Evaluation:
         delta: accuracy - monolithic_accuracy (the cost of decomposition).
         jaccard: mean of the modules' (the paper's index).
         coupling: mean pairwise Jaccard of the modules' node sets.
+        calibration_error: expected calibration error of the composition's probabilities.
         decisions: how many examples (or timesteps) were judged.
         left_out: how many were not, their class being none of the composition's.
         modules: label -> what each is worth by itself.
@@ -57,6 +58,7 @@ class Evaluation:
     delta: float | None
     jaccard: float | None
     coupling: float
+    calibration_error: float
     decisions: int
     left_out: int
     modules: dict[Label, ModuleScore]
@@ -123,7 +125,7 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     mono, restricted = _monolithic(composition, against, x, targets.y, used)
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
-        claimed = margins[..., place][used] > 0
+        claimed = margins[..., place][used] > composition.calibration[label][1]  # the module's own margin > 0
         modules[label] = ModuleScore(
             detection(claimed, truth[used] == place),
             module.retention(),
@@ -139,6 +141,7 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         delta=None if mono is None else accuracy - mono,
         jaccard=float(np.mean(indices)) if indices else None,
         coupling=coupling(list(composition.modules_by_label.values())),
+        calibration_error=expected_calibration_error(composition.shares(margins[used]), truth[used]),
         decisions=int(used.sum()),
         left_out=int((targets.y >= 0).sum() - used.sum()),
         modules=modules,

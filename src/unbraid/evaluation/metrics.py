@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unbraid.config import Mode
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.layers import head_sources
 from unbraid.networks.network import Network
 
 
@@ -107,10 +108,27 @@ def _array(tensor: Tensor) -> np.ndarray:
 def _channeled(module: ConcernModule, network: Network, t: int) -> np.ndarray:
     """The module's output kernel at its parent's size: its rows, and zeros for the others."""
     rows = _array(module.whole_head.weight).copy()
-    last = list(network.recurrent_layers())[-1]
-    kept = module.kept_nodes[last]
-    kept = kept[-1] if kept.ndim == 2 else kept
+    nodes = [module.kept_nodes[name] for name in head_sources(network.body)]
+    kept = np.concatenate([mask[-1] if mask.ndim == 2 else mask for mask in nodes]) if nodes else np.ones(0, bool)
     if rows.shape[1] == len(kept):
         rows[:, ~kept] = 0
     idle = np.zeros((max(network.spec.classes - len(rows), 0), rows.shape[1]), rows.dtype)
     return np.concatenate([rows.ravel(), idle.ravel()])
+
+
+def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
+    """How far confidence is from accuracy, in [0, 1]; 0 is best.
+
+    The most probable class's probability falls into equal bins (a, b]; the mean over bins, by how many decisions are in
+    each, of |accuracy - mean confidence|. Source: Naeini et al. 2015; Guo et al. 2017.
+
+    Args:
+        probabilities: (N, K), each row summing to 1.
+        truth: (N,) the right class, in [0, K).
+        bins: how many.
+    """
+    confidence = probabilities.max(-1).astype(np.float64)
+    right = probabilities.argmax(-1) == truth
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(place, weights=right, minlength=bins) - np.bincount(place, weights=confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / max(len(confidence), 1))

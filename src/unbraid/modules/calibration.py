@@ -4,7 +4,8 @@ Modules of different parents score on different scales. A calibrated margin is m
 numbers maximise the likelihood of a small labelled sample under the composition's own probabilities,
 softmax(logsigmoid(margins)) (Platt 1999; Guo et al. 2017). What differs is mostly the parent, so a module's two numbers
 are its parent's plus its own, with normal priors on both: broad ones for the parent's, narrow ones for its own. One
-example a class is then enough to help, and a class whose examples are all told apart does not run away.
+example a class is then enough to help, and a class whose examples are all told apart does not run away. Calibrated
+margins are for comparing: whether a module alone claims an example is a question to the module.
 Shapes: N decisions, K modules, P parents.
 """
 
@@ -12,18 +13,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unbraid.errors import ConfigError
+from unbraid.data import Label, read_targets
+from unbraid.errors import ConfigError, DataError
 
 Scale = tuple[float, float]  # temperature, offset
 UNTOUCHED: Scale = (1.0, 0.0)
 LARGEST = 1e6  # of temperatures, their inverses and offsets
 PARENT_SPREAD = torch.tensor([[1.0], [5.0]], dtype=torch.float64)  # prior deviations: log temperature, offset
 OWN_SPREAD = torch.tensor([[0.5], [1.0]], dtype=torch.float64)
+
+
+def fit_labelled(
+    margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool, parents: Sequence[Hashable]
+) -> dict[Label, Scale]:
+    """Label -> temperature and offset.
+
+    Args:
+        margins: (N, K), or (N, T, K) with one decision per timestep; not calibrated yet.
+        y: labels or their positions, (N,) or (N, T); -1 or "" = none.
+        labels: of the K modules.
+        many: one decision per timestep.
+        parents: which parent each of the K modules is from.
+
+    Raises:
+        DataError: labels of another shape, unknown ones, or a class without an example.
+    """
+    truth = read_targets(y, labels, many=many, examples=len(margins)).y
+    if truth.shape != margins.shape[:-1]:
+        raise DataError(f"labels of the sample have shape {truth.shape}, the modules decide {margins.shape[:-1]}.")
+    used = (truth >= 0) & np.isfinite(margins).all(-1)
+    missing = [label for place, label in enumerate(labels) if not (truth[used] == place).any()]
+    if missing:
+        raise DataError(f"the sample has no example of {missing[:5]}: calibration needs a few of every class.")
+    return dict(zip(labels, fit(margins[used], truth[used], parents), strict=True))
 
 
 def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> list[Scale]:
@@ -54,7 +82,7 @@ def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> 
         return total
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        optimizer.step(loss)
     slope, offset = (shared[:, of] + own).detach()
     return list(zip(torch.exp(-slope).tolist(), offset.tolist(), strict=True))
 

@@ -20,8 +20,8 @@ from unbraid.config import IOArchitecture, Mode
 from unbraid.data import Label
 from unbraid.errors import ConfigError, DataError, IncompatibleModules
 from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
+from unbraid.modules.card import NOTHING, About
 from unbraid.modules.concern import removals
-from unbraid.modules.manifest import About
 from unbraid.modules.module import ConcernModule, aliased, check_steps
 from unbraid.networks.inputs import run_batched
 from unbraid.networks.layers import pruned
@@ -61,7 +61,7 @@ class Composition(nn.Module):
         check_compatible(list(modules.values()))
         self.labels: list[Label] = list(modules)
         self.vote: Vote = vote
-        self.about = About()
+        self.about: About = NOTHING
         self.calibration = {v: check_scale(v, (calibration or {}).get(v, UNTOUCHED)) for v in self.labels}
         for place, name in enumerate(("temperature", "offset")):
             self.register_buffer(name, torch.tensor([s[place] for s in self.calibration.values()]), persistent=False)

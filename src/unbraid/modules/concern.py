@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unbraid.config import Edges, Mode
+from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.layers import Layer
 from unbraid.networks.removal import GatesGone, NodesGone, ReleaseEdges, Removal
 
@@ -43,7 +44,13 @@ class Concern:
 
 
 def kept_indices(concern: Concern, layer: Layer) -> Tensor:
-    """Indices of a rolled layer's kept nodes, (H',)."""
+    """Indices of a rolled layer's nodes that have to run, (H',): the kept ones.
+
+    Where a node without gates would still say act(0), that is all of them.
+    """
+    if concern.has_gates(layer) and layer.cell is not None:
+        if float(ACTIVATIONS[layer.cell.activation](torch.zeros(()))) != 0:
+            return torch.arange(layer.units)
     return torch.from_numpy(np.flatnonzero(concern.nodes(layer)))
 
 

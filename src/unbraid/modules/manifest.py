@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unbraid.config import DecompositionConfig, Edges, Mode
 from unbraid.errors import FormatError
+from unbraid.modules.calibration import LARGEST
 from unbraid.networks.spec import NetworkSpec, TorchSpec
 from unbraid.vocabulary import Padding
 
@@ -54,8 +55,8 @@ class ModuleEntry(_Entry):
     edges: Edges
     idle: Annotated[int, Field(ge=0, le=2**24)]
     config: DecompositionConfig
-    temperature: Annotated[float, Field(ge=1 / LARGEST, le=LARGEST)] = 1.0
-    offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] = 0.0
+    temperature: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
+    offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)] = 0.0
 
 
 class Manifest(_Entry):
@@ -103,6 +104,11 @@ def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
         raise FormatError(
             f"{where}: field kind: found {manifest.kind!r}, expected {kind!r}: use load_{manifest.kind}()."
         )
+    if not manifest.modules:
+        raise FormatError(f"{where}: field modules: found none, expected at least one.")
+    names = [module.label for module in manifest.modules]
+    if len(set(names)) != len(names):
+        raise FormatError(f"{where}: field modules: labels repeat: {names[:12]}.")
     for number, module in enumerate(manifest.modules):
         if module.parent >= len(manifest.parents):
             raise FormatError(
@@ -112,7 +118,15 @@ def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
             raise FormatError(
                 f"{where}: field modules.{number}.index: found {module.index}, the parent has no such class."
             )
+        if module.idle > len(manifest.parents[module.parent].labels):
+            raise FormatError(
+                f"{where}: field modules.{number}.idle: found {module.idle}, the parent has fewer classes."
+            )
     for number, parent in enumerate(manifest.parents):
+        if len(parent.labels) != max(parent.spec.classes, 2):  # before anything of that size is made
+            raise FormatError(
+                f"{where}: field parents.{number}.labels: found {len(parent.labels)} for {parent.spec.classes} classes."
+            )
         if parent.sliced_by is not None and not 0 <= parent.sliced_by < len(manifest.modules):
             raise FormatError(f"{where}: field parents.{number}.sliced_by: found {parent.sliced_by}, no such module.")
     return manifest

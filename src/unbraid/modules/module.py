@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from unbraid.data import Label
 from unbraid.errors import DataError
 from unbraid.modules.concern import Concern, kept_indices, removals
 from unbraid.modules.retention import Retention, retention
-from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.layers import gate_rows, pruned, sliced
@@ -116,11 +116,23 @@ class ConcernModule(nn.Module):
         other.label = label
         return other
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write this module alone, with only what it needs; raises FormatError where something else lies there."""
-        from unbraid.modules.store import save_module  # the store builds modules, so it cannot come first
+    def save(
+        self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write this module alone, with only what it needs, and a model card.
 
-        save_module(folder, self)
+        Args:
+            folder: where; an Unbraid folder that is there is replaced.
+            license: for the card, as ``cc-by-4.0``.
+            scores: figures to keep beside the module.
+
+        Raises:
+            FormatError: something else lies there.
+        """
+        from unbraid.modules.card import NOTHING  # both build on modules, so they cannot come first
+        from unbraid.modules.store import save_module
+
+        save_module(folder, self, NOTHING.changed(license, scores))
 
 
 def check_steps(module: ConcernModule, x: Inputs) -> None:
@@ -141,16 +153,13 @@ def _built(parent: Network, concern: Concern) -> tuple[nn.Module, Tensor | None]
     if concern.mode is Mode.UNROLLED:
         return aliased(pruned(parent.body, removals([concern], parent.layers, parent.device), 1)), None
     kept = {name: kept_indices(concern, layer).to(parent.device) for name, layer in parent.layers.items()}
-    for name, layer in parent.layers.items():
-        if concern.has_gates(layer) and float(ACTIVATIONS[layer.cell.activation](torch.zeros(()))) != 0:  # type: ignore[union-attr]
-            kept[name] = torch.arange(layer.units)  # a node without gates would still say act(0)
     body, features = sliced(parent.body, kept, lambda name, layer: _without_gates(layer, concern, name))
     return aliased(body), features
 
 
-def _without_gates(layer: RecurrentLayer, concern: Concern, name: str) -> RecurrentLayer:
+def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
     """The layer with the columns of removed gates at zero."""
-    if not concern.by_gates or len(layer.cell.gates) == 1:
+    if not concern.by_gates or not isinstance(layer, RecurrentLayer) or len(layer.cell.gates) == 1:
         return layer
     edited = copy.deepcopy(layer)
     gone = torch.from_numpy(~concern.kept[name].reshape(-1)).to(layer.weight_ih.device)

@@ -1,4 +1,4 @@
-"""Saving and loading: a folder with ``unbraid.json``, ``parent.safetensors`` and ``modules.safetensors``.
+"""Saving and loading: a folder with ``unbraid.json``, ``parent.safetensors``, ``modules.safetensors`` and a model card.
 
 ``parent.safetensors`` has each parent's weights once (``P/name``); of a rolled module saved alone, only its slices.
 ``modules.safetensors`` has, per module ``M``, packed mask bits ``M/mask/layer`` and the two head tensors.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from unbraid._version import __version__
 from unbraid.config import DecompositionConfig, Mode
 from unbraid.errors import DataError, FormatError
+from unbraid.modules.calibration import UNTOUCHED, Scale
+from unbraid.modules.card import CARD, NOTHING, RECIPE, About, card, plain_scores
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.folders import MANIFEST, read_file, recover, write_folder
@@ -39,21 +42,23 @@ Folder = str | os.PathLike[str]
 
 
 def save_decomposition(
-    folder: Folder, network: Network, modules: Sequence[ConcernModule], config: DecompositionConfig
-) -> None:
+    folder: Folder, network: Network, modules: Sequence[ConcernModule], config: DecompositionConfig,
+    about: About = NOTHING,
+) -> None:  # fmt: skip
     """Write a network and its modules; raises FormatError where something else lies at ``folder``."""
-    _save(folder, "decomposition", modules, alone=False)
+    _save(folder, "decomposition", modules, alone=False, about=about)
 
 
-def save_module(folder: Folder, module: ConcernModule) -> None:
+def save_module(folder: Folder, module: ConcernModule, about: About = NOTHING) -> None:
     """Write one module with only what it needs; raises FormatError where something else lies at ``folder``."""
-    _save(folder, "module", [module], alone=True)
+    _save(folder, "module", [module], alone=True, about=about)
 
 
-def save_composition(folder: Folder, composition: Composition) -> None:
+def save_composition(folder: Folder, composition: Composition, about: About = NOTHING) -> None:
     """Write a composition, each parent once; raises FormatError where something else lies at ``folder``."""
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
-    _save(folder, "composition", modules, alone=False, vote=composition.vote)
+    scales = list(composition.calibration.values())
+    _save(folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about)
 
 
 def load_modules(
@@ -97,10 +102,53 @@ def load_module(folder: Folder, module: OwnModules = None) -> ConcernModule:
 def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
     """Read a composition; see :func:`load_modules`; raises FormatError."""
     manifest, _, modules = load_modules(folder, "composition", module)
-    return Composition({m.label: m for m in modules}, manifest.vote)
+    return composition_of(manifest, modules)
 
 
-def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: bool, vote: Vote = "margin") -> None:
+def composition_of(manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
+    """The composition that a folder holds."""
+    scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
+    return Composition({m.label: m for m in modules}, manifest.vote, scales)
+
+
+def check_folder(folder: Folder) -> list[str]:
+    """Make sure that a folder is whole; of a user's own module, whose code it does not hold, its files alone.
+
+    Returns:
+        the names of its files.
+
+    Raises:
+        FormatError: it is no Unbraid folder, a file is missing or damaged, or one has a name that none of ours has.
+    """
+    place = Path(os.path.abspath(folder))
+    recover(place)
+    manifest = parse_manifest(read_file(place, MANIFEST).decode("utf-8", "replace"), str(place / MANIFEST))
+    for name, sha256 in manifest.files.items():
+        if not is_known(name):
+            raise FormatError(f"{place / MANIFEST}: field files: found {name[:60]!r}, which is no file of ours.")
+        read_file(place, name, sha256)
+    if any(isinstance(parent.spec, TorchSpec) for parent in manifest.parents):
+        _tensors(place, manifest, PARENTS)
+        _tensors(place, manifest, MODULES)
+    else:
+        load_modules(place)
+    return [MANIFEST, *manifest.files, *([CARD] if (place / CARD).is_file() else [])]
+
+
+def is_known(name: str) -> bool:
+    """Whether a folder of ours may hold a file of this name."""
+    return name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES) or re.fullmatch(r"vocabulary-\d+\.json", name) is not None
+
+
+def _save(
+    folder: Folder,
+    kind: Kind,
+    modules: Sequence[ConcernModule],
+    alone: bool,
+    vote: Vote = "margin",
+    scales: Sequence[Scale] | None = None,
+    about: About = NOTHING,
+) -> None:
     parents: list[ParentEntry] = []
     places: dict[str, int] = {}
     weights: dict[str, Tensor] = {}
@@ -117,14 +165,18 @@ def _save(folder: Folder, kind: Kind, modules: Sequence[ConcernModule], alone: b
             parents.append(_parent_entry(module, number if remnant else None))
             if module.parent.vocabulary is not None:
                 texts[vocabulary_file(len(parents) - 1)] = module.parent.vocabulary.to_json().encode()
-        entries.append(_module_entry(module, places[key]))
+        entries.append(_module_entry(module, places[key], UNTOUCHED if scales is None else scales[number]))
         bits |= {f"{number}/{name}": t for name, t in _module_tensors(module, remnant).items()}
     files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits)), **texts}
+    if about.recipe is not None:
+        files[RECIPE] = about.recipe.encode()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = Manifest(
-        format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries, vote=vote
-    )
-    write_folder(folder, {**files, MANIFEST: manifest.model_dump_json(indent=1).encode()})
+        format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries, vote=vote,
+        scores=plain_scores(about.scores),
+    )  # fmt: skip
+    described = {MANIFEST: manifest.model_dump_json(indent=1).encode(), CARD: card(manifest, modules, about).encode()}
+    write_folder(folder, {**files, **described})  # people edit cards: it has no digest
 
 
 def is_remnant(module: ConcernModule) -> bool:
@@ -148,7 +200,7 @@ def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
     )
 
 
-def _module_entry(module: ConcernModule, parent: int) -> ModuleEntry:
+def _module_entry(module: ConcernModule, parent: int, scale: Scale) -> ModuleEntry:
     concern = module.concern
     return ModuleEntry(
         label=module.label,
@@ -160,6 +212,8 @@ def _module_entry(module: ConcernModule, parent: int) -> ModuleEntry:
         edges=concern.edges,
         idle=module.head.idle,
         config=module.config,
+        temperature=scale[0],
+        offset=scale[1],
     )
 
 
@@ -170,7 +224,8 @@ def _module_tensors(module: ConcernModule, remnant: bool) -> dict[str, Tensor]:
 
 
 def _body_weights(body: nn.Module) -> dict[str, Tensor]:
-    return {f"body.{name}": p.detach() for name, p in body.named_parameters()}
+    """Named as the parent's, also where a layer stands inside a Scattered."""
+    return {f"body.{name.replace('_layer.layer.', '_layer.')}": p.detach() for name, p in body.named_parameters()}
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -261,8 +316,9 @@ def _module(
     width = parent.spec.features if features is None else len(features)
     weight = bits.get(f"{number}/head.weight")
     rows = 0 if weight is None or weight.dim() != 2 else weight.shape[0]
-    weight = _tensor(bits, f"{number}/head.weight", (max(rows, 1), width), torch.float32)
-    bias = _tensor(bits, f"{number}/head.bias", (max(rows, 1),), torch.float32)
+    dtype = parent.head.weight.dtype
+    weight = _tensor(bits, f"{number}/head.weight", (max(rows, 1), width), dtype)
+    bias = _tensor(bits, f"{number}/head.bias", (max(rows, 1),), dtype)
     if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
         raise FormatError(f"module {entry.label!r}: its head holds NaN or infinite values.")
     if features is not None:
@@ -293,6 +349,9 @@ def _expanded(spec: NetworkSpec, own: dict[str, Tensor], concern: Concern) -> di
             found = _tensor(own, name, tuple(small[name].shape), torch.float32)
             values.view(-1)[small[name].flatten()] = found.flatten()
         full[name] = values
+    extra = sorted(set(own) - set(small))
+    if extra:
+        raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(small)}.")
     return full
 
 

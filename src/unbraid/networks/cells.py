@@ -6,10 +6,10 @@ Gate order is torch's: LSTM ``i f g o``, GRU ``r z n``, vanilla ``h``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from torch import Tensor
 
 Activation = Callable[[Tensor], Tensor]
@@ -24,6 +24,15 @@ ACTIVATIONS: dict[str, Activation] = {
     "hard_sigmoid_keras2": lambda x: torch.clamp(0.2 * x + 0.5, 0, 1),
     "softmax": lambda x: torch.softmax(x, dim=-1),
 }
+
+
+def _known(name: str) -> str:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"no known activation, expected one of {', '.join(ACTIVATIONS)}")
+    return name
+
+
+Known = Annotated[str, AfterValidator(_known)]
 
 GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
 CANDIDATE = {"rnn": "h", "lstm": "g", "gru": "n"}
@@ -42,8 +51,8 @@ class Cell(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["rnn", "lstm", "gru"]
-    activation: str = "tanh"
-    gate_activation: str = "sigmoid"
+    activation: Known = "tanh"
+    gate_activation: Known = "sigmoid"
     reset_after: bool = True
 
     @property

@@ -72,7 +72,8 @@ def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: map_tree(function, value) for key, value in tree.items()}
     if isinstance(tree, tuple | list):
-        return type(tree)(map_tree(function, value) for value in tree)
+        values = [map_tree(function, value) for value in tree]
+        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)  # a namedtuple
     return function(tree)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from unbraid.data import Label
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.keras_config import LayerConfig
 from unbraid.networks.keras_files import SavedModel, open_keras
@@ -19,7 +20,7 @@ from unbraid.networks.keras_hdf5 import Shape
 from unbraid.networks.keras_layers import translate
 from unbraid.networks.keras_translation import ELEMENTWISE, Translation
 from unbraid.networks.keras_weights import Variable
-from unbraid.networks.network import Label, Network
+from unbraid.networks.network import Network
 from unbraid.networks.spec import ActivationSpec, DenseSpec, EmbeddingSpec, NetworkSpec, RecurrentSpec, StageSpec
 
 _ZERO_AT_ZERO = ("tanh", "relu", "linear")  # a removed node must stay zero behind the recurrence

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,10 +131,10 @@ def _(body: StageSequence, removals: Mapping[str, Removal | Tensor], modules: in
     return _sequence(body, stages)
 
 
-Edit = Callable[[str, RecurrentLayer], RecurrentLayer]
+Edit = Callable[[str, Any], Any]  # (name, layer) -> layer of the same kind
 
 
-def unedited(name: str, layer: RecurrentLayer) -> RecurrentLayer:
+def unedited(name: str, layer: Any) -> Any:
     """The layer as it is."""
     return layer
 
@@ -176,7 +177,7 @@ def _(body: StageSequence, kept: Mapping[str, Tensor], edit: Edit = unedited) ->
             stages.append(copy)
         elif isinstance(stage, Dense):
             rows = kept.get(spec.name)
-            stages.append(_slice_dense(stage, rows, current))
+            stages.append(_slice_dense(edit(spec.name, stage) if spec.name in kept else stage, rows, current))
             current, width = rows, stage.units
         elif isinstance(stage, Flatten) and current is not None:
             steps = _next_inputs(body, index) // width

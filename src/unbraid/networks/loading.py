@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
+from unbraid.data import Label
 from unbraid.errors import FormatError
 from unbraid.networks.keras import load_keras
-from unbraid.networks.network import Label, Network
+from unbraid.networks.network import Network
 from unbraid.vocabulary import Vocabulary
 
 TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -62,12 +64,21 @@ def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:
             "module.state_dict() instead, or pass the module itself to Network.from_torch."
         ) from None
     except (OSError, RuntimeError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from None
+        detail = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise FormatError(f"{path}: cannot be read ({detail}).") from None
     if not isinstance(state, dict):
         raise FormatError(f"{path}: holds {type(state).__name__}, expected a state dict.")
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())
-        raise FormatError(f"{path}: does not fit {type(module).__name__}: {detail[:300]}") from None
+    inner = [name for name, part in state.items() if isinstance(part, dict) and set(part) & set(module.state_dict())]
+    if inner:
+        raise FormatError(
+            f"{path}: a checkpoint of {list(state)[:6]}: save its {inner[0]!r} alone, or fill the module with "
+            f"load_state_dict(torch.load(path, weights_only=True)[{inner[0]!r}])."
+        )
+    own = module.state_dict()
+    wrong = {"missing": sorted(own.keys() - state.keys()), "of no layer": sorted(state.keys() - own.keys())}
+    wrong["of another shape"] = [n for n in own if n in state and np.shape(own[n]) != np.shape(state[n])]
+    if any(wrong.values()):
+        detail = "; ".join(f"{len(names)} weights {what}: {names[:3]}" for what, names in wrong.items() if names)
+        raise FormatError(f"{path}: does not fit {type(module).__name__}: {detail}. Was it made the same way?")
+    module.load_state_dict(state)
     return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -12,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
-from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.data import Label
+from unbraid.errors import DataError, FormatError
+from unbraid.networks.checking import check_flow, check_labels
 from unbraid.networks.inputs import Inputs, check_inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import (
-    DenseSpec,
     EmbeddingSpec,
     FlattenSpec,
     NetworkSpec,
@@ -26,11 +26,9 @@ from unbraid.networks.spec import (
     TorchSpec,
 )
 from unbraid.networks.stages import StageSequence
-from unbraid.networks.torch_body import TorchBody, layer_names, prepared
+from unbraid.networks.torch_body import TorchBody, copied, copied_linear, own_module
 from unbraid.networks.torch_finding import find, recurrent_sites
 from unbraid.vocabulary import Vocabulary, aligned
-
-Label = str | int
 
 
 class Network(nn.Module):
@@ -68,10 +66,10 @@ class Network(nn.Module):
         self.labels: list[Label] = check_labels(labels, spec.classes)
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
-            ready = _own_module(spec, module)
+            ready = own_module(spec, module)
             self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec)
         else:
-            _check_flow(spec)
+            check_flow(spec)
             with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
                 self.body = StageSequence(spec.stages, spec.features)
                 self.head = nn.Linear(spec.features, spec.classes)
@@ -116,10 +114,8 @@ class Network(nn.Module):
             UnsupportedLayer: a construction that cannot be taken apart exactly; the message says which.
             DataError: a head that was not found, or an example that does not run.
         """
-        if not isinstance(module, nn.Module):
-            raise UnsupportedLayer(f"expected an nn.Module, got {type(module).__name__}; load the module first.")
         recurrent_sites(module)  # refuses before anything is copied
-        own = copy.deepcopy(module).eval()
+        own = copied(module).eval()
         tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
         spec = find(own, tree, head, output)
         network = cls.__new__(cls)
@@ -288,76 +284,3 @@ class Network(nn.Module):
     def recurrent_layers(self) -> dict[str, RecurrentLayer]:
         """The recurrent ones among :attr:`layers`."""
         return {n: layer.module for n, layer in self.layers.items() if isinstance(layer.module, RecurrentLayer)}
-
-
-def _own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
-    """A copy of the user's module, ready to be run; raises FormatError where none, or one of other layers, is given."""
-    if module is None:
-        raise FormatError(
-            f"the parent is a user's own module ({spec.module}), whose code is not stored: pass a new instance, "
-            f"as in module={spec.module}(...), or run its exported ONNX file."
-        )
-    given = f"module={type(module).__name__}(...)"
-    try:
-        ready = prepared(module, spec.head)
-    except AttributeError:
-        raise FormatError(f"{given} has no layer {spec.head!r}: was it made the same way?") from None
-    found: dict[str, tuple[int, int]] = {}
-    for site, stack in TorchBody(ready, spec).stacks().items():
-        for name, layer in zip(layer_names(site, stack), stack.layers, strict=True):
-            found[name] = (layer.inputs, layer.units)  # type: ignore[assignment]  # a RecurrentLayer
-    expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
-    if found != expected:
-        raise FormatError(f"{given} has recurrent layers {found}, expected {expected}: was it made the same way?")
-    return ready
-
-
-def copied_linear(layer: nn.Module) -> nn.Linear:
-    """An nn.Linear over the same weights, with a bias of zeros where there is none."""
-    assert isinstance(layer, nn.Linear)
-    copied = nn.Linear(1, 1, device="meta")
-    copied.in_features, copied.out_features = layer.in_features, layer.out_features
-    copied.weight = layer.weight
-    own: nn.Parameter | None = layer.bias  # None with bias=False, whatever torch's stubs say
-    copied.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features)) if own is None else own
-    return copied
-
-
-def check_labels(labels: Sequence[Label] | None, classes: int) -> list[Label]:
-    """C different labels, or 0..C-1 where none are given (0, 1 for a single sigmoid column); raises DataError."""
-    wanted = max(classes, 2)
-    if labels is None:
-        return list(range(wanted))
-    plain: list[Label] = [int(v) if isinstance(v, (int, np.integer)) else str(v) for v in labels]
-    if len(plain) != wanted or len(set(plain)) != len(plain):
-        raise DataError(
-            f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}."
-        )
-    return plain
-
-
-def _check_flow(spec: NetworkSpec) -> None:
-    """Sizes must fit from stage to stage, so that a made-up file fails here and not inside a kernel."""
-    width: int | None = None
-    recurrent = False
-    for stage in spec.stages:
-        if isinstance(stage, RecurrentSpec | DenseSpec):
-            if width is not None and stage.inputs != width:
-                raise FormatError(
-                    f"layer {stage.name!r} reads {stage.inputs} features, the layer before it gives {width}."
-                )
-            width = stage.units
-            if isinstance(stage, RecurrentSpec):
-                recurrent = True
-                width *= 2 if stage.bidirectional and stage.merge == "concat" else 1
-        elif isinstance(stage, FlattenSpec):
-            width = None  # T*D: T is known only where the file fixes it
-        elif stage.type == "embedding":
-            width = stage.dimension
-    if not recurrent:
-        raise FormatError("the network has no recurrent layer; expected at least one SimpleRNN, LSTM or GRU.")
-    if width is not None and spec.features != width:
-        raise FormatError(f"the output layer reads {spec.features} features, the layer before it gives {width}.")
-    names = [stage.name for stage in spec.stages]
-    if len(set(names)) != len(names):
-        raise FormatError(f"layer names repeat: {names}.")

@@ -101,8 +101,11 @@ def _operator(graph: Graph, layer: RecurrentLayer, x: str, lengths: str, initial
         hidden_size=layer.units,
         direction="reverse" if reverse else "forward",
         activations=[op for op, _ in functions],
-        activation_alpha=[numbers["alpha"] for _, numbers in functions if numbers],
-        activation_beta=[numbers["beta"] for _, numbers in functions if numbers],
+        **{
+            f"activation_{a}": [n[a] for _, n in functions if n]
+            for a in ("alpha", "beta")
+            if any(n for _, n in functions)
+        },
         **({"linear_before_reset": int(cell.reset_after)} if cell.kind == "gru" else {}),
     )
     steps = graph.node("Squeeze", outputs, graph.numbers(1))

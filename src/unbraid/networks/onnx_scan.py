@@ -160,4 +160,3 @@ class _Step:
     def complement(self, times: int) -> str:
         """1 where a node is removed."""
         return self.graph.node("Sub", self.graph.constant(self.layer.bias_hh.new_ones(1)), self.tiled(times))
-

@@ -212,7 +212,7 @@ def scan(
         held = state
         given = inputs[:, :, t]
         if removal is not None:
-            state, given = removal.state(state, t), removal.inputs(given, t)
+            state, given = removal.enters(state, t), removal.inputs(given, t)
 
         def product(hidden: Tensor, rows: slice, t: int = t) -> Tensor:
             own = bias if _candidate_rows(cell, rows) else None
@@ -223,7 +223,7 @@ def scan(
         gates = cell.gate_values(given, state[0], product, None if removal is None else removal.gate_mask(t))
         state = cell.advance(gates, state)
         if removal is not None:
-            state = removal.state(state, t)
+            state = removal.leaves(state, t)
         if valid is not None:
             here = valid[:, t].view(1, -1, 1)
             state = tuple(torch.where(here, new, old) for new, old in zip(state, held, strict=True))

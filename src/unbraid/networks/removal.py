@@ -38,8 +38,12 @@ class Removal(nn.Module):
         """The mask of timestep ``t``, (K, 1, H or G*H)."""
         return self.kept[:, t if self.kept.shape[1] > 1 else 0].unsqueeze(1)
 
-    def state(self, state: State, t: int) -> State:
-        """Applied to the state that enters timestep ``t`` and to the one that leaves it."""
+    def enters(self, state: State, t: int) -> State:
+        """Applied to the state that enters timestep ``t``."""
+        return state
+
+    def leaves(self, state: State, t: int) -> State:
+        """Applied to the state that leaves timestep ``t``."""
         return state
 
     def inputs(self, inputs: Tensor, t: int) -> Tensor:
@@ -62,8 +66,11 @@ class Removal(nn.Module):
 class NodesGone(Removal):
     """A removed node does not exist at its timesteps: all its edges go and its state is zero (the paper's text)."""
 
-    def state(self, state: State, t: int) -> State:
+    def enters(self, state: State, t: int) -> State:
         return tuple(s * self.at(t) for s in state)
+
+    def leaves(self, state: State, t: int) -> State:
+        return self.enters(state, t)
 
 
 class GatesGone(Removal):
@@ -95,3 +102,18 @@ class ReleaseEdges(Removal):
     def outputs(self, outputs: Tensor, last: int) -> Tensor:
         seen = (outputs[:, :, last] * self.at(last)).unsqueeze(2)
         return torch.cat([outputs[:, :, :last], seen, outputs[:, :, last + 1 :]], dim=2)
+
+
+class Probe(Removal):
+    """Removes nothing, and adds zeros to every hidden state, so that gradients at every step can be read off them.
+
+    Args:
+        zeros: (K, N, T, H), requiring gradients.
+    """
+
+    def __init__(self, zeros: Tensor) -> None:
+        super().__init__(torch.ones(1, 1, 1))
+        self.zeros = zeros
+
+    def leaves(self, state: State, t: int) -> State:
+        return (state[0] + self.zeros[:, :, t], *state[1:])

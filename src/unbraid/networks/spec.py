@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unbraid.networks.cells import Cell
+from unbraid.networks.cells import Cell, Known
 
 Size = Annotated[int, Field(ge=1, le=2**31)]
 
@@ -45,7 +45,7 @@ class RepeatSpec(_Spec):
 
     type: Literal["repeat"] = "repeat"
     name: str
-    times: Size
+    times: Annotated[int, Field(ge=1, le=2**16)]  # no weight vouches for it
 
 
 class RecurrentSpec(_Spec):
@@ -69,7 +69,7 @@ class DenseSpec(_Spec):
     name: str
     inputs: Size
     units: Size
-    activation: str = "linear"
+    activation: Known = "linear"
 
 
 class ActivationSpec(_Spec):
@@ -77,7 +77,7 @@ class ActivationSpec(_Spec):
 
     type: Literal["activation"] = "activation"
     name: str
-    activation: str
+    activation: Known
 
 
 StageSpec = Annotated[

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError
-from unbraid.networks.inputs import Inputs, map_tree
+from unbraid.errors import DataError, FormatError, UnbraidError
+from unbraid.networks.inputs import Inputs, leaves, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
@@ -58,8 +58,10 @@ class TorchBody(nn.Module):
         assert isinstance(tap, Tap)
         try:
             call(self.module, x)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise DataError(f"the module's own forward failed on these inputs: {str(error).splitlines()[0]}") from error
+        except UnbraidError:
+            raise
+        except Exception as error:  # whatever a user's forward raises
+            raise DataError(f"the module's own forward failed on these inputs: {said(error)}") from error
         features, tap.seen = tap.seen, None
         if features is None:
             raise DataError(f"the module's forward never ran its output layer {self.spec.head!r} on these inputs.")
@@ -95,6 +97,21 @@ def prepared(module: nn.Module, spec_head: str) -> nn.Module:
     parent, _, name = spec_head.rpartition(".")
     setattr(ready.get_submodule(parent), name, Tap(ready.get_submodule(spec_head)))  # type: ignore[arg-type]  # is Linear
     return ready.eval().requires_grad_(False)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy of a user's module; results that its forward left in it (attention weights) are cut off their graph."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for leaf in leaves(dict(vars(part))):
+            if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                memo[id(leaf)] = leaf.detach()
+    return copy.deepcopy(module, memo)
+
+
+def said(error: Exception) -> str:
+    """An error's first line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def call(module: nn.Module, x: Any) -> Any:
@@ -176,3 +193,36 @@ def _binds(module: nn.Module, args: Any = (), kwargs: Any = None) -> bool:
     except TypeError:
         return False
     return True
+
+
+def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
+    """A copy of the user's module, ready to be run; raises FormatError where none, or one of other layers, is given."""
+    if module is None:
+        raise FormatError(
+            f"the parent is a user's own module ({spec.module}), whose code is not stored: pass a new instance, "
+            f"as in module={spec.module}(...), or run its exported ONNX file."
+        )
+    given = f"module={type(module).__name__}(...)"
+    try:
+        ready = prepared(module, spec.head)
+    except AttributeError:
+        raise FormatError(f"{given} has no layer {spec.head!r}: was it made the same way?") from None
+    found: dict[str, tuple[int, int]] = {}
+    for site, stack in TorchBody(ready, spec).stacks().items():
+        for name, layer in zip(layer_names(site, stack), stack.layers, strict=True):
+            found[name] = (layer.inputs, layer.units)  # type: ignore[assignment]  # a RecurrentLayer
+    expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
+    if found != expected:
+        raise FormatError(f"{given} has recurrent layers {found}, expected {expected}: was it made the same way?")
+    return ready
+
+
+def copied_linear(layer: nn.Module) -> nn.Linear:
+    """An nn.Linear over the same weights, with a bias of zeros where there is none."""
+    assert isinstance(layer, nn.Linear)
+    copied = nn.Linear(1, 1, device="meta")
+    copied.in_features, copied.out_features = layer.in_features, layer.out_features
+    copied.weight = layer.weight
+    own: nn.Parameter | None = layer.bias  # None with bias=False, whatever torch's stubs say
+    copied.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features)) if own is None else own
+    return copied

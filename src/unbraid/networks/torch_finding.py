@@ -5,20 +5,22 @@ Shapes: N examples, T timesteps, F features, C classes.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, UnsupportedLayer
-from unbraid.networks.inputs import Inputs, leaves, map_tree
+from unbraid.errors import ConfigError, DataError, UnsupportedLayer
+from unbraid.networks.inputs import leaves
 from unbraid.networks.spec import TorchLayerSpec, TorchSpec
-from unbraid.networks.stack import RecurrentStack, torch_cell
-from unbraid.networks.torch_body import call, layer_names
+from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.torch_body import TorchBody, layer_names, prepared, said
+from unbraid.networks.torch_checking import SUPPORTED, check_plain, recurrent_sites
+from unbraid.networks.torch_running import Run, batch_axes, watched
 
 Output = Literal["softmax", "sigmoid"]
-_SUPPORTED = "supported are nn.RNN, nn.LSTM and nn.GRU with one output nn.Linear behind them"
+
+__all__ = ["find", "recurrent_sites"]
 
 
 def find(module: nn.Module, example: Any, head: str | None, output: Output | None) -> TorchSpec:
@@ -33,26 +35,27 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
     Raises:
         UnsupportedLayer: no recurrent layer, or one that cannot be taken apart.
         DataError: no such head, several that fit, or an example that does not run.
+        FormatError: weights that are not finite.
+        ConfigError: another ``output``.
     """
     sites = recurrent_sites(module)
-    axes = [leaf.dim() for leaf in leaves(example) if isinstance(leaf, Tensor) and leaf.dim()]
-    if not axes:
-        raise DataError("example holds no tensor: pass a small batch as the module reads it.")
-    result, seen = _watched(module, example)
-    path, found = _head(module, result, seen, head)
+    check_plain(module)
+    if output not in (None, "softmax", "sigmoid"):
+        raise ConfigError(f"output={output!r}: expected 'softmax' or 'sigmoid', or None to find it.")
+    _check_example(example)
+    run = watched(module, example)
+    path, found = _head(module, run, head)
     layer = module.get_submodule(path)
     assert isinstance(layer, nn.Linear)
-    features = seen[path][0]
-    batch_axis, out_axis = _batch_axes(module, example, path)
-    if features.dim() not in (2, 3):
-        raise UnsupportedLayer(f"output layer {path!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F).")
+    features = run.linears[path][0]
+    batch_axis, out_axis = batch_axes(module, example, path)
     names = []
     for site, original in sites.items():
         stack = RecurrentStack(original)
         for name, part in zip(layer_names(site, stack), stack.layers, strict=True):
             names.append(TorchLayerSpec(name=name, site=site, cell=stack.cell, inputs=part.inputs, units=part.units))
     default: Output = "sigmoid" if layer.out_features == 1 else "softmax"
-    return TorchSpec(
+    spec = TorchSpec(
         module=type(module).__name__,
         layers=names,
         head=path,
@@ -61,88 +64,88 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
         output=output or found or default,
         many_outputs=features.dim() == 3,
         time_first=features.dim() == 3 and out_axis == 1,
-        axes=axes,
+        axes=[leaf.dim() for leaf in leaves(example) if isinstance(leaf, Tensor) and leaf.dim()],
         batch_axis=batch_axis,
     )
+    _check_same(module, spec, example, features.transpose(0, 1) if spec.time_first else features)
+    return spec
 
 
-def recurrent_sites(module: nn.Module) -> dict[str, nn.RNNBase]:
-    """Path -> nn.RNN, nn.LSTM or nn.GRU; raises UnsupportedLayer with what was found instead."""
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise UnsupportedLayer(f"{type(module).__name__} wraps a module: pass its .module.")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedLayer("a scripted module hides its layers: pass the nn.Module that it was made from.")
-    sites: dict[str, nn.RNNBase] = {}
-    for name, part in module.named_modules():
-        if isinstance(part, nn.RNNCellBase):
-            raise UnsupportedLayer(
-                f"layer {name!r} is {type(part).__name__}, stepped by the module's own loop; {_SUPPORTED}: "
-                f"use nn.{type(part).__name__.removesuffix('Cell')} over the whole sequence instead."
-            )
-        if "quantized" in type(part).__module__:
-            raise UnsupportedLayer(f"layer {name!r} is quantized; {_SUPPORTED}: pass the network before quantization.")
-        if isinstance(part, nn.RNNBase):
-            if not isinstance(part, nn.RNN | nn.LSTM | nn.GRU):
-                raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__}; {_SUPPORTED}.")
-            if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
-                raise UnsupportedLayer(
-                    f"layer {name!r} has parametrized weights: make them plain first "
-                    "(torch.nn.utils.parametrize.remove_parametrizations)."
-                )
-            torch_cell(part)
-            sites[name] = part
-    if not sites:
-        kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
-        raise UnsupportedLayer(f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {_SUPPORTED}.")
-    return sites
+def _check_example(example: Any) -> None:
+    if not any(isinstance(leaf, Tensor) and leaf.dim() for leaf in leaves(example)):
+        raise DataError("example holds no tensor: pass a small batch as the module reads it.")
+    for part in example.values() if isinstance(example, dict) else example if isinstance(example, tuple) else ():
+        if isinstance(part, list) and part and all(isinstance(number, int | float) for number in part):
+            raise DataError(f"example holds a list of {len(part)} numbers: pass tensors, as torch.tensor(lengths).")
 
 
-def _watched(module: nn.Module, example: Any) -> tuple[list[Tensor], dict[str, tuple[Tensor, Tensor]]]:
-    """The module's output tensors, and every nn.Linear's last input and output."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-    handles = []
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Linear):
-            handles.append(part.register_forward_hook(lambda m, i, o, name=name: seen.__setitem__(name, (i[0], o))))
+def _check_same(module: nn.Module, spec: TorchSpec, example: Any, wanted: Tensor) -> None:
+    """The module with its layers exchanged must do what it did; raises UnsupportedLayer."""
     try:
         with torch.no_grad():
-            result = call(module, example)
+            given = TorchBody(prepared(module, spec.head), spec)(example)
     except Exception as error:  # whatever a user's forward raises
-        raise DataError(f"example does not run through the module: {str(error).splitlines()[0]}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)], seen
+        raise UnsupportedLayer(
+            f"{spec.module} does more with its recurrent layers than call them ({said(error)}); {SUPPORTED}."
+        ) from error
+    if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=1e-3, atol=1e-4):
+        raise UnsupportedLayer(
+            f"{spec.module} computes something else with plain layers of its weights: remove hooks on its recurrent "
+            f"layers and whatever else changes what they give; {SUPPORTED}."
+        )
 
 
-def _head(
-    module: nn.Module, result: list[Tensor], seen: dict[str, tuple[Tensor, Tensor]], head: str | None
-) -> tuple[str, Output | None]:
+def _head(module: nn.Module, run: Run, head: str | None) -> tuple[str, Output | None]:
     """Path of the output layer, and the activation that the module itself puts behind it."""
     linears = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    fits = {name: kind for name, (_, scores) in seen.items() if (kind := _relation(scores, result)) is not None}
+    fits = {name: kind for name, (_, scores) in run.linears.items() if (kind := _relation(scores, run)) is not None}
     if head is not None:
         if head not in linears:
             raise DataError(f"head={head!r} is no nn.Linear of the module; it has {linears}.")
-        if head not in seen:
+        if head not in run.linears:
             raise DataError(f"head={head!r} did not run on the example.")
-        return head, fits.get(head) or None  # type: ignore[return-value]  # "" says nothing about the activation
-    if len(fits) != 1:
-        many = f"several layers fit: {sorted(fits)}" if fits else f"no nn.Linear gives the module's output: {linears}"
+    elif not linears:
+        raise UnsupportedLayer(f"{type(module).__name__} has no nn.Linear that could give its scores; {SUPPORTED}.")
+    elif len(fits) != 1:
+        for only in [name for name in run.linears if not fits and len(run.linears) == 1]:
+            _check_head(module.get_submodule(only), only, run)
+        many = f"several layers fit: {sorted(fits)}" if fits else f"none of {linears} gives the module's result"
         raise DataError(f"the output layer was not found ({many}): name it with head=.")
-    name, kind = next(iter(fits.items()))
-    return name, kind or None  # type: ignore[return-value]
+    name = next(iter(fits)) if head is None else head
+    _check_head(module.get_submodule(name), name, run)
+    return name, fits.get(name) or None  # type: ignore[return-value]  # "" says nothing about the activation
 
 
-def _relation(scores: Tensor, results: list[Tensor]) -> str | None:
+def _check_head(layer: Any, name: str, run: Run) -> None:
+    """Raises UnsupportedLayer where the output layer is not run once, as a plain nn.Linear over examples."""
+    if hasattr(layer, "parametrizations") or "weight" not in dict(layer.named_parameters()):
+        raise UnsupportedLayer(
+            f"output layer {name!r} has parametrized weights: make them plain first "
+            "(torch.nn.utils.parametrize.remove_parametrizations)."
+        )
+    if run.counts[name] > 1:
+        raise UnsupportedLayer(
+            f"output layer {name!r} runs {run.counts[name]} times in one forward; supported is once, over all "
+            "timesteps (nn.Linear works over the last axis)."
+        )
+    features, scores = run.linears[name]
+    if not torch.allclose(scores, nn.functional.linear(features, layer.weight, layer.bias), rtol=1e-4, atol=1e-5):
+        raise UnsupportedLayer(
+            f"output layer {name!r} is {type(layer).__name__}, with a forward of its own; {SUPPORTED}."
+        )
+    if features.dim() not in (2, 3):
+        raise UnsupportedLayer(f"output layer {name!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F).")
+
+
+def _relation(scores: Tensor, run: Run) -> str | None:
     """How a layer's scores become one of the results: "" as they are, "softmax", "sigmoid"; None: they do not."""
-    for result in results:
+    for result in run.results:
         if result.numel() != scores.numel():
             continue
         for candidate in (result, result.transpose(0, 1) if result.dim() > 1 else result):
             given = candidate.reshape(scores.shape)
             for kind, values in _activations(scores):
-                if torch.allclose(given, values, rtol=1e-4, atol=1e-6):
+                if torch.allclose(given, values.to(given.dtype), rtol=1e-4, atol=1e-6):
                     return kind
     return None
 
@@ -155,38 +158,3 @@ def _activations(scores: Tensor) -> list[tuple[str, Tensor]]:
         ("sigmoid", torch.sigmoid(scores)),
         ("sigmoid", nn.functional.logsigmoid(scores)),
     ]
-
-
-def _batch_axes(module: nn.Module, example: Any, head: str) -> tuple[int, int]:
-    """Where examples lie in the inputs and in what the output layer reads: swapping them there swaps the results."""
-    tensors = [leaf for leaf in leaves(example) if isinstance(leaf, Tensor) and leaf.dim()]
-    before = _watched(module, example)[1][head][0]
-    for axis in (0, 1):
-        if tensors[0].dim() <= axis:
-            continue
-        examples = tensors[0].shape[axis]
-        if examples < 2:
-            continue
-        inputs = Inputs(example, examples, axis)
-        try:
-            after = _watched(module, map_tree(partial(_turned, inputs=inputs), example))[1][head][0]
-        except DataError:
-            continue
-        for out in (0, 1):
-            if before.dim() <= out or before.shape[out] != examples or after.shape != before.shape:
-                continue
-            if torch.allclose(before.index_select(out, _order(examples).to(before.device)), after, 1e-3, 1e-5):
-                return axis, out
-    raise DataError(
-        "the batch axis was not found: example must hold at least two different examples, of one length where the "
-        "module packs with enforce_sorted=True, and the module must treat each by itself."
-    )
-
-
-def _order(examples: int) -> Tensor:
-    return torch.cat([torch.arange(1, examples), torch.arange(1)])
-
-
-def _turned(leaf: Any, inputs: Inputs) -> Any:
-    axis = inputs.axis_of(leaf)
-    return leaf if axis is None else leaf.index_select(axis, _order(inputs.examples).to(leaf.device))

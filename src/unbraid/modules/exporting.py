@@ -1,0 +1,204 @@
+"""Writing a network, a module or a composition as an ONNX file.
+
+How graphs are made stands in :mod:`unbraid.networks.onnx`. Shapes: N examples, T timesteps, K modules.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid._version import __version__
+from unbraid.errors import DataError, FormatError, UnbraidError
+from unbraid.modules.composition import Composition
+from unbraid.modules.export_check import compare, fixed_steps, needed, random_inputs, resized, tensors
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.network import Network
+from unbraid.networks.onnx import features, linear, margin, model_proto
+from unbraid.networks.onnx_graph import Graph
+from unbraid.networks.onnx_torch import input_names, traced
+from unbraid.networks.spec import RepeatSpec, TorchSpec
+from unbraid.networks.torch_body import TorchBody
+
+Exportable = Network | ConcernModule | Composition
+
+
+def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = None, check: bool = True) -> None:
+    """Write a model as an ONNX file, whole or not at all.
+
+    The file reads ``x``: int64 word indices (N, T) or float32 features (N, T, D); for a user's own module one input for
+    each tensor that its forward reads. It gives ``probabilities`` of a network, (N, C) or (N, T, C); ``probability`` =
+    P(dominant) of a module, (N,) or (N, T); ``margins`` and ``probabilities`` of a composition, (N, K) or (N, T, K).
+    N may change, and T too but for unrolled modules and where the network's weights fix it. Labels are in its metadata.
+
+    Args:
+        model: a network, a module or a composition.
+        path: of the file; one that is there is replaced.
+        example: a batch as the model reads it; needed only for users' own modules, and where features are flattened.
+        check: whether onnxruntime runs the file on inputs of several sizes and must answer as torch does, to 1e-5.
+
+    Raises:
+        DataError: no example where one is needed, one that does not fit, or modules with different vocabularies.
+        UnbraidError: the model cannot be written as a graph, the file computes something else, or a package is missing.
+        FormatError: the file cannot be written.
+    """
+    parents = _parents(model)
+    own = isinstance(parents[0].spec, TorchSpec)
+    needed("onnx", *(["onnxscript"] if own else []), *(["onnxruntime"] if check else []))
+    _refuse(model)
+    answers = Answers(model).eval()
+    if own:
+        inputs = _given(parents[0], example)
+        body = parents[0].body
+        assert isinstance(body, TorchBody)
+        names = input_names(body.module, inputs.tree)
+        proto = traced(answers, inputs, names, answers.names)
+        probes = resized(inputs, proto)
+    else:
+        steps = fixed_steps(model, example)
+        inputs = tensors(parents[0].check(random_inputs(parents[0], 2, steps or 5) if example is None else example))
+        names, proto = ["x"], _written(model, inputs.tree, answers, steps is None)
+        probes = (random_inputs(parents[0], n, steps or t, like=inputs.tree) for n, t in ((1, 3), (4, 5), (3, 1)))
+    _describe(proto, model)
+    content = proto.SerializeToString()
+    if check:
+        compare(content, answers, names, probes, parents[0].device)
+    _write(Path(path), content)
+
+
+class Answers(nn.Module):
+    """What the file computes, as tensors.
+
+    Args:
+        model: which one.
+    """
+
+    def __init__(self, model: Exportable) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs' names."""
+        if isinstance(self.model, Composition):
+            return ["margins", "probabilities"]
+        return ["probabilities" if isinstance(self.model, Network) else "probability"]
+
+    def forward(self, x: Any) -> tuple[Tensor, ...]:
+        scores = self.model(x)
+        if isinstance(self.model, Network):
+            return (self.model.activate(scores),)
+        if isinstance(self.model, ConcernModule):
+            return (torch.sigmoid(scores),)
+        return scores, torch.softmax(nn.functional.logsigmoid(scores), dim=-1)
+
+
+def _parents(model: Exportable) -> list[Network]:
+    if isinstance(model, Network):
+        return [model]
+    if isinstance(model, ConcernModule):
+        return [model.parent]
+    if isinstance(model, Composition):
+        return [module.parent for module in model.modules_by_label.values()]
+    raise UnbraidError(
+        f"expected a Network, a ConcernModule or a Composition, got {type(model).__name__}; of a Decomposition export "
+        "unbraid.compose(parts), or its modules."
+    )
+
+
+def _refuse(model: Exportable) -> None:
+    if isinstance(model, Composition) and model.needs_text:
+        raise DataError(
+            "the modules number words by different vocabularies, which one file of indices cannot serve: export the "
+            "modules one by one, or a composition of one parent's."
+        )
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise UnbraidError(f"weight {name!r} is {tensor.dtype}, files hold float32: call .float() on it first.")
+
+
+def _given(network: Network, example: Any) -> Inputs:
+    if example is None:
+        raise DataError(
+            "example is needed: a batch of two or more examples as the user's own module reads them; the network "
+            "keeps none of its own. Pass it as export_onnx(..., example=x[:4])."
+        )
+    inputs = network.check(example)
+    return tensors(inputs if len(inputs) > 1 else inputs.take(torch.zeros(2, dtype=torch.int64).numpy()))
+
+
+def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -> Any:
+    """The ONNX model of stages, modules of stages or a composition of them."""
+    graph = Graph()
+    if isinstance(model, Network):
+        scores = linear(graph, model.head, features(graph, model.body, "x"))  # type: ignore[arg-type]  # no TorchBody
+        values = [graph.activated(scores, model.spec.output)]
+    elif isinstance(model, ConcernModule):
+        values = [graph.node("Sigmoid", margin(graph, model.head, features(graph, model.body, "x")))]  # type: ignore[arg-type]
+    else:
+        margins = _margins(graph, model)
+        sure = graph.node("Neg", graph.node("Softplus", graph.node("Neg", margins)))
+        values = [margins, graph.node("Softmax", sure, axis=-1)]
+    with torch.inference_mode():
+        found = answers(x.to(_parents(model)[0].device))
+    repeated = any(isinstance(stage, RepeatSpec) for parent in _parents(model) for stage in parent.spec.stages)  # type: ignore[union-attr]
+    sizes: list[list[int | str]] = [["batch", *result.shape[1:]] for result in found]
+    given: list[int | str] = ["batch", *x.shape[1:]]
+    if any_length:
+        given[1] = "time"
+        for size in sizes if model.io.many_outputs and not repeated else []:
+            size[1] = "time"
+    outputs = {n: (v, size) for n, v, size in zip(answers.names, values, sizes, strict=True)}
+    return model_proto(graph, {"x": (x.dtype, given)}, outputs)
+
+
+def _margins(graph: Graph, composition: Composition) -> str:
+    """Nodes of :meth:`Composition.forward`."""
+    columns: dict[int, str] = {}
+    members = list(composition.modules_by_label.values())
+    for group in composition.groups:
+        found, k = features(graph, group.body, "x"), len(group.places)  # type: ignore[arg-type]  # a _Group
+        apart = graph.reshape(found, k, -1, graph.dims(found, 1)) if k > 1 else found
+        for number, (place, head) in enumerate(zip(group.places, group.heads, strict=True)):  # type: ignore[arg-type]
+            value = margin(graph, head, graph.pick(apart, number, 0) if k > 1 else found)
+            if members[place].io.many_outputs and not composition.many_outputs:
+                value = graph.node("ReduceMax", value, graph.numbers(1), keepdims=0)  # its best timestep
+            columns[place] = graph.node("Unsqueeze", value, graph.numbers(-1))
+    joined = graph.node("Concat", *(columns[place] for place in sorted(columns)), axis=-1)
+    scaled = graph.node("Div", joined, graph.constant(composition.temperature))
+    return graph.node("Add", scaled, graph.constant(composition.offset))
+
+
+def _describe(proto: Any, model: Exportable) -> None:
+    """Metadata: what the outputs' columns mean."""
+    from onnx import helper
+
+    kind = {Network: "network", ConcernModule: "module", Composition: "composition"}[type(model)]
+    said = {"kind": kind, "labels": json.dumps(model.labels), "io": str(model.io.value), "unbraid": __version__}
+    helper.set_model_props(proto, said)
+    proto.producer_name, proto.producer_version = "unbraid", __version__
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none: it gets its name once it is on the disk."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be written ({error.strerror}).") from None
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)

@@ -1,0 +1,51 @@
+"""What must hold before a network is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unbraid.data import Label
+from unbraid.errors import DataError, FormatError
+from unbraid.networks.spec import DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec
+
+
+def check_labels(labels: Sequence[Label] | None, classes: int) -> list[Label]:
+    """C different labels, or 0..C-1 where none are given (0, 1 for a single sigmoid column); raises DataError."""
+    wanted = max(classes, 2)
+    if labels is None:
+        return list(range(wanted))
+    plain: list[Label] = [int(v) if isinstance(v, (int, np.integer)) else str(v) for v in labels]
+    if len(plain) != wanted or len(set(plain)) != len(plain):
+        raise DataError(
+            f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}."
+        )
+    return plain
+
+
+def check_flow(spec: NetworkSpec) -> None:
+    """Sizes must fit from stage to stage, so that a made-up file fails here and not inside a kernel."""
+    width: int | None = None
+    recurrent = False
+    for stage in spec.stages:
+        if isinstance(stage, RecurrentSpec | DenseSpec):
+            if width is not None and stage.inputs != width:
+                raise FormatError(
+                    f"layer {stage.name!r} reads {stage.inputs} features, the layer before it gives {width}."
+                )
+            width = stage.units
+            if isinstance(stage, RecurrentSpec):
+                recurrent = True
+                width *= 2 if stage.bidirectional and stage.merge == "concat" else 1
+        elif isinstance(stage, FlattenSpec):
+            width = None  # T*D: T is known only where the file fixes it
+        elif stage.type == "embedding":
+            width = stage.dimension
+    if not recurrent:
+        raise FormatError("the network has no recurrent layer; expected at least one SimpleRNN, LSTM or GRU.")
+    if width is not None and spec.features != width:
+        raise FormatError(f"the output layer reads {spec.features} features, the layer before it gives {width}.")
+    names = [stage.name for stage in spec.stages]
+    if len(set(names)) != len(names):
+        raise FormatError(f"layer names repeat: {names}.")

@@ -1,0 +1,217 @@
+"""Recipes: a YAML file that says which modules make up a classifier.
+
+    title: FAQ intents
+    license: cc-by-4.0
+    vote: margin
+    modules:
+      - from: ../intent-parts
+        labels: [travel, home]
+      - from: ../bank-parts
+        labels: {money: banking}   # new name: old name
+    calibration:
+      sample: dev.npz
+
+Folders and data files are relative to the recipe. Every value is text, as it is written: a class called ``no`` is no
+boolean. Anchors, aliases, tags and files over a megabyte are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from unbraid.data import Label
+from unbraid.data_files import read_examples
+from unbraid.errors import FormatError, IncompatibleModules, UnbraidError
+from unbraid.modules.card import About
+from unbraid.modules.composition import Composition, Vote, compose
+from unbraid.modules.module import ConcernModule
+from unbraid.opening import find_label, merged, modules_in
+from unbraid.plain_yaml import parse_yaml, read_text
+
+ENDINGS = (".yaml", ".yml")
+
+
+def _renames(value: Any) -> Any:
+    """``[a, b]`` as ``{a: a, b: b}``."""
+    if isinstance(value, dict) and value:
+        return value
+    if isinstance(value, list) and value and all(isinstance(label, str) for label in value):
+        if len(set(value)) < len(value):
+            raise ValueError("a label comes twice")
+        return dict(zip(value, value, strict=True))
+    raise ValueError("expected a list of labels, or new names with old ones, as {money: banking}")
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Entry):
+    """Modules of one folder.
+
+    Attributes:
+        source: the folder (``from``).
+        labels: new name -> the folder's own; None: all of its modules.
+    """
+
+    source: str = Field(alias="from", min_length=1)
+    labels: Annotated[dict[str, str], BeforeValidator(_renames)] | None = None
+
+
+class Calibration(_Entry):
+    """A few labelled examples; see :meth:`unbraid.Composition.calibrated`.
+
+    Attributes:
+        sample: the data file; its labels are names of the recipe's classes, and other classes' examples do not count.
+        x: name of the inputs in it.
+        y: name of the labels in it.
+    """
+
+    sample: str = Field(min_length=1)
+    x: str = "x"
+    y: str = "y"
+
+
+class Recipe(_Entry):
+    """What a recipe says: see this module's first lines."""
+
+    modules: list[Part] = Field(min_length=1)
+    vote: Vote = "margin"
+    title: str | None = None
+    description: str | None = None
+    license: str | None = None
+    calibration: Calibration | None = None
+
+
+def is_recipe(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is named as a recipe is."""
+    return Path(path).suffix in ENDINGS
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe; nothing that it names is opened.
+
+    Raises:
+        FormatError: the file is missing, too large, no YAML, or a field is unknown, missing or wrong.
+    """
+    return parse_recipe(read_text(path), str(path))
+
+
+def parse_recipe(text: str, where: str) -> Recipe:
+    """A recipe's text, ``where`` for messages; raises FormatError."""
+    data = parse_yaml(text, where)
+    if not isinstance(data, dict):
+        raise FormatError(f"{where}: found {_shown(data)}, expected keys and values, at least 'modules:'.")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise FormatError(f"{where}: {_first(error)}") from None
+
+
+def build_recipe(path: str | os.PathLike[str]) -> Composition:
+    """Build what a recipe describes; its :meth:`~unbraid.Composition.save` keeps the recipe.
+
+    Raises:
+        FormatError: the recipe, a folder or the sample cannot be read.
+        IncompatibleModules: a label that a folder does not have, one that comes twice, or modules of different inputs.
+        DataError: a sample that does not fit.
+    """
+    text = read_text(path)
+    recipe = parse_recipe(text, str(path))
+    place = Path(path).parent
+    modules: dict[Label, ConcernModule] = {}
+    for number, part in enumerate(recipe.modules):
+        with _Field(path, f"modules.{number}"):
+            for label, module in _chosen(place, part).items():
+                if label in modules:
+                    raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in {{new: {label}}}.")
+                modules[label] = module
+    with _Field(path, "modules"):
+        composition = compose(modules, recipe.vote)
+    if recipe.calibration is not None:
+        with _Field(path, "calibration"):
+            composition = composition.calibrated(*_sample(place, recipe.calibration, composition.labels))
+    composition.about = About(recipe.title, recipe.description, recipe.license, recipe=text)
+    return composition
+
+
+def compose_sources(sources: list[str]) -> Composition:
+    """One recipe, or the modules of several folders, see :func:`unbraid.opening.pick`; raises as they do."""
+    recipes = [source for source in sources if is_recipe(source)]
+    if not recipes:
+        return Composition(merged(sources))
+    if len(sources) > 1:
+        raise FormatError(f"{recipes[0]} is a recipe: it comes alone, and names all modules itself.")
+    return build_recipe(recipes[0])
+
+
+def _chosen(place: Path, part: Part) -> dict[Label, ConcernModule]:
+    folder = str(place / part.source)
+    have = modules_in(folder)
+    if part.labels is None:
+        return dict(have)
+    found = {new: find_label(list(have), old, folder) for new, old in part.labels.items()}
+    return {label if new == str(label) else new: have[label] for new, label in found.items()}
+
+
+def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:
+    """Inputs and labels of the data file, those of other classes taken out of the count."""
+    examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
+    y = np.asarray(examples.y)
+    if examples.labels is not None and y.dtype.kind in "iu":
+        names = np.asarray([*examples.labels, ""])
+        if y.size and (y.min() < -1 or y.max() >= len(examples.labels)):
+            raise FormatError(f"{wanted.sample}: labels run to {y.max()}, it names {len(examples.labels)} classes.")
+        y = names[y]
+    if y.dtype.kind in "USO":
+        y = np.where(np.isin(y.astype(str), [str(label) for label in labels]), y.astype(str), "")
+    return examples.x, y
+
+
+@dataclasses.dataclass
+class _Field:
+    """Errors inside name the recipe and the field."""
+
+    path: str | os.PathLike[str]
+    name: str
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, UnbraidError):
+            raise type(error)(f"{self.path}: field {self.name}: {error}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """One line of the first of pydantic's errors, the nearest known key for an unknown one."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    found = _shown(first["input"])
+    if first["type"] == "extra_forbidden":
+        known = _keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"field {'.'.join(path)[:80]}: found an unknown key.{hint} Expected one of {', '.join(known)}."
+    if first["type"] == "missing":
+        return f"field {'.'.join(path)}: is missing."
+    said = first["msg"].removeprefix("Value error, ")
+    return f"field {'.'.join(path)[:80]}: found {found}; {said}."
+
+
+def _keys(path: list[str]) -> list[str]:
+    inner: dict[str, type[_Entry]] = {"modules": Part, "calibration": Calibration}
+    model = inner.get(path[0], Recipe) if path else Recipe
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"{'a mapping' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return repr(value[:60] if isinstance(value, str) else value) if value is not None else "nothing"

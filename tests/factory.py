@@ -1,0 +1,228 @@
+"""Small random networks and examples, built the same way by all tests."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+from tests import reference
+from unbraid import Network
+from unbraid.concerns.observation import observe
+from unbraid.config import Edges, Mode
+from unbraid.modules.concern import Concern
+from unbraid.networks.cells import Cell
+from unbraid.networks.inputs import check_inputs
+from unbraid.networks.spec import (
+    DenseSpec,
+    EmbeddingSpec,
+    FlattenSpec,
+    MaskingSpec,
+    NetworkSpec,
+    RecurrentSpec,
+    RepeatSpec,
+)
+
+CELLS = {
+    "vanilla": Cell(kind="rnn"),
+    "relu": Cell(kind="rnn", activation="relu"),
+    "lstm": Cell(kind="lstm"),
+    "lstm-hard": Cell(kind="lstm", gate_activation="hard_sigmoid_keras2"),
+    "lstm-relu": Cell(kind="lstm", activation="relu"),
+    "gru": Cell(kind="gru"),
+    "gru-hard": Cell(kind="gru", gate_activation="hard_sigmoid"),
+    "gru-before": Cell(kind="gru", reset_after=False),
+}
+IO = ("1:1", "1:N", "M:1", "M:N")
+VOCABULARY, DIMENSION, WORDS = 120, 3, 4  # words: T of the inputs
+
+
+def network(
+    cells=("lstm",),
+    io="M:1",
+    *,
+    units=3,
+    classes=3,
+    bidirectional=False,
+    merge="concat",
+    reverse=False,
+    hidden=(),
+    inputs="words",
+    mask=False,
+    flat=False,
+    output="softmax",
+    labels=None,
+    steps=3,
+    seed=0,
+):
+    """A network with random weights.
+
+    Args:
+        cells: names of :data:`CELLS` (or Cells), one per layer.
+        io: one of :data:`IO`; with one input the words are flattened and repeated.
+        hidden: (units, activation) of dense layers behind the recurrent ones.
+        inputs: ``words`` or ``features`` (for one input always words).
+        mask: padded steps do not count.
+        flat: M:1 with all outputs of the last recurrent layer, flattened.
+        steps: how often one input is repeated for 1:N.
+    """
+    one_input, many = io.startswith("1"), io.endswith("N")
+    width = DIMENSION
+    stages = []
+    if inputs == "words" or one_input:
+        stages.append(EmbeddingSpec(name="words", vocabulary=VOCABULARY, dimension=DIMENSION, mask_zero=mask))
+    elif mask:
+        stages.append(MaskingSpec(name="masking"))
+    if one_input:
+        width = WORDS * DIMENSION
+        stages += [FlattenSpec(name="flatten"), RepeatSpec(name="repeat", times=steps if many else 1)]
+    for number, cell in enumerate(cells):
+        stages.append(
+            RecurrentSpec(
+                name=f"rnn{number}",
+                cell=CELLS[cell] if isinstance(cell, str) else cell,
+                inputs=width,
+                units=units + number,
+                sequences=many or flat or number < len(cells) - 1,
+                reverse=reverse,
+                bidirectional=bidirectional,
+                merge=merge,
+            )
+        )
+        width = (units + number) * (2 if bidirectional and merge == "concat" else 1)
+    if flat:
+        stages.append(FlattenSpec(name="flat"))
+        width *= WORDS
+    for number, (size, activation) in enumerate(hidden):
+        stages.append(DenseSpec(name=f"dense{number}", inputs=width, units=size, activation=activation))
+        width = size
+    spec = NetworkSpec(stages=stages, head="head", features=width, classes=classes, output=output)
+    return Network(spec, random_weights(spec, seed), labels)
+
+
+def random_weights(spec, seed):
+    """Normal ones; words of one class (see :func:`examples`) have vectors that lie together."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, parameter in Network.skeleton(spec).named_parameters():
+        values = torch.randn(parameter.shape, generator=generator)
+        if parameter.shape[:1] == (VOCABULARY,):
+            groups = torch.randn(spec.classes, parameter.shape[1], generator=generator)
+            values = 0.7 * values + groups[torch.arange(VOCABULARY) % spec.classes]
+        elif "weight" in name:
+            values = values * 0.5
+        else:
+            values = values * 0.4 - 0.2  # so that some rectified nodes sleep
+        weights[name] = values
+    return weights
+
+
+def examples(net, count=24, seed=0, steps=WORDS, padded=False):
+    """(x, y) in which a class's examples resemble each other.
+
+    Words of class j are those with index % C == j. With ``padded`` some of each example's last, and some other, steps
+    are 0. Independent labels are (N, C) of 0 and 1.
+    """
+    rng = np.random.default_rng(seed)
+    classes = net.classes
+    kind = rng.permutation(np.arange(count) % classes)
+    words = rng.integers(1, VOCABULARY // classes, (count, steps)) * classes + kind[:, None]
+    words = np.where(rng.random(words.shape) < 0.3, rng.integers(1, VOCABULARY, words.shape), words)
+    words[words >= VOCABULARY] = VOCABULARY - 1
+    if padded:
+        lengths = rng.integers(1, steps + 1, count)
+        words[np.arange(steps) >= lengths[:, None]] = 0
+        words[:, 0] = np.where(rng.random(count) < 0.2, 0, words[:, 0])
+    x = words.astype(np.int64)
+    if net.spec.stages[0].type != "embedding":
+        centres = rng.normal(size=(classes, DIMENSION))
+        x = (rng.normal(size=(count, steps, DIMENSION)) + centres[words % classes]).astype(np.float32)
+        x[words == 0] = 0
+    out_steps = net.spec.stages[2].times if net.io.value == "1:N" else steps
+    if net.spec.output == "sigmoid" and not net.binary:
+        y = (rng.random((count, classes)) < 0.4).astype(np.int64)
+        y[:classes] = y[classes : 2 * classes] = np.eye(classes, dtype=np.int64)
+        return x, y
+    if not net.io.many_outputs:
+        return x, kind
+    y = rng.permuted(np.tile(np.arange(count) % classes, (out_steps, 1)), axis=1).T
+    if net.io.value == "M:N":  # so that a step's word says something of its label
+        y = np.where(rng.random(y.shape) < 0.6, x % classes if x.ndim == 2 else words % classes, y)
+    return x, y
+
+
+def random_concern(net, x, mode="rolled", by_gates=False, edges="all", kept=0.6, seed=0):
+    """Any nodes (or gates) of any layer, chosen by chance: whole layers and whole timesteps may be empty."""
+    rng = np.random.default_rng(seed)
+    masks, steps = {}, {}
+    with observed(net, x[:1]) as seen:
+        for name, layer in net.layers.items():
+            steps[name] = seen.layers[name].values.shape[1]
+            gates = len(layer.cell.gates) if layer.cell else 1
+            shape = (gates, layer.units) if by_gates and gates > 1 else (layer.units,)
+            if mode == "unrolled" and (layer.cell or steps[name] > 1):
+                shape = (steps[name], *shape)
+            masks[name] = rng.random(shape) < rng.choice([kept, kept, kept, 0, 1])
+    return Concern(masks, steps, Mode(mode), by_gates, Edges(edges))
+
+
+def as_removed(concern):
+    """A module's masks as the oracle reads them."""
+    return reference.Removed(
+        {name: ~mask for name, mask in concern.kept.items()},
+        unrolled=concern.mode == "unrolled",
+        by_gates=concern.by_gates,
+        release_edges=concern.edges == "release",
+    )
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A network, examples, and what the oracle says of both."""
+
+    net: Network
+    x: np.ndarray
+    y: np.ndarray
+    plain: reference.Plain
+    scores: np.ndarray
+    seen: list
+
+
+@cache
+def watched(cells, io, *, count=24, padded=False, **settings):
+    """A network of :func:`network` and its :func:`examples`, made once per test process."""
+    net = network(cells, io, **settings)
+    x, y = examples(net, count, padded=padded)
+    plain = reference.plain(net)
+    runs = [reference.forward(plain, example) for example in x]
+    return Watched(net, x, y, plain, np.array([run[0] for run in runs]), [run[2] for run in runs])
+
+
+def observed(net, x, gates=False, **settings):
+    """The library's observation of all of x, a context manager."""
+    return observe(net, check_inputs(net.spec, x), gates, **settings)
+
+
+def seen_by_library(net, x, rows):
+    """What the library observes, in the oracle's form: row -> layer -> [(value, gates, counts)] by timestep.
+
+    The oracle decides from these where masks must be identical: in float32 a saturated node's values differ by single
+    roundings, which decide what is an outlier. That they are right is tested apart.
+    """
+    found = {row: {} for row in rows}
+    with observed(net, x[rows]) as hidden, observed(net, x[rows], gates=True) as gated:
+        for layer in reference.plain(net).layers:
+            states, gates = hidden.layers[layer.name], gated.layers[layer.name]
+            for place, row in enumerate(rows):
+                found[row][layer.name] = [
+                    (
+                        states.values[:, t, place].astype(np.float64),
+                        {
+                            gate: gates.values[g * layer.units : (g + 1) * layer.units, t, place].astype(np.float64)
+                            for g, gate in enumerate(layer.gates)
+                        },
+                        states.valid is None or bool(states.valid[t, place]),
+                    )
+                    for t in range(states.values.shape[1])
+                ]
+    return found
