@@ -76,15 +76,14 @@ def hub_server():
 
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
-    protocol_version = "HTTP/1.1"
 
     def log_message(self, *args):
         pass
 
-    def do_GET(self):
-        self._handle()
-
-    do_HEAD = do_POST = do_PUT = do_GET
+    def __getattr__(self, name):
+        if name in ("do_GET", "do_HEAD", "do_POST", "do_PUT"):
+            return self._handle
+        raise AttributeError(name)
 
     def _handle(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -95,9 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.failing:
             return self._refuse(*self.hub.failing)
         parts = path.strip("/").split("/")
-        if self.command in ("POST", "PUT") and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            if parts[0] != "upload" and path != "/api/validate-yaml":
-                return self._refuse(401, "Invalid credentials in Authorization header")
+        known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if self.command == "POST" and path != "/api/validate-yaml" and not known:
+            return self._refuse(401, "Invalid credentials in Authorization header")
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
@@ -109,8 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._batch(json.loads(body))
         api = parts[:2] == ["api", "models"]
         repo = "/".join(parts[2:4] if api else parts[:2])
-        hidden = repo in self.hub.private and self.headers.get("Authorization") != f"Bearer {TOKEN}"
-        if repo not in self.hub.repos or hidden:
+        if repo not in self.hub.repos or (repo in self.hub.private and not known):
             return self._refuse(404, "Repository not found", "RepoNotFound")
         return self._model(repo, parts[4:], body) if api else self._resolve(repo, parts[3], "/".join(parts[4:]))
 
@@ -126,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"url": f"{self.hub.url}/{repo}", "name": repo, "id": repo})
 
     def _model(self, repo, rest, body):
-        verb, revision = (rest + ["revision", "main"])[:2] if not rest else (rest[0], rest[1])
+        verb, revision = rest[:2] or ("revision", "main")
         if (found := self.hub.at(repo, revision)) is None:
             return self._refuse(404, "Invalid rev id", "RevisionNotFound")
         commit, files = found
@@ -164,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in files:
             return self._refuse(404, "Entry not found", "EntryNotFound")
         tag = f'"{hashlib.sha256(files[name]).hexdigest()}"'
-        self._answer(200, files[name], {"ETag": tag, "X-Repo-Commit": commit, "Content-Type": "application/octet-stream"})
+        self._answer(200, files[name], {"ETag": tag, "X-Repo-Commit": commit})
 
     def _chunks(self):
         body = b""

@@ -19,9 +19,14 @@ class Mode(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How nodes are chosen: by the paper's rules, or as many of them at random or by smallest weights (baselines)."""
+    """How a module comes by its nodes.
+
+    By the paper's rules; few of them, the others' work reconstructed; or (baselines) as many as the paper's at random
+    or by smallest weights.
+    """
 
     PAPER = "paper"
+    RECONSTRUCT = "reconstruct"
     RANDOM = "random"
     MAGNITUDE = "magnitude"
 
@@ -94,7 +99,9 @@ class DecompositionConfig(BaseModel):
 
     Attributes:
         mode: ``rolled`` or ``unrolled``.
-        strategy: ``paper``, or the baselines ``random`` and ``magnitude`` at the paper's size.
+        strategy: ``paper``; ``reconstruct`` for small modules whose kept nodes take over the others' work; or the
+            baselines ``random`` and ``magnitude`` at the paper's size.
+        keep: with ``reconstruct``, the share of each recurrent layer's nodes that a module keeps, in (0, 1].
         gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
         head: ``mean`` (the paper's two columns) or ``softmax`` (dominant against the log-sum-exp of the others,
             so that the module's probability is the parent's own).
@@ -118,6 +125,7 @@ class DecompositionConfig(BaseModel):
     gates: GateView = GateView.HIDDEN
     head: HeadKind = HeadKind.MEAN
     max_removed: float = Field(0.2, ge=0, lt=1)
+    keep: float = Field(0.5, gt=0, le=1)
     samples_per_class: int = Field(500, ge=2)
     seed: int = 0
     scope: CapScope = CapScope.NETWORK
@@ -154,11 +162,19 @@ class DecompositionConfig(BaseModel):
             if name not in cls.model_fields:
                 raise ConfigError(_unknown("setting", name, list(cls.model_fields)))
         try:
-            return cls(**settings)
+            return cls(**settings)._consistent()
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise ConfigError(f"setting {field}={first['input']!r}: {first['msg']}.") from None
+
+    def _consistent(self) -> DecompositionConfig:
+        if self.strategy is Strategy.RECONSTRUCT and (self.mode is Mode.UNROLLED or self.gates is GateView.EACH):
+            raise ConfigError(
+                "strategy='reconstruct' makes smaller layers, so it goes with mode='rolled' and gates='hidden'; "
+                f"got mode={str(self.mode)!r}, gates={str(self.gates)!r}."
+            )
+        return self
 
     def changed(self, **settings: Any) -> DecompositionConfig:
         """A copy with ``settings`` changed; raises ConfigError as :meth:`of` does."""

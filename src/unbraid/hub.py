@@ -36,7 +36,7 @@ def push(
         folder: what a ``save`` wrote.
         repo: ``OWNER/NAME``; it is made where it does not exist.
         token: of the hub; the one that ``hf auth login`` stored by default.
-        private: whether a new repository is private.
+        private: whether a new repository is private; one that is there stays as it is.
         endpoint: the hub's address; by default ``HF_ENDPOINT`` or the Hugging Face Hub.
 
     Returns:
@@ -49,7 +49,8 @@ def push(
     names = check_folder(folder)
     api, url = _api(repo, endpoint, token)
     with _clear_errors(repo, url):
-        api.create_repo(repo, private=private, exist_ok=True)
+        if not api.repo_exists(repo):
+            api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repo,
             folder_path=folder,
@@ -140,8 +141,9 @@ def _reason(error: BaseException, repo: str, url: str) -> str:
         return f"{url} answered {status} for {repo!r}: {said[:200]}"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{url} is not asked: HF_HUB_OFFLINE is set."
-    if isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "requests")):
+    if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(("httpx", "requests")):
         return f"{url} cannot be reached ({type(error).__name__}): check the connection, or HF_ENDPOINT."
     if error.__cause__ is not None:
         return _reason(error.__cause__, repo, url)
-    return f"{url}/{repo}: the hub's client failed with {type(error).__name__}."
+    said = (str(error).splitlines() or [""])[0]
+    return f"{url}/{repo}: the hub's client failed ({type(error).__name__}: {said[:200]})."

@@ -12,6 +12,7 @@ from torch import nn
 
 from unbraid.concerns.baselines import choose_random, choose_smallest, magnitudes
 from unbraid.concerns.channeling import channel
+from unbraid.concerns.compacting import Compactor
 from unbraid.concerns.identification import (
     Statistic,
     active_rate,
@@ -30,6 +31,7 @@ from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.store import load_modules, save_decomposition
 from unbraid.networks.cells import CANDIDATE
+from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress, silent
@@ -114,6 +116,8 @@ def decompose(
         examples=len(x),
     )
     sample = choose(targets, config)
+    if config.strategy is Strategy.RECONSTRUCT:
+        return _compact(network, x.take(sample.rows), sample, config, progress)
     by_gates = config.gates is GateView.EACH
     with ExitStack() as stack:
         advance = stack.enter_context(progress("observing", len(sample.rows)))
@@ -126,6 +130,21 @@ def decompose(
         concern = Concern(masks, steps, config.mode, by_gates, config.edges)
         module = ConcernModule(network, index, concern, channel(network, index, config), config)
         modules[module.label] = module
+    return Decomposition(network, modules, config)
+
+
+def _compact(
+    network: Network, x: Inputs, sample: Sample, config: DecompositionConfig, progress: Progress
+) -> Decomposition:
+    """Compact modules, one per class."""
+    modules = {}
+    with progress("reconstructing", 2 * len(sample.positive)) as advance:
+        compactor = Compactor(network, x, sample, config, advance)
+        for index in sample.positive:
+            made = compactor.make(index, config.keep)
+            module = ConcernModule(network, index, made.concern, made.head, config, weights=made.weights)
+            modules[module.label] = module
+            advance(1)
     return Decomposition(network, modules, config)
 
 

@@ -6,11 +6,8 @@ T timesteps, H units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
-from torch import nn
 
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import BATCH, Inputs, to_device
@@ -32,39 +29,24 @@ def node_scores(network: Network, head: Head, x: Inputs) -> dict[str, np.ndarray
     Returns:
         layer name -> (H,) float64 >= 0.
     """
-    layers = network.recurrent_layers()
-    sums = {name: np.zeros(layer.units) for name, layer in layers.items()}
-    steps = _steps(network, x)
+    sums = {name: np.zeros(layer.units) for name, layer in network.recurrent_layers().items()}
     for start in range(0, len(x), BATCH):
-        part = x.take(slice(start, start + BATCH))
-        probes = _probes(network, steps, len(part))
+        probes = {name: Probe() for name in sums}
         body = pruned(network.body, probes, 1)
-        noted = {name: Layer(name, m) for name, m in _probed(body, probes).items()}  # type: ignore[arg-type]
-        with watched(noted, lambda layer, read, given: given[0].detach()) as outputs:
-            margin = head.margin(body(to_device(next(part.batches()), network.device)))
-        margin.sum().backward()
+        by_probe = {id(m.removal): m for m in body.modules() if isinstance(m, PrunedRecurrentLayer)}
+        noted = {name: Layer(name, by_probe[id(probe)]) for name, probe in probes.items()}  # type: ignore[arg-type]
+        batch = next(x.take(slice(start, start + BATCH)).batches())
+        with torch.enable_grad(), watched(noted, lambda layer, read, given: given[0].detach()) as outputs:
+            head.margin(body(to_device(batch, network.device))).nan_to_num().sum().backward()
         for name, probe in probes.items():
-            gradient = probe.zeros.grad
-            assert gradient is not None
-            sums[name] += (gradient[0] * outputs[name]).double().square().sum((0, 1)).cpu().numpy()
+            sums[name] += (probe.gradients()[0] * outputs[name]).double().square().sum((0, 1)).cpu().numpy()
     return sums
 
 
-def _probed(body: nn.Module, probes: Mapping[str, Probe]) -> dict[str, nn.Module]:
-    """Name -> the layer of ``body`` that holds that probe."""
-    by_probe = {id(m.removal): m for m in body.modules() if isinstance(m, PrunedRecurrentLayer)}
-    return {name: by_probe[id(probe)] for name, probe in probes.items()}
-
-
-def _steps(network: Network, x: Inputs) -> dict[str, int]:
-    first = x.take(slice(0, 1))
-    with torch.inference_mode(), watched(network.layers, lambda layer, i, o: o[0].shape[1]) as seen:
-        network.features(to_device(next(first.batches()), network.device))
-    return {name: seen[name] for name in network.recurrent_layers()}
-
-
-def _probes(network: Network, steps: dict[str, int], examples: int) -> dict[str, Probe]:
-    return {
-        name: Probe(torch.zeros(1, examples, steps[name], layer.units, device=network.device, requires_grad=True))
-        for name, layer in network.recurrent_layers().items()
-    }
+def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Tensor]:
+    """The share ``keep`` of each layer's nodes with the largest scores, at least one: layer -> indices, ascending."""
+    kept = {}
+    for name, score in scores.items():
+        order = np.argsort(-score, kind="stable")[: max(1, round(keep * len(score)))]
+        kept[name] = torch.from_numpy(np.sort(order))
+    return kept

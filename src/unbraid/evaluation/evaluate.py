@@ -170,7 +170,7 @@ def _positions(y: np.ndarray, names: list[Label], labels: list[Label]) -> np.nda
 
 
 def _jaccard(module: ConcernModule, network: Network | None) -> float | None:
-    if network is None or module.parent.spec != network.spec:
+    if network is None or module.parent.spec != network.spec or module.weights is not None:
         return None
     return jaccard(module, network)
 

@@ -43,7 +43,7 @@ class ParentEntry(_Entry):
 class ModuleEntry(_Entry):
     """One module: whose part it is, what it keeps (shapes; the bits lie in modules.safetensors), how it was made.
 
-    ``temperature`` and ``offset`` are its calibration within a composition.
+    ``compact``: its layers have weights of their own. ``temperature`` and ``offset`` calibrate it in a composition.
     """
 
     label: Label
@@ -55,6 +55,7 @@ class ModuleEntry(_Entry):
     edges: Edges
     idle: Annotated[int, Field(ge=0, le=2**24)]
     config: DecompositionConfig
+    compact: bool = False
     temperature: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
     offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)] = 0.0
 

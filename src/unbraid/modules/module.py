@@ -16,15 +16,17 @@ from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig, IOArchitecture, Mode
 from unbraid.data import Label
-from unbraid.errors import DataError
+from unbraid.errors import DataError, FormatError
 from unbraid.modules.concern import Concern, kept_indices, removals
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, run_batched
-from unbraid.networks.layers import gate_rows, pruned, sliced
+from unbraid.networks.layers import decomposable_layers, gate_rows, pruned, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import TorchSpec
+
+LayerWeights = Mapping[str, Mapping[str, Tensor]]
 
 
 class ConcernModule(nn.Module):
@@ -41,6 +43,7 @@ class ConcernModule(nn.Module):
         config: how it was made.
         label: its name; the parent's by default.
         parent_sha256: digest of the network it was taken from, where ``parent`` holds only what the module needs.
+        weights: of a compact module, layer -> parameter name -> the smaller layer's own tensor.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ConcernModule(nn.Module):
         config: DecompositionConfig,
         label: Label | None = None,
         parent_sha256: str | None = None,
+        weights: LayerWeights | None = None,
     ) -> None:
         super().__init__()
         self._parent = (parent,)  # not a submodule: a module moves and saves by itself
@@ -59,6 +63,9 @@ class ConcernModule(nn.Module):
         self.label: Label = parent.labels[index] if label is None else label
         self.parent_sha256 = parent_sha256 or parent.sha256()
         self.body, features = _built(parent, concern)
+        self.weights = weights
+        if weights is not None:
+            _fill(self.body, weights)
         self.head = head.sliced(features)
         self.eval()
 
@@ -167,6 +174,18 @@ def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
     for parameter in edited.parameters():
         parameter.data[gone] = 0
     return edited
+
+
+def _fill(body: nn.Module, weights: LayerWeights) -> None:
+    """Give a sliced body's layers weights of their own; raises FormatError where a shape does not fit."""
+    for name, layer in decomposable_layers(body).items():
+        for key, parameter in layer.module.named_parameters():
+            own = weights.get(name, {}).get(key)
+            if own is None or own.shape != parameter.shape or not torch.isfinite(own).all():
+                found = None if own is None else tuple(own.shape)
+                expected = tuple(parameter.shape)
+                raise FormatError(f"layer {name!r}, {key}: found {found}, expected finite values of shape {expected}.")
+            setattr(layer.module, key, nn.Parameter(own.to(parameter), requires_grad=False))
 
 
 def aliased(module: nn.Module) -> nn.Module:

@@ -212,6 +212,7 @@ def _module_entry(module: ConcernModule, parent: int, scale: Scale) -> ModuleEnt
         edges=concern.edges,
         idle=module.head.idle,
         config=module.config,
+        compact=module.weights is not None,
         temperature=scale[0],
         offset=scale[1],
     )
@@ -220,6 +221,8 @@ def _module_entry(module: ConcernModule, parent: int, scale: Scale) -> ModuleEnt
 def _module_tensors(module: ConcernModule, remnant: bool) -> dict[str, Tensor]:
     tensors = {f"mask/{n}": torch.from_numpy(np.packbits(m)) for n, m in module.concern.kept.items()}
     head = module.head if remnant else module.whole_head
+    if not remnant:  # a remnant's own layers are all that is stored of its parent
+        tensors |= {f"layer/{n}/{key}": t for n, own in (module.weights or {}).items() for key, t in own.items()}
     return {**tensors, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
 
 
@@ -325,7 +328,17 @@ def _module(
         weight = torch.zeros(rows, parent.spec.features).index_copy(1, features, weight)
     head = Head(weight, bias, entry.idle)
     sha256 = manifest.parents[entry.parent].sha256
-    return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256)
+    weights = _layer_weights(bits, number, parent) if entry.compact and not remnant else None
+    return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256, weights)
+
+
+def _layer_weights(bits: dict[str, Tensor], number: int, parent: Network) -> dict[str, dict[str, Tensor]]:
+    """A compact module's own tensors; the module checks their shapes."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name in parent.layers:
+        prefix = f"{number}/layer/{name}/"
+        found[name] = {key.removeprefix(prefix): t for key, t in bits.items() if key.startswith(prefix)}
+    return found
 
 
 def _expanded(spec: NetworkSpec, own: dict[str, Tensor], concern: Concern) -> dict[str, Tensor]:

@@ -107,13 +107,19 @@ class ReleaseEdges(Removal):
 class Probe(Removal):
     """Removes nothing, and adds zeros to every hidden state, so that gradients at every step can be read off them.
 
-    Args:
-        zeros: (K, N, T, H), requiring gradients.
+    Attributes:
+        zeros: timestep -> (K, N, H), requiring gradients.
     """
 
-    def __init__(self, zeros: Tensor) -> None:
+    def __init__(self) -> None:
         super().__init__(torch.ones(1, 1, 1))
-        self.zeros = zeros
+        self.zeros: dict[int, Tensor] = {}
 
     def leaves(self, state: State, t: int) -> State:
-        return (state[0] + self.zeros[:, :, t], *state[1:])
+        self.zeros[t] = torch.zeros_like(state[0], requires_grad=True)
+        return (state[0] + self.zeros[t], *state[1:])
+
+    def gradients(self) -> Tensor:
+        """What reached the zeros of each timestep, (K, N, T, H)."""
+        parts = [self.zeros[t].grad for t in sorted(self.zeros)]
+        return torch.stack([torch.zeros_like(self.zeros[0]) if g is None else g for g in parts], dim=2)
