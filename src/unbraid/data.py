@@ -40,6 +40,10 @@ class Targets:
         """Booleans (N,) or (N, T): where there is a label at all."""
         return np.ones(self.y.shape[:-1], bool) if self.independent else self.y >= 0
 
+    def take(self, rows: np.ndarray) -> Targets:
+        """Some of the examples."""
+        return Targets(self.y[rows], self.labels, self.many, self.independent)
+
     def __len__(self) -> int:
         return len(self.y)
 

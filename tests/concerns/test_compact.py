@@ -119,3 +119,20 @@ def test_it_goes_with_rolled_modules_only():
         unbraid.decompose(net, examples(net), strategy="reconstruct", mode="unrolled")
     with pytest.raises(ConfigError, match="keep"):
         unbraid.decompose(net, examples(net), strategy="reconstruct", keep=0)
+
+
+def test_max_loss_gives_the_smallest_modules_within_it():
+    """A network that ignores most of its nodes: a tolerance of nothing still makes small modules of it."""
+    net = network(Cell(kind="gru"))
+    x, _ = examples(net, 400)
+    y = net.predict_index(x)
+    y[:6] = [0, 1, 2, 0, 1, 2]
+    sizes = []
+    for max_loss in (0.0, 0.3):
+        parts = unbraid.decompose(
+            net, (x, y), strategy="reconstruct", max_loss=max_loss, head="softmax", samples_per_class=60
+        )
+        sizes.append(parts[0].retention().nodes)
+    assert sizes[1] < sizes[0] <= 1.0
+    with pytest.raises(ConfigError, match="give one of them"):
+        unbraid.decompose(net, (x, y), strategy="reconstruct", max_loss=0.1, keep=0.5)

@@ -26,6 +26,7 @@ from unbraid.networks.layers import decomposable_layers, head_sources, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
 
+DEFAULT_KEEP = 0.5  # share of the nodes where neither a size nor a tolerance is given
 SCORED = 150  # examples of either side that nodes are scored on: more change the order little
 HEAD_RIDGE = 1e-3  # pull of the refitted output layer towards the folded one, as a share of the mean diagonal
 

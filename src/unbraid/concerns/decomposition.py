@@ -12,7 +12,7 @@ from torch import nn
 
 from unbraid.concerns.baselines import choose_random, choose_smallest, magnitudes
 from unbraid.concerns.channeling import channel
-from unbraid.concerns.compacting import Compactor
+from unbraid.concerns.compacting import DEFAULT_KEEP, Compactor
 from unbraid.concerns.identification import (
     Statistic,
     active_rate,
@@ -24,8 +24,9 @@ from unbraid.concerns.observation import Observation, observe
 from unbraid.concerns.sampling import Sample, choose
 from unbraid.concerns.statistics import class_statistics
 from unbraid.concerns.tendency import central_tendency
+from unbraid.concerns.tolerance import held_out_split, smallest
 from unbraid.config import CapScope, DecompositionConfig, GateView, Mode, Strategy
-from unbraid.data import Label, read_targets
+from unbraid.data import Label, Targets, read_targets
 from unbraid.modules.card import NOTHING
 from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
@@ -115,9 +116,9 @@ def decompose(
         independent=network.spec.output == "sigmoid" and not network.binary,
         examples=len(x),
     )
-    sample = choose(targets, config)
     if config.strategy is Strategy.RECONSTRUCT:
-        return _compact(network, x.take(sample.rows), sample, config, progress)
+        return _compact(network, x, targets, config, progress)
+    sample = choose(targets, config)
     by_gates = config.gates is GateView.EACH
     with ExitStack() as stack:
         advance = stack.enter_context(progress("observing", len(sample.rows)))
@@ -134,18 +135,29 @@ def decompose(
 
 
 def _compact(
-    network: Network, x: Inputs, sample: Sample, config: DecompositionConfig, progress: Progress
+    network: Network, x: Inputs, targets: Targets, config: DecompositionConfig, progress: Progress
 ) -> Decomposition:
-    """Compact modules, one per class."""
-    modules = {}
-    with progress("reconstructing", 2 * len(sample.positive)) as advance:
-        compactor = Compactor(network, x, sample, config, advance)
-        for index in sample.positive:
-            made = compactor.make(index, config.keep)
-            module = ConcernModule(network, index, made.concern, made.head, config, weights=made.weights)
-            modules[module.label] = module
-            advance(1)
-    return Decomposition(network, modules, config)
+    """Compact modules, one per class, of the wanted size or within the wanted loss."""
+    held_out = None
+    if config.max_loss is not None:
+        kept, out = held_out_split(len(x), config.seed)
+        held_out = (x.take(out), targets.take(out))
+        x, targets = x.take(kept), targets.take(kept)
+    sample = choose(targets, config)
+    with progress("reconstructing", len(sample.positive)) as advance:
+        compactor = Compactor(network, x.take(sample.rows), sample, config, advance)
+
+    def modules(keep: float) -> dict[Label, ConcernModule]:
+        made = {index: compactor.make(index, keep) for index in sample.positive}
+        return {
+            network.labels[index]: ConcernModule(network, index, m.concern, m.head, config, weights=m.weights)
+            for index, m in made.items()
+        }
+
+    if held_out is None:
+        return Decomposition(network, modules(DEFAULT_KEEP if config.keep is None else config.keep), config)
+    assert config.max_loss is not None
+    return Decomposition(network, smallest(network, modules, *held_out, config.max_loss, progress), config)
 
 
 def identify(
