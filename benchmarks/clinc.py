@@ -50,9 +50,9 @@ def _measure(network: Network, data: dict[str, np.ndarray], key: dict[str, str],
     seconds = time.perf_counter() - started
     result = evaluate(compose(parts), (data["x"], data["y"]), against=network).to_dict()
     own = network.predict_index(data["x"])
-    parent = [_f1(own == j, data["y"] == j) for j in range(network.classes)]
+    parent = [f1(own == j, data["y"] == j) for j in range(network.classes)]
     return {"seed": seed, "decompose_seconds": seconds, "parent_f1": float(np.mean(parent)), **result}
 
 
-def _f1(claimed: np.ndarray, true: np.ndarray) -> float:
+def f1(claimed: np.ndarray, true: np.ndarray) -> float:
     return float(2 * (claimed & true).sum() / max(claimed.sum() + true.sum(), 1))

@@ -1,4 +1,4 @@
-"""Compact modules (strategy="reconstruct") of the authors' CLINC models, by share of nodes kept; plain removal beside."""
+"""Compact modules (strategy="reconstruct") of the authors' CLINC models, by share of nodes; plain removal beside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def run(again: bool) -> None:
         if path.exists() and not again:
             continue
         network = files.reference_model(ALL_MODELS[model])
-        files.write(path, {"model": model, "keep": keep, "runs": [_measure(network, data, keep, s) for s in range(SEEDS)]})
+        files.write(
+            path, {"model": model, "keep": keep, "runs": [_measure(network, data, keep, s) for s in range(SEEDS)]}
+        )
 
 
 def _measure(network: Network, data: dict[str, np.ndarray], keep: float, seed: int) -> dict[str, Any]:
@@ -42,4 +44,3 @@ def _measure(network: Network, data: dict[str, np.ndarray], keep: float, seed: i
     own = network.predict_index(data["x"])
     parent = [f1(own == j, data["y"] == j) for j in range(network.classes)]
     return {"seed": seed, "seconds": seconds, "parent_f1": float(np.mean(parent)), "plain": plain, **result}
-

@@ -18,7 +18,7 @@ Accuracies and their differences in percent and percentage points.
 
 def write() -> None:
     """Rebuild RESULTS.md."""
-    parts = [HEADER, *_clinc(), *_speed()]
+    parts = [HEADER, *_clinc(), *_compact(), *_speed(), *_torch()]
     (files.ROOT / "RESULTS.md").write_text("\n".join(parts) + "\n")
 
 
@@ -29,10 +29,10 @@ def _clinc() -> Iterable[str]:
     release = json.loads((files.ROOT / "release.json").read_text())["runs"]
     yield "## CLINC (M:1), the authors' own models, ten modules composed\n"
     yield (
-        "*paper*: the paper's text (cap 20 %, all timesteps observed). *release*: the settings of the authors' release\n"
-        "(cap 5 %), run with each network's true equations; *theirs* is what the release itself reaches so. *random*\n"
-        "and *magnitude*: difference with as many nodes, chosen otherwise. P, R, F1: means of the modules alone; the\n"
-        "parent's own one-vs-rest F1 beside them.\n"
+        "*paper*: the paper's text (cap 20 %, all timesteps observed). *release*: the settings of the authors'\n"
+        "release (cap 5 %), run with each network's true equations; *theirs* is what the release itself reaches so.\n"
+        "*random* and *magnitude*: difference with as many nodes, chosen otherwise. P, R, F1: means of the modules\n"
+        "alone; the parent's own one-vs-rest F1 beside them.\n"
     )
     rows = []
     for (model, mode, settings, head, strategy), result in results.items():
@@ -63,6 +63,29 @@ def _clinc() -> Iterable[str]:
     yield table([*columns.split(), "parent's F1"], rows)
 
 
+def _compact() -> Iterable[str]:
+    results = sorted(files.read_all("compact"), key=lambda r: (r["model"], -r["keep"]))
+    if not results:
+        return
+    yield '\n## Compact modules of the same models (strategy="reconstruct", head="softmax", three seeds)\n'
+    yield (
+        "*composed*: difference from the monolithic accuracy; beside it what plain removal loses with that cap: the\n"
+        "paper's choice (it removes fewer: only nodes with d < 0), and as many as it removes, chosen otherwise.\n"
+        "*F1 alone*: the modules' own, minus the parent's one-vs-rest F1. Other data sets are still to be run.\n"
+    )
+    rows = []
+    for r in results:
+        plain = [_points(_mean(r, "plain", name, "delta")) for name in ("paper", "magnitude", "random")]
+        f1 = 100 * (_mean(r, "detection", "f1") - _mean(r, "parent_f1"))
+        kept = [_percent(_mean(r, "retention", name)) for name in ("nodes", "recurrent_weights")]
+        paper_nodes = _percent(_mean(r, "plain", "paper", "retention", "nodes"))
+        plain[0] += f" ({paper_nodes} % kept)"
+        seconds = f"{_mean(r, 'seconds'):.1f}"
+        rows.append([r["model"], *kept, _points(_mean(r, "delta")), f"{f1:+.1f}", *plain, seconds])
+    columns = ["model", "nodes", "weights", "composed", "F1 alone", "paper's", "magnitude", "random", "seconds"]
+    yield table(columns, rows)
+
+
 def _speed() -> Iterable[str]:
     results = files.read_all("speed")
     if not results:
@@ -73,8 +96,8 @@ def _speed() -> Iterable[str]:
         "*decompose / pass*: all ten classes, against one monolithic pass over the sampled examples (to hold: 3).\n"
         "*composed / passes*: ten modules on 4,500 examples, against ten monolithic passes (to hold: rolled 1.0,\n"
         "unrolled 2.0). *disk*: all modules beside their parent, as a share of it (to hold: 5 %). *process*: load,\n"
-        "decompose, evaluate with every measure; the release's figures for the same job (decompose / whole evaluation,\n"
-        "files) beside it.\n"
+        "decompose, evaluate with every measure; the release's figures for the same job (decompose / whole\n"
+        "evaluation, files) beside it.\n"
     )
     rows = []
     for r in results:
@@ -98,6 +121,48 @@ def _speed() -> Iterable[str]:
     columns = ["model", "mode", "decompose / pass", "composed / passes", "disk", "decompose", "process", "peak memory"]
     columns += ["peak of loading alone", "folder", "release: time", "release: files"]
     yield table(columns, rows)
+
+
+def _torch() -> Iterable[str]:
+    results = {r["model"]: r for r in files.read_all("torch") if "model" in r}
+    if results:
+        yield "\n## Users' own PyTorch models (random weights, cap 30 %, one thread)\n"
+        yield (
+            "Rolled / unrolled. *different*: decisions of untouched modules that are not the model's own in plain\n"
+            "PyTorch (to hold: 0). *kept*, *agree*: nodes kept at the cap, and decisions as before; weights are\n"
+            "random, so *agree* says nothing of what trained networks lose. *loaded*: saved modules that give the\n"
+            "same bits in a fresh process. *module*: one on disk, with its parent. *ONNX*: the file answers as torch.\n"
+        )
+        columns = ["model", "weights", "decisions", "different", "kept", "agree", "seconds", "loaded", "module", "ONNX"]
+        yield table(columns, [_torch_row(r) for r in results.values()])
+        failed = [
+            [f"{name}, {mode}", r["modes"][mode]["onnx"].replace("|", "\\|")]
+            for name, r in results.items()
+            for mode in r["modes"]
+            if r["modes"][mode]["onnx"] != "verified"
+        ]
+        if failed:
+            yield "\nNo ONNX file:\n"
+            yield table(["model", "because"], failed)
+    for refusals in (r["sentences"] for r in files.read_all("torch") if "sentences" in r):
+        yield "\nWhat is refused, and how:\n"
+        yield table(["given", "said"], [[name, said.replace("|", "\\|")] for name, said in refusals.items()])
+
+
+def _torch_row(result: dict[str, Any]) -> list[str]:
+    modes = list(result["modes"].values())
+    return [
+        result["model"],
+        f"{result['weights']:,}",
+        f"{result['decisions']:,}",
+        " / ".join(str(m["untouched_differences"]) for m in modes),
+        " / ".join(_percent(m["kept_nodes"]) for m in modes),
+        " / ".join(_percent(m["agreement"]) for m in modes),
+        " / ".join(f"{m['decompose_seconds']:.2f}" for m in modes),
+        " / ".join(f"{m['loaded']} of {m['loaded']}" if m["loaded_equal"] else "differ" for m in modes),
+        " / ".join(f"{m['module_bytes'] / 1000:.0f} kB" for m in modes),
+        " / ".join("yes" if m["onnx"] == "verified" else "no" for m in modes),
+    ]
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:

@@ -396,7 +396,7 @@ class KeepsAttention(nn.Module):
         self(torch.ones(2, STEPS, dtype=torch.long))  # as after training: what it keeps hangs on a graph
 
     def forward(self, tokens):
-        states, (h, _) = self.lstm(self.embedding(tokens))
+        states, _ = self.lstm(self.embedding(tokens))
         self.last_attention = self.attention(states).squeeze(-1).softmax(1)
         return Scores(self.head((self.last_attention.unsqueeze(-1) * states).sum(1)), self.last_attention)
 
@@ -532,7 +532,8 @@ def series(rng: np.random.Generator, n: int) -> Made:
     """Waves of four frequencies over noisy channels."""
     y = rng.integers(0, CLASSES, n)
     time = np.arange(STEPS)[None, :, None] + rng.random((n, 1, 1)) * 6
-    x = np.sin(time * (0.3 + 0.5 * y[:, None, None]) + np.arange(FEATURES)) + 0.5 * rng.normal(size=(n, STEPS, FEATURES))
+    x = np.sin(time * (0.3 + 0.5 * y[:, None, None]) + np.arange(FEATURES))
+    x += 0.5 * rng.normal(size=x.shape)
     return torch.from_numpy(x.astype(np.float32)), y
 
 

@@ -98,6 +98,10 @@ def decompose(
         HeadKind, typer.Option(help="mean: the paper's vote; softmax: modules usable alone.")
     ] = HeadKind.MEAN,
     max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
+    keep: Annotated[
+        float | None, typer.Option(help="With reconstruct: share of the nodes to keep [default: 0.5].")
+    ] = None,
+    max_loss: Annotated[float | None, typer.Option(help="With reconstruct: smallest modules within this loss.")] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[int | None, typer.Option(help="A class that only marks padding.")] = None,
     vocabulary: Annotated[
@@ -116,7 +120,13 @@ def decompose(
         network.read_with(read_vocabulary(vocabulary, network.spec.steps))
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
-    given = {"max_removed": max_removed, "samples_per_class": samples_per_class, "padding_label": padding_label}
+    given = {
+        "max_removed": max_removed,
+        "keep": keep,
+        "max_loss": max_loss,
+        "samples_per_class": samples_per_class,
+        "padding_label": padding_label,
+    }
     settings = {k: v for k, v in given.items() if v is not None}
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, strategy=strategy, gates=gates, head=head, seed=seed, **settings)
