@@ -16,11 +16,14 @@ from rich.table import Table
 
 from unbraid import hub, printing
 from unbraid._version import __version__
+from unbraid.concerns.decomposition import Decomposition
 from unbraid.concerns.decomposition import decompose as run_decompose
 from unbraid.config import DecompositionConfig, GateView, HeadKind, Mode, Strategy
 from unbraid.data_files import read_examples
 from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
+from unbraid.modules.composition import compose as compose_modules
+from unbraid.modules.exporting import export_onnx
 from unbraid.networks.network import Network
 from unbraid.opening import find_label, open_classifier, open_path, pick
 from unbraid.progress import bar
@@ -241,6 +244,21 @@ def pull(
 ) -> None:
     """Fetch a folder of modules from a hub, checked before it is put in place; needs the extra [hub]."""
     out.print(f"{repo} is in {hub.pull(repo, output, revision=revision)}", markup=False)
+
+
+@app.command(epilog="Example: `unbraid export parts -o parts.onnx`")
+@_clear_errors
+def export(
+    source: Annotated[Path, typer.Argument(help="A model file, or a saved folder; of a decomposition all modules.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a network, a module or a composition as an ONNX file, checked against torch; needs the extra [onnx]."""
+    opened = open_path(source)
+    model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
+    export_onnx(model, output)
+    data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}
+    _emit(as_json, data, f"{output}: {data['bytes']} bytes, {len(model.labels)} labels, the same answers as torch")
 
 
 @app.command(epilog="Example: `unbraid demo --out /tmp/demo`")

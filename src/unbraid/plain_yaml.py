@@ -10,11 +10,11 @@ import yaml
 
 from unbraid.errors import FormatError
 
-LARGEST = 2**20  # bytes of a file
+LARGEST = 2**18  # bytes of a file; reading that takes seconds
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """A small text file; raises FormatError where it cannot be read, is no UTF-8 or over a megabyte."""
+    """A small text file; raises FormatError where it cannot be read, is no UTF-8 or too large."""
     path = Path(path)
     try:
         with path.open("rb") as file:

@@ -12,7 +12,7 @@
       sample: dev.npz
 
 Folders and data files are relative to the recipe. Every value is text, as it is written: a class called ``no`` is no
-boolean. Anchors, aliases, tags and files over a megabyte are refused.
+boolean. Aliases, tags and files over 256 KiB are refused.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def build_recipe(path: str | os.PathLike[str]) -> Composition:
         with _Field(path, f"modules.{number}"):
             for label, module in _chosen(place, part).items():
                 if label in modules:
-                    raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in {{new: {label}}}.")
+                    raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in {{new: old}}.")
                 modules[label] = module
     with _Field(path, "modules"):
         composition = compose(modules, recipe.vote)
@@ -191,18 +191,20 @@ class _Field:
 
 def _first(error: ValidationError) -> str:
     """One line of the first of pydantic's errors, the nearest known key for an unknown one."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a key misspelt is one missing, too
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    field = "".join(c if c.isprintable() else "?" for c in ".".join(path))[:80]
     found = _shown(first["input"])
     if first["type"] == "extra_forbidden":
         known = _keys(path[:-1])
         near = difflib.get_close_matches(path[-1], known, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"field {'.'.join(path)[:80]}: found an unknown key.{hint} Expected one of {', '.join(known)}."
+        return f"field {field}: found an unknown key.{hint} Expected one of {', '.join(known)}."
     if first["type"] == "missing":
-        return f"field {'.'.join(path)}: is missing."
-    said = first["msg"].removeprefix("Value error, ")
-    return f"field {'.'.join(path)[:80]}: found {found}; {said}."
+        return f"field {field}: found nothing, expected a value."
+    said = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
+    said = said.split(" dictionary")[0] + " mapping of keys and values" if " dictionary" in said else said
+    return f"field {field}: found {found}; {said}."
 
 
 def _keys(path: list[str]) -> list[str]:

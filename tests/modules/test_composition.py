@@ -61,9 +61,9 @@ def test_the_vote_is_the_oracles():
 
 def test_the_released_vote_saturates_and_ties_go_to_the_first():
     _, _, _, parts = parts_of(("lstm",), "M:1")
-    margins = np.array([[30, 60, 0], [1, 2, 3]], np.float32)
-    assert compose(parts).decide(margins).tolist() == [1, 2]
-    assert compose(parts, vote="probability").decide(margins).tolist() == [0, 2]
+    margins = np.array([[40, 60, 0], [30, 31, 0], [1, 2, 3]], np.float32)
+    assert compose(parts).decide(margins).tolist() == [1, 1, 2]
+    assert compose(parts, vote="probability").decide(margins).tolist() == [0, 1, 2]
 
 
 def test_a_binary_column_composes_to_its_own_decision():

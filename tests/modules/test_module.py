@@ -10,6 +10,7 @@ from tests.factory import CELLS, IO
 from unbraid import ConcernModule, DecompositionConfig
 from unbraid.concerns.channeling import channel
 from unbraid.errors import DataError
+from unbraid.networks.spec import ActivationSpec, DenseSpec, FlattenSpec, RecurrentSpec, RepeatSpec
 
 WAYS = {
     "rolled": {"mode": "rolled"},
@@ -123,6 +124,50 @@ def test_cells_whose_activation_is_not_zero_at_zero(way, name):
         concern = factory.random_concern(net, x, seed=1, **WAYS[way])
         found = module_of(net, concern).predict_proba(x)
         np.testing.assert_allclose(found, wanted(net, x, concern), atol=2e-6, rtol=1e-5)
+
+
+def behind(*extra, features):
+    """A network with more stages behind its LSTM."""
+    spec = factory.network().spec
+    spec = spec.model_copy(update={"stages": [*spec.stages, *extra], "features": features})
+    net = unbraid.Network(spec, factory.random_weights(spec, 0))
+    return net, factory.examples(net, 4)[0]
+
+
+STAGES = {
+    "activation": (ActivationSpec(name="a", activation="tanh"),),
+    "dense and activation": (
+        DenseSpec(name="d", inputs=3, units=3),
+        ActivationSpec(name="a", activation="relu"),
+    ),
+    "repeat": (
+        RepeatSpec(name="r", times=4),
+        RecurrentSpec(name="again", cell=CELLS["gru"], inputs=3, units=3, sequences=True),
+    ),
+    "repeat and flatten": (
+        RepeatSpec(name="r", times=2),
+        RecurrentSpec(name="again", cell=CELLS["lstm"], inputs=3, units=3, sequences=True),
+        FlattenSpec(name="f"),
+        DenseSpec(name="d", inputs=6, units=3, activation="tanh"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("way", WAYS)
+def test_other_stages_behind_removed_nodes(way, name):
+    net, x = behind(*STAGES[name], features=3)
+    for seed in range(4):
+        concern = factory.random_concern(net, x, seed=seed, **WAYS[way])
+        found = module_of(net, concern).predict_proba(x)
+        np.testing.assert_allclose(found, wanted(net, x, concern), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.xfail(reason="an unrolled module feeds the masked zero through the activation, which makes it 0.5")
+def test_an_activation_stage_that_is_not_zero_at_zero():
+    net, x = behind(ActivationSpec(name="a", activation="sigmoid"), features=3)
+    concern = factory.random_concern(net, x, seed=5, mode="unrolled")
+    np.testing.assert_allclose(module_of(net, concern).predict_proba(x), wanted(net, x, concern), atol=2e-6)
 
 
 @pytest.mark.parametrize("changes", [{"head": "softmax"}, {"idle_columns": True}, {"padding_label": 0}])

@@ -68,6 +68,12 @@ def test_predictions_follow_the_scores():
     assert net.predict(x).tolist() == [["a", "b", "c"][i] for i in scores.argmax(1)]
 
 
+def test_labels_of_two_kinds_stay_what_they_are():
+    net = factory.network(labels=["a", 7, "7"])
+    x, _ = factory.examples(net)
+    assert net.predict(x).tolist() == [["a", 7, "7"][i] for i in net.predict_index(x)]
+
+
 def test_independent_labels_and_a_binary_column_use_the_sigmoid():
     for classes in (3, 1):
         net = factory.network(classes=classes, output="sigmoid")

@@ -12,12 +12,10 @@ Shapes: N decisions, K modules, P parents.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from unbraid.data import Label, read_targets
 from unbraid.errors import ConfigError, DataError
@@ -25,8 +23,9 @@ from unbraid.errors import ConfigError, DataError
 Scale = tuple[float, float]  # temperature, offset
 UNTOUCHED: Scale = (1.0, 0.0)
 LARGEST = 1e6  # of temperatures, their inverses and offsets
-PARENT_SPREAD = torch.tensor([[1.0], [5.0]], dtype=torch.float64)  # prior deviations: log temperature, offset
-OWN_SPREAD = torch.tensor([[0.5], [1.0]], dtype=torch.float64)
+PARENT_SPREAD = np.asarray([1.0, 5.0]).reshape(2, 1, 1)  # prior deviations of log temperature and offset
+OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)
+STEPS = 500  # of the search, at most
 
 
 def fit_labelled(
@@ -63,28 +62,55 @@ def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> 
         parents: which parent each of the K modules is from.
     """
     kinds = list(dict.fromkeys(parents))
-    of = torch.tensor([kinds.index(parent) for parent in parents])
-    z, right = torch.from_numpy(margins.astype(np.float64)), torch.from_numpy(truth.astype(np.int64))
-    shared = torch.zeros(2, len(kinds), dtype=torch.float64, requires_grad=True)
-    own = torch.zeros(2, len(of), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [shared, own], max_iter=200, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
-    )
+    count, own = len(kinds), np.eye(len(parents))
+    from_parent = np.asarray([[kind == parent for parent in parents] for kind in kinds], np.float64)
+    mix = np.concatenate([from_parent[None] * PARENT_SPREAD, own[None] * OWN_SPREAD], axis=1)  # (2, P + K, K)
+    right = np.eye(len(parents))[truth]
 
-    def loss() -> Tensor:
-        """Minus the log of the posterior."""
-        optimizer.zero_grad()
-        slope, offset = shared[:, of] + own
-        scores = torch.log_softmax(torch.nn.functional.logsigmoid(z * slope.exp() + offset), dim=-1)
-        missed = -scores.gather(1, right[:, None]).sum()
-        total = missed + ((shared / PARENT_SPREAD) ** 2).sum() / 2 + ((own / OWN_SPREAD) ** 2).sum() / 2
-        total.backward()
-        return total
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus the log of the posterior and its gradient, over 2 * (P + K) numbers of standard normal priors."""
+        slopes, offsets = np.einsum("ij,ijk->ik", numbers.reshape(2, -1), mix)
+        steep = margins * np.exp(slopes)
+        z = steep + offsets
+        votes = -np.logaddexp(0, -z)
+        shares = votes - np.logaddexp.reduce(votes, axis=1, keepdims=True)
+        by_z = (np.exp(shares) - right) * np.exp(-np.logaddexp(0, z))
+        gradient = np.einsum("ik,ijk->ij", np.stack([(by_z * steep).sum(0), by_z.sum(0)]), mix)
+        return float(numbers @ numbers / 2 - (shares * right).sum()), numbers + gradient.ravel()
 
-    with torch.enable_grad():
-        optimizer.step(loss)
-    slope, offset = (shared[:, of] + own).detach()
-    return list(zip(torch.exp(-slope).tolist(), offset.tolist(), strict=True))
+    margins = margins.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and taken back
+        found = _minimum(loss, 2 * (count + len(parents))).reshape(2, -1)
+    slopes, offsets = np.einsum("ij,ijk->ik", found, mix)
+    return list(zip(np.exp(-slopes).tolist(), offsets.tolist(), strict=True))
+
+
+def _minimum(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], size: int) -> np.ndarray:
+    """Where a smooth function of ``size`` numbers is smallest, from 0 on (BFGS with backtracking).
+
+    Ours and not torch's, whose optimizers take seconds to import.
+    """
+    x, inverse = np.zeros(size), np.eye(size)
+    value, gradient = loss(x)
+    inverse /= max(1.0, float(np.linalg.norm(gradient)))
+    for _ in range(STEPS):
+        direction = -inverse @ gradient
+        slope, step = float(gradient @ direction), 1.0
+        while True:
+            moved, (lower, turned) = x + step * direction, loss(x + step * direction)
+            if lower <= value + 1e-4 * step * slope or step < 1e-10:
+                break
+            step /= 2
+        if not lower < value - 1e-10 * (1 + abs(value)):
+            break
+        way, turn = moved - x, turned - gradient
+        if (curved := float(way @ turn)) > 1e-12:
+            if not x.any():  # the first step says how curved it is
+                inverse *= curved / float(turn @ turn) / inverse[0, 0]
+            ahead = np.outer(way, inverse @ turn) / curved
+            inverse += (1 + float(turn @ inverse @ turn) / curved) * np.outer(way, way) / curved - ahead - ahead.T
+        x, value, gradient = moved, lower, turned
+    return x
 
 
 def check_scale(label: object, scale: Scale) -> Scale:

@@ -23,7 +23,7 @@ from unbraid.networks.spec import NetworkSpec, RecurrentSpec, TorchSpec
 CARD, RECIPE = "README.md", "recipe.yaml"
 LONGEST = 200  # characters of a label that are shown
 CITATION = """\
-The modules were made by the method of
+Taking recurrent networks apart into modules is the method of
 
 > S. M. Imtiaz, F. Batole, A. Singh, R. Pan, B. Dantas Cruz, H. Rajan: *Decomposing a Recurrent Neural Network into
 > Modules for Enabling Reusability and Replacement*. ICSE 2023. arXiv:2212.05970

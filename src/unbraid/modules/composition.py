@@ -1,7 +1,7 @@
 """Modules put together: every one sees the same input, the most certain one names the class.
 
 Source: Imtiaz et al. 2023, section IV. The vote goes by margin, which orders modules as their probabilities do but
-does not saturate; ``vote="probability"`` counts float32 probabilities as the release does, ties to the first.
+does not saturate; ``vote="probability"`` counts float64 probabilities as the release does, ties to the first.
 Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.calibration`.
 Shapes: N examples, T timesteps, K modules.
 """
@@ -37,7 +37,7 @@ class Composition(nn.Module):
 
     Args:
         modules: label -> module, in the order of the classes.
-        vote: ``margin``, or ``probability`` for the release's float32 vote.
+        vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
         calibration: label -> temperature and offset of its margin; 1 and 0 where a label is not in it.
 
     Attributes:
@@ -197,7 +197,7 @@ class Composition(nn.Module):
         """Positions in :attr:`labels` that win the vote over margins (..., K)."""
         if self.vote == "margin":
             return margins.argmax(-1)
-        return torch.sigmoid(torch.from_numpy(margins)).numpy().argmax(-1)
+        return torch.sigmoid(torch.from_numpy(margins).double()).numpy().argmax(-1)  # 1.0 from a margin of 37 on
 
     def predict(self, x: Any) -> np.ndarray:
         """Labels (N,) or (N, T); raises DataError where inputs do not fit."""
@@ -265,7 +265,7 @@ def compose(
 
     Args:
         modules: a Decomposition, a mapping label -> module, or modules under their own labels.
-        vote: ``margin``, or ``probability`` for the release's float32 vote.
+        vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
         sample: (x, y), a few labelled examples of every class, see :meth:`Composition.calibrated`.
         calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
 

@@ -71,7 +71,7 @@ def compare(content: bytes, answers: nn.Module, names: list[str], probes: Iterab
         raise DataError("the example does not run through the model's own forward.")
 
 
-def fixed_steps(model: Network | ConcernModule | Composition, example: Any = None) -> int | None:
+def fixed_steps(model: Network | ConcernModule | Composition, example: Tensor | None = None) -> int | None:
     """T where it cannot change: the network's file, a Flatten's consumer or unrolled masks fix it."""
     if isinstance(model, Composition):
         found = [fixed_steps(module, example) for module in model.modules_by_label.values()]
@@ -168,7 +168,7 @@ def _width(spec: NetworkSpec) -> int | None:
     return None
 
 
-def _flattened_steps(spec: NetworkSpec, example: Any) -> int | None:
+def _flattened_steps(spec: NetworkSpec, example: Tensor | None) -> int | None:
     width = _width(spec)
     for number, stage in enumerate(spec.stages):
         if isinstance(stage, EmbeddingSpec):
@@ -180,7 +180,7 @@ def _flattened_steps(spec: NetworkSpec, example: Any) -> int | None:
             width = stage.units * (2 if twice else 1)
         elif isinstance(stage, FlattenSpec):
             read = [s.inputs for s in spec.stages[number + 1 :] if isinstance(s, RecurrentSpec | DenseSpec)]
-            if width is None:
-                return None if example is None else int(np.asarray(example).shape[1])
-            return [*read, spec.features][0] // width
+            if width is None and example is not None:
+                width = example.shape[2]
+            return None if width is None else [*read, spec.features][0] // width
     return None

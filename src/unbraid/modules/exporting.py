@@ -62,8 +62,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
         proto = traced(answers, inputs, names, answers.names)
         probes = resized(inputs, proto)
     else:
-        steps = fixed_steps(model, example)
-        inputs = tensors(parents[0].check(random_inputs(parents[0], 2, steps or 5) if example is None else example))
+        inputs, steps = _suitable(model, parents[0], example)
         names, proto = ["x"], _written(model, inputs.tree, answers, steps is None)
         probes = (random_inputs(parents[0], n, steps or t, like=inputs.tree) for n, t in ((1, 3), (4, 5), (3, 1)))
     _describe(proto, model)
@@ -119,7 +118,10 @@ def _refuse(model: Exportable) -> None:
             "the modules number words by different vocabularies, which one file of indices cannot serve: export the "
             "modules one by one, or a composition of one parent's."
         )
-    for name, tensor in model.state_dict().items():
+    weights = model.state_dict()
+    if sum(4 * tensor.numel() for tensor in weights.values()) >= 2**31:
+        raise UnbraidError("the weights have more than 2 GiB, the most that an ONNX file holds.")
+    for name, tensor in weights.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise UnbraidError(f"weight {name!r} is {tensor.dtype}, files hold float32: call .float() on it first.")
 
@@ -132,6 +134,17 @@ def _given(network: Network, example: Any) -> Inputs:
         )
     inputs = network.check(example)
     return tensors(inputs if len(inputs) > 1 else inputs.take(torch.zeros(2, dtype=torch.int64).numpy()))
+
+
+def _suitable(model: Exportable, parent: Network, example: Any) -> tuple[Inputs, int | None]:
+    """An example for a network of stages, given or made, and T where it cannot change."""
+    given = None if example is None else tensors(parent.check(example))
+    steps = fixed_steps(model, None if given is None else given.tree)
+    if given is None:
+        return tensors(parent.check(random_inputs(parent, 2, steps or 5))), steps
+    if steps not in (None, given.tree.shape[1]):
+        raise DataError(f"the example has {given.tree.shape[1]} timesteps, the model reads exactly {steps}.")
+    return given, steps
 
 
 def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -> Any:

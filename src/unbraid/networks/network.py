@@ -215,7 +215,8 @@ class Network(nn.Module):
 
     def predict(self, x: Any) -> np.ndarray:
         """Labels (N,) or (N, T); raises DataError."""
-        return np.asarray(self.labels)[self.predict_index(x)]
+        mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
+        return np.asarray(self.labels, dtype=object if mixed else None)[self.predict_index(x)]
 
     def check(self, x: Any) -> Inputs:
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""

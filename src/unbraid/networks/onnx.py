@@ -53,10 +53,12 @@ def features(graph: Graph, body: StageSequence, x: str) -> str:
     """Nodes of all stages: the output layer's features (K*N, F) or (K*N, T, F)."""
     signal = Signal(x, None, 2 if isinstance(body.specs[0], EmbeddingSpec) else 3)
     for spec, stage in zip(body.specs, body.stages, strict=True):
+        graph.prefix = f"{spec.name}/"
         if isinstance(spec, ActivationSpec):
             signal = replace(signal, values=graph.activated(signal.values, spec.activation))
         else:
             signal = stage_nodes(stage, graph, signal)
+    graph.prefix = ""
     return signal.values
 
 

@@ -30,15 +30,17 @@ class Graph:
     """Nodes in order and the constants that they read.
 
     Args:
-        outer: the graph that holds this one (the body of a loop), which can read that one's values.
-        prefix: of all names.
+        outer: the graph that holds this one (the body of a loop), whose values this one can read.
+
+    Attributes:
+        prefix: of new names.
     """
 
-    def __init__(self, outer: Graph | None = None, prefix: str = "") -> None:
+    def __init__(self, outer: Graph | None = None) -> None:
         self.nodes: list[Any] = []
         self.root: Graph = self if outer is None else outer.root
         self.constants: dict[str, np.ndarray] = {}  # of the root only: a body reads them from outside
-        self.prefix, self._taken = prefix, 0
+        self.prefix, self._taken = "", 0
         self._numbers: dict[tuple[int, ...], str] = {}
 
     def name(self, kind: str) -> str:

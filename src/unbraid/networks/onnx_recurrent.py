@@ -81,8 +81,8 @@ def _functions(cell: Cell) -> list[str]:
 
 def _operator(graph: Graph, layer: RecurrentLayer, x: str, lengths: str, initial: list[str], reverse: bool) -> Values:
     """ONNX's own operator; ``lengths`` (N,) int32 or ''."""
-    cell, weight, functions = layer.cell, layer.weight_ih, [ACTIVATIONS[name] for name in _functions(layer.cell)]
-    weight = weight if layer.inputs else weight.new_zeros(weight.shape[0], 1)
+    cell, functions = layer.cell, [ACTIVATIONS[name] for name in _functions(layer.cell)]
+    weight = layer.weight_ih if layer.inputs else layer.weight_hh.new_zeros(layer.weight_hh.shape[0], 1)
 
     def ordered(rows: Tensor) -> Tensor:
         parts = dict(zip(cell.gates, rows.chunk(len(cell.gates)), strict=True))

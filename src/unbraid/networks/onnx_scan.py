@@ -5,7 +5,7 @@ Shapes: K modules side by side, N examples, T timesteps, D inputs, H units, G ga
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -34,19 +34,17 @@ def scan(
         outputs (K, N, T, H) as their consumer sees them, and the last state, each (K, N, H).
     """
     inputs = graph.linear(x, layer.weight_ih, layer.cell.input_bias(layer.bias_ih, layer.bias_hh))
-    steps = {"inputs": graph.permuted(inputs, 2, 0, 1, 3)}
-    kept = None
+    steps = {"inputs": graph.permuted(inputs, 2, 0, 1, 3)}  # what changes with T, timestep by timestep
+    always: dict[str, str] = {}
     if removal is not None:
-        kept = graph.constant(removal.kept.transpose(0, 1).unsqueeze(2))  # (T, K, 1, H or G*H)
+        kept = graph.constant(removal.kept.transpose(0, 1).unsqueeze(2))  # (T or 1, K, 1, H or G*H)
         if removal.kept.shape[1] > 1:
-            kept = steps["kept"] = graph.slice(kept, 0, 0, graph.dims(x, 2, 3))
+            steps["kept"] = graph.slice(kept, 0, 0, graph.dims(x, 2, 3))
         else:
-            kept = graph.pick(kept, 0, 0)
+            always["kept"] = graph.pick(kept, 0, 0)
     if valid is not None:
-        over_modules = graph.node("Unsqueeze", graph.permuted(valid, 1, 0), graph.numbers(1, 3))
-        steps["here"] = over_modules  # (T, 1, N, 1)
-    body = _Step(Graph(graph), layer, removal)
-    body.masks = {"kept": kept} if kept is not None and "kept" not in steps else {}
+        steps["here"] = graph.node("Unsqueeze", graph.permuted(valid, 1, 0), graph.numbers(1, 3))
+    body = _Step(Graph(graph), layer, removal, always)
     last = graph.nodes_of(
         "Scan",
         [*state, *steps.values()],
@@ -59,10 +57,9 @@ def scan(
     outputs = graph.permuted(last[-1], 1, 2, 0, 3)
     if not isinstance(removal, ReleaseEdges):
         return outputs, last[:-1]
-    place = 0 if layer.reverse else -1
+    place = 0 if layer.reverse else -1  # of the timestep read last: there alone the consumer's row goes
+    at = graph.pick(steps["kept"], place, 0) if "kept" in steps else always["kept"]
     final = graph.slice(outputs, 2, place, place + 1 or None)
-    mask = steps.get("kept")
-    at = kept if mask is None else graph.pick(mask, place, 0)  # (K, 1, H)
     seen = graph.node("Mul", final, graph.node("Unsqueeze", at, graph.numbers(2)))
     rest = graph.slice(outputs, 2, 1) if layer.reverse else graph.slice(outputs, 2, 0, -1)
     parts = [seen, rest] if layer.reverse else [rest, seen]
@@ -71,12 +68,19 @@ def scan(
 
 @dataclass
 class _Step:
-    """The loop's body: one timestep. Values of the step are in ``masks`` by name."""
+    """The loop's body: one timestep.
+
+    Attributes:
+        graph: the body's.
+        layer: whose weights and cell.
+        removal: which kind of masks.
+        masks: ``kept``, once it is known.
+    """
 
     graph: Graph
     layer: RecurrentLayer
     removal: Removal | None
-    masks: dict[str, str] = field(default_factory=dict)
+    masks: dict[str, str]
 
     def proto(self, states: int, names: list[str]) -> Any:
         """The body's graph: states and the step's values in, new states and the output out."""
@@ -86,8 +90,8 @@ class _Step:
         held = [g.name("state") for _ in range(states)]
         given = {name: g.name(name) for name in names}
         self.masks |= given
-        state = [self.nodes_kept(s) for s in held]
-        state = [self.nodes_kept(s) for s in self.advance(self.gates(given["inputs"], state[0]), state)]
+        state = [self.without_removed(s) for s in held]
+        state = [self.without_removed(s) for s in self.advance(self.gates(given["inputs"], state[0]), state)]
         if "here" in given:
             state = [g.node("Where", given["here"], new, old) for new, old in zip(state, held, strict=True)]
         state = [g.node("Identity", s) for s in state]
@@ -98,7 +102,7 @@ class _Step:
         outs = [helper.make_tensor_value_info(s, TensorProto.FLOAT, None) for s in outputs]
         return helper.make_graph(g.nodes, g.name("step"), ins, outs)
 
-    def nodes_kept(self, value: str) -> str:
+    def without_removed(self, value: str) -> str:
         """A state without the removed nodes."""
         return self.graph.node("Mul", value, self.masks["kept"]) if isinstance(self.removal, NodesGone) else value
 

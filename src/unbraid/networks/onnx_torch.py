@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -68,23 +67,20 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
 
 def input_names(module: nn.Module, tree: Any) -> list[str]:
     """One name per tensor: the forward's arguments, or a dict's keys; nested ones joined by a dot."""
-    named = tree
-    if not isinstance(tree, dict):
-        arguments = [p for p in inspect.signature(module.forward).parameters]
-        several = isinstance(tree, tuple | list) and len(tree) <= len(arguments)
-        named = dict(zip(arguments, tree, strict=False)) if several else {arguments[0]: tree}
-    found: list[str] = []
+    if isinstance(tree, dict):
+        return _paths(tree)
+    arguments = list(inspect.signature(module.forward).parameters)
+    several = isinstance(tree, tuple | list) and len(tree) <= len(arguments)
+    return _paths(dict(zip(arguments, tree, strict=False)) if several else {arguments[0]: tree})
 
-    def walk(part: Any, path: str) -> None:
-        if isinstance(part, Tensor):
-            found.append(path)
-        elif isinstance(part, dict | tuple | list):
-            pairs = part.items() if isinstance(part, dict) else enumerate(part)
-            for key, value in pairs:
-                walk(value, f"{path}.{key}" if path else str(key))
 
-    walk(named, "")
-    return found
+def _paths(tree: Any, path: str = "") -> list[str]:
+    if isinstance(tree, Tensor):
+        return [path]
+    if not isinstance(tree, dict | tuple | list):
+        return []
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return [name for key, part in parts for name in _paths(part, f"{path}.{key}" if path else str(key))]
 
 
 class _Placeholder(nn.Module):
@@ -141,9 +137,10 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
 
 
 class _Masks:
-    """torch's own functions under pack_padded_sequence and pad_packed_sequence, for sequences that stay padded.
+    """torch's functions under pack_padded_sequence and pad_packed_sequence, for sequences that stay padded meanwhile.
 
-    A packed sequence's data are (N, T, ...), its batch_sizes a mask (1, N, T).
+    A packed sequence's data are (N, T, ...) and its batch_sizes a mask (1, N, T): whatever works on each timestep's
+    data by itself does the same to both.
     """
 
     def __init__(self, original: Any) -> None:
@@ -157,32 +154,30 @@ class _Masks:
         return x, (torch.arange(x.shape[1]) < lengths.unsqueeze(1)).unsqueeze(0)
 
     def _pad_packed_sequence(
-        self, data: Tensor, mask: Tensor, batch_first: bool, padding_value: float, steps: int
+        self, data: Tensor, mask: Tensor, batch_first: bool, padding_value: float, steps: int | torch.SymInt
     ) -> tuple[Tensor, Tensor]:
         lengths = mask[0].sum(dim=1)
         here = mask[0].reshape(*mask.shape[1:], *[1] * (data.dim() - 2))
         padded = torch.where(here, data, padding_value)
-        if isinstance(steps, int) and steps == 1:  # total_length was not given: up to the longest of the batch
-            padded = _cut(padded, lengths)
+        if isinstance(steps, int) and steps == 1:  # the mask's first size: total_length was not given
+            longest = lengths.max().item()
+            torch._check(longest >= 1)
+            torch._check(longest <= padded.shape[1])
+            padded = padded[:, :longest]
+        else:
+            after = [0, 0] * (data.dim() - 2) + [0, steps - data.shape[1]]
+            padded = nn.functional.pad(padded, after, value=padding_value)
         return (padded if batch_first else padded.transpose(0, 1)), lengths
-
-
-def _cut(padded: Tensor, lengths: Tensor) -> Tensor:
-    longest = lengths.max().item()
-    torch._check(longest >= 1)
-    torch._check(longest <= padded.shape[1])
-    return padded[:, :longest]
 
 
 @contextmanager
 def _packed_as_masks() -> Iterator[None]:
-    original = stack.pad_packed_sequence
-
-    def whole(sequence: rnn.PackedSequence, batch_first: bool) -> tuple[Tensor, Tensor]:
-        return original(sequence, batch_first, total_length=sequence.batch_sizes.shape[2])
-
-    with patch.object(rnn, "_VF", _Masks(rnn._VF)), patch.object(stack, "pad_packed_sequence", whole):
+    original = vars(rnn)["_VF"]
+    vars(rnn)["_VF"] = _Masks(original)
+    try:
         yield
+    finally:
+        vars(rnn)["_VF"] = original
 
 
 @contextmanager
@@ -202,12 +197,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _advice(error: Exception) -> str:
-    while isinstance(error.__cause__, Exception) and isinstance(error, DataError):
+    if isinstance(error, DataError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return (
-        f"the module's forward cannot be exported to ONNX: {first} -- only tensor operations can be: no decision on "
-        "their values, no .item(), .tolist() or .numpy(); lengths must be a tensor among the inputs."
+        "the module's forward cannot be exported to ONNX. Only operations on tensors can be: where it decides by "
+        "their values, or uses .item(), .tolist() or .numpy(), keep to tensors (torch.where, masks; lengths as a "
+        f"tensor among the inputs). torch says: {first}"
     )
 
 
@@ -225,28 +221,24 @@ def _splice(proto: Any, layers: list[nn.Module]) -> None:
     """Nodes of recurrent layers in the places of their placeholders."""
     from onnx import helper
 
-    graph, nodes = Graph(prefix="unbraid_"), []
-    for node in proto.graph.node:
+    graph = Graph()
+    for node in list(proto.graph.node):
         if node.domain != _DOMAIN:
-            nodes.append(node)
+            graph.nodes.append(node)
             continue
         number = next(a.i for a in node.attribute if a.name == "number")
-        x, valid, *initial = [*node.input, ""][: max(2, len(node.input))]
-        graph.nodes = []
+        graph.prefix = f"recurrent{number}/"
+        x, valid, *initial = node.input if len(node.input) > 1 else [*node.input, ""]
         values, states = recurrent(layers[number], graph, x, valid or None, initial)
-        nodes += graph.nodes
-        nodes += [
-            helper.make_node("Identity", [value], [name])
-            for value, name in zip([values, *states], node.output, strict=True)
-            if name
-        ]
-    nodes = [copy.deepcopy(node) for node in nodes]
+        for value, name in zip([values, *states], node.output, strict=True):
+            graph.nodes.append(helper.make_node("Identity", [value], [name]))
+    nodes = [copy.deepcopy(node) for node in graph.nodes]  # clearing the field empties those that were in it
     proto.graph.ClearField("node")
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(graph.tensors())
-    kept = [o for o in proto.opset_import if o.domain != _DOMAIN]
-    proto.ClearField("opset_import")
-    proto.opset_import.extend([helper.make_opsetid(o.domain, o.version) for o in kept])
+    for place in reversed(range(len(proto.opset_import))):
+        if proto.opset_import[place].domain == _DOMAIN:
+            del proto.opset_import[place]
 
 
 def _name_sizes(proto: Any, axes: list[int | None]) -> None:

@@ -65,7 +65,9 @@ class TorchBody(nn.Module):
         features, tap.seen = tap.seen, None
         if features is None:
             raise DataError(f"the module's forward never ran its output layer {self.spec.head!r} on these inputs.")
-        if self.spec.time_first:
+        if features.dim() == (2 if self.spec.many_outputs else 1):
+            features = features.unsqueeze(0)  # one example, whose axis the module squeezed away
+        elif self.spec.time_first:
             features = features.transpose(0, 1)
         if self.copies > 1:
             features = features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
@@ -80,7 +82,7 @@ class TorchBody(nn.Module):
         memo: dict[int, Any] = {id(p): p for p in self.module.parameters()}
         for name, stack in self.stacks().items():
             memo[id(stack)] = stacks[name]
-        return TorchBody(copy.deepcopy(self.module, memo), self.spec, copies)
+        return TorchBody(copied(self.module, memo), self.spec, copies)
 
 
 def prepared(module: nn.Module, spec_head: str) -> nn.Module:
@@ -93,15 +95,20 @@ def prepared(module: nn.Module, spec_head: str) -> nn.Module:
     for part in module.modules():
         if isinstance(part, nn.RNNBase):
             memo[id(part)] = RecurrentStack(part)
-    ready = copy.deepcopy(module, memo)
+    ready = copied(module, memo)
     parent, _, name = spec_head.rpartition(".")
     setattr(ready.get_submodule(parent), name, Tap(ready.get_submodule(spec_head)))  # type: ignore[arg-type]  # is Linear
     return ready.eval().requires_grad_(False)
 
 
-def copied(module: nn.Module) -> nn.Module:
-    """A copy of a user's module; results that its forward left in it (attention weights) are cut off their graph."""
-    memo: dict[int, Any] = {}
+def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.Module:
+    """A copy of a user's module; results that its forward left in it (attention weights) are cut off their graph.
+
+    Args:
+        module: what to copy.
+        replaced: id of a part -> what stands in its place.
+    """
+    memo: dict[int, Any] = dict(replaced or {})
     for part in module.modules():
         for leaf in leaves(dict(vars(part))):
             if isinstance(leaf, Tensor) and not leaf.is_leaf:
