@@ -2,8 +2,8 @@
 
     python examples/keras_file.py [MODEL.h5 or .keras [EXAMPLES.npz with x and y]]
 
-Without examples the network labels made-up inputs itself: accuracies then say how many of its decisions stay the same. (The
-file that is taken by default was never trained: without removals its modules decide as it does, with them they do not.)
+Without examples the network labels made-up inputs itself; accuracies then say how many of its decisions stay the same.
+The file taken by default was never trained: untouched modules decide as it does, those with nodes removed do not.
 """
 
 import sys

@@ -10,6 +10,7 @@ from unbraid.config import DecompositionConfig
 from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import Evaluation, evaluate
 from unbraid.modules.composition import Composition, compose
+from unbraid.modules.exporting import export_onnx
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.store import load_composition, load_module
 from unbraid.networks.loading import load, load_weights
@@ -29,6 +30,7 @@ __all__ = [
     "compose",
     "decompose",
     "evaluate",
+    "export_onnx",
     "load",
     "load_composition",
     "load_decomposition",

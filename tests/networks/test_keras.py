@@ -75,5 +75,5 @@ def test_the_type_is_what_the_file_holds_not_its_name(tmp_path):
 
 def test_wrong_features_behind_masking_are_refused():
     network = load_keras(Path(__file__).parent.parent / "data" / "keras" / "k3-features.keras")
-    with pytest.raises(DataError, match="5 .*steps|features a timestep"):
+    with pytest.raises(DataError, match=r"5 .*steps|features a timestep"):
         network.predict(np.zeros((2, network.spec.steps or 5, 3), np.float32))

@@ -48,9 +48,9 @@ def kept_indices(concern: Concern, layer: Layer) -> Tensor:
 
     Where a node without gates would still say act(0), that is all of them.
     """
-    if concern.has_gates(layer) and layer.cell is not None:
-        if float(ACTIVATIONS[layer.cell.activation](torch.zeros(()))) != 0:
-            return torch.arange(layer.units)
+    speaks = layer.cell is not None and float(ACTIVATIONS[layer.cell.activation](torch.zeros(()))) != 0
+    if speaks and concern.has_gates(layer):
+        return torch.arange(layer.units)
     return torch.from_numpy(np.flatnonzero(concern.nodes(layer)))
 
 

@@ -5,6 +5,7 @@ Opset 18, IR version 8: onnxruntime 1.14 and newer run it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class Graph:
         self.root: Graph = self if outer is None else outer.root
         self.constants: dict[str, np.ndarray] = {}  # of the root only: a body reads them from outside
         self.prefix, self._taken = "", 0
-        self._numbers: dict[tuple[int, ...], str] = {}
+        self._known: dict[tuple[object, ...], str] = {}  # what constants hold -> name
 
     def name(self, kind: str) -> str:
         """A name that no other value has."""
@@ -49,16 +50,17 @@ class Graph:
         return f"{self.root.prefix}{kind}_{self.root._taken}"
 
     def constant(self, value: Tensor) -> str:
-        """A constant tensor."""
-        name = self.name("constant")
-        self.root.constants[name] = value.detach().cpu().contiguous().numpy()
-        return name
+        """A constant tensor; one for all that hold the same, as modules of one parent do."""
+        array = value.detach().cpu().contiguous().numpy()
+        key = (array.shape, array.dtype.str, hashlib.sha256(array).digest())
+        if key not in self.root._known:
+            name = self.root._known[key] = self.name("constant")
+            self.root.constants[name] = array
+        return self.root._known[key]
 
     def numbers(self, *values: int) -> str:
-        """A constant (n,) of whole numbers, one for all who ask for the same."""
-        if values not in self.root._numbers:
-            self.root._numbers[values] = self.constant(torch.tensor(values, dtype=torch.int64))
-        return self.root._numbers[values]
+        """A constant (n,) of whole numbers."""
+        return self.constant(torch.tensor(values, dtype=torch.int64))
 
     def nodes_of(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
         """A node of several outputs; an input that is not given is ''."""

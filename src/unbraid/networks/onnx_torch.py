@@ -59,6 +59,7 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     assert exported is not None
     proto = exported.model_proto
     _strip(proto)
+    _share(proto)
     _splice(proto, layers)
     _name_sizes(proto, [inputs.axis_of(t) for t in flat.given])
     proto.ir_version = IR_VERSION
@@ -166,7 +167,7 @@ class _Masks:
             padded = padded[:, :longest]
         else:
             after = [0, 0] * (data.dim() - 2) + [0, steps - data.shape[1]]
-            padded = nn.functional.pad(padded, after, value=padding_value)
+            padded = nn.functional.pad(padded, after, value=padding_value)  # type: ignore[arg-type]  # may be symbolic
         return (padded if batch_first else padded.transpose(0, 1)), lengths
 
 
@@ -215,6 +216,29 @@ def _strip(proto: Any) -> None:
             if name in part.DESCRIPTOR.fields_by_name:
                 part.ClearField(name)
     proto.graph.ClearField("value_info")
+
+
+def _share(proto: Any) -> None:
+    """One constant for all that hold the same: the modules of a composition share most of a parent's weights."""
+    names: dict[bytes, str] = {}
+    renamed: dict[str, str] = {}
+    for place in reversed(range(len(proto.graph.initializer))):
+        constant = proto.graph.initializer[place]
+        name, constant.name = constant.name, ""
+        same = names.setdefault(constant.SerializeToString(deterministic=True), name)
+        constant.name = name
+        if same != name:
+            renamed[name] = same
+            del proto.graph.initializer[place]
+    for node in proto.graph.node:
+        _rename(node, renamed)
+
+
+def _rename(node: Any, names: dict[str, str]) -> None:
+    node.input[:] = [names.get(name, name) for name in node.input]
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            _rename(inner, names)
 
 
 def _splice(proto: Any, layers: list[nn.Module]) -> None:
