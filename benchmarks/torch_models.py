@@ -488,6 +488,9 @@ class Case:
             for parameter in module.parameters():
                 parameter.mul_(1.8 if parameter.dim() > 1 else 0.5)
             for part in module.modules():
+                if isinstance(part, nn.RNN) and part.nonlinearity == "relu":
+                    for name, parameter in part.named_parameters():
+                        parameter.sub_(0.5 if "bias" in name else 0)  # so that some units sleep
                 if isinstance(part, nn.BatchNorm1d) and part.running_mean is not None and part.running_var is not None:
                     part.running_mean.normal_(0, 0.1)
                     part.running_var.uniform_(0.1, 0.3)

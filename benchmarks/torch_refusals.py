@@ -46,7 +46,7 @@ class Cells(Classifier):
         state = None
         for t in range(x.size(1)):
             state = self.rnn(self.embedding(x[:, t]), state)
-        return self.fc(state[0])  # type: ignore[index]  # there is a timestep
+        return self.fc(state[0])
 
 
 class Transformer(Classifier):
@@ -175,7 +175,7 @@ class Nested(Classifier):
 
 def _spoiled() -> nn.Module:
     module = Classifier()
-    nn.init.constant_(module.rnn.bias_hh_l0, float("nan"))  # type: ignore[arg-type]  # a parameter
+    nn.init.constant_(module.rnn.bias_hh_l0, float("nan"))
     return module
 
 
@@ -215,7 +215,7 @@ def _parametrized() -> nn.Module:
 
 
 def _scripted() -> nn.Module:
-    return torch.jit.trace(Classifier().eval(), ROWS)  # type: ignore[no-any-return]
+    return torch.jit.trace(Classifier().eval(), ROWS)
 
 
 REFUSED: dict[str, Callable[[Path], Any]] = {
@@ -262,9 +262,9 @@ REFUSED: dict[str, Callable[[Path], Any]] = {
     "half precision": _made(lambda: Classifier().half()),
     "on the meta device": _made(lambda: Classifier().to("meta")),
     "NaN weights": _made(_spoiled),
-    "a class, not an instance": lambda folder: unbraid.Network.from_torch(Classifier, ROWS),  # type: ignore[arg-type]
-    "a path": lambda folder: unbraid.Network.from_torch(_whole(folder), ROWS),  # type: ignore[arg-type]
-    "a state dict": lambda folder: unbraid.Network.from_torch(Classifier().state_dict(), ROWS),  # type: ignore[arg-type]
+    "a class, not an instance": lambda folder: unbraid.Network.from_torch(Classifier, ROWS),
+    "a path": lambda folder: unbraid.Network.from_torch(_whole(folder), ROWS),
+    "a state dict": lambda folder: unbraid.Network.from_torch(Classifier().state_dict(), ROWS),
     "example of one": _made(Classifier, ROWS[:1]),
     "example of equal rows": _made(Classifier, ROWS[:1].repeat(4, 1)),
     "example without its second argument": _made(PackedLSTM),

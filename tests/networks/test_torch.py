@@ -89,7 +89,9 @@ def test_rolled_modules_are_slices_and_equal_the_masked_network(name):
         gone = torch.from_numpy(~np.tile(part.kept_nodes[n], len(layer.cell.gates)))
         for parameter in layer.module.parameters():
             parameter[gone] = 0
-        assert gone.any() or part.kept_nodes[n].all()
+        for first in [getattr(masked.body.module, state, None) for state in ("h0", "c0")]:
+            if first is not None:  # the learned state of a node that is gone
+                first[..., torch.from_numpy(~part.kept_nodes[n])] = 0
     with torch.no_grad():
         features = masked.body(network.check(x).batches().__next__())
         torch.testing.assert_close(part.whole_head.margin(features), torch.from_numpy(part.margins(x)))
@@ -183,7 +185,8 @@ def test_the_users_module_is_left_alone():
 def test_a_forward_that_fails_later_says_why():
     class Picky(Tagger):
         def forward(self, sentence):
-            assert sentence.max() < 50
+            if sentence.max() >= 50:
+                raise AssertionError
             if sentence.shape[1] < 3:
                 raise KeyError
             return super().forward(sentence)
@@ -228,7 +231,7 @@ def test_what_is_refused_is_refused_in_short_sentences(given):
         ("half precision", r"torch.float16; supported are float32 and float64: pass module.float\(\)"),
         ("NaN weights", "FormatError: weight 'rnn.bias_hh_l0' holds NaN"),
         ("a class, not an instance", "got the class Classifier: pass a trained instance"),
-        ("a path", "got a path: .* load_weights"),
+        ("a path", "got a path: .*load_weights"),
         ("example of one", "at least two different"),
         ("example of equal rows", "same example several times"),
         ("load: a whole module", r"from_torch\(module, example=...\)"),

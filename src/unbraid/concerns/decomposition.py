@@ -113,7 +113,7 @@ def decompose(
         network.align(examples[1], x),
         network.labels,
         many=network.io.many_outputs,
-        independent=network.spec.output == "sigmoid" and not network.binary,
+        independent=network.independent,
         examples=len(x),
     )
     if config.strategy is Strategy.RECONSTRUCT:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.data import Label, read_targets
+from unbraid.data import Label, Targets, read_targets
 from unbraid.errors import DataError
 from unbraid.evaluation.metrics import Detection, cohesion, coupling, detection, expected_calibration_error, jaccard
 from unbraid.modules.composition import Composition
@@ -40,7 +40,7 @@ class Evaluation:
     """A composition's figures; accuracies in [0, 1].
 
     Attributes:
-        accuracy: of the composition (the paper's CMA).
+        accuracy: of the composition (the paper's CMA); of independent labels the share of right yes-or-no decisions.
         monolithic_accuracy: of ``against`` on the same decisions (MMA).
         restricted_accuracy: of ``against`` with its argmax restricted to the classes in use: an honest baseline.
         delta: accuracy - monolithic_accuracy (the cost of decomposition).
@@ -99,7 +99,7 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     Args:
         composition: what to measure.
         examples: (x, y): inputs, and labels as names or as indices into the labels of ``against`` (without it: of the
-            composition); (N,), or (N, T) where all modules have many outputs.
+            composition); (N,), or (N, T) where all modules have many outputs; independent labels as 0/1 columns.
         against: the monolithic model to compare with.
 
     Returns:
@@ -114,26 +114,28 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     reader = composition.modules_by_label[composition.labels[0]].parent
     if is_text(x):
         y = reader.align(y, reader.check(x))
-    targets = read_targets(y, names, many=composition.many_outputs, examples=len(margins))
+    targets = read_targets(
+        y, names, many=composition.many_outputs, independent=composition.independent, examples=len(margins)
+    )
     if composition.many_outputs and margins.shape[1] < targets.y.shape[1]:  # no sequence given is as long as the labels
         margins = np.pad(margins, [(0, 0), (0, targets.y.shape[1] - margins.shape[1]), (0, 0)], constant_values=np.nan)
-    truth = _positions(targets.y, names, composition.labels)
-    used = truth >= 0
+    truth = _truth(targets, names, composition.labels)
+    used = np.asarray(truth.any(-1) | composition.independent)
     if not used.any():
         raise DataError(f"no example is of a class in use: the composition has {composition.labels}.")
-    right = composition.decide(margins)[used] == truth[used]
-    mono, restricted = _monolithic(composition, against, x, targets.y, used)
+    margins_used, true = margins[used], truth[used]
+    mono, restricted = _monolithic(composition, against, x, true, used)
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
-        claimed = margins[..., place][used] > composition.calibration[label][1]  # the module's own margin > 0
+        claimed = margins_used[..., place] > composition.calibration[label][1]  # the module's own margin > 0
         modules[label] = ModuleScore(
-            detection(claimed, truth[used] == place),
+            detection(claimed, true[..., place]),
             module.retention(),
             cohesion(module, module.parent),
             _jaccard(module, against),
         )
     indices = [m.jaccard for m in modules.values() if m.jaccard is not None]
-    accuracy = float(right.mean())
+    accuracy = _share_right(composition.decide(margins_used), true)
     return Evaluation(
         accuracy=accuracy,
         monolithic_accuracy=mono,
@@ -141,15 +143,15 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         delta=None if mono is None else accuracy - mono,
         jaccard=float(np.mean(indices)) if indices else None,
         coupling=coupling(list(composition.modules_by_label.values())),
-        calibration_error=expected_calibration_error(composition.shares(margins[used]), truth[used]),
-        decisions=int(used.sum()),
-        left_out=int((targets.y >= 0).sum() - used.sum()),
+        calibration_error=_calibration_error(composition, margins_used, true),
+        decisions=int(true.size if composition.independent else used.sum()),
+        left_out=int(targets.counted().sum() - used.sum()),
         modules=modules,
     )
 
 
 def _monolithic(
-    composition: Composition, network: Network | None, x: Any, y: np.ndarray, used: np.ndarray
+    composition: Composition, network: Network | None, x: Any, true: np.ndarray, used: np.ndarray
 ) -> tuple[float | None, float | None]:
     """Accuracy of the whole network, and with its argmax restricted to the composition's classes."""
     if network is None or network.io.many_outputs != composition.many_outputs:
@@ -157,16 +159,36 @@ def _monolithic(
     logits = network.logits(x)
     if network.binary:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    mono = float((logits.argmax(-1)[used] == y[used]).mean())
-    outside = [i for i, label in enumerate(network.labels) if label not in composition.labels]
-    logits[..., outside] = -np.inf
-    return mono, float((logits.argmax(-1)[used] == y[used]).mean())
+    columns = [network.labels.index(label) for label in composition.labels if label in network.labels]
+    if len(columns) < len(composition.labels):
+        return None, None  # a class that the network does not have
+    if composition.independent:
+        return _share_right(logits[used][..., columns] > 0, true), None
+    place = np.full(len(network.labels), -1)
+    place[columns] = np.arange(len(columns))
+    return (
+        _share_right(place[logits[used].argmax(-1)], true),
+        _share_right(logits[used][..., columns].argmax(-1), true),
+    )
 
 
-def _positions(y: np.ndarray, names: list[Label], labels: list[Label]) -> np.ndarray:
-    """Indices into ``names`` turned into positions in ``labels``, -1 where there is none."""
-    table = np.asarray([labels.index(n) if n in labels else -1 for n in names] + [-1])
-    return table[y]
+def _truth(targets: Targets, names: list[Label], labels: list[Label]) -> np.ndarray:
+    """Which of ``labels`` hold, booleans (..., K)."""
+    nowhere = np.zeros(targets.counted().shape, bool)
+    return np.stack([targets.members(names.index(n)) if n in names else nowhere for n in labels], axis=-1)
+
+
+def _share_right(decided: np.ndarray, true: np.ndarray) -> float:
+    """Share of right decisions: positions (N,) against true (N, K), or booleans (N, K) label by label."""
+    return float((decided == (true if decided.ndim == true.ndim else true.argmax(-1))).mean())
+
+
+def _calibration_error(composition: Composition, margins: np.ndarray, true: np.ndarray) -> float:
+    shares = composition.shares(margins)
+    if composition.independent:
+        both = np.stack([1 - shares, shares], axis=-1).reshape(-1, 2)
+        return expected_calibration_error(both, true.ravel().astype(int))
+    return expected_calibration_error(shares, true.argmax(-1))
 
 
 def _jaccard(module: ConcernModule, network: Network | None) -> float | None:

@@ -84,6 +84,11 @@ class Composition(nn.Module):
         return all(m.io.many_outputs for m in self.modules_by_label.values())
 
     @property
+    def independent(self) -> bool:
+        """Whether several labels may hold at once: every parent's labels do."""
+        return all(m.parent.independent for m in self.modules_by_label.values())
+
+    @property
     def io(self) -> IOArchitecture:
         """Inputs and outputs over time; one output where any module has one."""
         ios = [m.io for m in self.modules_by_label.values()]
@@ -179,7 +184,7 @@ class Composition(nn.Module):
         return torch.stack([c for c in columns if c is not None], dim=-1)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """The modules' probabilities, scaled to sum to one: (N, K) or (N, T, K); raises DataError.
+        """The modules' probabilities, scaled to sum to one (but for independent labels): (N, K) or (N, T, K).
 
         With every module of one parent untouched and ``head="softmax"`` that is the parent's own softmax.
         """
@@ -187,20 +192,30 @@ class Composition(nn.Module):
 
     def shares(self, margins: np.ndarray) -> np.ndarray:
         """Margins (..., K) as the probabilities of :meth:`predict_proba`."""
+        if self.independent:
+            return torch.sigmoid(torch.from_numpy(margins)).numpy()
         return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
 
     def predict_index(self, x: Any) -> np.ndarray:
-        """Positions in :attr:`labels`, (N,) or (N, T)."""
+        """Positions in :attr:`labels`, (N,) or (N, T); of independent labels booleans (..., K)."""
         return self.decide(self.margins(x))
 
     def decide(self, margins: np.ndarray) -> np.ndarray:
-        """Positions in :attr:`labels` that win the vote over margins (..., K)."""
+        """Positions in :attr:`labels` that win the vote over margins (..., K); of independent labels which hold."""
+        if self.independent:
+            return np.asarray(margins > 0)
         if self.vote == "margin":
             return margins.argmax(-1)
         return torch.sigmoid(torch.from_numpy(margins).double()).numpy().argmax(-1)  # 1.0 from a margin of 37 on
 
     def predict(self, x: Any) -> np.ndarray:
-        """Labels (N,) or (N, T); raises DataError where inputs do not fit."""
+        """Labels (N,) or (N, T); of independent labels booleans (..., K), column by label.
+
+        Raises:
+            DataError: inputs that do not fit.
+        """
+        if self.independent:
+            return self.predict_index(x)
         mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
         return np.asarray(self.labels, dtype=object if mixed else None)[self.predict_index(x)]
 
@@ -299,8 +314,8 @@ def check_compatible(modules: list[ConcernModule]) -> None:
         raise IncompatibleModules("a composition needs at least one module.")
     if all(m.parent.vocabulary is not None for m in modules):
         return  # they read text, each in its own way
-    first = modules[0]
-    for other in modules[1:]:
+    first = next((m for m in modules if m.parent.spec.steps is not None), modules[0])  # None goes with any T
+    for other in modules:
         for what, mine, theirs in zip(("input", "size", "timesteps"), _reads(first), _reads(other), strict=True):
             if mine != theirs and not (what == "timesteps" and None in (mine, theirs)):
                 raise IncompatibleModules(

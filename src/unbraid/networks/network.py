@@ -161,6 +161,11 @@ class Network(nn.Module):
         return self.spec.output == "sigmoid" and self.spec.classes == 1
 
     @property
+    def independent(self) -> bool:
+        """Whether several labels may hold at once (more than one sigmoid column)."""
+        return self.spec.output == "sigmoid" and self.spec.classes > 1
+
+    @property
     def io(self) -> IOArchitecture:
         """Inputs and outputs over time (the paper's 1:1, 1:N, M:1, M:N)."""
         if isinstance(self.spec, TorchSpec):
@@ -209,12 +214,16 @@ class Network(nn.Module):
         return run_batched(lambda b: self.activate(self(b)), self.check(x), self.device)
 
     def predict_index(self, x: Any) -> np.ndarray:
-        """Class indices (N,) or (N, T)."""
+        """Class indices (N,) or (N, T); of independent labels booleans (N, C) or (N, T, C)."""
         logits = self.logits(x)
+        if self.independent:
+            return np.asarray(logits > 0)
         return (logits[..., 0] > 0).astype(np.int64) if self.binary else logits.argmax(-1)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Labels (N,) or (N, T); raises DataError."""
+        """Labels (N,) or (N, T); of independent labels booleans (..., C), column by label; raises DataError."""
+        if self.independent:
+            return self.predict_index(x)
         mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
         return np.asarray(self.labels, dtype=object if mixed else None)[self.predict_index(x)]
 

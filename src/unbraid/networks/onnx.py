@@ -5,7 +5,7 @@ of no use: it unrolls recurrences (a minute for 60 timesteps), or fails where th
 
 - Stages are written node by node, here: milliseconds, small files, no dependency but ``onnx``.
 - A user's own module is traced by ``torch.onnx.export`` with its recurrent layers as placeholders, which are then
-  exchanged for the same nodes (:mod:`unbraid.networks.onnx_torch`).
+  exchanged for the same nodes (:mod:`unbraid.networks.onnx_torch`): seconds.
 
 Rolled networks and modules become ONNX's RNN, GRU and LSTM operators; unrolled modules a Scan over their masks. Shapes:
 N examples, T timesteps, D features, H units, K modules in one batch.

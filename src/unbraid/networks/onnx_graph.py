@@ -52,7 +52,7 @@ class Graph:
     def constant(self, value: Tensor) -> str:
         """A constant tensor; one for all that hold the same, as modules of one parent do."""
         array = value.detach().cpu().contiguous().numpy()
-        key = (array.shape, array.dtype.str, hashlib.sha256(array).digest())
+        key = (array.shape, array.dtype.str, hashlib.sha256(array.data).digest())
         if key not in self.root._known:
             name = self.root._known[key] = self.name("constant")
             self.root.constants[name] = array

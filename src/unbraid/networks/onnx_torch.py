@@ -1,8 +1,7 @@
 """A user's own module as an ONNX graph: ``torch.onnx.export`` of its forward, but for its recurrent layers.
 
 While torch traces, a placeholder stands for every recurrent layer and a mask for every packed sequence; afterwards each
-placeholder's node is exchanged for the nodes of :func:`unbraid.networks.onnx_recurrent.recurrent`.
-Shapes: N examples, T timesteps, D inputs, H units.
+placeholder's node is exchanged for the layer's own nodes. Shapes: N examples, T timesteps, D inputs, H units.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import rnn
 
 from unbraid.errors import DataError, UnbraidError
 from unbraid.networks import stack
 from unbraid.networks.cells import State
 from unbraid.networks.inputs import Inputs, leaves, map_tree
-from unbraid.networks.onnx_graph import IR_VERSION, OPSET, Graph
-from unbraid.networks.onnx_recurrent import recurrent
+from unbraid.networks.onnx_graph import IR_VERSION, OPSET
+from unbraid.networks.onnx_packing import packed_as_masks
+from unbraid.networks.onnx_splice import DOMAIN, name_sizes, splice, strip
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 
-_DOMAIN = "unbraid"
 _LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
 
 
@@ -49,7 +47,7 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     flat = _Flat(_with_placeholders(module, layers).cpu(), inputs.tree)
     shapes = {"tensors": tuple({i: torch.export.Dim.AUTO for i in range(t.dim())} for t in flat.given)}
     try:
-        with _quiet(), _packed_as_masks(), torch.no_grad():
+        with _quiet(), packed_as_masks(), torch.no_grad():
             program = torch.export.export(flat, flat.given, dynamic_shapes=shapes, strict=False)
             exported = torch.onnx.export(
                 program, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
@@ -58,10 +56,9 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
         raise UnbraidError(_advice(error)) from error
     assert exported is not None
     proto = exported.model_proto
-    _strip(proto)
-    _share(proto)
-    _splice(proto, layers)
-    _name_sizes(proto, [inputs.axis_of(t) for t in flat.given])
+    strip(proto)
+    splice(proto, layers)
+    name_sizes(proto, [inputs.axis_of(t) for t in flat.given])
     proto.ir_version = IR_VERSION
     return proto
 
@@ -99,7 +96,7 @@ class _Placeholder(nn.Module):
             raise ValueError(f"{x.shape[-1]} inputs, expected {self.inputs}")
         rows, steps = x.shape[:2]
         values, *states = torch.onnx.ops.symbolic_multi_out(
-            f"{_DOMAIN}::Recurrent",
+            f"{DOMAIN}::Recurrent",
             [x, valid, *(initial or ())],
             {"number": self.number},
             dtypes=[x.dtype] * (1 + self.states),
@@ -137,50 +134,6 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
     return copy.deepcopy(module, memo).eval()
 
 
-class _Masks:
-    """torch's functions under pack_padded_sequence and pad_packed_sequence, for sequences that stay padded meanwhile.
-
-    A packed sequence's data are (N, T, ...) and its batch_sizes a mask (1, N, T): whatever works on each timestep's
-    data by itself does the same to both.
-    """
-
-    def __init__(self, original: Any) -> None:
-        self._original = original
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
-
-    def _pack_padded_sequence(self, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
-        x = x if batch_first else x.transpose(0, 1)
-        return x, (torch.arange(x.shape[1]) < lengths.unsqueeze(1)).unsqueeze(0)
-
-    def _pad_packed_sequence(
-        self, data: Tensor, mask: Tensor, batch_first: bool, padding_value: float, steps: int | torch.SymInt
-    ) -> tuple[Tensor, Tensor]:
-        lengths = mask[0].sum(dim=1)
-        here = mask[0].reshape(*mask.shape[1:], *[1] * (data.dim() - 2))
-        padded = torch.where(here, data, padding_value)
-        if isinstance(steps, int) and steps == 1:  # the mask's first size: total_length was not given
-            longest = lengths.max().item()
-            torch._check(longest >= 1)
-            torch._check(longest <= padded.shape[1])
-            padded = padded[:, :longest]
-        else:
-            after = [0, 0] * (data.dim() - 2) + [0, steps - data.shape[1]]
-            padded = nn.functional.pad(padded, after, value=padding_value)  # type: ignore[arg-type]  # may be symbolic
-        return (padded if batch_first else padded.transpose(0, 1)), lengths
-
-
-@contextmanager
-def _packed_as_masks() -> Iterator[None]:
-    original = vars(rnn)["_VF"]
-    vars(rnn)["_VF"] = _Masks(original)
-    try:
-        yield
-    finally:
-        vars(rnn)["_VF"] = original
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporter's remarks on itself."""
@@ -206,75 +159,3 @@ def _advice(error: Exception) -> str:
         "their values, or uses .item(), .tolist() or .numpy(), keep to tensors (torch.where, masks; lengths as a "
         f"tensor among the inputs). torch says: {first}"
     )
-
-
-def _strip(proto: Any) -> None:
-    """Without notes on the code that it was traced from, which name files of this machine."""
-    parts = [proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]
-    for part in parts:
-        for name in ("metadata_props", "doc_string"):
-            if name in part.DESCRIPTOR.fields_by_name:
-                part.ClearField(name)
-    proto.graph.ClearField("value_info")
-
-
-def _share(proto: Any) -> None:
-    """One constant for all that hold the same: the modules of a composition share most of a parent's weights."""
-    names: dict[bytes, str] = {}
-    renamed: dict[str, str] = {}
-    for place in reversed(range(len(proto.graph.initializer))):
-        constant = proto.graph.initializer[place]
-        name, constant.name = constant.name, ""
-        same = names.setdefault(constant.SerializeToString(deterministic=True), name)
-        constant.name = name
-        if same != name:
-            renamed[name] = same
-            del proto.graph.initializer[place]
-    for node in proto.graph.node:
-        _rename(node, renamed)
-
-
-def _rename(node: Any, names: dict[str, str]) -> None:
-    node.input[:] = [names.get(name, name) for name in node.input]
-    for attribute in node.attribute:
-        for inner in attribute.g.node:
-            _rename(inner, names)
-
-
-def _splice(proto: Any, layers: list[nn.Module]) -> None:
-    """Nodes of recurrent layers in the places of their placeholders."""
-    from onnx import helper
-
-    graph = Graph()
-    for node in list(proto.graph.node):
-        if node.domain != _DOMAIN:
-            graph.nodes.append(node)
-            continue
-        number = next(a.i for a in node.attribute if a.name == "number")
-        graph.prefix = f"recurrent{number}/"
-        x, valid, *initial = node.input if len(node.input) > 1 else [*node.input, ""]
-        values, states = recurrent(layers[number], graph, x, valid or None, initial)
-        for value, name in zip([values, *states], node.output, strict=True):
-            graph.nodes.append(helper.make_node("Identity", [value], [name]))
-    nodes = [copy.deepcopy(node) for node in graph.nodes]  # clearing the field empties those that were in it
-    proto.graph.ClearField("node")
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(graph.tensors())
-    for place in reversed(range(len(proto.opset_import))):
-        if proto.opset_import[place].domain == _DOMAIN:
-            del proto.opset_import[place]
-
-
-def _name_sizes(proto: Any, axes: list[int | None]) -> None:
-    """Sizes that may change are called batch, time, time_2, ..."""
-    names: dict[str, str] = {}
-    for value, axis in zip(proto.graph.input, axes, strict=True):
-        if axis is not None:
-            names.setdefault(value.type.tensor_type.shape.dim[axis].dim_param, "batch")
-    for value in [*proto.graph.input, *proto.graph.output]:
-        for size in value.type.tensor_type.shape.dim:
-            if size.dim_param.isdigit():  # torch found out that it cannot change
-                size.dim_value = int(size.dim_param)
-            elif size.dim_param:
-                times = len(set(names.values()) - {"batch"})
-                size.dim_param = names.setdefault(size.dim_param, f"time_{times + 1}" if times else "time")

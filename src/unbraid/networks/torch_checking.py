@@ -85,5 +85,5 @@ def _check_recurrent(name: str, part: nn.RNNBase) -> None:
     if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
         raise UnsupportedLayer(
             f"layer {name!r} has parametrized weights: make them plain first "
-            "(torch.nn.utils.parametrize.remove_parametrizations)."
+            "(torch.nn.utils.parametrize.remove_parametrizations, or torch.nn.utils.remove_weight_norm)."
         )

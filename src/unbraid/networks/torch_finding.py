@@ -121,7 +121,7 @@ def _check_head(layer: Any, name: str, run: Run) -> None:
     if hasattr(layer, "parametrizations") or "weight" not in dict(layer.named_parameters()):
         raise UnsupportedLayer(
             f"output layer {name!r} has parametrized weights: make them plain first "
-            "(torch.nn.utils.parametrize.remove_parametrizations)."
+            "(torch.nn.utils.parametrize.remove_parametrizations, or torch.nn.utils.remove_weight_norm)."
         )
     if run.counts[name] > 1:
         raise UnsupportedLayer(
