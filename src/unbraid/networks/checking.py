@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from unbraid.data import Label
-from unbraid.errors import DataError, FormatError
-from unbraid.networks.spec import DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec
+from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.networks.spec import ActivationSpec, DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec, StageSpec
 
 
 def check_labels(labels: Sequence[Label] | None, classes: int) -> list[Label]:
@@ -42,6 +42,8 @@ def check_flow(spec: NetworkSpec) -> None:
             width = None  # T*D: T is known only where the file fixes it
         elif stage.type == "embedding":
             width = stage.dimension
+        if recurrent:
+            _check_zero_stays_zero(stage)
     if not recurrent:
         raise FormatError("the network has no recurrent layer; expected at least one SimpleRNN, LSTM or GRU.")
     if width is not None and spec.features != width:
@@ -49,3 +51,14 @@ def check_flow(spec: NetworkSpec) -> None:
     names = [stage.name for stage in spec.stages]
     if len(set(names)) != len(names):
         raise FormatError(f"layer names repeat: {names}.")
+
+
+def _check_zero_stays_zero(stage: StageSpec) -> None:
+    """Behind the recurrence a removed node must say nothing to what reads it."""
+    if isinstance(stage, ActivationSpec) and stage.activation not in ("tanh", "relu", "linear"):
+        raise UnsupportedLayer(
+            f"activation {stage.name!r} ({stage.activation}) behind the recurrence makes something of a removed node's "
+            "zero; supported there: tanh, relu, linear. Put it into the dense layer before it."
+        )
+    if isinstance(stage, DenseSpec) and stage.activation == "softmax":
+        raise UnsupportedLayer(f"hidden layer {stage.name!r} has a softmax over its nodes, so none can go by itself.")

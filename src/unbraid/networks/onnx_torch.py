@@ -47,7 +47,7 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     flat = _Flat(_with_placeholders(module, layers).cpu(), inputs.tree)
     shapes = {"tensors": tuple({i: torch.export.Dim.AUTO for i in range(t.dim())} for t in flat.given)}
     try:
-        with _quiet(), packed_as_masks(), torch.no_grad():
+        with _quiet(), packed_as_masks(), _lengths_may_change(flat), torch.no_grad():
             program = torch.export.export(flat, flat.given, dynamic_shapes=shapes, strict=False)
             exported = torch.onnx.export(
                 program, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
@@ -58,7 +58,14 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     proto = exported.model_proto
     strip(proto)
     splice(proto, layers)
-    name_sizes(proto, [inputs.axis_of(t) for t in flat.given])
+    axes = [inputs.axis_of(t) for t in flat.given]
+    name_sizes(proto, axes)
+    for value, axis in zip(proto.graph.input, axes, strict=True):
+        if axis is not None and not value.type.tensor_type.shape.dim[axis].dim_param:
+            raise UnbraidError(
+                f"the module's forward makes the number of examples in {value.name!r} a constant, as int(x.shape[0]) "
+                "and range(len(x)) do: use x.shape[0] as it is, and operations on whole tensors."
+            )
     proto.ir_version = IR_VERSION
     return proto
 
@@ -132,6 +139,21 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
                 memo[id(layer)] = _Placeholder(layer, len(layers))
                 layers.append(layer)
     return copy.deepcopy(module, memo).eval()
+
+
+@contextmanager
+def _lengths_may_change(module: nn.Module) -> Iterator[None]:
+    """len(tensor) in a user's code gives the size's symbol, which Python's own len() would make a constant."""
+    places = [getattr(type(part).forward, "__globals__", {}) for part in module.modules()]
+    others = [g for g in places if str(g.get("__name__", "torch")).partition(".")[0] not in ("torch", "unbraid")]
+    changed = list({id(names): names for names in others if "len" not in names}.values())
+    for names in changed:
+        names["len"] = lambda x: x.shape[0] if isinstance(x, Tensor) else len(x)
+    try:
+        yield
+    finally:
+        for names in changed:
+            del names["len"]
 
 
 @contextmanager
