@@ -22,7 +22,7 @@ from unbraid import DecompositionConfig, Network, compose, decompose, evaluate
 from unbraid.concerns.sampling import choose
 from unbraid.data import read_targets
 
-REPEATS = 5
+REPEATS = 3
 
 
 def run(again: bool) -> None:

@@ -95,12 +95,28 @@ def load_modules(
 
 
 def load_module(folder: Folder, module: OwnModules = None) -> ConcernModule:
-    """Read a module that was saved alone; see :func:`load_modules`; raises FormatError."""
+    """Read a module that was saved alone.
+
+    Args:
+        folder: what its ``save`` wrote.
+        module: where its parent is a user's own module: a fresh instance of that class (no code is ever stored).
+
+    Raises:
+        FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
+    """
     return load_modules(folder, "module", module)[2][0]
 
 
 def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
-    """Read a composition; see :func:`load_modules`; raises FormatError."""
+    """Read a composition.
+
+    Args:
+        folder: what its ``save`` wrote.
+        module: where a parent is a user's own module: a fresh instance of that class; of several, by class name.
+
+    Raises:
+        FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
+    """
     manifest, _, modules = load_modules(folder, "composition", module)
     return composition_of(manifest, modules)
 
