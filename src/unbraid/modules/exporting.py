@@ -96,6 +96,8 @@ class Answers(nn.Module):
             return (self.model.activate(scores),)
         if isinstance(self.model, ConcernModule):
             return (torch.sigmoid(scores),)
+        if self.model.independent:
+            return scores, torch.sigmoid(scores)
         return scores, torch.softmax(nn.functional.logsigmoid(scores), dim=-1)
 
 
@@ -157,8 +159,7 @@ def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -
         values = [graph.node("Sigmoid", margin(graph, model.head, features(graph, model.body, "x")))]  # type: ignore[arg-type]
     else:
         margins = _margins(graph, model)
-        sure = graph.node("Neg", graph.node("Softplus", graph.node("Neg", margins)))
-        values = [margins, graph.node("Softmax", sure, axis=-1)]
+        values = [margins, graph.node("Sigmoid", margins) if model.independent else _shares(graph, margins)]
     with torch.inference_mode():
         found = answers(x.to(_parents(model)[0].device))
     repeated = any(isinstance(stage, RepeatSpec) for parent in _parents(model) for stage in parent.spec.stages)  # type: ignore[union-attr]
@@ -170,6 +171,11 @@ def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -
             size[1] = "time"
     outputs = {n: (v, size) for n, v, size in zip(answers.names, values, sizes, strict=True)}
     return model_proto(graph, {"x": (x.dtype, given)}, outputs)
+
+
+def _shares(graph: Graph, margins: str) -> str:
+    """Nodes of :meth:`Composition.shares`."""
+    return graph.node("Softmax", graph.node("Neg", graph.node("Softplus", graph.node("Neg", margins))), axis=-1)
 
 
 def _margins(graph: Graph, composition: Composition) -> str:
