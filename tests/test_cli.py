@@ -96,5 +96,5 @@ def test_bad_input_is_one_line_and_exit_code_2(work, arguments, says):
 
 
 def test_every_verb_has_an_example():
-    for verb in ("inspect", "decompose", "compose", "replace", "evaluate", "predict", "demo"):
+    for verb in ("inspect", "decompose", "compose", "replace", "evaluate", "predict", "export", "push", "pull", "demo"):
         assert "Example" in runner.invoke(app, [verb, "--help"]).stdout

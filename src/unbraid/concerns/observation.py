@@ -26,17 +26,36 @@ from unbraid.networks.watching import watched
 MEMORY = 256 * 2**20  # bytes of observed values held in memory; beyond that they go to a temporary file
 
 
+@dataclass(frozen=True)
+class _Array:
+    """A float32 array in memory, or in a file that is mapped anew at each use, so that what was read is let go of."""
+
+    held: np.ndarray | None
+    file: str
+    shape: tuple[int, ...]
+
+    def open(self) -> np.ndarray:
+        if self.held is not None:
+            return self.held
+        return np.memmap(self.file, np.float32, "r+", shape=self.shape)
+
+
 @dataclass
 class LayerValues:
     """What one layer's nodes did.
 
     Attributes:
-        values: (U, T, R) float32.
+        stored: where its values are.
         valid: (T, R) booleans, False at steps that a mask leaves out; None where all count.
     """
 
-    values: np.ndarray
+    stored: _Array
     valid: np.ndarray | None
+
+    @property
+    def values(self) -> np.ndarray:
+        """(U, T, R) float32."""
+        return self.stored.open()
 
 
 @dataclass
@@ -108,37 +127,40 @@ class _Room:
 
     def __init__(self, examples: int, memory: int, folder: Path) -> None:
         self.examples, self.memory, self.folder = examples, memory, folder
-        self.values = np.empty((0, 0, examples), np.float32)
+        self.stored = _Array(np.empty((0, 0, examples), np.float32), "", (0, 0, examples))
         self.valid: np.ndarray | None = None
 
     def put(self, start: int, values: Tensor, valid: Tensor | None) -> None:
         """Store a batch: values (n, T, U) and mask (n, T); T may differ from the batches before."""
         count, steps, units = values.shape
         stop = start + count
-        if start and (valid is not None or steps != self.values.shape[1]) and self.valid is None:
-            self.valid = np.ones((self.values.shape[1], self.examples), bool)
-        if steps > self.values.shape[1]:
+        known = self.stored.shape[1]
+        if start and (valid is not None or steps != known) and self.valid is None:
+            self.valid = np.ones((known, self.examples), bool)
+        if steps > known:
             self._grow(units, steps)
-        torch.from_numpy(self.values)[:, :steps, start:stop].copy_(values.permute(2, 1, 0))
+        torch.from_numpy(self.stored.open())[:, :steps, start:stop].copy_(values.permute(2, 1, 0))
         if valid is not None and self.valid is None:
-            self.valid = np.ones((self.values.shape[1], self.examples), bool)
+            self.valid = np.ones((self.stored.shape[1], self.examples), bool)
         if self.valid is not None:
             self.valid[:, start:stop] = False
             self.valid[:steps, start:stop] = True if valid is None else valid.t().cpu().numpy()
 
     def closed(self) -> LayerValues:
         """What was stored."""
-        return LayerValues(self.values, self.valid)
+        return LayerValues(self.stored, self.valid)
 
     def _grow(self, units: int, steps: int) -> None:
         shape = (units, steps, self.examples)
-        old, known = self.values, self.values.shape[1]
+        old, known = self.stored, self.stored.shape[1]
         if 4 * math.prod(shape) > self.memory:
             _, name = tempfile.mkstemp(dir=self.folder)
-            self.values = np.memmap(name, np.float32, "w+", shape=shape)
+            with open(name, "r+b") as file:
+                file.truncate(4 * math.prod(shape))
+            self.stored = _Array(None, name, shape)
         else:
-            self.values = np.empty(shape, np.float32)
+            self.stored = _Array(np.empty(shape, np.float32), "", shape)
         if known:
-            self.values[:, :known] = old
+            self.stored.open()[:, :known] = old.open()
         if self.valid is not None:
             self.valid = np.concatenate([self.valid, np.zeros((steps - known, self.examples), bool)])
