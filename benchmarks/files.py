@@ -26,6 +26,16 @@ def shared() -> Path:
     return place
 
 
+def data() -> Path:
+    """The folder with the data sets: $UNBRAID_DATA, or ``data`` in the shared one."""
+    place = Path(os.environ.get("UNBRAID_DATA") or shared() / "data")
+    if not place.is_dir():
+        raise SystemExit(
+            f"no data sets at {place}: set UNBRAID_DATA to the folder with clinc/, brown/, mathqa/, toxic/."
+        )
+    return place
+
+
 def clinc() -> dict[str, np.ndarray]:
     """CLINC domains in the reference models' vocabulary: X, Y to train and x, y to test."""
     with np.load(shared() / "reference" / "clinc_encoded.npz") as arrays:
