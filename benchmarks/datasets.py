@@ -102,7 +102,7 @@ TOXIC_LABELS = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identit
 
 
 def _toxic() -> DataSet:
-    """Six outputs, as the release makes them: the labels that hold, at the end; "clean" where none; before them padding.
+    """Six outputs, as the release makes them: the labels that hold at the end, or "clean"; before them padding.
 
     Classes: 0 padding, 1 clean, 2 to 7 the labels. Comments fall into parts by a hash of their id.
     """
