@@ -95,14 +95,18 @@ def decompose(
     data: Data,
     output: Out,
     mode: Annotated[Mode, typer.Option(help="One set of nodes for all timesteps, or one per timestep.")] = Mode.ROLLED,
-    strategy: Annotated[Strategy, typer.Option(help="How nodes are chosen.")] = Strategy.PAPER,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option(help="How nodes are chosen [default: reconstruct; paper where a setting needs it]."),
+    ] = None,
     gates: Annotated[GateView, typer.Option(help="Judge units by hidden state, or each gate.")] = GateView.HIDDEN,
     head: Annotated[
-        HeadKind, typer.Option(help="mean: the paper's vote; softmax: modules usable alone.")
-    ] = HeadKind.MEAN,
+        HeadKind | None,
+        typer.Option(help="softmax, fitted: modules usable alone; mean: the paper's vote [default: by strategy]."),
+    ] = None,
     max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
     keep: Annotated[
-        float | None, typer.Option(help="With reconstruct: share of the nodes to keep [default: 0.5].")
+        float | None, typer.Option(help="Share of the nodes to keep [default: 0.5 with reconstruct].")
     ] = None,
     max_loss: Annotated[float | None, typer.Option(help="With reconstruct: smallest modules within this loss.")] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
@@ -124,6 +128,8 @@ def decompose(
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
     given = {
+        "strategy": strategy,
+        "head": head,
         "max_removed": max_removed,
         "keep": keep,
         "max_loss": max_loss,
@@ -132,7 +138,7 @@ def decompose(
     }
     settings = {k: v for k, v in given.items() if v is not None}
     make = DecompositionConfig.release if release else DecompositionConfig.of
-    config = make(mode=mode, strategy=strategy, gates=gates, head=head, seed=seed, **settings)
+    config = make(mode=mode, gates=gates, seed=seed, **settings)
     parts = run_decompose(network, (examples.x, examples.y), config=config, progress=bar)
     parts.save(output)
     summary = printing.modules_summary(parts)

@@ -1,4 +1,4 @@
-"""Settings of a decomposition: the paper's text by default, the authors' release on request."""
+"""Settings of a decomposition: small reconstructed modules by default, the paper's method or its release on request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unbraid.errors import ConfigError
 
@@ -39,10 +39,11 @@ class GateView(StrEnum):
 
 
 class HeadKind(StrEnum):
-    """What a module's dominant class competes with: the mean of the other columns, or all of them."""
+    """What a module's dominant class competes with: the mean of the others' columns, all of them, or one fitted row."""
 
     MEAN = "mean"
     SOFTMAX = "softmax"
+    FITTED = "fitted"
 
 
 class IOArchitecture(StrEnum):
@@ -94,20 +95,29 @@ class ReluRule(StrEnum):
     RELEASE = "release"
 
 
+REMOVAL_ONLY = {"max_removed", "scope", "observed", "overrun", "relu", "edges", "idle_columns"}  # settings
+
+
 class DecompositionConfig(BaseModel):
-    """Everything that decides a decomposition (Imtiaz et al. 2023, Alg. 1-4); the defaults are the paper's text.
+    """Everything that decides a decomposition: small reconstructed modules by default, or the paper's method.
+
+    The paper's (Imtiaz et al. 2023, Alg. 1-4) is ``strategy="paper"``; its other settings' defaults are its text. A
+    setting that only removal knows (``mode="unrolled"``, ``gates="each"``, ``max_removed``, ...) chooses it as well.
 
     Attributes:
         mode: ``rolled`` or ``unrolled``.
-        strategy: ``paper``; ``reconstruct`` for small modules whose kept nodes take over the others' work; or the
-            baselines ``random`` and ``magnitude`` at the paper's size.
-        keep: with ``reconstruct``, the share of each recurrent layer's nodes that a module keeps, in (0, 1]; 0.5 where
-            neither this nor ``max_loss`` is given.
+        strategy: ``reconstruct`` for small modules whose kept nodes take over the others' work; ``paper``; or the
+            baselines ``random`` and ``magnitude``, which remove as many nodes as the paper would.
+        keep: the share of each recurrent layer's nodes that a module keeps, in (0, 1]. ``reconstruct`` keeps 0.5 where
+            neither this nor ``max_loss`` is given; removal then keeps exactly so many, cap and signs aside: the paper's
+            choice (or a baseline's) at an equal size.
         max_loss: with ``reconstruct``, instead of a size: the smallest modules whose composition loses at most this
             much accuracy, and which lose at most this much F1 by themselves, on a held-out fifth of the examples.
         gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
-        head: ``mean`` (the paper's two columns) or ``softmax`` (dominant against the log-sum-exp of the others,
-            so that the module's probability is the parent's own).
+        head: ``mean`` (the paper's two columns), ``softmax`` (dominant against the log-sum-exp of the others,
+            so that the module's probability is the parent's own), or ``fitted`` (two columns, the second fitted by
+            logistic regression to what the parent decides: for very many classes). ``softmax`` with ``reconstruct``,
+            ``mean`` with removal, unless given.
         max_removed: cap on removed nodes, as a share in [0, 1).
         samples_per_class: M, positive examples per class; with many outputs, per class and timestep.
         seed: of the sampling.
@@ -124,9 +134,9 @@ class DecompositionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
 
     mode: Mode = Mode.ROLLED
-    strategy: Strategy = Strategy.PAPER
+    strategy: Strategy = Strategy.RECONSTRUCT
     gates: GateView = GateView.HIDDEN
-    head: HeadKind = HeadKind.MEAN
+    head: HeadKind = HeadKind.SOFTMAX
     max_removed: float = Field(0.2, ge=0, lt=1)
     keep: float | None = Field(None, gt=0, le=1)
     max_loss: float | None = Field(None, ge=0, lt=1)
@@ -141,10 +151,22 @@ class DecompositionConfig(BaseModel):
     idle_columns: bool = False
     padding_label: int | None = None
 
+    @model_validator(mode="after")
+    def _settled(self) -> DecompositionConfig:
+        """What is not given follows from what is; it does not count as given, so that a changed copy settles anew."""
+        given = self.model_fields_set
+        removes = self.mode is Mode.UNROLLED or self.gates is GateView.EACH or bool(given & REMOVAL_ONLY)
+        if "strategy" not in given:
+            self.__dict__["strategy"] = Strategy.PAPER if removes else Strategy.RECONSTRUCT
+        if "head" not in given:
+            self.__dict__["head"] = HeadKind.SOFTMAX if self.strategy is Strategy.RECONSTRUCT else HeadKind.MEAN
+        return self
+
     @classmethod
     def release(cls, **changes: Any) -> DecompositionConfig:
         """The settings of the authors' public release (its usual ones: cap 5 %), changed by ``changes``."""
         settings: dict[str, Any] = {
+            "strategy": Strategy.PAPER,
             "max_removed": 0.05,
             "scope": CapScope.LAYER,
             "negatives": Negatives.FIRST,
@@ -178,13 +200,18 @@ class DecompositionConfig(BaseModel):
                 "strategy='reconstruct' makes smaller layers, so it goes with mode='rolled' and gates='hidden'; "
                 f"got mode={str(self.mode)!r}, gates={str(self.gates)!r}."
             )
+        if self.max_loss is not None and self.strategy is not Strategy.RECONSTRUCT:
+            raise ConfigError(
+                f"max_loss={self.max_loss} goes with strategy='reconstruct', got {str(self.strategy)!r}: "
+                "give keep instead."
+            )
         if self.keep is not None and self.max_loss is not None:
             raise ConfigError(f"keep={self.keep} and max_loss={self.max_loss} both say how small: give one of them.")
         return self
 
     def changed(self, **settings: Any) -> DecompositionConfig:
         """A copy with ``settings`` changed; raises ConfigError as :meth:`of` does."""
-        return self.of(**{**self.model_dump(), **settings})
+        return self.of(**{**{name: getattr(self, name) for name in self.model_fields_set}, **settings})
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:

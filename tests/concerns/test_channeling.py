@@ -29,7 +29,7 @@ def test_heads_equal_the_oracle(name, seed):
     settings = SETTINGS[name]
     net = network(classes=5, seed=seed)
     plain = reference.plain(net)
-    config = DecompositionConfig.of(**settings)
+    config = DecompositionConfig.of(**{"strategy": "paper"} | settings)
     features = np.random.default_rng(seed).normal(size=(4, net.spec.features))
     padding, idle, kind = config.padding_label, config.idle_columns, settings.get("head", "mean")
     for j in range(5):
@@ -45,7 +45,7 @@ def test_the_mean_heads_margin_is_the_scaled_distance_from_the_mean_score(seed):
     features = torch.randn(6, net.spec.features, generator=torch.Generator().manual_seed(seed))
     z = net.head(features)
     for j in range(5):
-        margin = channel(net, j, DecompositionConfig()).margin(features)
+        margin = channel(net, j, DecompositionConfig.of(strategy="paper")).margin(features)
         torch.testing.assert_close(margin, (5 * z[:, j] - z.sum(1)) / 4, atol=1e-5, rtol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_a_binary_columns_two_modules_are_opposites():
     net = network(classes=1, output="sigmoid")
     features = torch.randn(5, net.spec.features, generator=torch.Generator().manual_seed(0))
     z = net.head(features)[:, 0]
-    no, yes = (channel(net, j, DecompositionConfig()).margin(features) for j in (0, 1))
+    no, yes = (channel(net, j, DecompositionConfig.of(strategy="paper")).margin(features) for j in (0, 1))
     torch.testing.assert_close(yes, z)
     torch.testing.assert_close(no, -z)
 

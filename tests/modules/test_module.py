@@ -43,7 +43,9 @@ def build(names, architecture, count=3):
 
 
 def module_of(net, concern, index=1, **changes):
-    config = DecompositionConfig.of(mode=concern.mode, gates="each" if concern.by_gates else "hidden", **changes)
+    config = DecompositionConfig.of(
+        strategy="paper", mode=concern.mode, gates="each" if concern.by_gates else "hidden", **changes
+    )
     return ConcernModule(net, index, concern, channel(net, index, config), config)
 
 

@@ -97,7 +97,7 @@ def module_of(net, way, seed=0, label=0, kept=0.6):
     generator, rows = torch.Generator().manual_seed(seed), 1 + seed % 3
     weight, bias = torch.randn(rows, net.spec.features, generator=generator), torch.randn(rows, generator=generator)
     head = Head(weight, bias, idle=0 if rows == 1 else seed % 2)
-    return ConcernModule(net, 0, concern, head, DecompositionConfig.of(mode=mode), label)
+    return ConcernModule(net, 0, concern, head, DecompositionConfig.of(strategy="paper", mode=mode), label)
 
 
 @pytest.mark.parametrize("io", IO)

@@ -19,6 +19,7 @@ from unbraid.concerns.identification import (
     open_rate,
     remove_logistic,
     remove_rectified,
+    remove_share,
 )
 from unbraid.concerns.observation import Observation, observe
 from unbraid.concerns.sampling import Sample, choose
@@ -170,7 +171,7 @@ def identify(
     """Kept nodes of every class: class -> layer -> booleans, shaped as :class:`~unbraid.modules.concern.Concern` says.
 
     The cap counts over all layers that are judged alike (same rule, same gate, same timesteps), sorted together; with
-    ``scope="layer"`` (the release) layer by layer.
+    ``scope="layer"`` (the release) or a share to keep layer by layer.
     """
     views = {name: _views(layer, config) for name, layer in network.layers.items()}
     statistics: dict[str, Differences] = {}
@@ -185,7 +186,11 @@ def identify(
                 np.concatenate([statistics[name][j][sign][..., columns] for name, columns in members], axis=-1)
                 for sign in (0, 1)
             ]
-            gone = _chosen(remove(both[0], both[1], config), members, network, config, j)
+            if config.keep is None:
+                first = remove(both[0], both[1], config)
+            else:
+                first = remove_share(both[0], both[1], 1 - config.keep)
+            gone = _chosen(first, members, network, config, j)
             start = 0
             for name, columns in members:
                 stop = start + columns.stop - columns.start
@@ -232,7 +237,7 @@ def _pools(
     for name, parts in views.items():
         shape = next(iter(statistics[name].values()))[0].shape[:-1]
         for gate, columns, statistic in parts:
-            own = name if config.scope is CapScope.LAYER else None
+            own = name if config.scope is CapScope.LAYER or config.keep is not None else None
             pools.setdefault((statistic, gate, shape, own), []).append((name, columns))
     return pools
 

@@ -78,6 +78,22 @@ def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: Decompo
     return removed if config.relu is ReluRule.RELEASE else restore_tangled(removed, negative)
 
 
+def remove_share(positive: np.ndarray, negative: np.ndarray, share: float) -> np.ndarray:
+    """Exactly this share of the nodes, those with the smallest differences, whatever their signs.
+
+    Not in the paper: its order of nodes at a size of one's choice, to compare other choices with. A node that was not
+    observed goes last. Arguments and result as :func:`remove_logistic`.
+    """
+    d = _difference(positive, negative)
+    ranks = np.argsort(np.argsort(d, axis=-1, kind="stable"), axis=-1, kind="stable")
+    return np.asarray(ranks < d.shape[-1] - kept_count(d.shape[-1], 1 - share))
+
+
+def kept_count(nodes: int, keep: float) -> int:
+    """How many of ``nodes`` the share ``keep`` is, at least one."""
+    return max(1, round(keep * nodes))
+
+
 def capped(nodes: int, cap: float) -> int:
     """How many of ``nodes`` go until the share removed has reached ``cap``."""
     return math.ceil(cap * nodes - 1e-9)

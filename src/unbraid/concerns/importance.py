@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from unbraid.concerns.identification import kept_count
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.layers import Layer, pruned
@@ -47,6 +48,6 @@ def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Ten
     """The share ``keep`` of each layer's nodes with the largest scores, at least one: layer -> indices, ascending."""
     kept = {}
     for name, score in scores.items():
-        order = np.argsort(-score, kind="stable")[: max(1, round(keep * len(score)))]
+        order = np.argsort(-score, kind="stable")[: kept_count(len(score), keep)]
         kept[name] = torch.from_numpy(np.sort(order))
     return kept

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unbraid.concerns.sampling import Sample
+from unbraid.errors import DataError
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
@@ -38,6 +39,9 @@ def collect(
 
     Returns:
         class -> moments, the class's own observations and the others weighing one half each.
+
+    Raises:
+        DataError: per-timestep labels that do not line up with the network's decisions.
     """
     groups = [(j, sign) for j in sample.positive for sign in (0, 1)]
     weights = {(j, s): _row_weights((sample.positive, sample.negative)[s][j], len(x)) for j, s in groups}
@@ -49,6 +53,7 @@ def collect(
             features = network.features(to_device(batch, network.device))
             rows = {key: z for parts in seen.values() for key, z in parts.items()}
             rows[HEAD] = _with_one(features if features.dim() == 3 else features.unsqueeze(1))
+            _check_steps(rows[HEAD].shape[1], next(iter(weights.values())).shape[1])
             size = features.shape[0]
             for group in groups:
                 own = weights[group][start : start + size]
@@ -59,6 +64,11 @@ def collect(
             start += size
             advance(size)
     return {j: _mixed([(sums[j, s], totals[j, s]) for s in (0, 1)]) for j in sample.positive}
+
+
+def _check_steps(steps: int, labelled: int) -> None:
+    if labelled not in (1, steps):
+        raise DataError(f"labels have {labelled} timesteps, the network decides at {steps}: they must line up.")
 
 
 def _row_weights(steps: list[np.ndarray], examples: int) -> np.ndarray:
