@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from unbraid.concerns.channeling import channel
-from unbraid.concerns.importance import node_scores, strongest
-from unbraid.concerns.moments import Moments, collect
+from unbraid.concerns.importance import combined, node_scores, strongest
+from unbraid.concerns.moments import Moments, collect, mean_moments
 from unbraid.concerns.reconstruction import reconstructed_head, reconstructing, source_indices
 from unbraid.concerns.sampling import Sample
 from unbraid.config import DecompositionConfig, HeadKind, Mode
@@ -81,27 +81,32 @@ class Compactor:
 
     def make(self, index: int, keep: float) -> Compact:
         """The module of class ``index`` with the share ``keep`` of each recurrent layer's nodes, in (0, 1]."""
+        return self.make_together([index], keep, channel(self.network, index, self.config))
+
+    def make_together(self, indices: Sequence[int], keep: float, head: Head) -> Compact:
+        """One body for the classes ``indices`` together, and all the rows that their heads need as one head."""
         network, layers = self.network, self.network.layers
         kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
-        kept |= strongest(self.scores[index], keep)
-        moments = self.moments[index]
+        kept |= strongest(combined([self.scores[j] for j in indices]), keep)
+        moments = mean_moments([self.moments[j] for j in indices])
         body, features = sliced(network.body, kept, reconstructing(layers, kept, moments))
-        head = channel(network, index, self.config)
         width = network.spec.features
         inputs = source_indices(layers, kept, head_sources(network.body), width) if features is None else features
         folded = reconstructed_head(head, moments, inputs)
-        refitted = self._refitted(index, head, folded, body, inputs, features is not None)
+        refitted = self._refitted(indices, head, folded, body, inputs, features is not None)
         weights = {n: dict(layer.module.named_parameters()) for n, layer in decomposable_layers(body).items()}
         masks = {name: _mask(layers[name].units, indices) for name, indices in kept.items()}
         concern = Concern(masks, self.steps, Mode.ROLLED)
         return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, refitted)
 
-    def _refitted(self, index: int, whole: Head, folded: Head, body: nn.Module, inputs: Tensor, cut: bool) -> Head:
+    def _refitted(
+        self, indices: Sequence[int], whole: Head, folded: Head, body: nn.Module, inputs: Tensor, cut: bool
+    ) -> Head:
         """The head fitted on the module's own features to what the parent's rows say, near ``folded``; no labels."""
         gram: Tensor | None = None
         target: Tensor | None = None
         with torch.inference_mode():
-            for steps in (self.sample.positive[index], self.sample.negative[index]):
+            for steps in (side[j] for j in indices for side in (self.sample.positive, self.sample.negative)):
                 rows = _all(steps)
                 for batch in self.x.take(rows).batches():
                     on_device = to_device(batch, self.network.device)

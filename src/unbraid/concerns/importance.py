@@ -6,6 +6,8 @@ T timesteps, H units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -41,6 +43,11 @@ def node_scores(network: Network, head: Head, x: Inputs) -> dict[str, np.ndarray
         for name, probe in probes.items():
             sums[name] += (probe.gradients()[0] * outputs[name]).double().square().sum((0, 1)).cpu().numpy()
     return sums
+
+
+def combined(scores: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Scores for several modules together: each module's share out equally, whatever the scale of its margin."""
+    return {name: np.sum([s[name] / max(s[name].sum(), 1e-300) for s in scores], axis=0) for name in scores[0]}
 
 
 def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Tensor]:

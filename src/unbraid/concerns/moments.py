@@ -6,7 +6,7 @@ class) holds all that reconstruction solves for. Shapes: D inputs, H units, Z en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -59,6 +59,11 @@ def collect(
             start += size
             advance(size)
     return {j: _mixed([(sums[j, s], totals[j, s]) for s in (0, 1)]) for j in sample.positive}
+
+
+def mean_moments(moments: Sequence[Moments]) -> Moments:
+    """Several classes' moments, weighing alike."""
+    return {key: torch.stack([own[key] for own in moments]).mean(0) for key in moments[0]}
 
 
 def _row_weights(steps: list[np.ndarray], examples: int) -> np.ndarray:
