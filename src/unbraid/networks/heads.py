@@ -37,16 +37,7 @@ class Head(nn.Module):
 
     def margin(self, features: Tensor) -> Tensor:
         """z_D - logsumexp(others): (N,), or (N, T) for many outputs."""
-        return self.decided(self(features))
-
-    def decided(self, rows: Tensor) -> Tensor:
-        """The margin that the rows' scores (N, [T,] R) make."""
-        dominant, others = rows[..., 0], rows[..., 1:]
-        if self.idle:
-            others = torch.cat([others, others.new_zeros(*others.shape[:-1], self.idle)], dim=-1)
-        if others.shape[-1] == 0:
-            return dominant
-        return dominant - (others[..., 0] if others.shape[-1] == 1 else torch.logsumexp(others, dim=-1))
+        return margin(self(features), self.idle)
 
 
 class JoinedHeads(nn.Module):
@@ -61,18 +52,45 @@ class JoinedHeads(nn.Module):
 
     def __init__(self, heads: Sequence[Head]) -> None:
         super().__init__()
-        weight, bias, inverse = distinct_rows(heads)
-        self.heads = tuple(heads)  # not submodules: whose heads they are keeps them
+        weight, bias, rows = distinct_rows(heads)
+        self.sizes, self.idle = [len(own) for own in rows], [head.idle for head in heads]
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
-        for number, places in enumerate(inverse):
-            self.register_buffer(f"rows{number}", places, persistent=False)
+        self.register_buffer("rows", torch.cat(rows), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Margins: (N, [T,] F) -> (N, [T,] K)."""
-        rows = nn.functional.linear(features, self.weight, self.bias)
-        own = (rows[..., self.get_buffer(f"rows{number}")] for number in range(len(self.heads)))
-        return torch.stack([head.decided(scores) for head, scores in zip(self.heads, own, strict=True)], dim=-1)
+        scores = nn.functional.linear(features, self.weight, self.bias)
+        rows = self.get_buffer("rows")
+        alike = len(set(self.sizes)) == 1 and not any(self.idle)
+        if alike and self.sizes[0] == len(self.bias) > 1:
+            return one_against_rest(scores)[..., rows[:: self.sizes[0]]]
+        if alike:
+            return margin(scores[..., rows.view(-1, self.sizes[0])])
+        own = zip(rows.split(self.sizes), self.idle, strict=True)
+        return torch.stack([margin(scores[..., some], idle) for some, idle in own], dim=-1)
+
+
+def margin(rows: Tensor, idle: int = 0) -> Tensor:
+    """z_D - logsumexp(others), from one head's scores (..., R) and as many idle columns: (...)."""
+    dominant, others = rows[..., 0], rows[..., 1:]
+    if idle:
+        others = torch.cat([others, others.new_zeros(*others.shape[:-1], idle)], dim=-1)
+    if others.shape[-1] == 0:
+        return dominant
+    return dominant - (others[..., 0] if others.shape[-1] == 1 else torch.logsumexp(others, dim=-1))
+
+
+def one_against_rest(scores: Tensor) -> Tensor:
+    """Every score's margin against all the others, (..., R) with R > 1: of the softmax the log-odds of every class.
+
+    The largest score takes part in everyone's rest but its own, so only there a sum has to be made anew.
+    """
+    top, at = scores.max(dim=-1, keepdim=True)
+    shares = (scores - top).exp()
+    rest = top + (shares.sum(dim=-1, keepdim=True) - shares).clamp(min=1e-30).log()
+    behind = torch.logsumexp(scores.scatter(-1, at, -torch.inf), dim=-1, keepdim=True)
+    return scores - rest.scatter(-1, at, behind)
 
 
 def distinct_rows(heads: Sequence[Head]) -> tuple[Tensor, Tensor, list[Tensor]]:
