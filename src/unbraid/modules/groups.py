@@ -31,6 +31,7 @@ class Lane(nn.Module):
 
     Attributes:
         places: of its modules in the composition.
+        share: of the parent's nodes, the most that a layer runs with.
         side_by_side: whether the body gives every module's own features, (k*N, ...), module by module.
     """
 
@@ -39,6 +40,7 @@ class Lane(nn.Module):
         self.places, modules = list(members), list(members.values())
         self.heads = nn.ModuleList(m.head for m in modules)
         self.body = modules[0].body
+        self.share = max((float(nodes.mean()) for nodes in modules[0].kept_nodes.values()), default=1.0)
         self.side_by_side = len(modules) > 1 and modules[0].concern.mode is Mode.UNROLLED
         self.joined = None
         if self.side_by_side:
@@ -84,9 +86,14 @@ class Group(nn.Module):
         inputs = self._members[0].parent.check(x)
         for module in self._members:
             check_steps(module, inputs)
-        device = self._members[0].head.weight.device
-        copies = max(len(lane.heads) if lane.side_by_side else 1 for lane in self.lanes)  # type: ignore[arg-type]
-        return run_batched(self, inputs, device, size=max(32, ROWS // max(copies, 8)))
+        return run_batched(self, inputs, self._members[0].head.weight.device, size=self._batch())
+
+    def _batch(self) -> int:
+        """Examples of one batch: about as much memory as the parent needs for 512, so more where layers are narrow."""
+        lanes: list[Lane] = list(self.lanes)  # type: ignore[arg-type]  # all are lanes
+        copies = max(len(lane.heads) if lane.side_by_side else 1 for lane in lanes)
+        narrow = len(lanes) > 1 and max(lane.share for lane in lanes) <= 0.5
+        return max(32, ROWS // max(copies, 4 if narrow else 8))
 
 
 def _by_timesteps(values: Tensor) -> Tensor:

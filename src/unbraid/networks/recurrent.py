@@ -220,12 +220,13 @@ def scan(
         removal.check_steps(x.shape[2])
     cell, weight = layer.cell, layer.weight_hh
     bias = cell.candidate_bias(layer.bias_hh)
-    inputs = layer.projected(x)
+    by_steps = x.movedim(2, 0)  # (T, K, N, D), so that the whole is one product and every step's part is contiguous
+    inputs = layer.projected(by_steps.flatten(0, 2)).unflatten(0, by_steps.shape[:3])
     steps = range(x.shape[2])
     outputs: list[Tensor] = []
     for t in reversed(steps) if layer.reverse else steps:
         held = state
-        given = inputs[:, :, t]
+        given = inputs[t]
         if removal is not None:
             state, given = removal.enters(state, t), removal.inputs(given, t)
 
@@ -243,7 +244,7 @@ def scan(
             here = valid[:, t].view(1, -1, 1)
             state = tuple(torch.where(here, new, old) for new, old in zip(state, held, strict=True))
         outputs.append(state[0])
-    stacked = torch.stack(outputs[::-1] if layer.reverse else outputs, dim=2)
+    stacked = torch.stack(outputs[::-1] if layer.reverse else outputs).movedim(0, 2)
     if removal is None:
         return stacked, state
     last = 0 if layer.reverse else x.shape[2] - 1
