@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import clinc, compact, report, speed, torch_runs
+from benchmarks import clinc, compact, fusing, report, speed, torch_runs
 
 app = typer.Typer(help=__doc__, invoke_without_command=True)
 
@@ -14,7 +14,9 @@ app = typer.Typer(help=__doc__, invoke_without_command=True)
 @app.callback()
 def main(
     context: typer.Context,
-    only: Annotated[str, typer.Option(help="clinc, compact, speed, torch or report; all of them by default.")] = "",
+    only: Annotated[
+        str, typer.Option(help="clinc, compact, speed, fusing, torch or report; all of them by default.")
+    ] = "",
     again: Annotated[bool, typer.Option("--again", help="Measure anew what has a result already.")] = False,
 ) -> None:
     """Run what is missing, then rebuild RESULTS.md."""
@@ -24,6 +26,8 @@ def main(
         compact.run(again)
     if only in ("", "speed"):
         speed.run(again)
+    if only in ("", "fusing"):
+        fusing.run(again)
     if only in ("", "torch"):
         torch_runs.run(again)
     report.write()

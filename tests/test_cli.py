@@ -98,3 +98,20 @@ def test_bad_input_is_one_line_and_exit_code_2(work, arguments, says):
 def test_every_verb_has_an_example():
     for verb in ("inspect", "decompose", "compose", "replace", "evaluate", "predict", "export", "push", "pull", "demo"):
         assert "Example" in runner.invoke(app, [verb, "--help"]).stdout
+
+
+def test_fuse_makes_one_network_of_a_parents_modules(work):
+    folder, _ = work
+    few, fused = folder / "few-to-fuse", folder / "fused"
+    assert runner.invoke(app, ["compose", f"{folder / 'parts'}:2,money=0", "-o", str(few)]).exit_code == 0
+    command = ["fuse", str(few), str(folder / "train.npz"), "-o", str(fused)]
+    done = runner.invoke(app, [*command, "--keep", "0.4", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [m["label"] for m in found["modules"]] == [2, "money"]
+    assert found["modules"][0]["nodes"] == pytest.approx(0.4, abs=0.01)
+    assert "2 modules fused" in runner.invoke(app, command).stdout
+    again = load_composition(fused)
+    assert again.labels == [2, "money"] and again["money"].weights is again[2].weights
+    refused = runner.invoke(app, [*command, "--keep", "2"])
+    assert refused.exit_code == 2 and "keep" in refused.stderr

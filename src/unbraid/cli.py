@@ -182,6 +182,27 @@ def replace(
     _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
 
+@app.command(epilog="Example: `unbraid fuse faq questions.npz -o faq-fused --keep 0.4`")
+@_clear_errors
+def fuse(
+    source: Annotated[str, typer.Argument(help="A composition's or decomposition's folder.")],
+    data: Data,
+    output: Out,
+    keep: Annotated[
+        float | None, typer.Option(help="Share of each parent's nodes [default: grows with the classes in use].")
+    ] = None,
+    x: X = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one compact network of all modules of a parent; needs inputs, no labels."""
+    composition, _ = open_classifier(source)
+    fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
+    fused.save(output)
+    summary = printing.modules_summary(fused.modules_by_label)
+    title = f"{len(fused.labels)} modules fused in {output}"
+    _emit(as_json, {"folder": str(output), **summary}, printing.modules_table(summary, title))
+
+
 @app.command(epilog="Example: `unbraid evaluate parts test.npz --json`")
 @_clear_errors
 def evaluate(

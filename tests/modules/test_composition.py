@@ -31,7 +31,7 @@ def test_modules_say_together_what_each_says_alone(way, names, architecture, see
         np.testing.assert_allclose(together.margins(x)[..., j], module.margins(x), atol=1e-5, rtol=1e-5)
         oracle = wanted(net, x[:1], module.concern, j)
         np.testing.assert_allclose(1 / (1 + np.exp(-together.margins(x)[:1, ..., j])), oracle, atol=2e-6, rtol=1e-5)
-    assert len(together.groups) == (1 if module.concern.mode == "unrolled" else 3)
+    assert len(together.groups) == 1
 
 
 @pytest.mark.parametrize("mode", ["rolled", "unrolled"])
@@ -134,7 +134,7 @@ def test_modules_of_several_parents_and_modes_run_side_by_side():
         modules |= parts
     modules = {label: modules[label] for label in "gdabefihc"}
     composed = compose(modules)
-    assert len(composed.groups) == 1 + 1 + 3
+    assert len(composed.groups) == 3
     for place, (_, module) in enumerate(modules.items()):
         np.testing.assert_allclose(composed.margins(x)[:, place], module.margins(x), atol=1e-5)
 

@@ -172,3 +172,15 @@ def test_modules_share_the_parents_weights():
     layer = random_layer(CELLS["lstm"], 2, 3, 0)
     modules = PrunedRecurrentLayer(layer, NodesGone(torch.ones(2, 1, 3)), 2, True)
     assert modules.layer.weight_hh is layer.weight_hh
+
+
+@pytest.mark.parametrize("units", [15, 30, 32, 48, 61])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_gru_with_idle_units_beside_its_own_is_the_same_layer(units, reverse):
+    layer = random_layer(CELLS["gru"], 3, units, 0, reverse=reverse)
+    x, start = drawn(1, 4, 5, 3), random_state(layer.cell, 2, 4, units)
+    valid = torch.tensor([[True] * 5, [True, False, True, True, False], [False] * 5, [False, True, False, False, True]])
+    for mask in (None, valid):
+        found = layer(x, mask, start)
+        assert found[0].shape == (4, 5, units) and found[1][0].shape == (4, units)
+        assert_same(found, scanned(layer, x, mask, start))

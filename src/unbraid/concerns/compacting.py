@@ -5,20 +5,22 @@ Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from unbraid.concerns.channeling import channel
-from unbraid.concerns.importance import node_scores, strongest
-from unbraid.concerns.moments import Moments, collect
+from unbraid.concerns.fitting import fitted_rows
+from unbraid.concerns.importance import combined, node_scores, strongest
+from unbraid.concerns.moments import Moments, collect, counts, mean_moments
 from unbraid.concerns.reconstruction import reconstructed_head, reconstructing, source_indices
-from unbraid.concerns.sampling import Sample
+from unbraid.concerns.refitting import refit
 from unbraid.config import DecompositionConfig, HeadKind, Mode
+from unbraid.data import Targets
 from unbraid.modules.concern import Concern
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, to_device
@@ -27,8 +29,9 @@ from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
 
 DEFAULT_KEEP = 0.5  # share of the nodes where neither a size nor a tolerance is given
-SCORED = 150  # examples of either side that nodes are scored on: more change the order little
-HEAD_RIDGE = 1e-3  # pull of the refitted output layer towards the folded one, as a share of the mean diagonal
+SCORED = 150  # examples with and without the class that its nodes are scored on: more change the order little
+REFITTED = 250  # the same for refitting layers
+DECIDED = 20_000  # decisions that output layers are fitted on, at most
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,20 @@ class Compactor:
 
     Args:
         network: the parent.
-        x: the sampled examples, in the sample's order.
-        sample: which of them count for which class.
+        x: the sampled examples.
+        targets: their labels.
+        classes: those that modules are made for.
         config: head, padding_label and the rest of a decomposition's settings.
         advance: told after each class how much of the work is done.
+
+    Raises:
+        DataError: per-timestep labels that do not line up with the network's decisions.
     """
 
     network: Network
     x: Inputs
-    sample: Sample
+    targets: Targets
+    classes: Sequence[int]
     config: DecompositionConfig
     advance: Callable[[float], object] = lambda amount: None
     moments: dict[int, Moments] = field(init=False)
@@ -68,69 +76,109 @@ class Compactor:
     steps: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.moments = collect(self.network, self.x, self.sample)
+        self.moments = collect(self.network, self.x, self.targets, self.classes)
         with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: v.shape[1] if v.dim() == 3 else 1 for name, v in seen.items()}
-        scoring = self.config.changed(head=HeadKind.SOFTMAX)
         self.scores = {}
-        for j in self.sample.positive:
-            rows = np.concatenate([_some(self.sample.positive[j]), _some(self.sample.negative[j])])
-            self.scores[j] = node_scores(self.network, channel(self.network, j, scoring), self.x.take(rows))
+        for j in self.classes:
+            rows = self._with_and_without(j, SCORED)
+            head = channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX))
+            counted = self.targets.take(rows).counted()
+            self.scores[j] = node_scores(self.network, head, self.x.take(rows), counted)
             self.advance(1)
 
     def make(self, index: int, keep: float) -> Compact:
         """The module of class ``index`` with the share ``keep`` of each recurrent layer's nodes, in (0, 1]."""
+        head = channel(self.network, index, self.config)
+        return self.make_together([index], keep, head, [range(len(head.bias))])
+
+    def make_together(self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]]) -> Compact:
+        """One body for the classes ``indices`` together.
+
+        Args:
+            indices: the classes.
+            keep: share of each recurrent layer's nodes, in (0, 1].
+            head: all the rows that their heads need, over the parent's features.
+            own: which of these rows are each class's, the dominant one first.
+        """
         network, layers = self.network, self.network.layers
         kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
-        kept |= strongest(self.scores[index], keep)
-        moments = self.moments[index]
+        kept |= strongest(combined([self.scores[j] for j in indices]), keep)
+        moments = mean_moments([self.moments[j] for j in indices])
         body, features = sliced(network.body, kept, reconstructing(layers, kept, moments))
-        head = channel(network, index, self.config)
+        if any(len(indices) < layers[name].units for name, indices in kept.items()):
+            self._refit(indices, kept, body)
         width = network.spec.features
         inputs = source_indices(layers, kept, head_sources(network.body), width) if features is None else features
         folded = reconstructed_head(head, moments, inputs)
-        refitted = self._refitted(index, head, folded, body, inputs, features is not None)
+        fitted = self._fitted(indices, head, folded, own, _Features(body, inputs, features is not None))
         weights = {n: dict(layer.module.named_parameters()) for n, layer in decomposable_layers(body).items()}
         masks = {name: _mask(layers[name].units, indices) for name, indices in kept.items()}
         concern = Concern(masks, self.steps, Mode.ROLLED)
-        return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, refitted)
+        return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, fitted)
 
-    def _refitted(self, index: int, whole: Head, folded: Head, body: nn.Module, inputs: Tensor, cut: bool) -> Head:
-        """The head fitted on the module's own features to what the parent's rows say, near ``folded``; no labels."""
-        gram: Tensor | None = None
-        target: Tensor | None = None
+    def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
+        """Fit the layers of ``body`` in place, half on the classes' own decisions and half on the others'."""
+        rows = np.unique(np.concatenate([self._with_and_without(j, REFITTED) for j in indices]))
+        targets = self.targets.take(rows)
+        own = np.any([targets.members(j) for j in indices], axis=0)
+        sides = [counts(own), counts(targets.counted() & ~own)]
+        weights = sum(side / max(float(side.sum()), 1) for side in sides)
+        refit(self.network.body, body, kept, self.x.take(rows), self.network.device, np.asarray(weights))
+
+    def _fitted(
+        self, indices: Sequence[int], whole: Head, folded: Head, own: Sequence[Sequence[int]], features: _Features
+    ) -> Head:
+        """The rows fitted on the module's own features to what the parent's rows say, and its probabilities."""
+        wanted = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices]
+        z, scores, chances = [], [], []
+        rows = even(np.arange(len(self.x)), max(1, DECIDED // self.targets.counted()[0].size))
+        start = 0
         with torch.inference_mode():
-            for steps in (self.sample.positive[index], self.sample.negative[index]):
-                rows = _all(steps)
-                for batch in self.x.take(rows).batches():
-                    on_device = to_device(batch, self.network.device)
-                    own, said = body(on_device), whole(self.network.features(on_device))
-                    f = _flat(own if cut else own[..., inputs])
-                    miss = (_flat(said) - linear(f, folded.weight[:, inputs], folded.bias)).double()
-                    z = torch.cat([f, torch.ones_like(f[:, :1])], 1).double() / max(len(rows), 1) ** 0.5
-                    miss = miss / max(len(rows), 1) ** 0.5
-                    gram = z.t() @ z if gram is None else gram + z.t() @ z
-                    target = z.t() @ miss if target is None else target + z.t() @ miss
-        assert gram is not None and target is not None
-        ridge = HEAD_RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        step = torch.linalg.solve(gram + ridge, target).t().to(folded.weight.dtype)
+            for batch in self.x.take(rows).batches():
+                on_device = to_device(batch, self.network.device)
+                parents = self.network.features(on_device)
+                size = len(parents)
+                used = torch.from_numpy(self.targets.take(rows[start : start + size]).counted()).to(parents.device)
+                z.append(features(on_device)[used])
+                scores.append(whole(parents)[used])
+                chances.append(torch.stack([torch.sigmoid(head.margin(parents)[used]) for head in wanted]))
+                start += size
+        f, chance = torch.cat(z), torch.cat(chances, 1)
+        before = torch.cat([folded.weight[:, features.inputs], folded.bias.unsqueeze(1)], 1)
+        logistic = self.config.head is not HeadKind.MEAN
+        place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
+        margins = [(list(r), place, chance[k]) for k, r in enumerate(own)] if logistic else []
+        with torch.inference_mode():
+            new = fitted_rows(f, torch.cat(scores), before, margins, f.new_ones(len(f)))
         weight = folded.weight.detach().clone()
-        weight[:, inputs] += step[:, :-1]
-        return Head(weight, folded.bias + step[:, -1], folded.idle)
+        weight[:, features.inputs] = new[:, :-1]
+        return Head(weight, new[:, -1], folded.idle)
+
+    def _with_and_without(self, index: int, most: int) -> np.ndarray:
+        """Examples that carry a class somewhere and as many that do not, evenly spread, at most ``most`` of each."""
+        carries = counts(self.targets.members(index)).any(1)
+        labelled = counts(self.targets.counted()).any(1)
+        return np.concatenate([even(np.flatnonzero(side & labelled), most) for side in (carries, ~carries)])
 
 
-def _some(steps: list[np.ndarray]) -> np.ndarray:
-    rows = _all(steps)
-    return rows[np.linspace(0, len(rows) - 1, min(SCORED, len(rows))).astype(int)]
+@dataclass(frozen=True)
+class _Features:
+    """A sliced body's features where they are its nodes: cut to what is left of them, or zeros where nodes are gone."""
+
+    body: nn.Module
+    inputs: Tensor
+    cut: bool
+
+    def __call__(self, x: Any) -> Tensor:
+        found = self.body(x)
+        return found if self.cut else found[..., self.inputs]
 
 
-def _all(steps: list[np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate(steps))
-
-
-def _flat(values: Tensor) -> Tensor:
-    return values.reshape(-1, values.shape[-1])
+def even(values: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the values, evenly spread."""
+    return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
 
 
 def _mask(units: int, indices: Tensor) -> np.ndarray:

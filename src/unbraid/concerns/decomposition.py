@@ -22,7 +22,7 @@ from unbraid.concerns.identification import (
     remove_share,
 )
 from unbraid.concerns.observation import Observation, observe
-from unbraid.concerns.sampling import Sample, choose
+from unbraid.concerns.sampling import Sample, choose, module_classes
 from unbraid.concerns.statistics import class_statistics
 from unbraid.concerns.tendency import central_tendency
 from unbraid.concerns.tolerance import held_out_split, smallest
@@ -144,12 +144,13 @@ def _compact(
         kept, out = held_out_split(len(x), config.seed)
         held_out = (x.take(out), targets.take(out))
         x, targets = x.take(kept), targets.take(kept)
-    sample = choose(targets, config)
-    with progress("reconstructing", len(sample.positive)) as advance:
-        compactor = Compactor(network, x.take(sample.rows), sample, config, advance)
+    classes = module_classes(targets, config)
+    rows = choose(targets, config, pooled=True).rows
+    with progress("reconstructing", len(classes)) as advance:
+        compactor = Compactor(network, x.take(rows), targets.take(rows), classes, config, advance)
 
     def modules(keep: float) -> dict[Label, ConcernModule]:
-        made = {index: compactor.make(index, keep) for index in sample.positive}
+        made = {index: compactor.make(index, keep) for index in classes}
         return {
             network.labels[index]: ConcernModule(network, index, m.concern, m.head, config, weights=m.weights)
             for index, m in made.items()

@@ -6,6 +6,8 @@ T timesteps, H units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -19,13 +21,14 @@ from unbraid.networks.removal import Probe
 from unbraid.networks.watching import watched
 
 
-def node_scores(network: Network, head: Head, x: Inputs) -> dict[str, np.ndarray]:
+def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) -> dict[str, np.ndarray]:
     """Scores of every recurrent layer's nodes for one module.
 
     Args:
         network: the parent.
         head: the module's, over all features.
         x: examples, some of the module's class and some of others.
+        counted: booleans (N,) or (N, T), which of their decisions count.
 
     Returns:
         layer name -> (H,) float64 >= 0.
@@ -38,10 +41,16 @@ def node_scores(network: Network, head: Head, x: Inputs) -> dict[str, np.ndarray
         noted = {name: Layer(name, by_probe[id(probe)]) for name, probe in probes.items()}  # type: ignore[arg-type]
         batch = next(x.take(slice(start, start + BATCH)).batches())
         with torch.enable_grad(), watched(noted, lambda layer, read, given: given[0].detach()) as outputs:
-            head.margin(body(to_device(batch, network.device))).nan_to_num().sum().backward()
+            margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
+            margins[torch.from_numpy(counted[start : start + BATCH]).to(margins.device)].sum().backward()
         for name, probe in probes.items():
             sums[name] += (probe.gradients()[0] * outputs[name]).double().square().sum((0, 1)).cpu().numpy()
     return sums
+
+
+def combined(scores: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Scores for several modules together: each module's share out equally, whatever the scale of its margin."""
+    return {name: np.sum([s[name] / max(s[name].sum(), 1e-300) for s in scores], axis=0) for name in scores[0]}
 
 
 def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Tensor]:

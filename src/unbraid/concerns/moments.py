@@ -6,13 +6,13 @@ class) holds all that reconstruction solves for. Shapes: D inputs, H units, Z en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unbraid.concerns.sampling import Sample
+from unbraid.data import Targets
 from unbraid.errors import DataError
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer
@@ -27,98 +27,117 @@ Moments = dict[str, Tensor]  # key -> (Z, Z) float64, z = [x_t, h_{t-1}, 1], of 
 
 
 def collect(
-    network: Network, x: Inputs, sample: Sample, advance: Callable[[int], object] = lambda examples: None
+    network: Network,
+    x: Inputs,
+    targets: Targets,
+    classes: Sequence[int],
+    advance: Callable[[int], object] = lambda examples: None,
 ) -> dict[int, Moments]:
-    """One pass over the sample, all classes together.
+    """One pass over the examples, all classes together.
 
     Args:
         network: the parent.
-        x: the sampled examples, in the sample's order.
-        sample: which of them count for which class.
+        x: examples.
+        targets: their labels; with many outputs only the timesteps of a layer that carry a label count.
+        classes: those that modules are made for.
         advance: told after every batch how many examples it held.
 
     Returns:
-        class -> moments, the class's own observations and the others weighing one half each.
+        class -> moments, the class's own observations and all the others weighing one half each.
 
     Raises:
         DataError: per-timestep labels that do not line up with the network's decisions.
     """
-    groups = [(j, sign) for j in sample.positive for sign in (0, 1)]
-    weights = {(j, s): _row_weights((sample.positive, sample.negative)[s][j], len(x)) for j, s in groups}
-    sums: dict[tuple[int, int], Moments] = {group: {} for group in groups}
-    totals: dict[tuple[int, int], dict[str, float]] = {group: {} for group in groups}
+    everyone = None
+    weights = {everyone: counts(targets.counted())} | {j: counts(targets.members(j)) for j in classes}
+    sums: dict[int | None, Moments] = {group: {} for group in weights}
     start = 0
     with torch.inference_mode(), watched(network.layers, _reads) as seen:
         for batch in x.batches():
             features = network.features(to_device(batch, network.device))
             rows = {key: z for parts in seen.values() for key, z in parts.items()}
-            rows[HEAD] = _with_one(features if features.dim() == 3 else features.unsqueeze(1))
-            _check_steps(rows[HEAD].shape[1], next(iter(weights.values())).shape[1])
+            rows[HEAD] = with_one(features if features.dim() == 3 else features.unsqueeze(1))
+            check_steps(rows[HEAD].shape[1], weights[everyone].shape[1])
             size = features.shape[0]
-            for group in groups:
-                own = weights[group][start : start + size]
-                if not own.any():
-                    continue
-                for key, z in rows.items():
-                    _add(sums[group], totals[group], key, z, own)
+            for group, own in weights.items():
+                part = own[start : start + size]
+                if part.any():
+                    for key, z in rows.items():
+                        _add(sums[group], key, z, part)
             start += size
             advance(size)
-    return {j: _mixed([(sums[j, s], totals[j, s]) for s in (0, 1)]) for j in sample.positive}
+    return {j: _halves(sums[j], sums[everyone]) for j in classes}
 
 
-def _check_steps(steps: int, labelled: int) -> None:
+def mean_moments(moments: Sequence[Moments]) -> Moments:
+    """Several classes' moments, weighing alike."""
+    return {key: torch.stack([own[key] for own in moments]).mean(0) for key in moments[0]}
+
+
+def counts(marked: np.ndarray) -> np.ndarray:
+    """Booleans (N,) or (N, T) as weights (N, 1) or (N, T)."""
+    return (marked[:, None] if marked.ndim == 1 else marked).astype(np.float32)
+
+
+def on_steps(weights: np.ndarray, steps: int) -> np.ndarray:
+    """Weights (N, T') for a layer of ``steps`` timesteps: step by step if as many, else an example counts whole."""
+    return weights if weights.shape[1] in (1, steps) else weights.max(1, keepdims=True)
+
+
+def check_steps(steps: int, labelled: int) -> None:
+    """Raises DataError where labels are per timestep, and not as many as decisions."""
     if labelled not in (1, steps):
         raise DataError(f"labels have {labelled} timesteps, the network decides at {steps}: they must line up.")
 
 
-def _row_weights(steps: list[np.ndarray], examples: int) -> np.ndarray:
-    """How often each example counts, per output timestep: (R, 1) or (R, T)."""
-    found = np.zeros((examples, len(steps)), np.float32)
-    for t, rows in enumerate(steps):
-        found[rows, t] = 1
-    return found
+def with_one(values: Tensor) -> Tensor:
+    """A constant one behind the last axis, which takes up biases."""
+    return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
+
+
+def before(layer: Layer, inputs: tuple, h: Tensor) -> Tensor:
+    """The hidden states (N, T, H) that a recurrent layer's timesteps start from, given what it read and gave."""
+    initial = inputs[2] if len(inputs) > 2 else None
+    first = torch.zeros_like(h[:, :1]) if initial is None else initial[0].unsqueeze(1)
+    return torch.cat([h[:, 1:], first], 1) if layer.module.reverse else torch.cat([first, h[:, :-1]], 1)
+
+
+def valid_steps(inputs: tuple) -> Tensor | None:
+    """Which timesteps a recurrent layer was told to count, (N, T); None: all."""
+    return inputs[1] if len(inputs) > 1 else None
 
 
 def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     """What a layer's products read at every timestep: key -> z, (n, T, Z); masked steps are zero throughout."""
-    x, valid = inputs[0], inputs[1] if len(inputs) > 1 else None
-    module = layer.module
+    x, valid, module = inputs[0], valid_steps(inputs), layer.module
     if not isinstance(module, RecurrentLayer):
-        return {layer.name: _with_one(x if x.dim() == 3 else x.unsqueeze(1))}
-    h = output[0]
-    first = torch.zeros_like(h[:, :1])
-    before = torch.cat([h[:, 1:], first], 1) if module.reverse else torch.cat([first, h[:, :-1]], 1)
-    found = {layer.name: _with_one(torch.cat([x, before], -1))}
+        return {layer.name: with_one(x if x.dim() == 3 else x.unsqueeze(1))}
+    previous = before(layer, inputs, output[0])
+    found = {layer.name: with_one(torch.cat([x, previous], -1))}
     if module.cell.kind == "gru" and not module.cell.reset_after:
-        r = module.gates(x, h)[0]
-        found[layer.name + RESET] = _with_one(torch.cat([x, r * before], -1))
+        r = module.gates_after(x, previous)[0]
+        found[layer.name + RESET] = with_one(torch.cat([x, r * previous], -1))
     if valid is not None:
         found = {key: z * valid.unsqueeze(-1) for key, z in found.items()}
     return found
 
 
-def _with_one(values: Tensor) -> Tensor:
-    return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
-
-
-def _add(sums: Moments, totals: dict[str, float], key: str, z: Tensor, weights: np.ndarray) -> None:
-    """Add a batch's z z^T; per-timestep weights count for keys of as many timesteps, else an example counts whole."""
-    steps = z.shape[1]
-    own = weights if weights.shape[1] in (1, steps) else weights.max(1, keepdims=True)
+def _add(sums: Moments, key: str, z: Tensor, weights: np.ndarray) -> None:
+    """Add a batch's z z^T."""
+    own = on_steps(weights, z.shape[1])
     picked = np.flatnonzero(own.any(axis=1))
     rows = z[torch.from_numpy(picked).to(z.device)]
     if own.shape[1] > 1:
         rows = rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)
     flat = rows.reshape(-1, rows.shape[-1])
     sums[key] = sums.get(key, 0) + (flat.t() @ flat).double()
-    totals[key] = totals.get(key, 0.0) + float(flat[:, -1].sum())
 
 
-def _mixed(parts: list[tuple[Moments, dict[str, float]]]) -> Moments:
-    """Both groups' mean moments, one half each; the one that has any where only one has."""
-    keys = [key for key in parts[0][0] | parts[1][0]]
+def _halves(own: Moments, everyone: Moments) -> Moments:
+    """Mean moments of a class and of all others, one half each; the class's alone where there are no others."""
     found = {}
-    for key in keys:
-        means = [sums[key] / max(totals[key], 1.0) for sums, totals in parts if key in sums]
-        found[key] = torch.stack(means).mean(0)
+    for key, whole in everyone.items():
+        mine = own.get(key, torch.zeros_like(whole))
+        means = [part / part[-1, -1] for part in (mine, whole - mine) if part[-1, -1] > 0.5]  # z ends with a one
+        found[key] = torch.stack(means).mean(0) if means else whole
     return found

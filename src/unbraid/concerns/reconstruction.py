@@ -20,10 +20,10 @@ from unbraid.networks.layers import Edit, Layer
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stages import Dense
 
-RIDGE = 1e-4  # added to the diagonal, as a share of its mean
+RIDGE = 1e-2  # added to the diagonal, as a share of its mean; less fits noise where inputs are wide (1:N)
 
 
-def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor) -> Tensor:
+def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor, ridge: float = RIDGE) -> Tensor:
     """The weights over ``kept`` that best reproduce ``weight`` over everything.
 
     Args:
@@ -31,6 +31,7 @@ def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor) -> Tensor:
         moment: mean of z z^T, (Z, Z) float64.
         kept: indices of z that stay, (P,).
         gone: indices that go, (Q,).
+        ridge: added to the diagonal, as a share of its mean, above 0.
 
     Returns:
         (rows, P): minimises the mean square of what changes, with a small ridge.
@@ -39,9 +40,9 @@ def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor) -> Tensor:
         return weight[:, kept]
     gram = moment[kept][:, kept]
     diagonal = gram.diagonal()
-    ridge = torch.diag(RIDGE * diagonal.mean().clamp(min=1e-12).expand(len(kept)))
-    ridge[-1, -1] = 0  # the last entry is the constant one
-    shared = torch.linalg.solve(gram + ridge + 1e-10 * torch.eye(len(kept), dtype=gram.dtype), moment[kept][:, gone])
+    pull = torch.diag(ridge * diagonal.mean().clamp(min=1e-12).expand(len(kept)))
+    pull[-1, -1] = 0  # the last entry is the constant one
+    shared = torch.linalg.solve(gram + pull + 1e-10 * torch.eye(len(kept), dtype=gram.dtype), moment[kept][:, gone])
     return (weight[:, kept].double() + weight[:, gone].double() @ shared.t()).to(weight.dtype)
 
 

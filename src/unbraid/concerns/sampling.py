@@ -6,6 +6,7 @@ Source: Imtiaz et al. 2023, Alg. 1 (sampling). With many outputs the choice is m
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,25 +33,30 @@ class Sample:
     negative: dict[int, Steps]
 
 
-def choose(targets: Targets, config: DecompositionConfig) -> Sample:
+def choose(
+    targets: Targets, config: DecompositionConfig, wanted: Collection[int] | None = None, pooled: bool = False
+) -> Sample:
     """Draw the examples of every class at once, so that one pass over them serves all modules.
 
     Args:
         targets: labels of all given examples.
         config: samples_per_class (M), negatives, seed, padding_label.
+        wanted: the classes that modules are made for, all by default; the others only give negatives.
+        pooled: M is for all output timesteps together, shared out evenly, instead of for each of them.
 
     Returns:
         the sample; the negatives of a class are other classes' positives, so that few examples are run.
 
     Raises:
-        DataError: a class has fewer than two examples.
+        DataError: a wanted class has fewer than two examples.
     """
     classes = module_classes(targets, config)
+    wanted = classes if wanted is None else wanted
     members = {j: _columns(targets.members(j)) for j in classes}
     counted = _columns(targets.counted())
     if config.padding_label is not None:
         counted = counted & ~_columns(targets.members(config.padding_label))
-    for j in classes:
+    for j in wanted:
         total = int((members[j] & counted).sum())
         if total < 2:
             raise DataError(
@@ -58,14 +64,16 @@ def choose(targets: Targets, config: DecompositionConfig) -> Sample:
                 "give examples of every class of the network."
             )
     draw = _first if config.negatives is Negatives.FIRST else _per_class
-    positive: dict[int, Steps] = {j: [] for j in classes}
-    negative: dict[int, Steps] = {j: [] for j in classes}
+    positive: dict[int, Steps] = {j: [] for j in wanted}
+    negative: dict[int, Steps] = {j: [] for j in wanted}
     rng = np.random.default_rng(config.seed)
+    m = math.ceil(config.samples_per_class / (counted.shape[1] if pooled else 1))
     for t in range(counted.shape[1]):
         at = {j: members[j][:, t] & counted[:, t] for j in classes}
-        for j, (yes, no) in draw(at, counted[:, t], config.samples_per_class, rng).items():
-            positive[j].append(yes)
-            negative[j].append(no)
+        drawn = draw(at, counted[:, t], m, rng)
+        for j in wanted:
+            positive[j].append(drawn[j][0])
+            negative[j].append(drawn[j][1])
     return _gathered(positive, negative)
 
 

@@ -16,19 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbraid.config import IOArchitecture, Mode
+from unbraid.config import IOArchitecture
 from unbraid.data import Label
 from unbraid.errors import ConfigError, DataError, IncompatibleModules
 from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
 from unbraid.modules.card import NOTHING, About
-from unbraid.modules.concern import removals
-from unbraid.modules.module import ConcernModule, aliased, check_steps
-from unbraid.networks.inputs import run_batched
-from unbraid.networks.layers import pruned
+from unbraid.modules.groups import Group, grouped
+from unbraid.modules.module import ConcernModule
 from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
+from unbraid.progress import Progress, silent
 from unbraid.vocabulary import is_text
 
-ROWS = 4096  # rows of one batch, over all modules that run side by side
 Vote = Literal["margin", "probability"]
 
 
@@ -66,8 +64,7 @@ class Composition(nn.Module):
         for place, name in enumerate(("temperature", "offset")):
             self.register_buffer(name, torch.tensor([s[place] for s in self.calibration.values()]), persistent=False)
         self.members = nn.ModuleList(modules.values())
-        self.groups = nn.ModuleList(_Group([self.labels.index(n) for n in names], [modules[n] for n in names])
-                                    for names in _grouped(modules))  # fmt: skip
+        self.groups = nn.ModuleList(grouped(list(modules.values())))
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
@@ -127,10 +124,35 @@ class Composition(nn.Module):
         Raises:
             DataError: inputs or labels that do not fit, or a class without an example.
         """
-        plain = self._joined([torch.from_numpy(group.margins(x)) for group in self._checked(x)]).numpy()
+        plain = self._plain(x).numpy()
         parents = [module.parent_sha256 for module in self.modules_by_label.values()]
         scales = fit_labelled(plain, y, self.labels, self.many_outputs, parents)
         return Composition(self.modules_by_label, self.vote, scales)
+
+    def fuse(self, x: Any, keep: float | None = None, progress: Progress = silent) -> Composition:
+        """One compact network for all modules of a parent, with one margin each; see :func:`unbraid.concerns.fusing`.
+
+        Args:
+            x: sample inputs, without labels; of every class in use, and better of others as well.
+            keep: share of each recurrent layer's nodes, in (0, 1]; by default it grows with the classes in use.
+            progress: a progress bar's factory, see :mod:`unbraid.progress`.
+
+        Returns:
+            the same classes, vote and calibration; :meth:`taken_apart` gives these modules back.
+
+        Raises:
+            IncompatibleModules: a module whose parent is not there.
+            DataError: inputs that do not fit, or of which the parent gives a class in use fewer than two.
+            ConfigError: ``keep`` out of range.
+        """
+        from unbraid.concerns.fusing import fuse  # reconstruction builds on modules, so it cannot come first
+
+        return fuse(self, x, keep, progress)
+
+    def taken_apart(self) -> Composition:
+        """The modules that a fused composition was made from; others stay as they are."""
+        originals = {label: module.original or module for label, module in self.modules_by_label.items()}
+        return Composition(originals, self.vote, self.calibration)
 
     def forward(self, x: Any) -> Tensor:
         """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
@@ -144,8 +166,7 @@ class Composition(nn.Module):
         Raises:
             DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
         """
-        found = [torch.from_numpy(group.margins(x)) for group in self._checked(x)]
-        return self._scaled(self._joined(found)).numpy()
+        return self._scaled(self._plain(x)).numpy()
 
     @property
     def needs_text(self) -> bool:
@@ -156,16 +177,20 @@ class Composition(nn.Module):
         return None not in own and len(own) > 1
 
     @property
-    def _groups(self) -> list[_Group]:
+    def _groups(self) -> list[Group]:
         return list(self.groups)  # type: ignore[arg-type]  # all are groups
 
-    def _checked(self, x: Any) -> list[_Group]:
-        """The groups, where all of them can read ``x``."""
+    def check_text(self, x: Any) -> None:
+        """Raises DataError for numbers where the modules' vocabularies differ."""
         if self.needs_text and not is_text(x):
             raise DataError(
                 "the modules read different vocabularies: give text, which each of them reads in its own way."
             )
-        return self._groups
+
+    def _plain(self, x: Any) -> Tensor:
+        """Margins over all examples (N, [T,] K), not calibrated."""
+        self.check_text(x)
+        return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups])
 
     def _scaled(self, margins: Tensor) -> Tensor:
         """Calibrated margins (..., K)."""
@@ -241,35 +266,6 @@ class Composition(nn.Module):
             raise IncompatibleModules(f"no module is called {label!r}; the composition has {self.labels}.")
 
 
-class _Group(nn.Module):
-    """Modules that run in one batch: unrolled ones of one parent, or a single rolled one."""
-
-    def __init__(self, places: list[int], modules: list[ConcernModule]) -> None:
-        super().__init__()
-        self.places = places
-        self._members = tuple(modules)  # not submodules: the heads are
-        self.heads = nn.ModuleList(m.head for m in modules)
-        self.body = modules[0].body
-        if len(modules) > 1:
-            parent = modules[0].parent
-            masks = removals([m.concern for m in modules], parent.layers, parent.device)
-            self.body = aliased(pruned(parent.body, masks, len(modules))).to(modules[0].head.weight.device)
-
-    def forward(self, x: Any) -> Tensor:
-        """Margins (N, k) or (N, T, k)."""
-        features = self.body(x).unflatten(0, (len(self.places), -1))
-        margins = [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
-        return torch.stack(margins, dim=-1)
-
-    def margins(self, x: Any) -> np.ndarray:
-        """The same over all examples in batches; raises DataError where inputs do not fit."""
-        inputs = self._members[0].parent.check(x)
-        for module in self._members:
-            check_steps(module, inputs)
-        device = self._members[0].head.weight.device
-        return run_batched(self, inputs, device, size=max(32, ROWS // max(len(self.places), 8)))
-
-
 def compose(
     modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule],
     vote: Vote = "margin",
@@ -331,20 +327,3 @@ def _reads(module: ConcernModule) -> tuple[str, object, int | None]:
     if isinstance(stage, EmbeddingSpec):
         return "word indices", stage.vocabulary, spec.steps
     return "features", next(s.inputs for s in spec.stages if isinstance(s, RecurrentSpec)), spec.steps
-
-
-def _grouped(modules: Mapping[Label, ConcernModule]) -> list[list[Label]]:
-    groups: dict[object, list[Label]] = {}
-    for label, module in modules.items():
-        key: object = label
-        if module.concern.mode is Mode.UNROLLED:
-            concern = module.concern
-            key = (
-                module.parent_sha256,
-                module.head.weight.device,
-                concern.by_gates,
-                concern.edges,
-                *concern.steps.values(),
-            )
-        groups.setdefault(key, []).append(label)
-    return list(groups.values())

@@ -182,11 +182,11 @@ def _margins(graph: Graph, composition: Composition) -> str:
     """Nodes of :meth:`Composition.forward`."""
     columns: dict[int, str] = {}
     members = list(composition.modules_by_label.values())
-    for group in composition.groups:
-        found, k = features(graph, group.body, "x"), len(group.places)  # type: ignore[arg-type]  # a _Group
-        apart = graph.reshape(found, k, -1, graph.dims(found, 1)) if k > 1 else found
-        for number, (place, head) in enumerate(zip(group.places, group.heads, strict=True)):  # type: ignore[arg-type]
-            value = margin(graph, head, graph.pick(apart, number, 0) if k > 1 else found)
+    for lane in (lane for group in composition.groups for lane in group.lanes):  # type: ignore[union-attr]  # a Group
+        found, k = features(graph, lane.body, "x"), len(lane.heads)
+        apart = graph.reshape(found, k, -1, graph.dims(found, 1)) if lane.side_by_side else found
+        for number, (place, head) in enumerate(zip(lane.places, lane.heads, strict=True)):
+            value = margin(graph, head, graph.pick(apart, number, 0) if lane.side_by_side else found)
             if members[place].io.many_outputs and not composition.many_outputs:
                 value = graph.node("ReduceMax", value, graph.numbers(1), keepdims=0)  # its best timestep
             columns[place] = graph.node("Unsqueeze", value, graph.numbers(-1))

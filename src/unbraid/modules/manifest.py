@@ -43,7 +43,9 @@ class ParentEntry(_Entry):
 class ModuleEntry(_Entry):
     """One module: whose part it is, what it keeps (shapes; the bits lie in modules.safetensors), how it was made.
 
-    ``compact``: its layers have weights of their own. ``temperature`` and ``offset`` calibrate it in a composition.
+    ``compact``: its layers have weights of their own, or with ``shares`` those of an earlier module. ``original``: of a
+    fused module the one that it was made from. Both are numbers in :attr:`Manifest.entries`. ``temperature`` and
+    ``offset`` calibrate it in a composition.
     """
 
     label: Label
@@ -56,6 +58,8 @@ class ModuleEntry(_Entry):
     idle: Annotated[int, Field(ge=0, le=2**24)]
     config: DecompositionConfig
     compact: bool = False
+    shares: Annotated[int, Field(ge=0)] | None = None
+    original: Annotated[int, Field(ge=0)] | None = None
     temperature: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
     offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)] = 0.0
 
@@ -68,6 +72,7 @@ class Manifest(_Entry):
         unbraid: version of the library that wrote it.
         kind: what the folder holds.
         files: file name -> sha256 of its bytes.
+        originals: what fused modules were made from, so that they can be taken apart again.
         vote: of a composition.
         scores: figures that whoever saved it wanted kept.
     """
@@ -78,8 +83,14 @@ class Manifest(_Entry):
     files: dict[str, Digest]
     parents: list[ParentEntry]
     modules: list[ModuleEntry]
+    originals: list[ModuleEntry] = []
     vote: Literal["margin", "probability"] = "margin"
     scores: dict[str, Any] = {}
+
+    @property
+    def entries(self) -> list[ModuleEntry]:
+        """Modules and originals, as the tensors of modules.safetensors number them."""
+        return [*self.modules, *self.originals]
 
 
 def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
@@ -110,19 +121,8 @@ def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
     names = [module.label for module in manifest.modules]
     if len(set(names)) != len(names):
         raise FormatError(f"{where}: field modules: labels repeat: {names[:12]}.")
-    for number, module in enumerate(manifest.modules):
-        if module.parent >= len(manifest.parents):
-            raise FormatError(
-                f"{where}: field modules.{number}.parent: found {module.parent}, expected a parent's number."
-            )
-        if module.index >= len(manifest.parents[module.parent].labels):
-            raise FormatError(
-                f"{where}: field modules.{number}.index: found {module.index}, the parent has no such class."
-            )
-        if module.idle > len(manifest.parents[module.parent].labels):
-            raise FormatError(
-                f"{where}: field modules.{number}.idle: found {module.idle}, the parent has fewer classes."
-            )
+    for number, entry in enumerate(manifest.entries):
+        _check_entry(entry, number, manifest, where)
     for number, parent in enumerate(manifest.parents):
         if len(parent.labels) != max(parent.spec.classes, 2):  # before anything of that size is made
             raise FormatError(
@@ -131,6 +131,27 @@ def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
         if parent.sliced_by is not None and not 0 <= parent.sliced_by < len(manifest.modules):
             raise FormatError(f"{where}: field parents.{number}.sliced_by: found {parent.sliced_by}, no such module.")
     return manifest
+
+
+def _check_entry(entry: ModuleEntry, number: int, manifest: Manifest, where: str) -> None:
+    """What an entry says of others; raises FormatError."""
+    own = number < len(manifest.modules)
+    field = f"modules.{number}" if own else f"originals.{number - len(manifest.modules)}"
+    if entry.parent >= len(manifest.parents):
+        raise FormatError(f"{where}: field {field}.parent: found {entry.parent}, expected a parent's number.")
+    labels = manifest.parents[entry.parent].labels
+    if entry.index >= len(labels):
+        raise FormatError(f"{where}: field {field}.index: found {entry.index}, the parent has no such class.")
+    if entry.idle > len(labels):
+        raise FormatError(f"{where}: field {field}.idle: found {entry.idle}, the parent has fewer classes.")
+    if entry.shares is not None:
+        lent = manifest.entries[entry.shares] if entry.shares < number else None
+        if lent is None or not (lent.compact and entry.compact) or lent.parent != entry.parent:
+            raise FormatError(
+                f"{where}: field {field}.shares: found {entry.shares}, expected an earlier compact module's number."
+            )
+    if entry.original is not None and not (own and len(manifest.modules) <= entry.original < len(manifest.entries)):
+        raise FormatError(f"{where}: field {field}.original: found {entry.original}, expected an original's number.")
 
 
 def _refuse_newer(text: str, where: str) -> None:

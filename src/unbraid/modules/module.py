@@ -43,7 +43,9 @@ class ConcernModule(nn.Module):
         config: how it was made.
         label: its name; the parent's by default.
         parent_sha256: digest of the network it was taken from, where ``parent`` holds only what the module needs.
-        weights: of a compact module, layer -> parameter name -> the smaller layer's own tensor.
+        weights: of a compact module, layer -> parameter name -> the smaller layer's own tensor; one object for modules
+            that share a body.
+        original: of a fused module, the one that it was made from.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class ConcernModule(nn.Module):
         label: Label | None = None,
         parent_sha256: str | None = None,
         weights: LayerWeights | None = None,
+        original: ConcernModule | None = None,
     ) -> None:
         super().__init__()
         self._parent = (parent,)  # not a submodule: a module moves and saves by itself
+        self._original = (original,)
         self.index, self.concern, self.config, self.whole_head = index, concern, config, head
         self.label: Label = parent.labels[index] if label is None else label
         self.parent_sha256 = parent_sha256 or parent.sha256()
@@ -73,6 +77,11 @@ class ConcernModule(nn.Module):
     def parent(self) -> Network:
         """The network it was taken from (of a rolled module saved alone: what is left of it)."""
         return self._parent[0]
+
+    @property
+    def original(self) -> ConcernModule | None:
+        """Of a fused module, the one that it was made from."""
+        return self._original[0]
 
     @property
     def labels(self) -> list[Label]:

@@ -1,7 +1,8 @@
 """Saving and loading: a folder with ``unbraid.json``, ``parent.safetensors``, ``modules.safetensors`` and a model card.
 
 ``parent.safetensors`` has each parent's weights once (``P/name``); of a rolled module saved alone, only its slices.
-``modules.safetensors`` has, per module ``M``, packed mask bits ``M/mask/layer`` and the two head tensors.
+``modules.safetensors`` has, per module ``M``, packed mask bits ``M/mask/layer`` and the two head tensors; weights that
+compact modules share are there once. What fused modules were made from is numbered after the modules.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.folders import MANIFEST, read_file, recover, write_folder
 from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, parse_manifest
-from unbraid.modules.module import ConcernModule
+from unbraid.modules.module import ConcernModule, LayerWeights
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import Layer, sliced
 from unbraid.networks.network import Network
@@ -84,11 +85,11 @@ def load_modules(
     tensors = _tensors(place, manifest, PARENTS)
     bits = _tensors(place, manifest, MODULES)
     try:
-        concerns = [_concern(entry, manifest, bits, number) for number, entry in enumerate(manifest.modules)]
+        concerns = [_concern(entry, manifest, bits, number) for number, entry in enumerate(manifest.entries)]
         parents = [_parent(p, n, tensors, concerns, module) for n, p in enumerate(manifest.parents)]
         for number, (entry, parent) in enumerate(zip(manifest.parents, parents, strict=True)):
             parent.read_with(_vocabulary(place, manifest, number, entry))
-        modules = [_module(entry, n, manifest, parents, concerns, bits) for n, entry in enumerate(manifest.modules)]
+        modules = _modules(manifest, parents, concerns, bits)
     except (FormatError, DataError) as error:
         raise FormatError(f"{place}: {error}") from None
     return manifest, parents, modules
@@ -171,7 +172,8 @@ def _save(
     entries: list[ModuleEntry] = []
     bits: dict[str, Tensor] = {}
     texts: dict[str, bytes] = {}
-    for number, module in enumerate(modules):
+    everything = [*modules, *([] if alone else _originals(modules))]
+    for number, module in enumerate(everything):
         remnant = is_remnant(module) or (alone and _can_be_sliced(module))
         key = f"{number}" if remnant else module.parent_sha256
         if key not in places:
@@ -181,15 +183,19 @@ def _save(
             parents.append(_parent_entry(module, number if remnant else None))
             if module.parent.vocabulary is not None:
                 texts[vocabulary_file(len(parents) - 1)] = module.parent.vocabulary.to_json().encode()
-        entries.append(_module_entry(module, places[key], UNTOUCHED if scales is None else scales[number]))
-        bits |= {f"{number}/{name}": t for name, t in _module_tensors(module, remnant).items()}
+        scale = UNTOUCHED if scales is None or number >= len(modules) else scales[number]
+        shares = _lender(everything[:number], module)
+        original = next((n for n, m in enumerate(everything) if m is module.original), None)
+        entries.append(_module_entry(module, places[key], scale, shares, original))
+        own = _module_tensors(module, remnant, shares is not None)
+        bits |= {f"{number}/{name}": t for name, t in own.items()}
     files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits)), **texts}
     if about.recipe is not None:
         files[RECIPE] = about.recipe.encode()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = Manifest(
-        format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries, vote=vote,
-        scores=plain_scores(about.scores),
+        format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
+        originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
     )  # fmt: skip
     described = {MANIFEST: manifest.model_dump_json(indent=1).encode(), CARD: card(manifest, modules, about).encode()}
     write_folder(folder, {**files, **described})  # people edit cards: it has no digest
@@ -216,7 +222,9 @@ def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
     )
 
 
-def _module_entry(module: ConcernModule, parent: int, scale: Scale) -> ModuleEntry:
+def _module_entry(
+    module: ConcernModule, parent: int, scale: Scale, shares: int | None, original: int | None
+) -> ModuleEntry:
     concern = module.concern
     return ModuleEntry(
         label=module.label,
@@ -229,15 +237,28 @@ def _module_entry(module: ConcernModule, parent: int, scale: Scale) -> ModuleEnt
         idle=module.head.idle,
         config=module.config,
         compact=module.weights is not None,
+        shares=shares,
+        original=original,
         temperature=scale[0],
         offset=scale[1],
     )
 
 
-def _module_tensors(module: ConcernModule, remnant: bool) -> dict[str, Tensor]:
+def _originals(modules: Iterable[ConcernModule]) -> list[ConcernModule]:
+    """What fused modules were made from, each once."""
+    return list({id(m.original): m.original for m in modules if m.original is not None}.values())
+
+
+def _lender(earlier: Sequence[ConcernModule], module: ConcernModule) -> int | None:
+    """The first module with the very same weights."""
+    own = module.weights
+    return None if own is None else next((n for n, other in enumerate(earlier) if other.weights is own), None)
+
+
+def _module_tensors(module: ConcernModule, remnant: bool, lent: bool) -> dict[str, Tensor]:
     tensors = {f"mask/{n}": torch.from_numpy(np.packbits(m)) for n, m in module.concern.kept.items()}
     head = module.head if remnant else module.whole_head
-    if not remnant:  # a remnant's own layers are all that is stored of its parent
+    if not remnant and not lent:  # a remnant's own layers are all that is stored of its parent
         tensors |= {f"layer/{n}/{key}": t for n, own in (module.weights or {}).items() for key, t in own.items()}
     return {**tensors, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
 
@@ -321,14 +342,35 @@ def _parent(
     return network
 
 
+def _modules(
+    manifest: Manifest, parents: list[Network], concerns: list[Concern], bits: dict[str, Tensor]
+) -> list[ConcernModule]:
+    """The modules; their originals are made first."""
+    weights: list[LayerWeights | None] = []
+    for number, entry in enumerate(manifest.entries):
+        own = None
+        if entry.compact and manifest.parents[entry.parent].sliced_by is None:
+            own = _layer_weights(bits, number, parents[entry.parent]) if entry.shares is None else weights[entry.shares]
+        weights.append(own)
+    made: dict[int, ConcernModule] = {}
+    count = len(manifest.modules)
+    for number in [*range(count, len(manifest.entries)), *range(count)]:
+        origin = manifest.entries[number].original
+        original = None if origin is None else made[origin]
+        made[number] = _module(number, manifest, parents, concerns, bits, weights[number], original)
+    return [made[number] for number in range(count)]
+
+
 def _module(
-    entry: ModuleEntry,
     number: int,
     manifest: Manifest,
     parents: list[Network],
     concerns: list[Concern],
     bits: dict[str, Tensor],
+    weights: LayerWeights | None,
+    original: ConcernModule | None,
 ) -> ConcernModule:
+    entry = manifest.entries[number]
     parent, concern = parents[entry.parent], concerns[number]
     remnant = manifest.parents[entry.parent].sliced_by is not None
     features = _features(parent, concern) if remnant else None
@@ -344,8 +386,7 @@ def _module(
         weight = torch.zeros(rows, parent.spec.features).index_copy(1, features, weight)
     head = Head(weight, bias, entry.idle)
     sha256 = manifest.parents[entry.parent].sha256
-    weights = _layer_weights(bits, number, parent) if entry.compact and not remnant else None
-    return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256, weights)
+    return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256, weights, original)
 
 
 def _layer_weights(bits: dict[str, Tensor], number: int, parent: Network) -> dict[str, dict[str, Tensor]]:

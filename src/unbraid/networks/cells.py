@@ -110,8 +110,8 @@ class Cell(BaseModel):
             s = s if mask is None else s * mask
             if self.kind == "rnn":
                 return (candidate(s),)
-            i, f, g, o = s.split(units, dim=-1)
-            return gate(i), gate(f), candidate(g), gate(o)
+            both, g, o = s.split((2 * units, units, units), dim=-1)
+            return *gate(both).split(units, dim=-1), candidate(g), gate(o)
         rz, n = slice(0, 2 * units), slice(2 * units, 3 * units)
         s = inputs[..., rz] + product(hidden, rz)
         r, z = gate(s if mask is None else s * mask[..., rz]).split(units, dim=-1)

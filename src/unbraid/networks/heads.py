@@ -6,6 +6,8 @@ z_D - logsumexp(the other rows), and P(dominant) = sigmoid(margin). Shapes: F fe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -35,10 +37,68 @@ class Head(nn.Module):
 
     def margin(self, features: Tensor) -> Tensor:
         """z_D - logsumexp(others): (N,), or (N, T) for many outputs."""
-        rows = self(features)
-        dominant, others = rows[..., 0], rows[..., 1:]
-        if self.idle:
-            others = torch.cat([others, others.new_zeros(*others.shape[:-1], self.idle)], dim=-1)
-        if others.shape[-1] == 0:
-            return dominant
-        return dominant - (others[..., 0] if others.shape[-1] == 1 else torch.logsumexp(others, dim=-1))
+        return margin(self(features), self.idle)
+
+
+class JoinedHeads(nn.Module):
+    """Several heads over the same features: one product, in which rows that heads have in common are computed once.
+
+    Args:
+        heads: K of them, over the same features.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        weight, bias, rows = distinct_rows(heads)
+        self.sizes, self.idle = [len(own) for own in rows], [head.idle for head in heads]
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.register_buffer("rows", torch.cat(rows), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Margins: (N, [T,] F) -> (N, [T,] K)."""
+        scores = nn.functional.linear(features, self.weight, self.bias)
+        rows = self.get_buffer("rows")
+        alike = len(set(self.sizes)) == 1 and not any(self.idle)
+        if alike and self.sizes[0] == len(self.bias) > 1:
+            return one_against_rest(scores)[..., rows[:: self.sizes[0]]]
+        if alike:
+            return margin(scores[..., rows.view(-1, self.sizes[0])])
+        own = zip(rows.split(self.sizes), self.idle, strict=True)
+        return torch.stack([margin(scores[..., some], idle) for some, idle in own], dim=-1)
+
+
+def margin(rows: Tensor, idle: int = 0) -> Tensor:
+    """z_D - logsumexp(others), from one head's scores (..., R) and as many idle columns: (...)."""
+    dominant, others = rows[..., 0], rows[..., 1:]
+    if idle:
+        others = torch.cat([others, others.new_zeros(*others.shape[:-1], idle)], dim=-1)
+    if others.shape[-1] == 0:
+        return dominant
+    return dominant - (others[..., 0] if others.shape[-1] == 1 else torch.logsumexp(others, dim=-1))
+
+
+def one_against_rest(scores: Tensor) -> Tensor:
+    """Every score's margin against all the others, (..., R) with R > 1: of the softmax the log-odds of every class.
+
+    The largest score takes part in everyone's rest but its own, so only there a sum has to be made anew.
+    """
+    top, at = scores.max(dim=-1, keepdim=True)
+    shares = (scores - top).exp()
+    rest = top + (shares.sum(dim=-1, keepdim=True) - shares).clamp(min=1e-30).log()
+    behind = torch.logsumexp(scores.scatter(-1, at, -torch.inf), dim=-1, keepdim=True)
+    return scores - rest.scatter(-1, at, behind)
+
+
+def distinct_rows(heads: Sequence[Head]) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """All rows of several heads, each once.
+
+    Returns:
+        weight (R, F), bias (R,), and per head which of these rows are its own, in its order.
+    """
+    both = torch.cat([torch.cat([head.weight, head.bias.unsqueeze(1)], 1) for head in heads])
+    rows, inverse = torch.unique(both, dim=0, return_inverse=True)
+    return rows[:, :-1].contiguous(), rows[:, -1].contiguous(), list(inverse.split([len(h.bias) for h in heads]))

@@ -92,10 +92,11 @@ def _walked(body: StageSequence) -> tuple[dict[str, Layer], tuple[str, ...]]:
 
 
 def directions(name: str, stage: Recurrent) -> list[tuple[str, RecurrentLayer]]:
-    """The one or two layers of a recurrent stage, by name."""
+    """The one or two layers of a recurrent stage, by name; of a scattered one the layer itself."""
     if stage.backward_layer is None:
         return [(name, stage.forward_layer)]  # type: ignore[list-item]  # never pruned here
-    return [(f"{name}.forward", stage.forward_layer), (f"{name}.backward", stage.backward_layer)]  # type: ignore[list-item]
+    both = [m.layer if isinstance(m, Scattered) else m for m in (stage.forward_layer, stage.backward_layer)]
+    return [(f"{name}.forward", both[0]), (f"{name}.backward", both[1])]  # type: ignore[list-item]
 
 
 @singledispatch

@@ -215,7 +215,10 @@ class Network(nn.Module):
 
     def predict_index(self, x: Any) -> np.ndarray:
         """Class indices (N,) or (N, T); of independent labels booleans (N, C) or (N, T, C)."""
-        logits = self.logits(x)
+        return self.decide(self.logits(x))
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """What :meth:`predict_index` makes of scores (N, C) or (N, T, C)."""
         if self.independent:
             return np.asarray(logits > 0)
         return (logits[..., 0] > 0).astype(np.int64) if self.binary else logits.argmax(-1)

@@ -6,6 +6,8 @@ where values have K*N (K modules in one batch).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -179,7 +181,21 @@ class StageSequence(nn.Module):
         self.stages = nn.ModuleList(_BUILD[spec.type](spec) for spec in specs)
 
     def forward(self, x: Tensor) -> Tensor:
-        mask: Tensor | None = None
-        for stage in self.stages:
-            x, mask = stage(x, mask)
-        return x
+        return self.rest(self.opening(x))
+
+    def opening(self, x: Tensor) -> Signal:
+        """Inputs through the stages before the first recurrent one, which all modules of a network have in common."""
+        return self._through(self.stages[: self._first_recurrent], (x, None))
+
+    def rest(self, signal: Signal) -> Tensor:
+        """What :meth:`opening` gave through all other stages: the features."""
+        return self._through(self.stages[self._first_recurrent :], signal)[0]
+
+    @property
+    def _first_recurrent(self) -> int:
+        return next((i for i, spec in enumerate(self.specs) if isinstance(spec, RecurrentSpec)), len(self.specs))
+
+    def _through(self, stages: Iterable[nn.Module], signal: Signal) -> Signal:
+        for stage in stages:
+            signal = stage(*signal)
+        return signal

@@ -73,6 +73,15 @@ class TorchBody(nn.Module):
             features = features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
         return features
 
+    def opening(self, x: Any) -> Any:
+        """The inputs themselves: what a user's forward does before its recurrent layers cannot be told apart."""
+        return x
+
+    def rest(self, x: Any) -> Tensor:
+        """All of :meth:`forward`."""
+        features: Tensor = self(x)
+        return features
+
     def stacks(self) -> dict[str, RecurrentStack]:
         """Path -> recurrent stack."""
         return {name: m for name, m in self.module.named_modules() if isinstance(m, RecurrentStack)}

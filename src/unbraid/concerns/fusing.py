@@ -1,0 +1,102 @@
+"""Fusing: of all modules of one parent one compact network, with one head each over the same features.
+
+The members' scores together say which nodes stay, reconstruction runs on all their observations, and their heads are
+refitted at once. No labels: an example counts for the class that the parent itself decides for.
+Shapes: N examples, T timesteps, F features, R head rows, C classes, K modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unbraid.concerns.channeling import channel
+from unbraid.concerns.compacting import Compactor
+from unbraid.concerns.sampling import choose
+from unbraid.config import DecompositionConfig, GateView, Mode, Strategy
+from unbraid.data import Label, Targets
+from unbraid.errors import DataError, IncompatibleModules
+from unbraid.modules.composition import Composition
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.heads import Head, distinct_rows
+from unbraid.networks.network import Network
+from unbraid.progress import Advance, Progress, silent
+
+Members = dict[Label, ConcernModule]
+
+
+def fuse(composition: Composition, x: Any, keep: float | None = None, progress: Progress = silent) -> Composition:
+    """What :meth:`Composition.fuse` does, with its arguments and errors."""
+    composition.check_text(x)
+    parents: dict[str, Members] = {}
+    for label, module in composition.taken_apart().modules_by_label.items():
+        if module.parent_sha256 != module.parent.sha256():
+            raise IncompatibleModules(
+                f"module {label!r} was saved alone: of its parent only its own slices are left, and fusing needs the "
+                "whole parent. Take the module from a saved decomposition or composition."
+            )
+        parents.setdefault(module.parent_sha256, {})[label] = module
+    fused: Members = {}
+    with progress("fusing", sum(len({m.index for m in members.values()}) for members in parents.values())) as advance:
+        for members in parents.values():
+            fused |= _fused(members, x, keep, advance)
+    in_order = {label: fused[label] for label in composition.labels}
+    return Composition(in_order, composition.vote, composition.calibration)
+
+
+def default_keep(used: int, classes: int) -> float:
+    """Share of the nodes that ``used`` of a parent's ``classes`` need together."""
+    return 0.3 + 0.4 * used / classes
+
+
+def _fused(members: Members, x: Any, keep: float | None, advance: Advance) -> Members:
+    """The members of one parent, over one body."""
+    network = next(iter(members.values())).parent
+    used = list(dict.fromkeys(module.index for module in members.values()))
+    share = default_keep(len(used), network.classes) if keep is None else keep
+    configs = [_config(module, share) for module in members.values()]
+    inputs = network.check(x)
+    targets = _decided(network, x, used)
+    rows = choose(targets, configs[0], used, pooled=True).rows
+    compactor = Compactor(network, inputs.take(rows), targets.take(rows), used, configs[0], advance)
+    heads = [channel(network, module.index, config) for module, config in zip(members.values(), configs, strict=True)]
+    weight, bias, places = distinct_rows(heads)
+    made = compactor.make_together(
+        [m.index for m in members.values()], share, Head(weight, bias), [p.tolist() for p in places]
+    )
+    found = {}
+    for (label, module), config, head, own in zip(members.items(), configs, heads, places, strict=True):
+        small = Head(made.head.weight[own], made.head.bias[own], head.idle)
+        found[label] = ConcernModule(
+            network, module.index, made.concern, small, config, module.label, weights=made.weights, original=module
+        )
+    return found
+
+
+def _config(module: ConcernModule, keep: float) -> DecompositionConfig:
+    """How the module was made, but rolled and compact."""
+    return module.config.changed(
+        mode=Mode.ROLLED,
+        strategy=Strategy.RECONSTRUCT,
+        gates=GateView.HIDDEN,
+        head=module.config.head,
+        keep=keep,
+        max_loss=None,
+    )
+
+
+def _decided(network: Network, x: Any, used: list[int]) -> Targets:
+    """The network's own decisions as labels; raises DataError where a class in use hardly occurs."""
+    logits = network.logits(x)
+    y = network.decide(logits).astype(np.int64)
+    if not network.independent:
+        y[np.isnan(logits).any(-1)] = -1  # behind the end of a shorter sequence
+    found = Targets(y, network.labels, network.io.many_outputs, network.independent)
+    for index in used:
+        if (count := int(found.members(index).sum())) < 2:
+            raise DataError(
+                f"the network itself decides for class {network.labels[index]!r} in {count} of the sample inputs, "
+                "expected at least 2: give inputs of every class in use."
+            )
+    return found

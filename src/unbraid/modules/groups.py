@@ -1,0 +1,125 @@
+"""Which modules of a composition run together: all work that modules of one parent have in common is done once.
+
+Shapes: N examples, T timesteps, F features, K modules of a group, k of them over one body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unbraid.config import Mode
+from unbraid.modules.concern import removals
+from unbraid.modules.module import ConcernModule, aliased, check_steps
+from unbraid.networks.heads import JoinedHeads
+from unbraid.networks.inputs import run_batched
+from unbraid.networks.layers import pruned
+
+ROWS = 4096  # rows of one batch, over all modules that run side by side
+
+
+class Lane(nn.Module):
+    """One body and the modules whose features it gives.
+
+    Args:
+        members: place in the composition -> a module; rolled ones that share their nodes and weights, or unrolled ones,
+            which run side by side in one batch.
+
+    Attributes:
+        places: of its modules in the composition.
+        share: of the parent's nodes, the most that a layer runs with.
+        side_by_side: whether the body gives every module's own features, (k*N, ...), module by module.
+    """
+
+    def __init__(self, members: Mapping[int, ConcernModule]) -> None:
+        super().__init__()
+        self.places, modules = list(members), list(members.values())
+        self.heads = nn.ModuleList(m.head for m in modules)
+        self.body = modules[0].body
+        self.share = max((float(nodes.mean()) for nodes in modules[0].kept_nodes.values()), default=1.0)
+        self.side_by_side = len(modules) > 1 and modules[0].concern.mode is Mode.UNROLLED
+        self.joined = None
+        if self.side_by_side:
+            parent = modules[0].parent
+            masks = removals([m.concern for m in modules], parent.layers, parent.device)
+            self.body = aliased(pruned(parent.body, masks, len(modules))).to(modules[0].head.weight.device)
+        elif len(modules) > 1:
+            self.joined = JoinedHeads([m.head for m in modules])
+
+    def forward(self, signal: Any) -> Tensor:
+        """Margins (N, [T,] k) from what the body's opening gave."""
+        features = self.body.rest(signal)  # type: ignore[operator]  # every body has one
+        if self.joined is not None:
+            return self.joined(features)
+        apart = features.unflatten(0, (len(self.heads), -1))
+        margins = [head.margin(apart[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
+        return torch.stack(margins, dim=-1)
+
+
+class Group(nn.Module):
+    """Modules of one parent that read the same batches.
+
+    Args:
+        lanes: the modules of each body, by their places in the composition.
+    """
+
+    def __init__(self, lanes: Iterable[Mapping[int, ConcernModule]]) -> None:
+        super().__init__()
+        lanes = list(lanes)
+        self.places = [place for lane in lanes for place in lane]
+        self._members = tuple(module for lane in lanes for module in lane.values())  # not submodules: the heads are
+        self.lanes = nn.ModuleList(Lane(lane) for lane in lanes)
+
+    def forward(self, x: Any) -> Tensor:
+        """Margins (N, [T,] K)."""
+        signal = self.lanes[0].body.opening(x)  # type: ignore[operator, union-attr]  # a lane's body
+        if len(self.lanes) > 1 and isinstance(signal, tuple) and signal[0].dim() == 3:
+            signal = (_by_timesteps(signal[0]), *signal[1:])
+        return torch.cat([lane(signal) for lane in self.lanes], dim=-1)
+
+    def margins(self, x: Any) -> np.ndarray:
+        """The same over all examples in batches; raises DataError where inputs do not fit."""
+        inputs = self._members[0].parent.check(x)
+        for module in self._members:
+            check_steps(module, inputs)
+        return run_batched(self, inputs, self._members[0].head.weight.device, size=self._batch())
+
+    def _batch(self) -> int:
+        """Examples of one batch: about as much memory as the parent needs for 512, so more where layers are narrow."""
+        lanes: list[Lane] = list(self.lanes)  # type: ignore[arg-type]  # all are lanes
+        copies = max(len(lane.heads) if lane.side_by_side else 1 for lane in lanes)
+        narrow = len(lanes) > 1 and max(lane.share for lane in lanes) <= 0.5
+        return max(32, ROWS // max(copies, 4 if narrow else 8))
+
+
+def _by_timesteps(values: Tensor) -> Tensor:
+    """The same (N, T, D), one timestep after the other in memory: kernels copy it so, and now need it only once."""
+    return values.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def grouped(modules: Sequence[ConcernModule]) -> list[Group]:
+    """The groups of a composition whose modules, in the order of their places, are these."""
+    found: dict[Hashable, dict[Hashable, dict[int, ConcernModule]]] = {}
+    for place, module in enumerate(modules):
+        found.setdefault(_group_key(module), {}).setdefault(_lane_key(module), {})[place] = module
+    return [Group(lanes.values()) for lanes in found.values()]
+
+
+def _group_key(module: ConcernModule) -> Hashable:
+    concern, device = module.concern, module.head.weight.device
+    if concern.mode is Mode.ROLLED:
+        return id(module.parent), device
+    return module.parent_sha256, device, concern.by_gates, concern.edges, *concern.steps.values()
+
+
+def _lane_key(module: ConcernModule) -> Hashable:
+    """The same for modules that have one body: their own weights, if any, are one object, and so are their nodes."""
+    concern = module.concern
+    if concern.mode is Mode.UNROLLED:
+        return None
+    own = None if module.weights is None else id(module.weights)
+    return own, concern.by_gates, *(mask.tobytes() for mask in concern.kept.values())
