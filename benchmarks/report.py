@@ -135,7 +135,7 @@ def _fusing() -> Iterable[str]:
         "draws: mean, worst); the default size was chosen with these test examples in view. Of untrained networks\n"
         "only the speed says anything.\n"
     )
-    sizes = list(results[0]["nodes"])
+    sizes = sorted(results[0]["nodes"], key=int)
     rows = []
     for r in results:
         ratios = [f"{r['over_pass'][name]:.2f}" for name in ("compact", *(f"fused {k}" for k in sizes))]

@@ -112,7 +112,7 @@ def grouped(modules: Sequence[ConcernModule]) -> list[Group]:
 def _group_key(module: ConcernModule) -> Hashable:
     concern, device = module.concern, module.head.weight.device
     if concern.mode is Mode.ROLLED:
-        return id(module.parent), device
+        return module.parent.sha256(), id(module.parent.vocabulary), device  # a remnant's digest is its own
     return module.parent_sha256, device, concern.by_gates, concern.edges, *concern.steps.values()
 
 
