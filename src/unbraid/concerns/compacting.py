@@ -18,7 +18,7 @@ from unbraid.concerns.importance import node_scores, strongest
 from unbraid.concerns.moments import Moments, collect
 from unbraid.concerns.reconstruction import reconstructed_head, reconstructing, source_indices
 from unbraid.concerns.sampling import Sample
-from unbraid.config import DecompositionConfig, HeadKind, Mode
+from unbraid.config import DecompositionConfig, HeadKind, IOArchitecture, Mode
 from unbraid.modules.concern import Concern
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, to_device
@@ -105,9 +105,11 @@ class Compactor:
                 rows = _all(steps)
                 for batch in self.x.take(rows).batches():
                     on_device = to_device(batch, self.network.device)
-                    own, said = body(on_device), whole(self.network.features(on_device))
+                    own, full = body(on_device), _flat(self.network.features(on_device))
                     f = _flat(own if cut else own[..., inputs])
-                    miss = (_flat(said) - linear(f, folded.weight[:, inputs], folded.bias)).double()
+                    if self.network.io is IOArchitecture.ENCODER_DECODER:  # padding has no features
+                        full, f = full[full.any(-1)], f[full.any(-1)]
+                    miss = (whole(full) - linear(f, folded.weight[:, inputs], folded.bias)).double()
                     z = torch.cat([f, torch.ones_like(f[:, :1])], 1).double() / max(len(rows), 1) ** 0.5
                     miss = miss / max(len(rows), 1) ** 0.5
                     gram = z.t() @ z if gram is None else gram + z.t() @ z

@@ -71,16 +71,16 @@ def _row_weights(steps: list[np.ndarray], examples: int) -> np.ndarray:
 
 def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     """What a layer's products read at every timestep: key -> z, (n, T, Z); masked steps are zero throughout."""
-    x, valid = inputs[0], inputs[1] if len(inputs) > 1 else None
+    x, valid, initial = (*inputs, None, None)[:3]
     module = layer.module
     if not isinstance(module, RecurrentLayer):
         return {layer.name: _with_one(x if x.dim() == 3 else x.unsqueeze(1))}
     h = output[0]
-    first = torch.zeros_like(h[:, :1])
+    first = torch.zeros_like(h[:, :1]) if initial is None else initial[0].unsqueeze(1)
     before = torch.cat([h[:, 1:], first], 1) if module.reverse else torch.cat([first, h[:, :-1]], 1)
     found = {layer.name: _with_one(torch.cat([x, before], -1))}
     if module.cell.kind == "gru" and not module.cell.reset_after:
-        r = module.gates(x, h)[0]
+        r = module.gates(x, h, first.squeeze(1))[0]
         found[layer.name + RESET] = _with_one(torch.cat([x, r * before], -1))
     if valid is not None:
         found = {key: z * valid.unsqueeze(-1) for key, z in found.items()}
