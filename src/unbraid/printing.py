@@ -13,10 +13,13 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
+from unbraid.translation.translator import Translator
 
 
-def description(opened: Network | Decomposition | ConcernModule | Composition) -> dict[str, Any]:
+def description(opened: Network | Decomposition | ConcernModule | Composition | Translator) -> dict[str, Any]:
     """What was opened, as plain values."""
+    if isinstance(opened, Translator):
+        return {"kind": "translator", "network": None, **modules_summary(opened.modules)}
     if isinstance(opened, Network):
         return {"kind": "network", **_network(opened)}
     if isinstance(opened, Decomposition):
