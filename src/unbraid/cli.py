@@ -290,11 +290,15 @@ def export(
 def demo(
     output: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("unbraid-demo"),
     seed: Annotated[int, typer.Option(help="Of training and sampling.")] = 0,
+    translation: Annotated[
+        bool, typer.Option("--translation", help="A translator instead: add a language, repair one [translation].")
+    ] = False,
 ) -> None:
     """Train a small LSTM on embedded data, take it apart, compose, replace a module: under two minutes, no network."""
     from unbraid.demo.run import run_demo  # trains: only the demo needs it
+    from unbraid.demo.run_translation import run_translation_demo
 
-    run_demo(output, seed, out)
+    (run_translation_demo if translation else run_demo)(output, seed, out)
 
 
 if __name__ == "__main__":

@@ -112,12 +112,11 @@ def _compact(
 ) -> dict[Label, ConcernModule]:  # fmt: skip
     """Modules of few nodes, the work of the others reconstructed; only words count, position by position."""
     said = np.asarray(x.tree["target"]) != 0
-    by_step = [
-        {j: [rows[0][said[rows[0], t]] for t in range(said.shape[1])] for j, rows in group.items()}
-        for group in (sample.positive, sample.negative)
-    ]
+    steps = range(said.shape[1])
+    own_steps = {j: [rows[0][said[rows[0], t]] for t in steps] for j, rows in sample.positive.items()}
+    others = {j: [np.empty(0, np.int64) for _ in steps] for j in sample.positive}  # it never says another language
     with progress("reconstructing", len(sample.positive)) as advance:
-        compactor = Compactor(network, x, Sample(sample.rows, by_step[0], by_step[1]), config, advance)
+        compactor = Compactor(network, x, Sample(sample.rows, own_steps, others), config, advance)
     modules = {}
     for index in sample.positive:
         made = compactor.make(index, DEFAULT_KEEP if config.keep is None else config.keep)

@@ -23,8 +23,6 @@ from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.progress import Progress, bar
 from unbraid.translation.pairs import Pairs
 
-DROPPED = 0.2  # share of embedded values and of features that a step does not see
-
 
 def train_translator(
     spec: EncoderDecoderSpec,
@@ -35,6 +33,7 @@ def train_translator(
     learning_rate: float = 3e-3,
     batch_size: int = 128,
     limit: int | None = None,
+    dropped: float = 0.2,
     clip: float = 1.0,
     threads: int = 1,
     checkpoint: Path | None = None,
@@ -54,6 +53,7 @@ def train_translator(
         batch_size: pairs a step.
         limit: with it, all epochs but the last compare a step's words with so many others, drawn by chance,
             instead of with all V: the output layer dominates such a model.
+        dropped: share of the embedded values and of the features that a step does not see.
         clip: longest gradient, by Euclidean norm over all weights.
         threads: CPU threads.
         checkpoint: a file that training can go on from after an interruption; removed at the end.
@@ -77,7 +77,7 @@ def train_translator(
                 share = (epoch + number / steps) / epochs
                 optimizer.param_groups[0]["lr"] = learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
                 optimizer.zero_grad()
-                loss = _loss(network, pairs.take(rows), drawn, device)
+                loss = _loss(network, pairs.take(rows), drawn, dropped, device)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
                 optimizer.step()
@@ -103,7 +103,7 @@ def _batches(pairs: Pairs, size: int, seed: int) -> Iterator[np.ndarray]:
     return (batches[n] for n in rng.permutation(len(batches)))
 
 
-def _loss(network: Network, pairs: Pairs, limit: int | None, device: torch.device) -> Tensor:
+def _loss(network: Network, pairs: Pairs, limit: int | None, dropped: float, device: torch.device) -> Tensor:
     """Mean cross entropy of the next word over everything that counts."""
     longest = int((pairs.target != 0).sum(1).max())
     source = torch.from_numpy(pairs.source[:, : int((pairs.source[0] != 0).sum())]).to(device)
@@ -111,7 +111,7 @@ def _loss(network: Network, pairs: Pairs, limit: int | None, device: torch.devic
     counted = following != 0
     body = network.body
     assert isinstance(body, EncoderDecoder)
-    features = dropout(_features(body, source, target)[counted], DROPPED)
+    features = dropout(_features(body, source, target, dropped)[counted], dropped)
     wanted = following[counted]
     if limit is None:
         return cross_entropy(network.head(features), wanted)
@@ -121,10 +121,10 @@ def _loss(network: Network, pairs: Pairs, limit: int | None, device: torch.devic
     return cross_entropy(scores, torch.searchsorted(candidates, wanted))
 
 
-def _features(body: EncoderDecoder, source: Tensor, target: Tensor) -> Tensor:
+def _features(body: EncoderDecoder, source: Tensor, target: Tensor, dropped: float) -> Tensor:
     """Features (N, T, F) with dropout, of sources without padding; those at a target's padding mean nothing."""
-    x = dropout(body.source(source, None)[0], DROPPED)
-    y = dropout(body.target(target, None)[0], DROPPED)
+    x = dropout(body.source(source, None)[0], dropped)
+    y = dropout(body.target(target, None)[0], dropped)
     states = []
     for layer in body.encoder:
         x, state = layer(x)

@@ -31,10 +31,10 @@ def split_words(text: str) -> list[str]:
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Words as a sentence: no space before punctuation, none behind an apostrophe."""
+    """Words as a sentence: no space before punctuation, none behind an apostrophe or around a hyphen."""
     text = ""
     for word in words:
-        joined = not text or text.endswith("'") or re.fullmatch(r"[.,!?;:%)\]]", word) is not None
+        joined = not text or text.endswith(("'", "-")) or re.fullmatch(r"[.,!?;:%)\]-]", word) is not None
         text += word if joined else f" {word}"
     return text
 
