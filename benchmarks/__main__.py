@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import clinc, compact, report, speed, torch_runs
+from benchmarks import clinc, compact, report, speed, torch_runs, translation
 
 app = typer.Typer(help=__doc__, invoke_without_command=True)
 
@@ -14,7 +14,7 @@ app = typer.Typer(help=__doc__, invoke_without_command=True)
 @app.callback()
 def main(
     context: typer.Context,
-    only: Annotated[str, typer.Option(help="clinc, compact, speed, torch or report; all of them by default.")] = "",
+    only: Annotated[str, typer.Option(help="clinc, compact, speed, torch, translation, report; all by default.")] = "",
     again: Annotated[bool, typer.Option("--again", help="Measure anew what has a result already.")] = False,
 ) -> None:
     """Run what is missing, then rebuild RESULTS.md."""
@@ -26,6 +26,8 @@ def main(
         speed.run(again)
     if only in ("", "torch"):
         torch_runs.run(again)
+    if only in ("", "translation"):
+        translation.main(again=again)
     report.write()
 
 

@@ -36,8 +36,7 @@ def task(cell="lstm", layers=1):
     return spec, make_pairs(texts, said, source, target), (texts, said, source, target)
 
 
-@pytest.mark.parametrize(("cell", "layers"), [("lstm", 1), ("gru", 2), ("rnn", 1)])
-@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize(("cell", "layers", "limit"), [("lstm", 1, None), ("gru", 2, 3), ("rnn", 1, 3)])
 def test_a_trained_translator_translates(cell, layers, limit):
     spec, pairs, (texts, said, source, target) = task(cell, layers)
     settings = {"epochs": 60, "batch_size": 8, "learning_rate": 1e-2, "dropped": 0.0, "limit": limit}
