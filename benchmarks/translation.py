@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ import typer
 from benchmarks import files, translation_data
 from benchmarks.translation_trained import SCALES, TASKS, Translation, models
 from unbraid import Decomposition, Network, Translator, decompose
+from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.translation.decoding import decode
 from unbraid.translation.evaluating import score
 from unbraid.translation.translator import translate_whole
@@ -34,6 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unrolled, cap 5 %": {"strategy": "paper", "mode": "unrolled", "max_removed": 0.05},
     "rolled, cap 5 %, encoder too": {"strategy": "paper", "mode": "rolled", "max_removed": 0.05, "encoder": True},
     "rolled, cap 5 %, own words": {"strategy": "paper", "mode": "rolled", "max_removed": 0.05, "words": "own"},
+    "reconstruct, 90 %": {**RECONSTRUCT, "keep": 0.9},
     "reconstruct, 70 %": {**RECONSTRUCT, "keep": 0.7},
     "reconstruct, 50 %": {**RECONSTRUCT, "keep": 0.5},
     "reconstruct, 50 %, own words": {**RECONSTRUCT, "keep": 0.5, "words": "own"},
@@ -62,9 +65,9 @@ def modules_of(model: Translation, network: Network, **settings: Any) -> Decompo
     return decompose(network, (pairs.x, pairs.languages), **settings)
 
 
-def by_network(network: Network, tests: Tests) -> dict[str, Any]:
+def by_network(network: Network, tests: Tests, beam: int = 1) -> dict[str, Any]:
     """Scores of a whole network, language by language."""
-    return {v: _scores(translate_whole(network, a, v, longest=LONGEST), b) for v, (a, b) in tests.items()}
+    return {v: _scores(translate_whole(network, a, v, beam=beam, longest=LONGEST), b) for v, (a, b) in tests.items()}
 
 
 def by_modules(translator: Translator, tests: Tests) -> dict[str, Any]:
@@ -77,31 +80,44 @@ def _scores(said: list[str], wanted: list[str]) -> dict[str, Any]:
 
 
 def run(model: Translation, again: bool = False) -> None:
-    """Measure one model."""
+    """Measure of one model what has no result yet; what is measured is stored at once."""
     path = files.RESULTS / "translation" / f"{model.name}.json"
-    if path.exists() and not again:
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not again else {}
+    missing = [name for name in SETTINGS if name not in result.get("settings", {})]
+    if not missing and "speed" in result:
         return
     torch.set_num_threads(1)
     network, tests = model.network(), tests_of(model.task, model.scale)
-    result: dict[str, Any] = {"model": model.name, "cell": model.cell, "layers": model.layers, "scale": model.scale}
-    result |= {"words": [network.spec.source.vocabulary, network.spec.target.vocabulary], "settings": {}}  # type: ignore[union-attr]
-    result["monolithic"] = by_network(network, tests)
-    for name, settings in SETTINGS.items():
-        started = time.perf_counter()
-        parts = modules_of(model, network, **settings)
-        seconds = time.perf_counter() - started
-        result["settings"][name] = {
-            "config": parts.config.model_dump(mode="json"),
-            "seconds": seconds,
-            "scores": by_modules(Translator(parts), tests),
-            "retention": {str(v): asdict(m.retention()) for v, m in parts.items()},
-            "bytes": {str(v): _bytes(m) for v, m in parts.items()},
-        }
-        deltas = [_bleu(result["settings"][name]["scores"], v) - _bleu(result["monolithic"], v) for v in tests]
+    spec = network.spec
+    assert isinstance(spec, EncoderDecoderSpec)
+    if not result:
+        result = {"model": model.name, "cell": model.cell, "layers": model.layers, "scale": model.scale}
+        result |= {"words": [spec.source.vocabulary, spec.target.vocabulary], "settings": {}}
+        result["parent_bytes"] = sum(4 * p.numel() for p in network.parameters())
+        result["monolithic"] = by_network(network, tests)
+        result["monolithic_beam_4"] = by_network(network, tests, beam=4)
+    for name in missing:
+        result["settings"][name] = _measured(model, network, tests, SETTINGS[name])
+        files.write(path, result)
+        scores = result["settings"][name]["scores"]
+        deltas = [_bleu(scores, v) - _bleu(result["monolithic"], v) for v in tests]
         print(f"{model.name}, {name}: {[f'{d:+.2f}' for d in deltas]}", file=sys.stderr, flush=True)
-    result["parent_bytes"] = sum(4 * p.numel() for p in network.parameters())
-    result["speed"] = speed(network, next(iter(tests.values()))[0], next(iter(tests)))
-    files.write(path, result)
+    language, (texts, _) = next(iter(tests.items()))
+    result["speed"] = speed(network, texts, language)
+    files.write(path, {k: v for k, v in result.items() if k != "measured_on"})
+
+
+def _measured(model: Translation, network: Network, tests: Tests, settings: dict[str, Any]) -> dict[str, Any]:
+    started = time.perf_counter()
+    parts = modules_of(model, network, **settings)
+    seconds = time.perf_counter() - started
+    return {
+        "config": parts.config.model_dump(mode="json"),
+        "seconds": seconds,
+        "scores": by_modules(Translator(parts), tests),
+        "retention": {str(v): asdict(m.retention()) for v, m in parts.items()},
+        "bytes": {str(v): _bytes(m) for v, m in parts.items()},
+    }
 
 
 def _bleu(scores: dict[str, Any], language: str) -> float:
@@ -119,6 +135,7 @@ def speed(network: Network, texts: list[str], language: str) -> dict[str, Any]:
     assert network.vocabulary is not None
     voice = network_voice(network, language)
     source = torch.from_numpy(network.vocabulary.encode(texts)[0])
+    source = source[(source != 0).sum(1).argsort()]  # as a translator sorts them
     few = source[np.linspace(0, len(source) - 1, TIMED).astype(int)]
     decode(voice, few, LONGEST)
     seconds: dict[str, list[float]] = {"batched": [], "batched_few": [], "prefix": []}
@@ -149,7 +166,7 @@ def _prefix_by_prefix(network: Network, voice: Any, source: torch.Tensor) -> lis
     with torch.inference_mode():
         for _ in range(LONGEST):
             scores = network({"source": source, "target": torch.tensor([said])})[0, -1]
-            word = int(scores.masked_fill(voice.banned, -torch.inf).argmax())
+            word = int(scores.index_fill(0, voice.banned, -torch.inf).argmax())
             if word in voice.ends:
                 break
             said.append(word)
@@ -162,7 +179,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "all": "uk-all", "story": "English to French, German, Italian, and then Ukrainian",
     },
     "et": {
-        "task": "et", "language": "en", "data": "et", "multilingual": "et-it", "alone": "et-alone",
+        "task": "et", "language": "en", "data": "et-large", "multilingual": "et-it", "alone": "et-alone",
         "all": "et-all", "story": "Estonian to English, German, Italian, English replaced",
     },
 }  # fmt: skip

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -30,6 +31,13 @@ def test_translators_from_the_command_line(tmp_path):
     assert json.loads(result.output) == {"to": "de", "translations": wanted}
     shown = json.loads(run("inspect", tmp_path / "t", "--json").output)
     assert shown["kind"] == "translator" and [m["label"] for m in shown["modules"]] == ["fr", "de", "it", "uk"]
+
+
+def test_a_keras_file_is_described_and_not_exported(tmp_path):
+    path = Path(__file__).parents[1] / "data" / "keras" / "translators" / "k3-lstm2.keras"
+    shown = run("inspect", path).output
+    assert "encoder-decoder network, 699 weights, 0 languages" in shown and "none yet" in shown
+    assert "in a loop" in run("export", path, "-o", tmp_path / "x.onnx", code=2).output
 
 
 def test_wrong_commands_say_what_to_do(tmp_path):

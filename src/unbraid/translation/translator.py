@@ -16,7 +16,7 @@ from unbraid.data import Label
 from unbraid.errors import DataError, IncompatibleModules
 from unbraid.modules.card import NOTHING
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.store import OwnModules, load_modules, save_languages
+from unbraid.modules.store import load_modules, save_languages
 from unbraid.networks.network import Network
 from unbraid.translation.decoding import decode
 from unbraid.translation.voice import Voice, module_voice, network_voice
@@ -119,17 +119,16 @@ class Translator:
         return language
 
 
-def load_translator(folder: str | os.PathLike[str], module: OwnModules = None) -> Translator:
+def load_translator(folder: str | os.PathLike[str]) -> Translator:
     """Read what :meth:`Translator.save` wrote.
 
     Args:
         folder: that folder.
-        module: not used by encoder-decoders, whose code is Unbraid's own.
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the others.
     """
-    _, _, modules = load_modules(folder, "translator", module)
+    _, _, modules = load_modules(folder, "translator")
     return Translator({str(m.label): m for m in modules})
 
 

@@ -27,7 +27,7 @@ class Voice:
         body: encoder and decoder.
         head: features to scores (N, R).
         words: target index of every score (R,).
-        banned: booleans (R,): what is never said: padding, unknown words, first tokens.
+        banned: positions among the R that are never said: padding, unknown words, first tokens.
         tag: the language's first and last token.
         ends: last tokens of all languages: each ends a sentence.
         longest: most words of a sentence, of an unrolled module; None: any number.
@@ -50,7 +50,7 @@ class Voice:
             position: how many words came before.
         """
         features, states = self.body.step(token, states, position)
-        return self.head(features).masked_fill(self.banned, -torch.inf), states
+        return self.head(features).index_fill_(1, self.banned, -torch.inf), states
 
 
 def network_voice(network: Network, language: str) -> Voice:
@@ -92,6 +92,6 @@ def _voice(
         unknown = parent.target_vocabulary.tokenizer.token_to_id(UNK)
         never += [] if unknown is None else [unknown]
     device = words.device
-    banned = torch.isin(words, torch.tensor(never, device=device))
+    banned = torch.isin(words, torch.tensor(never, device=device)).nonzero().flatten()
     ends = torch.tensor([t.end for t in parent.spec.languages], device=device)
     return Voice(body, head, words, banned, tag, ends, longest)
