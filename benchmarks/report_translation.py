@@ -37,7 +37,8 @@ def _models(models: list[dict[str, Any]]) -> Iterable[str]:
         whole = " / ".join(f"{model['monolithic'][v]['bleu']:.1f}" for v in languages)
         paper = " / ".join(f"{model['monolithic'][v]['paper_bleu']:.1f}" for v in languages)
         chrf = " / ".join(f"{model['monolithic'][v]['chrf']:.1f}" for v in languages)
-        rows.append([model["model"], "whole", f"{whole} (paper's {paper}; chrF {chrf})", "", "", "", ""])
+        beam = " / ".join(f"{model['monolithic_beam_4'][v]['bleu']:.1f}" for v in languages)
+        rows.append([model["model"], "whole", f"{whole} (beam of 4 {beam}; paper's {paper}; chrF {chrf})", *[""] * 4])
         rows += [_setting(model, name, languages) for name in model["settings"]]
     yield table(["model", "modules", f"BLEU, {' / '.join(first)}", "mean", "nodes", "weights", "size"], rows)
 
