@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import clinc, compact, fusing, report, speed, torch_runs
+from benchmarks import clinc, compact, fusing, reconstruct, report, speed, torch_runs, translation
+
+PARTS = {
+    "clinc": clinc.run,
+    "compact": compact.run,
+    "speed": speed.run,
+    "fusing": fusing.run,
+    "reconstruct": reconstruct.run,
+    "torch": torch_runs.run,
+    "translation": lambda again: translation.main(again=again),
+    "report": lambda again: None,
+}
 
 app = typer.Typer(help=__doc__, invoke_without_command=True)
 
@@ -14,22 +25,13 @@ app = typer.Typer(help=__doc__, invoke_without_command=True)
 @app.callback()
 def main(
     context: typer.Context,
-    only: Annotated[
-        str, typer.Option(help="clinc, compact, speed, fusing, torch or report; all of them by default.")
-    ] = "",
+    only: Annotated[str, typer.Option(help=f"One of {', '.join(PARTS)}; all of them by default.")] = "",
     again: Annotated[bool, typer.Option("--again", help="Measure anew what has a result already.")] = False,
 ) -> None:
     """Run what is missing, then rebuild RESULTS.md."""
-    if only in ("", "clinc"):
-        clinc.run(again)
-    if only in ("", "compact"):
-        compact.run(again)
-    if only in ("", "speed"):
-        speed.run(again)
-    if only in ("", "fusing"):
-        fusing.run(again)
-    if only in ("", "torch"):
-        torch_runs.run(again)
+    for name, measure in PARTS.items():
+        if only in ("", name):
+            measure(again)
     report.write()
 
 

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import files
+from benchmarks import files, report_translation
+from benchmarks.tables import table
 
 HEADER = """# Results
 
@@ -18,7 +19,7 @@ Accuracies and their differences in percent and percentage points.
 
 def write() -> None:
     """Rebuild RESULTS.md."""
-    parts = [HEADER, *_clinc(), *_compact(), *_speed(), *_fusing(), *_torch()]
+    parts = [HEADER, *_clinc(), *_compact(), *_speed(), *_fusing(), *_torch(), *report_translation.sections()]
     (files.ROOT / "RESULTS.md").write_text("\n".join(parts) + "\n")
 
 
@@ -186,12 +187,6 @@ def _torch_row(result: dict[str, Any]) -> list[str]:
         " / ".join(f"{m['module_bytes'] / 1000:.0f} kB" for m in modes),
         " / ".join("yes" if m["onnx"] == "verified" else "no" for m in modes),
     ]
-
-
-def table(columns: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _mean(result: dict[str, Any], *path: str) -> float:

@@ -16,7 +16,9 @@ from unbraid.networks.inputs import check_inputs
 from unbraid.networks.spec import (
     DenseSpec,
     EmbeddingSpec,
+    EncoderDecoderSpec,
     FlattenSpec,
+    LanguageTag,
     MaskingSpec,
     NetworkSpec,
     RecurrentSpec,
@@ -100,6 +102,56 @@ def network(
     return Network(spec, random_weights(spec, seed), labels)
 
 
+LANGUAGES = ("fr", "de", "it")
+
+
+def translator(cells=("lstm",), *, units=4, mask=True, reverse=False, encoder_too=False, languages=LANGUAGES, seed=0):
+    """An encoder-decoder with random weights: 12 source words, 20 target words, tags from index 2 on.
+
+    Args:
+        cells: names of :data:`CELLS`, one per layer of either side.
+        units: H of the first layer; every further one has one more.
+        mask: whether source padding is left out.
+        reverse: whether the encoder reads backwards.
+    """
+    sides = {}
+    for side in ("encoder", "decoder"):
+        width, sides[side] = DIMENSION, []
+        for number, cell in enumerate(cells):
+            name, backwards = f"{side}{number}", reverse and side == "encoder"
+            sides[side].append(
+                RecurrentSpec(name=name, cell=CELLS[cell], inputs=width, units=units + number, sequences=True,
+                              reverse=backwards)
+            )  # fmt: skip
+            width = units + number
+    spec = EncoderDecoderSpec(
+        source=EmbeddingSpec(name="source", vocabulary=12, dimension=DIMENSION, mask_zero=mask),
+        target=EmbeddingSpec(name="target", vocabulary=20, dimension=DIMENSION),
+        **sides,
+        head="out",
+        features=width,
+        classes=20,
+        languages=[LanguageTag(name=v, start=2 + 2 * n, end=3 + 2 * n) for n, v in enumerate(languages)],
+        encoder_too=encoder_too,
+    )
+    return Network(spec, random_weights(spec, seed))
+
+
+def sentence_pairs(net, count=18, seed=0, steps=6):
+    """({"source", "target"}, languages): every language has words that it says more often than the others do."""
+    rng = np.random.default_rng(seed)
+    tags = net.spec.languages
+    kind = rng.permutation(np.arange(count) % len(tags))
+    first = 2 + 2 * len(tags)
+    source = rng.integers(1, net.spec.source.vocabulary, (count, steps - 1))
+    words = first + (rng.integers(0, 4, (count, steps)) * len(tags) + kind[:, None]) % (net.spec.classes - first)
+    words = np.where(rng.random(words.shape) < 0.3, rng.integers(first, net.spec.classes, words.shape), words)
+    words[:, 0] = [tags[k].start for k in kind]
+    source[np.arange(steps - 1) >= rng.integers(1, steps, count)[:, None]] = 0
+    words[np.arange(steps) >= rng.integers(1, steps + 1, count)[:, None]] = 0
+    return {"source": source, "target": words}, np.array([tags[k].name for k in kind])
+
+
 def random_weights(spec, seed):
     """Normal ones; words of one class (see :func:`examples`) have vectors that lie together."""
     generator = torch.Generator().manual_seed(seed)
@@ -155,7 +207,7 @@ def random_concern(net, x, mode="rolled", by_gates=False, edges="all", kept=0.6,
     """Any nodes (or gates) of any layer, chosen by chance: whole layers and whole timesteps may be empty."""
     rng = np.random.default_rng(seed)
     masks, steps = {}, {}
-    with observed(net, x[:1]) as seen:
+    with observed(net, check_inputs(net.spec, x).take(slice(0, 1)).tree) as seen:
         for name, layer in net.layers.items():
             steps[name] = seen.layers[name].values.shape[1]
             gates = len(layer.cell.gates) if layer.cell else 1

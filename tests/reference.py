@@ -560,3 +560,99 @@ def vote(probabilities):
         if probabilities[k] > probabilities[best]:
             best = k
     return best
+
+
+# --- encoder-decoder ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Translator:
+    """Two stacks of layers with their embeddings; ``taken`` are the layers whose nodes can go."""
+
+    source: np.ndarray
+    masked: bool
+    encoder: list[Layer]
+    target: np.ndarray
+    decoder: list[Layer]
+    taken: list[Layer]
+    W: np.ndarray
+    b: np.ndarray
+
+    @property
+    def layers(self):
+        return self.taken
+
+
+def plain_translator(network):
+    """The numbers of a library's encoder-decoder Network, gate by gate."""
+    weights = {name: value.numpy().astype(np.float64) for name, value in network.weights().items()}
+    sides = {}
+    for side, specs in (("encoder", network.spec.encoder), ("decoder", network.spec.decoder)):
+        sides[side] = []
+        for number, spec in enumerate(specs):
+            own = f"body.{side}.{number}."
+            gates = {}
+            for g, gate_name in enumerate(GATE_NAMES[spec.cell.kind]):
+                rows = slice(g * spec.units, (g + 1) * spec.units)
+                gates[gate_name] = Gate(
+                    weights[own + "weight_ih"][rows],
+                    weights[own + "weight_hh"][rows],
+                    weights[own + "bias_ih"][rows],
+                    weights[own + "bias_hh"][rows],
+                )
+            sides[side].append(Layer(spec.name, gates, spec.cell, spec.cell.activation, spec.reverse))
+    taken = [*(sides["encoder"] if network.spec.encoder_too else []), *sides["decoder"]]
+    return Translator(
+        weights["body.source.weight"],
+        network.spec.source.mask_zero,
+        sides["encoder"],
+        weights["body.target.weight"],
+        sides["decoder"],
+        taken,
+        weights["head.weight"],
+        weights["head.bias"],
+    )
+
+
+def teach(net, source, target, removed=None):
+    """One sentence pair with the right words fed, the words up to the first padding.
+
+    Returns the scores (T, V) of its words, and what every layer did: layer -> list over all timesteps of
+    (value (H,), gates, whether it counts); padding never counts.
+    """
+    seen = {}
+    taken = {layer.name for layer in net.taken}
+    rows = np.array([net.source[word] for word in source])
+    signal = Signal(rows, np.ones(rows.shape, bool), [word != 0 for word in source] if net.masked else None)
+    states = []
+    for layer in net.encoder:
+        own = removed if layer.name in taken else None
+        outputs, here, state, left, gates = run_layer(layer, signal, own)
+        seen[layer.name] = [(outputs[t], gates[t], bool(source[t] != 0)) for t in range(len(source))]
+        states.append([np.where(left, part, 0) for part in state])
+        signal = Signal(outputs, here, signal.valid)
+    words = [word for word in target if word != 0]
+    rows = np.array([net.target[word] for word in words])
+    signal = Signal(rows, np.ones(rows.shape, bool))
+    for layer, state in zip(net.decoder, states, strict=True):
+        outputs, here, _, _, gates = run_layer(layer, signal, removed, state)
+        nothing = [(np.full(layer.units, np.nan), None, False)] * (len(target) - len(words))
+        seen[layer.name] = [(outputs[t], gates[t], True) for t in range(len(words))] + nothing
+        signal = Signal(outputs, here)
+    features = np.where(signal.present, signal.values, 0)
+    return np.array([net.W @ row + net.b for row in features]), seen
+
+
+def say(net, source, start, banned, ends, longest, removed=None):
+    """The likeliest word at each step, the whole prefix run anew for each of them."""
+    words = []
+    for _ in range(longest):
+        scores, _ = teach(net, source, [start, *words], removed)
+        best = None
+        for word in range(len(net.b)):
+            if word not in banned and (best is None or scores[-1][word] > scores[-1][best]):
+                best = word
+        if best in ends:
+            break
+        words.append(best)
+    return words

@@ -15,6 +15,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.store import load_composition, load_module
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
+from unbraid.translation.translator import Translator, load_translator
 from unbraid.vocabulary import Vocabulary
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "DecompositionConfig",
     "Evaluation",
     "Network",
+    "Translator",
     "UnbraidError",
     "Vocabulary",
     "__version__",
@@ -35,5 +37,6 @@ __all__ = [
     "load_composition",
     "load_decomposition",
     "load_module",
+    "load_translator",
     "load_weights",
 ]

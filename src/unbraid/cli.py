@@ -19,15 +19,17 @@ from unbraid._version import __version__
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.concerns.decomposition import decompose as run_decompose
 from unbraid.config import DecompositionConfig, GateView, HeadKind, Mode, Strategy
+from unbraid.data import Label
 from unbraid.data_files import read_examples
 from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
 from unbraid.modules.composition import compose as compose_modules
 from unbraid.modules.exporting import export_onnx
 from unbraid.networks.network import Network
-from unbraid.opening import find_label, open_classifier, open_path, pick
+from unbraid.opening import find_label, open_classifier, open_path, open_translator, pick
 from unbraid.progress import bar
 from unbraid.recipe import compose_sources
+from unbraid.translation.translator import Translator
 from unbraid.vocabulary import read_vocabulary
 
 app = typer.Typer(
@@ -174,11 +176,16 @@ def replace(
     as_json: AsJson = False,
 ) -> None:
     """Exchange one module for another, without retraining."""
-    composition, _ = open_classifier(source)
+    opened = open_path(source)
     new = pick(by)
     module = next(iter(new.values())) if len(new) == 1 else new[find_label(list(new), label, by)]
-    old = find_label(composition.labels, label, source)
-    composition.replace(old, module).save(output)
+    if isinstance(opened, Translator):
+        old: Label = label
+        opened.replace(label, module).save(output)
+    else:
+        composition, _ = open_classifier(source)
+        old = find_label(composition.labels, label, source)
+        composition.replace(old, module).save(output)
     _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
 
@@ -251,6 +258,21 @@ def predict(
         print("\t".join(str(label) for label in row))
 
 
+@app.command(epilog="Example: `unbraid translate translator --to fr < lines.txt`")
+@_clear_errors
+def translate(
+    source: Annotated[Path, typer.Argument(help="A translator's folder, or one of languages' modules.")],
+    to: Annotated[str, typer.Option(help="The language to translate into.")],
+    beam: Annotated[int, typer.Option(help="Hypotheses a sentence; 1 takes the likeliest word at each step.")] = 1,
+    longest: Annotated[int | None, typer.Option(help="Most words of a translation [default: 50].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Translate the lines of standard input: one line each."""
+    lines = sys.stdin.read().splitlines()
+    said = open_translator(source).translate(lines, to, beam=beam, longest=longest)
+    print(json.dumps({"to": to, "translations": said}) if as_json else "\n".join(said))
+
+
 @app.command(epilog="Example: `unbraid push faq owner/faq`")
 @_clear_errors
 def push(
@@ -282,6 +304,8 @@ def export(
 ) -> None:
     """Write a network, a module or a composition as an ONNX file, checked against torch; needs the extra [onnx]."""
     opened = open_path(source)
+    if isinstance(opened, Translator):
+        raise UnbraidError(f"{source} is a translator, which ONNX export does not know: expected labels' modules.")
     model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
     export_onnx(model, output)
     data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}
@@ -293,11 +317,15 @@ def export(
 def demo(
     output: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("unbraid-demo"),
     seed: Annotated[int, typer.Option(help="Of training and sampling.")] = 0,
+    translation: Annotated[
+        bool, typer.Option("--translation", help="A translator instead: add a language, repair one [translation].")
+    ] = False,
 ) -> None:
     """Train a small LSTM on embedded data, take it apart, compose, replace a module: under two minutes, no network."""
     from unbraid.demo.run import run_demo  # trains: only the demo needs it
+    from unbraid.demo.run_translation import run_translation_demo
 
-    run_demo(output, seed, out)
+    (run_translation_demo if translation else run_demo)(output, seed, out)
 
 
 if __name__ == "__main__":

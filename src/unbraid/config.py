@@ -53,11 +53,19 @@ class IOArchitecture(StrEnum):
     ONE_TO_MANY = "1:N"
     MANY_TO_ONE = "M:1"
     MANY_TO_MANY = "M:N"
+    ENCODER_DECODER = "encoder-decoder"
 
     @property
     def many_outputs(self) -> bool:
-        """Whether there is one decision per timestep."""
+        """Whether there is one decision per timestep; a sentence pair is decided on as a whole, by its language."""
         return self in (IOArchitecture.ONE_TO_MANY, IOArchitecture.MANY_TO_MANY)
+
+
+class Words(StrEnum):
+    """Which output columns a language's module keeps: all (paper), or those of words that its examples hold."""
+
+    ALL = "all"
+    OWN = "own"
 
 
 class CapScope(StrEnum):
@@ -129,6 +137,8 @@ class DecompositionConfig(BaseModel):
         edges: which edges of an unrolled node go.
         idle_columns: keep the C-2 unused output columns, at zero, so that they share in the module's softmax.
         padding_label: a class that only marks padding: not a module, not observed, left out of the ND mean.
+        words: of an encoder-decoder, which output columns (and target embeddings) a language's module keeps.
+        encoder: of an encoder-decoder, whether the encoder's layers are taken apart as well as the decoder's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
@@ -150,6 +160,8 @@ class DecompositionConfig(BaseModel):
     edges: Edges = Edges.ALL
     idle_columns: bool = False
     padding_label: int | None = None
+    words: Words = Words.ALL
+    encoder: bool = False
 
     @model_validator(mode="after")
     def _settled(self) -> DecompositionConfig:
@@ -205,6 +217,8 @@ class DecompositionConfig(BaseModel):
                 f"max_loss={self.max_loss} goes with strategy='reconstruct', got {str(self.strategy)!r}: "
                 "give keep instead."
             )
+        if self.strategy is Strategy.RECONSTRUCT and self.encoder:
+            raise ConfigError("strategy='reconstruct' takes the decoder alone apart; got encoder=True.")
         if self.keep is not None and self.max_loss is not None:
             raise ConfigError(f"keep={self.keep} and max_loss={self.max_loss} both say how small: give one of them.")
         return self

@@ -14,8 +14,9 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.store import composition_of, load_modules
 from unbraid.networks.keras import load_keras
 from unbraid.networks.network import Network
+from unbraid.translation.translator import Translator
 
-Opened = Network | Decomposition | ConcernModule | Composition
+Opened = Network | Decomposition | ConcernModule | Composition | Translator
 
 
 def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> Opened:
@@ -39,6 +40,8 @@ def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> 
     named = {m.label: m for m in modules}
     if manifest.kind == "composition":
         return composition_of(manifest, modules)
+    if manifest.kind == "translator":
+        return Translator({str(label): module for label, module in named.items()})
     return Decomposition(parents[0], named, modules[0].config)
 
 
@@ -51,7 +54,21 @@ def open_classifier(path: str | os.PathLike[str]) -> tuple[Composition, Network 
         return opened, None
     if isinstance(opened, ConcernModule):
         return compose([opened]), None
+    if isinstance(opened, Translator):
+        raise FormatError(f"{path} is a translator, which gives no labels: run 'unbraid translate' on it.")
     raise FormatError(f"{path} is a whole network, expected modules: run 'unbraid decompose' on it first.")
+
+
+def open_translator(path: str | os.PathLike[str]) -> Translator:
+    """A translator, or languages' modules as one; raises as :func:`open_path`, and IncompatibleModules for others."""
+    opened = open_path(path)
+    if isinstance(opened, Translator):
+        return opened
+    if isinstance(opened, Decomposition):
+        return Translator(opened)
+    if isinstance(opened, ConcernModule):
+        return Translator([opened])
+    raise FormatError(f"{path} holds no languages' modules, expected a translator, a decomposition of one or a module.")
 
 
 def pick(source: str) -> dict[Label, ConcernModule]:
@@ -80,6 +97,8 @@ def modules_in(folder: str) -> Mapping[Label, ConcernModule]:
         raise FormatError(f"{folder} is a whole network, expected modules: run 'unbraid decompose' on it first.")
     if isinstance(opened, ConcernModule):
         return {opened.label: opened}
+    if isinstance(opened, Translator):
+        return {label: module for label, module in opened.modules.items()}
     return opened.modules_by_label if isinstance(opened, Composition) else opened
 
 

@@ -8,15 +8,19 @@ from typing import Any
 from rich.table import Table
 
 from unbraid.concerns.decomposition import Decomposition
+from unbraid.config import IOArchitecture
 from unbraid.evaluation.evaluate import Evaluation
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
+from unbraid.translation.translator import Translator
 
 
-def description(opened: Network | Decomposition | ConcernModule | Composition) -> dict[str, Any]:
+def description(opened: Network | Decomposition | ConcernModule | Composition | Translator) -> dict[str, Any]:
     """What was opened, as plain values."""
+    if isinstance(opened, Translator):
+        return {"kind": "translator", "network": None, **modules_summary(opened.modules)}
     if isinstance(opened, Network):
         return {"kind": "network", **_network(opened)}
     if isinstance(opened, Decomposition):
@@ -45,9 +49,10 @@ def description_text(data: dict[str, Any]) -> str | Table:
     """The same for people."""
     if data["kind"] != "network":
         return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules")
+    classes = "languages" if data["io"] == IOArchitecture.ENCODER_DECODER else f"classes ({data['output']})"
     lines = [
-        f"{data['io']} network, {data['weights']:,} weights, {len(data['labels'])} classes ({data['output']})",
-        f"labels: {', '.join(map(str, data['labels']))}",
+        f"{data['io']} network, {data['weights']:,} weights, {len(data['labels'])} {classes}",
+        f"labels: {', '.join(map(str, data['labels'])) or 'none yet: see unbraid.translation.languages'}",
         f"timesteps: {data['timesteps'] or 'any'}",
     ]
     for layer in data["layers"]:

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from unbraid.config import IOArchitecture
 from unbraid.data import Label
 from unbraid.data_files import read_examples
 from unbraid.errors import FormatError, IncompatibleModules, UnbraidError
@@ -34,6 +35,7 @@ from unbraid.modules.composition import Composition, Vote, compose
 from unbraid.modules.module import ConcernModule
 from unbraid.opening import find_label, merged, modules_in
 from unbraid.plain_yaml import parse_yaml, read_text
+from unbraid.translation.translator import Translator
 
 ENDINGS = (".yaml", ".yml")
 
@@ -142,11 +144,17 @@ def build_recipe(path: str | os.PathLike[str]) -> Composition:
     return composition
 
 
-def compose_sources(sources: list[str]) -> Composition:
-    """One recipe, or the modules of several folders, see :func:`unbraid.opening.pick`; raises as they do."""
+def compose_sources(sources: list[str]) -> Composition | Translator:
+    """One recipe, or the modules of several folders, see :func:`unbraid.opening.pick`; raises as they do.
+
+    Languages' modules give a translator.
+    """
     recipes = [source for source in sources if is_recipe(source)]
     if not recipes:
-        return Composition(merged(sources))
+        modules = merged(sources)
+        if any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
+            return Translator(modules)
+        return Composition(modules)
     if len(sources) > 1:
         raise FormatError(f"{recipes[0]} is a recipe: it comes alone, and names all modules itself.")
     return build_recipe(recipes[0])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from unbraid.config import DecompositionConfig, HeadKind
+from unbraid.config import DecompositionConfig, HeadKind, IOArchitecture
 from unbraid.networks.heads import Head
 from unbraid.networks.network import Network
 
@@ -16,7 +16,8 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
     """Turn the output layer's C columns into one module's head.
 
     ``mean`` keeps the dominant column and the mean of the others (the paper's); ``softmax`` keeps them all, so that
-    P(dominant) is exactly the parent's softmax probability. With sigmoid outputs a module is its own column.
+    P(dominant) is exactly the parent's softmax probability. With sigmoid outputs a module is its own column. Encoder-
+    decoder modules keep the whole output layer.
 
     Args:
         network: the parent.
@@ -27,6 +28,8 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
         the head over all F features.
     """
     weight, bias = network.head.weight.detach(), network.head.bias.detach()
+    if network.io is IOArchitecture.ENCODER_DECODER:
+        return Head(weight, bias, words=torch.arange(len(weight), device=weight.device))
     if network.binary:
         sign = 1.0 if index == 1 else -1.0
         return Head(sign * weight[:1], sign * bias[:1])

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.concerns.channeling import channel
-from unbraid.concerns.fitting import fitted_rows
+from unbraid.concerns.fitting import decided
 from unbraid.concerns.importance import combined, node_scores, strongest
-from unbraid.concerns.moments import Moments, collect, counts, mean_moments
+from unbraid.concerns.moments import Moments, collect, counts, mean_moments, with_one
 from unbraid.concerns.reconstruction import reconstructed_head, reconstructing, source_indices
-from unbraid.concerns.refitting import refit
+from unbraid.concerns.refitting import Regression, refit
 from unbraid.config import DecompositionConfig, HeadKind, Mode
 from unbraid.data import Targets
 from unbraid.modules.concern import Concern
 from unbraid.networks.heads import Head
-from unbraid.networks.inputs import Inputs, to_device
+from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.layers import decomposable_layers, head_sources, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
@@ -131,30 +131,29 @@ class Compactor:
         self, indices: Sequence[int], whole: Head, folded: Head, own: Sequence[Sequence[int]], features: _Features
     ) -> Head:
         """The rows fitted on the module's own features to what the parent's rows say, and its probabilities."""
-        wanted = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices]
-        z, scores, chances = [], [], []
+        places = features.inputs
+        regression = Regression(torch.cat([folded.weight[:, places], folded.bias.unsqueeze(1)], 1))
+        deciding = self.config.head is not HeadKind.MEAN and whole.words is None
+        asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices if deciding]
+        seen, chances = [], []
         rows = even(np.arange(len(self.x)), max(1, DECIDED // self.targets.counted()[0].size))
-        start = 0
+        counted = torch.from_numpy(self.targets.take(rows).counted())
         with torch.inference_mode():
-            for batch in self.x.take(rows).batches():
-                on_device = to_device(batch, self.network.device)
-                parents = self.network.features(on_device)
-                size = len(parents)
-                used = torch.from_numpy(self.targets.take(rows[start : start + size]).counted()).to(parents.device)
-                z.append(features(on_device)[used])
-                scores.append(whole(parents)[used])
-                chances.append(torch.stack([torch.sigmoid(head.margin(parents)[used]) for head in wanted]))
-                start += size
-        f, chance = torch.cat(z), torch.cat(chances, 1)
-        before = torch.cat([folded.weight[:, features.inputs], folded.bias.unsqueeze(1)], 1)
-        logistic = self.config.head is not HeadKind.MEAN
-        place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
-        margins = [(list(r), place, chance[k]) for k, r in enumerate(own)] if logistic else []
-        with torch.inference_mode():
-            new = fitted_rows(f, torch.cat(scores), before, margins, f.new_ones(len(f)))
+            for batch, some in zip(self.x.take(rows).batches(), counted.split(BATCH), strict=True):
+                on_device, used = to_device(batch, self.network.device), some.to(self.network.device)
+                parents, own_features = self.network.features(on_device)[used], features(on_device)[used]
+                regression.add(with_one(own_features), whole(parents))
+                if deciding:
+                    seen.append(own_features)
+                    chances.append(torch.stack([torch.sigmoid(head.margin(parents)) for head in asked]))
+            new = regression.solved()
+            if deciding:
+                place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
+                chance = torch.cat(chances, 1)
+                new = decided(torch.cat(seen), new, [(list(r), place, chance[k]) for k, r in enumerate(own)])
         weight = folded.weight.detach().clone()
-        weight[:, features.inputs] = new[:, :-1]
-        return Head(weight, new[:, -1], folded.idle)
+        weight[:, places] = new[:, :-1]
+        return Head(weight, new[:, -1], folded.idle, folded.words)
 
     def _with_and_without(self, index: int, most: int) -> np.ndarray:
         """Examples that carry a class somewhere and as many that do not, evenly spread, at most ``most`` of each."""

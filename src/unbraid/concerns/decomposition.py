@@ -26,7 +26,7 @@ from unbraid.concerns.sampling import Sample, choose, module_classes
 from unbraid.concerns.statistics import class_statistics
 from unbraid.concerns.tendency import central_tendency
 from unbraid.concerns.tolerance import held_out_split, smallest
-from unbraid.config import CapScope, DecompositionConfig, GateView, Mode, Strategy
+from unbraid.config import CapScope, DecompositionConfig, GateView, IOArchitecture, Mode, Strategy
 from unbraid.data import Label, Targets, read_targets
 from unbraid.modules.card import NOTHING
 from unbraid.modules.concern import Concern
@@ -96,7 +96,8 @@ def decompose(
 
     Args:
         network: the monolithic model.
-        examples: (x, y): inputs, and labels (indices or names; (N,), or (N, T) for many outputs; -1 or "" = none).
+        examples: (x, y): inputs, and labels (indices or names; (N,), or (N, T) for many outputs; -1 or "" = none). Of
+            an encoder-decoder x is a dict of ``source`` and ``target``, and y each pair's target language.
         config: all settings; the paper's text by default.
         progress: a progress bar's factory, see :mod:`unbraid.progress`.
         **settings: changes to ``config``: mode, strategy, gates, head, max_removed, samples_per_class, seed, ...
@@ -109,6 +110,10 @@ def decompose(
         DataError: inputs or labels that do not fit, or a class with fewer than two examples.
     """
     config = (config or DecompositionConfig()).changed(**settings)
+    if network.io is IOArchitecture.ENCODER_DECODER:
+        from unbraid.concerns.languages import decompose_languages  # built of the parts below
+
+        return decompose_languages(network, examples, config, progress)
     x = network.check(examples[0])
     targets = read_targets(
         network.align(examples[1], x),

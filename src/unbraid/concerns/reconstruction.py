@@ -81,7 +81,7 @@ def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
     stay = torch.cat([features, torch.tensor([width])])
     new = fold(z, moments[HEAD], stay, rest(width + 1, stay))
     weight = torch.zeros_like(head.weight).index_copy(1, features, new[:, :-1])
-    return Head(weight, new[:, -1], head.idle)
+    return Head(weight, new[:, -1], head.idle, head.words)
 
 
 def source_indices(

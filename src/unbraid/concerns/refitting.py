@@ -76,7 +76,9 @@ def _fit(
 
     def solve(gates: range, z: Tensor, wanted: Tensor, start: Tensor) -> Tensor:
         rows = gate_rows(large, kept).view(len(cell.gates), -1)[list(gates)].flatten()
-        return regressed(start, _flat(z)[used], _flat(wanted[..., rows])[used], count[used])
+        regression = Regression(start)
+        regression.add(_flat(z)[used], _flat(wanted[..., rows])[used], count[used])
+        return regression.solved()
 
     def joint(gates: range, ours: Tensor, product: Tensor) -> None:
         rows = slice(gates.start * small.units, gates.stop * small.units)
@@ -104,14 +106,26 @@ def _fit(
     small.weight_hh.data[n], small.bias_hh.data[n] = new[:, :-1], new[:, -1]
 
 
-def regressed(start: Tensor, z: Tensor, wanted: Tensor, weights: Tensor, ridge: float = RIDGE) -> Tensor:
-    """The weights near ``start`` (R, Z) whose products with z (M, Z) are nearest to ``wanted`` (M, R), in float64."""
-    exact = z.double()
-    weighted = exact * weights.double().unsqueeze(1)
-    gram = weighted.t() @ exact
-    pull = ridge * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(gram), dtype=gram.dtype, device=z.device)
-    miss = weighted.t() @ (wanted - linear(z, start)).double()
-    return start + torch.linalg.solve(gram + pull, miss).t().to(start.dtype)
+class Regression:
+    """Ridge regression near ``start`` (R, Z), in float64; observations are added batch by batch and not kept."""
+
+    def __init__(self, start: Tensor) -> None:
+        self.start = start
+        self.gram = torch.zeros(start.shape[1], start.shape[1], dtype=torch.float64, device=start.device)
+        self.miss = torch.zeros(start.shape[1], start.shape[0], dtype=torch.float64, device=start.device)
+
+    def add(self, z: Tensor, wanted: Tensor, weights: Tensor | None = None) -> None:
+        """Observations z (M, Z), what their products shall be (M, R), and how much each counts (M,)."""
+        exact = z.double()
+        weighted = exact if weights is None else exact * weights.double().unsqueeze(1)
+        self.gram += weighted.t() @ exact
+        self.miss += weighted.t() @ (wanted - linear(z, self.start)).double()
+
+    def solved(self, ridge: float = RIDGE) -> Tensor:
+        """The weights (R, Z)."""
+        size = self.gram.diagonal().mean().clamp(min=1e-12)
+        pull = ridge * size * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
+        return self.start + torch.linalg.solve(self.gram + pull, self.miss).t().to(self.start.dtype)
 
 
 def _flat(values: Tensor) -> Tensor:

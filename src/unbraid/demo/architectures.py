@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from unbraid.config import IOArchitecture
 from unbraid.networks.cells import Cell
-from unbraid.networks.spec import EmbeddingSpec, FlattenSpec, NetworkSpec, RecurrentSpec, RepeatSpec, StageSpec
+from unbraid.networks.spec import (
+    EmbeddingSpec,
+    EncoderDecoderSpec,
+    FlattenSpec,
+    LanguageTag,
+    NetworkSpec,
+    RecurrentSpec,
+    RepeatSpec,
+    StageSpec,
+)
 
 
 def sequence_spec(
@@ -57,3 +67,49 @@ def sequence_spec(
         stages.append(RecurrentSpec(name=name, cell=cell, inputs=width, units=units, sequences=sequences))
         width = units
     return NetworkSpec(stages=stages, head="output", features=width, classes=classes, output=output, steps=steps)
+
+
+def translation_spec(
+    cell: Cell | Literal["rnn", "lstm", "gru"],
+    layers: int,
+    source: int,
+    target: int,
+    dimension: int,
+    units: int,
+    languages: Sequence[LanguageTag],
+) -> EncoderDecoderSpec:
+    """An encoder and a multi-target decoder, each an embedding and a stack of recurrent layers; padding is masked.
+
+    Args:
+        cell: a whole cell, or the usual one of a kind.
+        layers: recurrent layers on each side, 1 to 4.
+        source: source words, padding included.
+        target: target words, padding and tags included.
+        dimension: D of both embeddings.
+        units: H of every recurrent layer.
+        languages: the target languages with their first and last tokens.
+    """
+    cell = Cell(kind=cell) if isinstance(cell, str) else cell
+    sides = [
+        [
+            RecurrentSpec(
+                name=f"{side}_{cell.kind}_{index + 1}",
+                cell=cell,
+                inputs=units if index else dimension,
+                units=units,
+                sequences=True,
+            )
+            for index in range(layers)
+        ]
+        for side in ("encoder", "decoder")
+    ]
+    return EncoderDecoderSpec(
+        source=EmbeddingSpec(name="source", vocabulary=source, dimension=dimension, mask_zero=True),
+        encoder=sides[0],
+        target=EmbeddingSpec(name="target", vocabulary=target, dimension=dimension, mask_zero=True),
+        decoder=sides[1],
+        head="output",
+        features=units,
+        classes=target,
+        languages=list(languages),
+    )

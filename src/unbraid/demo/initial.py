@@ -6,19 +6,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.init import ones_, orthogonal_, uniform_, xavier_uniform_
 
+from unbraid.networks.encoder_decoder import EncoderDecoder
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec
 from unbraid.networks.stages import Dense, Embedding, StageSequence
 
 
-def initial_weights(spec: NetworkSpec, seed: int) -> dict[str, Tensor]:
+def initial_weights(spec: NetworkSpec | EncoderDecoderSpec, seed: int) -> dict[str, Tensor]:
     """A network's weights before training, by name; the global random state is neither read nor changed.
 
     Kernels are Glorot uniform, recurrent kernels orthogonal, biases zero but 1 at an LSTM's forget gate, embeddings
     uniform in [-0.05, 0.05].
     """
     generator = torch.Generator().manual_seed(seed)
-    body = StageSequence(spec.stages, spec.features)
+    body: nn.Module
+    body = EncoderDecoder(spec) if isinstance(spec, EncoderDecoderSpec) else StageSequence(spec.stages, spec.features)
     for module in body.modules():
         _draw(module, generator)
     weights = {f"body.{name}": parameter.detach() for name, parameter in body.named_parameters()}

@@ -65,7 +65,7 @@ def train(
     network.to(device).requires_grad_(True).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     batches = _shuffled(len(inputs), batch_size, epochs, seed)
-    with _settings(threads), progress("training", len(batches)) as advance:
+    with training_settings(threads), progress("training", len(batches)) as advance:
         for batch in batches:
             optimizer.zero_grad()
             _loss(spec, network(inputs[batch].to(device)), targets[batch].to(device)).backward()
@@ -76,7 +76,8 @@ def train(
 
 
 @contextmanager
-def _settings(threads: int) -> Iterator[None]:
+def training_settings(threads: int) -> Iterator[None]:
+    """While it lasts, so many CPU threads, and gradients through our layers on CUDA as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

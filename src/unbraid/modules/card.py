@@ -18,7 +18,7 @@ import yaml
 from unbraid.errors import DataError
 from unbraid.modules.manifest import Manifest, ParentEntry
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.spec import NetworkSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
 
 CARD, RECIPE = "README.md", "recipe.yaml"
 LONGEST = 200  # characters of a label that are shown
@@ -137,6 +137,8 @@ def _front_matter(about: About) -> str:
 def _title(manifest: Manifest) -> str:
     if manifest.kind == "module":
         return f"A module for {manifest.modules[0].label}"
+    if manifest.kind == "translator":
+        return "A translator made of modules"
     return "A classifier made of modules" if manifest.kind == "composition" else "The modules of a recurrent network"
 
 
@@ -187,7 +189,7 @@ def _number(manifest: Manifest, parent: int) -> str:
 
 
 def _layers(parent: ParentEntry) -> str:
-    if isinstance(parent.spec, NetworkSpec):
+    if not isinstance(parent.spec, TorchSpec):
         named = [(s.cell, s.units, s.bidirectional) for s in parent.spec.stages if isinstance(s, RecurrentSpec)]
     else:
         named = [(layer.cell, layer.units, False) for layer in parent.spec.layers]
@@ -211,7 +213,10 @@ def _use(manifest: Manifest) -> str:
         "decomposition": ("parts", f"parts[{label}].predict_proba(x)  # P({label}) of every example"),
         "module": ("module", f"module.predict_proba(x)  # P({label}) of every example"),
         "composition": ("composition", "composition.predict(x)  # labels"),
+        "translator": ("translator", f'translator.translate(["..."], to={label})'),
     }[manifest.kind]
+    if any(isinstance(p.spec, EncoderDecoderSpec) for p in manifest.parents) and manifest.kind != "translator":
+        after = f"unbraid.Translator([{name if manifest.kind == 'module' else f'*{name}.values()'}])"
     call = f'{name} = unbraid.load_{manifest.kind}("path/to/this/folder"{argument})'
     return f"```python\nimport unbraid\n\n{call}\n{after}\n```{note}"
 

@@ -308,6 +308,9 @@ def check_compatible(modules: list[ConcernModule]) -> None:
     """Modules of a composition read one input; raises IncompatibleModules with what differs."""
     if not modules:
         raise IncompatibleModules("a composition needs at least one module.")
+    for module in modules:
+        if module.io is IOArchitecture.ENCODER_DECODER:
+            raise IncompatibleModules(f"module {module.label!r} says a language: put it into an unbraid.Translator.")
     if all(m.parent.vocabulary is not None for m in modules):
         return  # they read text, each in its own way
     first = next((m for m in modules if m.parent.spec.steps is not None), modules[0])  # None goes with any T

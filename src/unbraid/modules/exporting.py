@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid._version import __version__
+from unbraid.config import IOArchitecture
 from unbraid.errors import DataError, FormatError, UnbraidError
 from unbraid.modules.composition import Composition
 from unbraid.modules.export_check import compare, fixed_steps, needed, random_inputs, resized, tensors
@@ -50,6 +51,8 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
         FormatError: the file cannot be written.
     """
     parents = _parents(model)
+    if parents[0].io is IOArchitecture.ENCODER_DECODER:
+        raise UnbraidError("an encoder-decoder says its words in a loop, for which no graph is written.")
     own = isinstance(parents[0].spec, TorchSpec)
     needed("onnx", *(["onnxscript"] if own else []), *(["onnxruntime"] if check else []))
     _refuse(model)

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unbraid.config import DecompositionConfig, Edges, Mode
 from unbraid.errors import FormatError
 from unbraid.modules.calibration import LARGEST
-from unbraid.networks.spec import NetworkSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, TorchSpec, label_count
 from unbraid.vocabulary import Padding
 
 FORMAT = 1
-Kind = Literal["decomposition", "module", "composition"]
+Kind = Literal["decomposition", "module", "composition", "translator"]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Label = str | int
 
@@ -31,13 +31,15 @@ class ParentEntry(_Entry):
         spec: its layers, with their sizes.
         sliced_by: the module whose slices alone are stored; None: the whole model is.
         vocabulary: how its texts are padded, where it has a vocabulary (the words lie in ``vocabulary-P.json``).
+        target_vocabulary: likewise, of what an encoder-decoder says (``vocabulary-P-target.json``).
     """
 
     sha256: Digest
     labels: list[Label]
-    spec: Annotated[NetworkSpec | TorchSpec, Field(discriminator="type")]
+    spec: Annotated[NetworkSpec | EncoderDecoderSpec | TorchSpec, Field(discriminator="type")]
     sliced_by: int | None = None
     vocabulary: Padding | None = None
+    target_vocabulary: Padding | None = None
 
 
 class ModuleEntry(_Entry):
@@ -46,6 +48,8 @@ class ModuleEntry(_Entry):
     ``compact``: its layers have weights of their own, or with ``shares`` those of an earlier module. ``original``: of a
     fused module the one that it was made from. Both are numbers in :attr:`Manifest.entries`. ``temperature`` and
     ``offset`` calibrate it in a composition.
+    ``words``: of a language's module, how many of the output columns it keeps (the bits lie in modules.safetensors);
+    ``shares_head``: these are the parent's own, and not stored again.
     """
 
     label: Label
@@ -60,6 +64,8 @@ class ModuleEntry(_Entry):
     compact: bool = False
     shares: Annotated[int, Field(ge=0)] | None = None
     original: Annotated[int, Field(ge=0)] | None = None
+    words: Annotated[int, Field(ge=1)] | None = None
+    shares_head: bool = False
     temperature: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
     offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)] = 0.0
 
@@ -124,7 +130,7 @@ def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
     for number, entry in enumerate(manifest.entries):
         _check_entry(entry, number, manifest, where)
     for number, parent in enumerate(manifest.parents):
-        if len(parent.labels) != max(parent.spec.classes, 2):  # before anything of that size is made
+        if len(parent.labels) != label_count(parent.spec):  # before anything of that size is made
             raise FormatError(
                 f"{where}: field parents.{number}.labels: found {len(parent.labels)} for {parent.spec.classes} classes."
             )

@@ -24,7 +24,7 @@ from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.layers import decomposable_layers, gate_rows, pruned, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import NetworkSpec
 
 LayerWeights = Mapping[str, Mapping[str, Tensor]]
 
@@ -155,7 +155,7 @@ def check_steps(module: ConcernModule, x: Inputs) -> None:
     """Unrolled masks are made for one T; raises DataError for another."""
     if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
         return
-    if isinstance(module.parent.spec, TorchSpec):
+    if not isinstance(module.parent.spec, NetworkSpec):
         return  # shorter batches are padded by the module itself; longer ones are refused where they run
     steps = next(iter(module.concern.steps.values()))  # the first layer reads the input's timesteps
     if x.array.shape[1] != steps:

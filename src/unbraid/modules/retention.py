@@ -11,6 +11,7 @@ from unbraid.config import Mode
 from unbraid.modules.concern import Concern
 from unbraid.networks.layers import Layer, head_sources
 from unbraid.networks.network import Network
+from unbraid.networks.spec import EncoderDecoderSpec
 
 Masks = Mapping[str, np.ndarray]  # layer -> kept nodes, (H,) or (T, H)
 
@@ -47,8 +48,10 @@ def retention(network: Network, concern: Concern, head_rows: int) -> Retention:
     features = network.spec.features
     present = features * _share(masks, head_sources(network.body))
     outside = total - whole - network.spec.classes * (features + 1)
+    if isinstance(network.spec, EncoderDecoderSpec):  # a word that cannot be said is not fed either
+        outside -= (network.spec.classes - head_rows) * network.spec.target.dimension
     weights = (kept + outside + head_rows * (present + 1)) / total
-    steps = max(concern.steps.values()) if network.io.many_outputs else 1
+    steps = 1 if network.io.value.endswith("1") else max(concern.steps.values())
     flops = _flops(layers, masks, concern) + steps * head_rows * float(present)
     flops /= _flops(layers, everything, concern) + steps * network.spec.classes * features
     size = float(weights)

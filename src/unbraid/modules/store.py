@@ -33,10 +33,11 @@ from unbraid.networks.heads import Head
 from unbraid.networks.layers import Layer, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import NetworkSpec, TorchSpec
-from unbraid.vocabulary import Vocabulary
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, TorchSpec
+from unbraid.vocabulary import Padding, Vocabulary
 
 PARENTS, MODULES = "parent.safetensors", "modules.safetensors"
+TARGET = "body.target.weight"  # of an encoder-decoder
 SPARSEST = 1000  # declared to stored weights of a sliced module, beyond which a file is not believed
 OwnModules = nn.Module | Mapping[str, nn.Module] | None
 Folder = str | os.PathLike[str]
@@ -60,6 +61,11 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
     scales = list(composition.calibration.values())
     _save(folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about)
+
+
+def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: About = NOTHING) -> None:
+    """Write a translator's modules, each parent once; raises FormatError where something else lies at ``folder``."""
+    _save(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
 
 
 def load_modules(
@@ -86,10 +92,12 @@ def load_modules(
     bits = _tensors(place, manifest, MODULES)
     try:
         concerns = [_concern(entry, manifest, bits, number) for number, entry in enumerate(manifest.entries)]
-        parents = [_parent(p, n, tensors, concerns, module) for n, p in enumerate(manifest.parents)]
+        words = {n: _words(m, n, manifest, bits) for n, m in enumerate(manifest.entries) if m.words is not None}
+        parents = [_parent(p, n, tensors, concerns, module, words) for n, p in enumerate(manifest.parents)]
         for number, (entry, parent) in enumerate(zip(manifest.parents, parents, strict=True)):
-            parent.read_with(_vocabulary(place, manifest, number, entry))
-        modules = _modules(manifest, parents, concerns, bits)
+            said = _vocabulary(place, manifest, vocabulary_file(number, target=True), entry.target_vocabulary)
+            parent.read_with(_vocabulary(place, manifest, vocabulary_file(number), entry.vocabulary), said)
+        modules = _modules(manifest, parents, concerns, bits, words)
     except (FormatError, DataError) as error:
         raise FormatError(f"{place}: {error}") from None
     return manifest, parents, modules
@@ -154,7 +162,10 @@ def check_folder(folder: Folder) -> list[str]:
 
 def is_known(name: str) -> bool:
     """Whether a folder of ours may hold a file of this name."""
-    return name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES) or re.fullmatch(r"vocabulary-\d+\.json", name) is not None
+    return (
+        name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES)
+        or re.fullmatch(r"vocabulary-\d+(-target)?\.json", name) is not None
+    )
 
 
 def _save(
@@ -178,16 +189,17 @@ def _save(
         key = f"{number}" if remnant else module.parent_sha256
         if key not in places:
             places[key] = len(parents)
-            own = _body_weights(module.body) if remnant else module.parent.weights()
+            own = _only_words(_body_weights(module.body), module.head.words) if remnant else module.parent.weights()
             weights |= {f"{len(parents)}/{name}": t for name, t in own.items()}
             parents.append(_parent_entry(module, number if remnant else None))
-            if module.parent.vocabulary is not None:
-                texts[vocabulary_file(len(parents) - 1)] = module.parent.vocabulary.to_json().encode()
+            for words, target in ((module.parent.vocabulary, False), (module.parent.target_vocabulary, True)):
+                if words is not None:
+                    texts[vocabulary_file(len(parents) - 1, target)] = words.to_json().encode()
         scale = UNTOUCHED if scales is None or number >= len(modules) else scales[number]
-        shares = _lender(everything[:number], module)
+        shares, shares_head = _lender(everything[:number], module), _shares_head(module, remnant)
         original = next((n for n, m in enumerate(everything) if m is module.original), None)
-        entries.append(_module_entry(module, places[key], scale, shares, original))
-        own = _module_tensors(module, remnant, shares is not None)
+        entries.append(_module_entry(module, places[key], scale, shares, original, shares_head))
+        own = _module_tensors(module, remnant, shares is not None, shares_head)
         bits |= {f"{number}/{name}": t for name, t in own.items()}
     files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits)), **texts}
     if about.recipe is not None:
@@ -219,11 +231,12 @@ def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
         spec=parent.spec,
         sliced_by=sliced_by,
         vocabulary=None if parent.vocabulary is None else parent.vocabulary.padding,
+        target_vocabulary=None if parent.target_vocabulary is None else parent.target_vocabulary.padding,
     )
 
 
 def _module_entry(
-    module: ConcernModule, parent: int, scale: Scale, shares: int | None, original: int | None
+    module: ConcernModule, parent: int, scale: Scale, shares: int | None, original: int | None, shares_head: bool
 ) -> ModuleEntry:
     concern = module.concern
     return ModuleEntry(
@@ -241,6 +254,8 @@ def _module_entry(
         original=original,
         temperature=scale[0],
         offset=scale[1],
+        words=None if module.head.words is None else len(module.head.words),
+        shares_head=shares_head,
     )
 
 
@@ -255,17 +270,33 @@ def _lender(earlier: Sequence[ConcernModule], module: ConcernModule) -> int | No
     return None if own is None else next((n for n, other in enumerate(earlier) if other.weights is own), None)
 
 
-def _module_tensors(module: ConcernModule, remnant: bool, lent: bool) -> dict[str, Tensor]:
+def _shares_head(module: ConcernModule, remnant: bool) -> bool:
+    """Whether a language's module has its parent's own output columns."""
+    words, own, head = module.head.words, module.whole_head, module.parent.head
+    if remnant or words is None:
+        return False
+    return torch.equal(own.weight, head.weight[words]) and torch.equal(own.bias, head.bias[words])
+
+
+def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_head: bool) -> dict[str, Tensor]:
     tensors = {f"mask/{n}": torch.from_numpy(np.packbits(m)) for n, m in module.concern.kept.items()}
     head = module.head if remnant else module.whole_head
     if not remnant and not lent:  # a remnant's own layers are all that is stored of its parent
         tensors |= {f"layer/{n}/{key}": t for n, own in (module.weights or {}).items() for key, t in own.items()}
-    return {**tensors, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
+    if head.words is not None:
+        said = torch.zeros(module.parent.spec.classes, dtype=torch.bool).index_fill(0, head.words.cpu(), True)
+        tensors["words"] = torch.from_numpy(np.packbits(said.numpy()))
+    return tensors if shares_head else {**tensors, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
 
 
 def _body_weights(body: nn.Module) -> dict[str, Tensor]:
     """Named as the parent's, also where a layer stands inside a Scattered."""
     return {f"body.{name.replace('_layer.layer.', '_layer.')}": p.detach() for name, p in body.named_parameters()}
+
+
+def _only_words(weights: dict[str, Tensor], words: Tensor | None) -> dict[str, Tensor]:
+    """Of the target embedding only the words that a language's module can say."""
+    return weights if words is None else weights | {TARGET: weights[TARGET][words]}
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -285,17 +316,16 @@ def _digest(place: Path, manifest: Manifest, name: str) -> str:
     return manifest.files[name]
 
 
-def vocabulary_file(parent: int) -> str:
-    """Where the vocabulary of parent number ``parent`` lies, a ``tokenizer.json``."""
-    return f"vocabulary-{parent}.json"
+def vocabulary_file(parent: int, target: bool = False) -> str:
+    """Where a vocabulary of parent number ``parent`` lies, a ``tokenizer.json``: of what it reads or says."""
+    return f"vocabulary-{parent}{'-target' if target else ''}.json"
 
 
-def _vocabulary(place: Path, manifest: Manifest, number: int, entry: ParentEntry) -> Vocabulary | None:
-    if entry.vocabulary is None:
+def _vocabulary(place: Path, manifest: Manifest, name: str, padding: Padding | None) -> Vocabulary | None:
+    if padding is None:
         return None
-    name = vocabulary_file(number)
     text = read_file(place, name, _digest(place, manifest, name)).decode("utf-8", "replace")
-    return Vocabulary.from_json(text, entry.vocabulary, name)
+    return Vocabulary.from_json(text, padding, name)
 
 
 def _concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], number: int) -> Concern:
@@ -317,21 +347,23 @@ def _concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], nu
     return Concern(kept, entry.steps, entry.mode, entry.by_gates, entry.edges)
 
 
-def _layers(spec: NetworkSpec | TorchSpec) -> Mapping[str, Layer]:
+def _layers(spec: Spec) -> Mapping[str, Layer]:
     """A parent's layers, without weights."""
-    if isinstance(spec, NetworkSpec):
+    if not isinstance(spec, TorchSpec):
         return Network.skeleton(spec).layers
     with torch.device("meta"):
         return {p.name: Layer(p.name, RecurrentLayer(p.cell, p.inputs, p.units)) for p in spec.layers}
 
 
 def _parent(
-    entry: ParentEntry, number: int, tensors: dict[str, Tensor], concerns: list[Concern], module: OwnModules
-) -> Network:
+    entry: ParentEntry, number: int, tensors: dict[str, Tensor], concerns: list[Concern], module: OwnModules,
+    words: Mapping[int, Tensor],
+) -> Network:  # fmt: skip
     prefix = f"{number}/"
     own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    if entry.sliced_by is not None and isinstance(entry.spec, NetworkSpec):
-        return Network(entry.spec, _expanded(entry.spec, own, concerns[entry.sliced_by]), entry.labels)
+    if entry.sliced_by is not None and not isinstance(entry.spec, TorchSpec):
+        full = _expanded(entry.spec, own, concerns[entry.sliced_by], words.get(entry.sliced_by))
+        return Network(entry.spec, full, entry.labels)
     instance = module
     if isinstance(module, Mapping):
         instance = module.get(entry.spec.module) if isinstance(entry.spec, TorchSpec) else None
@@ -343,7 +375,11 @@ def _parent(
 
 
 def _modules(
-    manifest: Manifest, parents: list[Network], concerns: list[Concern], bits: dict[str, Tensor]
+    manifest: Manifest,
+    parents: list[Network],
+    concerns: list[Concern],
+    bits: dict[str, Tensor],
+    words: Mapping[int, Tensor],
 ) -> list[ConcernModule]:
     """The modules; their originals are made first."""
     weights: list[LayerWeights | None] = []
@@ -357,7 +393,7 @@ def _modules(
     for number in [*range(count, len(manifest.entries)), *range(count)]:
         origin = manifest.entries[number].original
         original = None if origin is None else made[origin]
-        made[number] = _module(number, manifest, parents, concerns, bits, weights[number], original)
+        made[number] = _module(number, manifest, parents, concerns, bits, weights[number], original, words.get(number))
     return [made[number] for number in range(count)]
 
 
@@ -369,6 +405,7 @@ def _module(
     bits: dict[str, Tensor],
     weights: LayerWeights | None,
     original: ConcernModule | None,
+    words: Tensor | None,
 ) -> ConcernModule:
     entry = manifest.entries[number]
     parent, concern = parents[entry.parent], concerns[number]
@@ -377,6 +414,11 @@ def _module(
     width = parent.spec.features if features is None else len(features)
     weight = bits.get(f"{number}/head.weight")
     rows = 0 if weight is None or weight.dim() != 2 else weight.shape[0]
+    if words is not None:
+        rows = len(words)
+        if entry.shares_head:
+            own = {"weight": parent.head.weight[words], "bias": parent.head.bias[words]}
+            bits = bits | {f"{number}/head.{key}": t for key, t in own.items()}
     dtype = parent.head.weight.dtype
     weight = _tensor(bits, f"{number}/head.weight", (max(rows, 1), width), dtype)
     bias = _tensor(bits, f"{number}/head.bias", (max(rows, 1),), dtype)
@@ -384,7 +426,7 @@ def _module(
         raise FormatError(f"module {entry.label!r}: its head holds NaN or infinite values.")
     if features is not None:
         weight = torch.zeros(rows, parent.spec.features).index_copy(1, features, weight)
-    head = Head(weight, bias, entry.idle)
+    head = Head(weight, bias, entry.idle, words)
     sha256 = manifest.parents[entry.parent].sha256
     return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256, weights, original)
 
@@ -398,7 +440,21 @@ def _layer_weights(bits: dict[str, Tensor], number: int, parent: Network) -> dic
     return found
 
 
-def _expanded(spec: NetworkSpec, own: dict[str, Tensor], concern: Concern) -> dict[str, Tensor]:
+def _words(entry: ModuleEntry, number: int, manifest: Manifest, bits: dict[str, Tensor]) -> Tensor:
+    """Which of the parent's output columns a language's module keeps, ascending."""
+    spec = manifest.parents[entry.parent].spec
+    if not isinstance(spec, EncoderDecoderSpec):
+        raise FormatError(f"module {entry.label!r}: field words: found {entry.words} for a network without any.")
+    packed = _tensor(bits, f"{number}/words", ((spec.classes + 7) // 8,), torch.uint8)
+    found = np.flatnonzero(np.unpackbits(packed.numpy(), count=spec.classes))
+    if len(found) != entry.words:
+        raise FormatError(f"module {entry.label!r}: field words: found {len(found)} words, expected {entry.words}.")
+    return torch.from_numpy(found)
+
+
+def _expanded(
+    spec: NetworkSpec | EncoderDecoderSpec, own: dict[str, Tensor], concern: Concern, words: Tensor | None
+) -> dict[str, Tensor]:
     """A sliced module's weights in their parent's places, zeros elsewhere.
 
     Where each weight belongs is found by slicing a network whose weights are their own positions.
@@ -411,7 +467,7 @@ def _expanded(spec: NetworkSpec, own: dict[str, Tensor], concern: Concern) -> di
         place = nn.Parameter(torch.arange(parameter.numel()).view(parameter.shape), requires_grad=False)
         positions.get_submodule(name.rpartition(".")[0]).register_parameter(name.rpartition(".")[2], place)
     kept = {name: kept_indices(concern, layer) for name, layer in positions.layers.items()}
-    small = _body_weights(sliced(positions.body, kept)[0])
+    small = _only_words(_body_weights(sliced(positions.body, kept)[0]), words)
     full = {}
     for name, parameter in positions.named_parameters():
         values = torch.zeros(parameter.shape)

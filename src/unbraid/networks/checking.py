@@ -8,12 +8,30 @@ import numpy as np
 
 from unbraid.data import Label
 from unbraid.errors import DataError, FormatError, UnsupportedLayer
-from unbraid.networks.spec import ActivationSpec, DenseSpec, FlattenSpec, NetworkSpec, RecurrentSpec, StageSpec
+from unbraid.networks.spec import (
+    ActivationSpec,
+    DenseSpec,
+    EncoderDecoderSpec,
+    FlattenSpec,
+    NetworkSpec,
+    RecurrentSpec,
+    Spec,
+    StageSpec,
+    label_count,
+)
 
 
-def check_labels(labels: Sequence[Label] | None, classes: int) -> list[Label]:
-    """C different labels, or 0..C-1 where none are given (0, 1 for a single sigmoid column); raises DataError."""
-    wanted = max(classes, 2)
+def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
+    """C different labels, or 0..C-1 where none are given (0, 1 for a single sigmoid column); raises DataError.
+
+    Those of an encoder-decoder are its languages, as its spec names them.
+    """
+    wanted = label_count(spec)
+    if isinstance(spec, EncoderDecoderSpec):
+        names: list[Label] = [tag.name for tag in spec.languages]
+        if labels is not None and list(labels) != names:
+            raise DataError(f"labels {list(labels)[:12]} are not the languages of the network, {names}.")
+        return names
     if labels is None:
         return list(range(wanted))
     plain: list[Label] = [int(v) if isinstance(v, (int, np.integer)) else str(v) for v in labels]

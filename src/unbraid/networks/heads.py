@@ -1,7 +1,8 @@
 """A module's own output layer (channeling's result) and what it says.
 
 Every head is a few rows over the features, the dominant one first; the module's score is its *margin*,
-z_D - logsumexp(the other rows), and P(dominant) = sigmoid(margin). Shapes: F features, R rows.
+z_D - logsumexp(the other rows), and P(dominant) = sigmoid(margin). The rows of a language's module are words, and the
+dominant one is at each step the word that it would say. Shapes: F features, R rows.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ class Head(nn.Module):
         weight: (R, F), the dominant row first; one row alone is a column of sigmoid outputs.
         bias: (R,).
         idle: output columns that are always zero and share in the softmax (the release keeps C-2 of them).
+        words: of a language's module, which of the parent's columns the rows are, ascending (R,).
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, idle: int = 0) -> None:
+    words: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor, idle: int = 0, words: Tensor | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.idle = idle
+        self.register_buffer("words", words, persistent=False)
 
     def sliced(self, inputs: Tensor | None) -> Head:
         """The head over only the features ``inputs`` (None: all of them)."""
-        return Head(self.weight if inputs is None else self.weight[:, inputs], self.bias, self.idle)
+        return Head(self.weight if inputs is None else self.weight[:, inputs], self.bias, self.idle, self.words)
 
     def forward(self, features: Tensor) -> Tensor:
         """The rows' scores: (N, [T,] F) -> (N, [T,] R)."""
@@ -37,7 +42,11 @@ class Head(nn.Module):
 
     def margin(self, features: Tensor) -> Tensor:
         """z_D - logsumexp(others): (N,), or (N, T) for many outputs."""
-        return margin(self(features), self.idle)
+        rows = self(features)
+        if self.words is None:
+            return margin(rows, self.idle)
+        best, at = rows.max(dim=-1, keepdim=True)
+        return best.squeeze(-1) - torch.logsumexp(rows.scatter(-1, at, -torch.inf), dim=-1)
 
 
 class JoinedHeads(nn.Module):

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from unbraid.errors import DataError
-from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, NetworkSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import (
+    DenseSpec,
+    EmbeddingSpec,
+    EncoderDecoderSpec,
+    FlattenSpec,
+    NetworkSpec,
+    RecurrentSpec,
+    Spec,
+    TorchSpec,
+)
 from unbraid.vocabulary import Vocabulary, is_text
 
 BATCH = 512
@@ -84,8 +93,10 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
-def check_inputs(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary | None = None) -> Inputs:
+def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> Inputs:
     """The inputs as the network can read them: int64 (N, T) for words, float32 (N, T, D) for features.
+
+    An encoder-decoder reads a dict of ``source`` (N, S) and ``target`` (N, T), or a pair of these.
 
     Args:
         spec: the network's.
@@ -96,6 +107,8 @@ def check_inputs(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary |
         DataError: wrong number of axes, empty, not numbers, NaN, an index outside the vocabulary, another T or D, or
             text for a network without a vocabulary.
     """
+    if isinstance(spec, EncoderDecoderSpec):
+        return _check_pairs(spec, x)
     if is_text(x):
         x = _read_text(spec, x, vocabulary)
     if isinstance(spec, TorchSpec):
@@ -110,6 +123,32 @@ def check_inputs(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary |
             f"inputs have {array.shape[1]} timesteps, the network reads exactly {spec.steps}: pad or cut them to that."
         )
     return Inputs(array, len(array))
+
+
+def check_source(spec: EncoderDecoderSpec, source: Any) -> np.ndarray:
+    """Sentences to translate, word indices (N, S); raises DataError."""
+    array = source.detach().cpu().numpy() if isinstance(source, Tensor) else _as_array(source)
+    if array.shape[:1] == (0,):
+        raise DataError("inputs are empty: expected at least one sentence.")
+    return _word_indices(spec.source, array)
+
+
+def _check_pairs(spec: EncoderDecoderSpec, x: Any) -> Inputs:
+    """Sentence pairs; a target's padding stands at its right."""
+    if isinstance(x, tuple) and len(x) == 2:
+        x = {"source": x[0], "target": x[1]}
+    if not isinstance(x, dict) or set(x) != {"source", "target"}:
+        found = sorted(map(str, x)) if isinstance(x, dict) else type(x).__name__
+        raise DataError(f"inputs are {found}, expected sentence pairs: a dict of 'source' (N, S) and 'target' (N, T).")
+    source = check_source(spec, x["source"])
+    raw = x["target"].detach().cpu().numpy() if isinstance(x["target"], Tensor) else _as_array(x["target"])
+    target = _word_indices(spec.target, raw)
+    if len(source) != len(target):
+        raise DataError(f"{len(source)} source sentences and {len(target)} targets: there must be one for each.")
+    said = target != 0
+    if target.shape[1] == 0 or not said[:, 0].all() or (said[:, 1:] & ~said[:, :-1]).any():
+        raise DataError("a target has padding (0) before a word, expected it at the right alone.")
+    return Inputs({"source": source, "target": target}, len(source))
 
 
 def run_batched(function: Callable[[Any], Tensor], x: Inputs, device: torch.device, size: int = BATCH) -> np.ndarray:

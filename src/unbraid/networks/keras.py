@@ -19,9 +19,18 @@ from unbraid.networks.keras_graph import layer_chain
 from unbraid.networks.keras_hdf5 import Shape
 from unbraid.networks.keras_layers import translate
 from unbraid.networks.keras_translation import ELEMENTWISE, Translation
+from unbraid.networks.keras_translator import read_encoder_decoder, two_inputs
 from unbraid.networks.keras_weights import Variable
 from unbraid.networks.network import Network
-from unbraid.networks.spec import ActivationSpec, DenseSpec, EmbeddingSpec, NetworkSpec, RecurrentSpec, StageSpec
+from unbraid.networks.spec import (
+    ActivationSpec,
+    DenseSpec,
+    EmbeddingSpec,
+    EncoderDecoderSpec,
+    NetworkSpec,
+    RecurrentSpec,
+    StageSpec,
+)
 
 _ZERO_AT_ZERO = ("tanh", "relu", "linear")  # a removed node must stay zero behind the recurrence
 
@@ -35,17 +44,22 @@ def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None)
 
     Returns:
         A network that predicts what the Keras model predicts. Where the last layer has no activation, its outputs
-        are logits.
+        are logits. An encoder-decoder does not say which languages it knows: see
+        :func:`unbraid.translation.languages.with_languages`.
 
     Raises:
         FormatError: there is no such file, or it is not what Keras writes.
         UnsupportedLayer: the model has a layer that Unbraid cannot run exactly.
         DataError: the labels are not C different ones.
     """
+    spec: NetworkSpec | EncoderDecoderSpec
     with open_keras(path) as saved:
-        layers, shape = layer_chain(saved.model, saved.keras)
-        stages = _fused(_translated(saved, layers, shape))
-    spec, weights = _assembled(saved.file, stages, shape)
+        if two_inputs(saved):
+            spec, weights = read_encoder_decoder(saved)
+        else:
+            layers, shape = layer_chain(saved.model, saved.keras)
+            stages = _fused(_translated(saved, layers, shape))
+            spec, weights = _assembled(saved.file, stages, shape)
     try:
         return Network(spec, weights, labels)
     except FormatError as error:

@@ -9,7 +9,7 @@ from unbraid.networks.keras_config import Config, LayerConfig, is_size, shown
 from unbraid.networks.keras_hdf5 import Shape
 from unbraid.networks.keras_recurrent import KINDS, gives_sequences
 
-_INPUT = "InputLayer"
+INPUT = "InputLayer"
 _MASK_OPERATIONS = ("NotEqual", "Any")  # how Keras 3 writes down the masks of Embedding and Masking
 
 
@@ -27,7 +27,7 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
         layers = _layers(body, keras)
     elif kind in ("Functional", "Model"):
         body = Config(model.file, "the model", model.get("config"))
-        layers = _Graph(body, keras).chain()
+        layers = Graph(body, keras).chain()
     else:
         raise UnsupportedLayer(
             f"{model.file}: the model is a {shown(kind)}; supported: Sequential, or Functional as one chain of layers."
@@ -35,7 +35,7 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
     if not layers:
         raise FormatError(f"{model.file}: the model has no layers; expected at least a recurrent one and a Dense.")
     shape = _input_shape(body, layers)
-    return (layers[1:] if layers[0].kind == _INPUT else layers), shape
+    return (layers[1:] if layers[0].kind == INPUT else layers), shape
 
 
 def _layers(model: Config, keras: int) -> list[LayerConfig]:
@@ -51,15 +51,15 @@ def _input_shape(model: Config, layers: list[LayerConfig]) -> Shape:
             if not 2 <= len(shape) <= 8 or not all(s is None or is_size(s) for s in shape[1:]):
                 raise FormatError(f"{model.file}: field {field!r} is {shown(shape)}, expected e.g. [null, 15].")
             return tuple(shape[1:])
-    after = layers[1] if first.kind == _INPUT and len(layers) > 1 else first
+    after = layers[1] if first.kind == INPUT and len(layers) > 1 else first
     return (None,) if after.kind == "Embedding" else (None, None)
 
 
-class _Graph:
+class Graph:
     """A Functional model's layers and what each of them reads."""
 
     def __init__(self, model: Config, keras: int) -> None:
-        self.model = model
+        self.model, self.keras = model, keras
         self.layers: dict[str, LayerConfig] = {}
         for layer in _layers(model, keras):
             if layer.name in self.layers:
@@ -69,37 +69,52 @@ class _Graph:
     def chain(self) -> list[LayerConfig]:
         """From the input to the output."""
         found: dict[str, LayerConfig] = {}
-        layer = self._end("output_layers")
-        while layer.kind != _INPUT:
+        layer = self.end("output_layers")
+        while layer.kind != INPUT:
+            if call(layer)[1].get("initial_state") is not None:
+                raise layer.unsupported("is given an initial_state", "layers that start from zero")
             if layer.name in found:
                 raise FormatError(f"{self.model.file}: {layer.where} reads its own output; expected a chain of layers.")
             found[layer.name] = layer
-            layer = self._layer(_source(layer, _only_argument(layer)))
-        if layer is not self._end("input_layers"):
+            layer = self.layer(source(layer, only_argument(layer))[0])
+        if layer is not self.end("input_layers"):
             raise FormatError(f"{self.model.file}: {layer.where} is not the model's input; expected a chain from it.")
         chain = [layer, *reversed(found.values())]
-        masking = self._check_masks(chain)
-        rest = set(self.layers) - set(found) - {layer.name} - masking
-        if rest:
-            raise UnsupportedLayer(
-                f"{self.model.file}: layers {shown(sorted(rest))} are a branch; supported: one chain of layers."
-            )
+        self.check_rest({layer.name, *found, *self.check_masks(chain)})
         return chain
 
-    def _end(self, field: str) -> LayerConfig:
+    def check_rest(self, used: set[str]) -> None:
+        """Raises UnsupportedLayer where layers are left over."""
+        rest = set(self.layers) - used
+        if rest:
+            raise UnsupportedLayer(
+                f"{self.model.file}: layers {shown(sorted(rest))} are a branch; supported: one chain of layers, or an "
+                "encoder's and a decoder's."
+            )
+
+    def ends(self, field: str) -> list[Any]:
+        """The model's inputs or outputs."""
         ends = self.model.items(field)
-        ends = ends if ends and isinstance(ends[0], list) else [ends]
+        return ends if ends and isinstance(ends[0], list) else [ends]
+
+    def end(self, field: str) -> LayerConfig:
+        """The layer that is the model's one input or output."""
+        ends = self.ends(field)
         if len(ends) != 1:
             raise UnsupportedLayer(f"{self.model.file}: the model has {len(ends)} {field}; supported: one.")
-        return self._layer(_source(self.model, ends[0]))
+        return self.layer(source(self.model, ends[0])[0])
 
-    def _layer(self, name: str) -> LayerConfig:
+    def layer(self, name: str) -> LayerConfig:
+        """A layer by its name."""
         if name not in self.layers:
             raise FormatError(f"{self.model.file}: layer {shown(name)} is read but missing; expected it in 'layers'.")
         return self.layers[name]
 
-    def _check_masks(self, chain: list[LayerConfig]) -> set[str]:
+    def check_masks(self, chain: list[LayerConfig]) -> set[str]:
         """Keras 3 writes masks as operations: each must be the mask that the layers before it imply.
+
+        Args:
+            chain: layers from an input on; those of a decoder read their first states beside it.
 
         Returns:
             Names of the operations.
@@ -107,8 +122,9 @@ class _Graph:
         used: set[str] = set()
         masker: LayerConfig | None = None
         for layer in chain[1:]:
-            _, settings = _call(layer)
+            _, settings = call(layer)
             mask = settings.pop("mask", None)
+            settings.pop("initial_state" if layer.kind in KINDS else "", None)
             if mask is not None:
                 used |= self._check_mask(layer, mask, masker)
             given = {k: v for k, v in settings.items() if v is not None and not (k == "training" and v is False)}
@@ -119,12 +135,12 @@ class _Graph:
 
     def _check_mask(self, layer: LayerConfig, mask: Any, masker: LayerConfig | None) -> set[str]:
         """One mask: ``NotEqual`` of what the masker reads, for Masking in an ``Any`` over the features."""
-        operations = [self._layer(_source(layer, mask))]
+        operations = [self.layer(source(layer, mask)[0])]
         known = masker is not None
         if masker is not None and masker.kind == "Masking":
             whole = operations[0]
             known = (whole.kind, whole.get("axis"), whole.get("keepdims")) == ("Any", -1, False)
-            operations.append(self._layer(_source(whole, _only_argument(whole))) if known else whole)
+            operations.append(self.layer(source(whole, only_argument(whole))[0]) if known else whole)
         last = operations[-1]
         if masker is None or not known or last.kind != "NotEqual" or not self._compares(last, masker):
             raise layer.unsupported("is given a mask of its own", "the masks of Embedding and Masking")
@@ -132,11 +148,11 @@ class _Graph:
 
     def _compares(self, operation: LayerConfig, masker: LayerConfig) -> bool:
         """Whether the operation finds what the layer marks as not counting."""
-        arguments, _ = _call(operation)
+        arguments, _ = call(operation)
         value = masker.number("mask_value") if masker.kind == "Masking" else 0
         return (
             len(arguments) == 2
-            and _source(operation, arguments[0]) == _source(masker, _only_argument(masker))
+            and source(operation, arguments[0]) == source(masker, only_argument(masker))
             and type(arguments[1]) in (int, float)  # not True, which equals 1
             and arguments[1] == value
         )
@@ -152,7 +168,7 @@ def _masker(layer: LayerConfig, before: LayerConfig | None) -> LayerConfig | Non
     return before
 
 
-def _call(layer: LayerConfig) -> tuple[list[Any], dict[str, Any]]:
+def call(layer: LayerConfig) -> tuple[list[Any], dict[str, Any]]:
     """Arguments and settings with which a layer is called, from Keras 2's lists or Keras 3's objects."""
     nodes = layer.outer.items("inbound_nodes")
     if len(nodes) != 1:
@@ -167,17 +183,18 @@ def _call(layer: LayerConfig) -> tuple[list[Any], dict[str, Any]]:
     return node, dict(Config(layer.file, f"{layer.where}, 'inbound_nodes'", settings).values)
 
 
-def _only_argument(layer: LayerConfig) -> Any:
-    arguments, _ = _call(layer)
+def only_argument(layer: LayerConfig) -> Any:
+    """What a layer reads."""
+    arguments, _ = call(layer)
     if len(arguments) != 1:
         raise layer.unsupported(f"reads {len(arguments)} inputs", "layers with one input")
     return arguments[0]
 
 
-def _source(reader: Config, value: Any) -> str:
-    """Name of the layer that a tensor comes from: ``[name, 0, 0]``, in Keras 3 inside an object."""
+def source(reader: Config, value: Any) -> tuple[str, int]:
+    """Layer that a tensor comes from, and which of its outputs: ``[name, 0, 0]``, in Keras 3 inside an object."""
     if isinstance(value, dict):
         value = Config(reader.file, reader.where, value).child("config").get("keras_history")
-    if not (isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str)):
+    if not (isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and type(value[2]) is int):
         raise FormatError(f"{reader.file}: {reader.where} reads {shown(value)}, expected e.g. ['lstm', 0, 0].")
-    return value[0]
+    return value[0], value[2]

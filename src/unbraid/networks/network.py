@@ -14,15 +14,18 @@ from unbraid.config import IOArchitecture
 from unbraid.data import Label
 from unbraid.errors import DataError, FormatError
 from unbraid.networks.checking import check_flow, check_labels
+from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, check_inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import (
     EmbeddingSpec,
+    EncoderDecoderSpec,
     FlattenSpec,
     NetworkSpec,
     RecurrentSpec,
     RepeatSpec,
+    Spec,
     TorchSpec,
 )
 from unbraid.networks.stages import StageSequence
@@ -48,7 +51,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        spec: NetworkSpec | TorchSpec,
+        spec: Spec,
         weights: Mapping[str, Tensor],
         labels: Sequence[Label] | None = None,
         module: nn.Module | None = None,
@@ -59,25 +62,34 @@ class Network(nn.Module):
         self.read_with(vocabulary)
         self._load(weights)
 
-    def _build(self, spec: NetworkSpec | TorchSpec, labels: Sequence[Label] | None, module: nn.Module | None) -> None:
+    def _build(self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None) -> None:
         self.spec = spec
         self._digest: str | None = None  # weights do not change once they are loaded
         self.vocabulary: Vocabulary | None = None
-        self.labels: list[Label] = check_labels(labels, spec.classes)
+        self.target_vocabulary: Vocabulary | None = None  # of an encoder-decoder
+        self.labels: list[Label] = check_labels(labels, spec)
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
             ready = own_module(spec, module)
             self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec)
         else:
-            check_flow(spec)
-            with torch.device("meta"):  # nothing is allocated before the shapes are known to fit
-                self.body = StageSequence(spec.stages, spec.features)
-                self.head = nn.Linear(spec.features, spec.classes)
+            self._declare(spec)
         self.requires_grad_(False)
         self.eval()
 
+    def _declare(self, spec: NetworkSpec | EncoderDecoderSpec) -> None:
+        """Layers with shapes; nothing is allocated before these are known to fit."""
+        with torch.device("meta"):
+            if isinstance(spec, EncoderDecoderSpec):
+                check_encoder_decoder(spec)
+                self.body = EncoderDecoder(spec)
+            else:
+                check_flow(spec)
+                self.body = StageSequence(spec.stages, spec.features)
+            self.head = nn.Linear(spec.features, spec.classes)
+
     @classmethod
-    def skeleton(cls, spec: NetworkSpec) -> Network:
+    def skeleton(cls, spec: NetworkSpec | EncoderDecoderSpec) -> Network:
         """A network of that structure whose weights have shapes but no memory; raises FormatError as building does."""
         network = cls.__new__(cls)
         nn.Module.__init__(network)
@@ -125,12 +137,24 @@ class Network(nn.Module):
         network.read_with(vocabulary)
         return network
 
-    def read_with(self, vocabulary: Vocabulary | None) -> Network:
+    def read_with(self, vocabulary: Vocabulary | None, target: Vocabulary | None = None) -> Network:
         """Give the network a vocabulary, so that it reads text; returns itself.
+
+        Args:
+            vocabulary: of what it reads.
+            target: of what an encoder-decoder says.
 
         Raises:
             DataError: indices that its embedding does not have, or another T.
         """
+        if isinstance(self.spec, EncoderDecoderSpec):
+            for words, embedding in ((vocabulary, self.spec.source), (target, self.spec.target)):
+                if words is not None and words.size > embedding.vocabulary:
+                    raise DataError(
+                        f"the vocabulary has indices up to {words.size - 1}, the embedding {embedding.name!r} up to "
+                        f"{embedding.vocabulary - 1}: was the network trained with it?"
+                    )
+        self.target_vocabulary = target
         if vocabulary is not None and isinstance(self.spec, NetworkSpec):
             first, steps = self.spec.stages[0], vocabulary.padding.steps
             if not isinstance(first, EmbeddingSpec):
@@ -167,7 +191,9 @@ class Network(nn.Module):
 
     @property
     def io(self) -> IOArchitecture:
-        """Inputs and outputs over time (the paper's 1:1, 1:N, M:1, M:N)."""
+        """Inputs and outputs over time (the paper's 1:1, 1:N, M:1, M:N, encoder-decoder)."""
+        if isinstance(self.spec, EncoderDecoderSpec):
+            return IOArchitecture.ENCODER_DECODER
         if isinstance(self.spec, TorchSpec):
             return IOArchitecture.MANY_TO_MANY if self.spec.many_outputs else IOArchitecture.MANY_TO_ONE
         recurrent = [i for i, s in enumerate(self.spec.stages) if isinstance(s, RecurrentSpec)]
@@ -225,6 +251,8 @@ class Network(nn.Module):
 
     def predict(self, x: Any) -> np.ndarray:
         """Labels (N,) or (N, T); of independent labels booleans (..., C), column by label; raises DataError."""
+        if isinstance(self.spec, EncoderDecoderSpec):
+            raise DataError("an encoder-decoder gives sentences, no labels: use unbraid.Translator on its modules.")
         if self.independent:
             return self.predict_index(x)
         mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
@@ -260,7 +288,7 @@ class Network(nn.Module):
         A deviation of the release, kept for comparison: files that say hard_sigmoid or reset-before then compute
         another function than was trained.
         """
-        if isinstance(self.spec, TorchSpec):
+        if not isinstance(self.spec, NetworkSpec):
             return self  # torch's layers have sigmoid gates and reset after
         stages = []
         for stage in self.spec.stages:

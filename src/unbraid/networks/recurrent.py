@@ -11,7 +11,7 @@ from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from unbraid.networks.cells import Cell, State
-from unbraid.networks.removal import Removal
+from unbraid.networks.removal import AtStep, Removal
 
 VECTOR = 16  # numbers in the widest register
 _FUSED = {"lstm": torch.lstm, "gru": torch.gru}
@@ -186,6 +186,11 @@ class PrunedRecurrentLayer(nn.Module):
             valid = valid[::k]  # the K copies of an example have one length
         outputs, state = scan(self.layer, x, state, valid, self.removal)
         return self._together(outputs), tuple(self._together(s) for s in state)
+
+    def at_step(self, position: int) -> PrunedRecurrentLayer:
+        """The same modules for a sequence of one timestep, the one at ``position``; DataError past the masks."""
+        removal = AtStep(self.removal, position)
+        return PrunedRecurrentLayer(self.layer, removal, self.modules_count, self.opens, self.interleaved)
 
     def _apart(self, rows: Tensor) -> Tensor:
         """Rows of all modules, to (K, N, ...)."""

@@ -104,6 +104,40 @@ class ReleaseEdges(Removal):
         return torch.cat([outputs[:, :, :last], seen, outputs[:, :, last + 1 :]], dim=2)
 
 
+class AtStep(Removal):
+    """One timestep of another removal, for sequences that are made step by step.
+
+    Args:
+        whole: the removal over all timesteps.
+        position: which of them; raises DataError past the last.
+    """
+
+    def __init__(self, whole: Removal, position: int) -> None:
+        whole.check_steps(position + 1)
+        steps = whole.kept.shape[1]
+        at = position if steps > 1 else 0
+        super().__init__(whole.kept[:, at : at + 1])
+        self.one, self.final = type(whole)(self.kept), position + 1 == steps
+
+    def enters(self, state: State, t: int) -> State:
+        return self.one.enters(state, 0)
+
+    def leaves(self, state: State, t: int) -> State:
+        return self.one.leaves(state, 0)
+
+    def inputs(self, inputs: Tensor, t: int) -> Tensor:
+        return self.one.inputs(inputs, 0)
+
+    def product(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, t: int) -> Tensor:
+        return self.one.product(hidden, weight, bias, 0)
+
+    def gate_mask(self, t: int) -> Tensor | None:
+        return self.one.gate_mask(0)
+
+    def outputs(self, outputs: Tensor, last: int) -> Tensor:
+        return self.one.outputs(outputs, 0) if self.final else outputs
+
+
 class Probe(Removal):
     """Removes nothing, and adds zeros to every hidden state, so that gradients at every step can be read off them.
 

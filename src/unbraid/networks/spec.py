@@ -153,3 +153,61 @@ class TorchSpec(_Spec):
     axes: list[Annotated[int, Field(ge=1, le=8)]]
     batch_axis: Annotated[int, Field(ge=0, le=1)]
     steps: None = None
+
+
+class LanguageTag(_Spec):
+    """How a target language begins and ends: indices into the target vocabulary.
+
+    Attributes:
+        name: the language, as ``fr``.
+        start: of the first token, ``[startfr]``.
+        end: of the last, ``[endfr]``.
+    """
+
+    name: str
+    start: Annotated[int, Field(ge=1, le=2**31)]
+    end: Annotated[int, Field(ge=1, le=2**31)]
+
+
+class EncoderDecoderSpec(_Spec):
+    """Two recurrent stacks: the decoder starts from the encoder's last states, layer by layer.
+
+    Attributes:
+        source: embedding of the words to read.
+        encoder: 1 to 4 recurrent layers over them.
+        target: embedding of the words said so far.
+        decoder: as many recurrent layers as the encoder has, of the same cells and units.
+        head: name of the output layer.
+        features: its inputs, H of the last decoder layer.
+        classes: V, its columns: the target vocabulary.
+        languages: target languages, each with its first and last token.
+        encoder_too: whether the encoder's layers are taken apart as well (the paper: the decoder's alone).
+        output: always ``softmax``.
+        steps: always None: S and T may vary.
+    """
+
+    type: Literal["encoder-decoder"] = "encoder-decoder"
+    source: EmbeddingSpec
+    encoder: Annotated[list[RecurrentSpec], Field(min_length=1, max_length=4)]
+    target: EmbeddingSpec
+    decoder: Annotated[list[RecurrentSpec], Field(min_length=1, max_length=4)]
+    head: str
+    features: Size
+    classes: Size
+    languages: list[LanguageTag] = []
+    encoder_too: bool = False
+    output: Literal["softmax"] = "softmax"
+    steps: None = None
+
+    @property
+    def stages(self) -> list[StageSpec]:
+        """Embeddings and recurrent layers, in the order of computation."""
+        return [self.source, *self.encoder, self.target, *self.decoder]
+
+
+Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec
+
+
+def label_count(spec: Spec) -> int:
+    """How many labels a network has: its languages, its classes, or 2 for a single sigmoid column."""
+    return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)

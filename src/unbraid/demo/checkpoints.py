@@ -1,0 +1,39 @@
+"""Where a training stands, as a safetensors file: weights, Adam's moments, epochs done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def store(path: Path, network: nn.Module, optimizer: torch.optim.Adam, epochs: int) -> None:
+    """Write the state after so many ``epochs``, whole or not at all."""
+    tensors = {f"weight/{name}": p.detach().contiguous() for name, p in network.named_parameters()}
+    for name, p in network.named_parameters():
+        for key in MOMENTS:
+            tensors[f"{key}/{name}"] = optimizer.state[p][key].contiguous()
+    tensors["epochs"] = torch.tensor(epochs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    save_file(tensors, temporary)
+    temporary.replace(path)
+
+
+def restore(path: Path, network: nn.Module, optimizer: torch.optim.Adam) -> int:
+    """Read what :func:`store` wrote; returns the epochs done, 0 where there is no such file."""
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            p.copy_(tensors[f"weight/{name}"])
+            optimizer.state[p] = {
+                key: tensors[f"{key}/{name}"].to(p.device if key != "step" else "cpu") for key in MOMENTS
+            }
+    return int(tensors["epochs"])

@@ -1,0 +1,34 @@
+"""Telling a network which languages it says: files of other frameworks do not hold that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from unbraid.errors import DataError
+from unbraid.networks.network import Network
+from unbraid.networks.spec import EncoderDecoderSpec, LanguageTag
+from unbraid.translation.pairs import find_tag
+
+
+def with_languages(network: Network, languages: Sequence[str] | Mapping[str, tuple[int, int]]) -> Network:
+    """The same encoder-decoder, knowing its target languages.
+
+    Args:
+        network: an encoder-decoder.
+        languages: names, whose tags ``[startfr]`` and ``[endfr]`` the target vocabulary has; or name -> indices of the
+            first and the last token.
+
+    Raises:
+        DataError: another kind of network, a name without tags, or no target vocabulary to look it up in.
+        FormatError: indices that the network does not have.
+    """
+    if not isinstance(network.spec, EncoderDecoderSpec):
+        raise DataError(f"the network is {network.io}, expected an encoder-decoder.")
+    if isinstance(languages, Mapping):
+        tags = [LanguageTag(name=name, start=pair[0], end=pair[1]) for name, pair in languages.items()]
+    else:
+        if network.target_vocabulary is None:
+            raise DataError("the network has no target vocabulary: pass language -> (first token, last token).")
+        tags = [find_tag(name, network.target_vocabulary) for name in languages]
+    spec = network.spec.model_copy(update={"languages": tags})
+    return Network(spec, network.weights()).read_with(network.vocabulary, network.target_vocabulary)

@@ -1,0 +1,107 @@
+"""Sentence pairs as a multi-target encoder-decoder learns them: the language's tag first, its end mark last.
+
+Shapes: N pairs, S source words, T target words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unbraid.errors import DataError
+from unbraid.networks.spec import LanguageTag
+from unbraid.translation.words import end_tag, start_tag
+from unbraid.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sentence pairs with teacher forcing.
+
+    Attributes:
+        source: word indices (N, S), padded with 0 at the right.
+        target: what the decoder is fed (N, T): the language's first token, then the words.
+        following: what it should say (N, T): the words, then the language's last token; 0 at padding.
+        languages: of each pair (N,).
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    following: np.ndarray
+    languages: np.ndarray
+
+    @property
+    def x(self) -> dict[str, np.ndarray]:
+        """What an encoder-decoder network reads."""
+        return {"source": self.source, "target": self.target}
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pairs]) -> Pairs:
+        """Several sets of pairs as one."""
+        columns = [
+            _padded([row[row != 0] for part in parts for row in getattr(part, name)])
+            for name in ("source", "target", "following")
+        ]
+        return cls(columns[0], columns[1], columns[2], np.concatenate([part.languages for part in parts]))
+
+    def take(self, rows: np.ndarray) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.source[rows], self.target[rows], self.following[rows], self.languages[rows])
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def make_pairs(
+    source: Sequence[str],
+    targets: Mapping[str, Sequence[str]],
+    vocabulary: Vocabulary,
+    target_vocabulary: Vocabulary,
+    steps: int | None = None,
+) -> Pairs:
+    """Every source sentence with its translation into each language.
+
+    Args:
+        source: sentences.
+        targets: language -> as many sentences; an empty one is left out.
+        vocabulary: of the sources.
+        target_vocabulary: of all targets, with the languages' tags.
+        steps: longest pair in words of either side, tags not counted; longer ones are left out. None: all are kept.
+
+    Raises:
+        DataError: no pair, different numbers of sentences, or a language that the vocabulary has no tags for.
+    """
+    read = [vocabulary.encode([text])[0][0] for text in source]
+    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = []
+    for language, sentences in targets.items():
+        if len(sentences) != len(read):
+            raise DataError(f"{len(sentences)} sentences of {language!r} for {len(read)} sources: give one for each.")
+        tag = find_tag(language, target_vocabulary)
+        for one, text in zip(read, sentences, strict=True):
+            said = target_vocabulary.encode([text])[0][0]
+            if said[0] and one[0] and (steps is None or max(len(one), len(said)) <= steps):
+                rows.append((one, np.r_[tag.start, said], np.r_[said, tag.end], language))
+    if not rows:
+        raise DataError("no sentence pair is left: expected at least one with words on both sides.")
+    columns = [_padded([row[k] for row in rows]) for k in range(3)]  # type: ignore[misc]  # the first three are arrays
+    return Pairs(columns[0], columns[1], columns[2], np.asarray([row[3] for row in rows]))
+
+
+def find_tag(language: str, vocabulary: Vocabulary) -> LanguageTag:
+    """A language's first and last token; raises DataError where the vocabulary does not have both."""
+    found = [vocabulary.tokenizer.token_to_id(tag(language)) for tag in (start_tag, end_tag)]
+    if None in found:
+        raise DataError(
+            f"the target vocabulary has no {start_tag(language)} and {end_tag(language)}: "
+            "was the network trained on that language?"
+        )
+    return LanguageTag(name=language, start=found[0], end=found[1])
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    lengths = np.asarray([len(row) for row in rows])
+    found = np.zeros((len(rows), int(lengths.max())), np.int64)
+    found[np.arange(found.shape[1]) < lengths[:, None]] = np.concatenate(rows)
+    return found

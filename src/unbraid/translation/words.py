@@ -1,0 +1,69 @@
+"""Words of a sentence and back: one rule for every language, so that joined words read as they were written."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from unbraid.vocabulary import Padding, Vocabulary
+
+PADDING, UNKNOWN = 0, 1
+PAD, UNK = "[padding]", "[unknown]"
+PATTERN = r"\w+'|\w+|[^\w\s]"  # an elided word keeps its apostrophe: l', dell'
+
+
+def start_tag(language: str) -> str:
+    """The first token of a sentence of ``language``."""
+    return f"[start{language}]"
+
+
+def end_tag(language: str) -> str:
+    """Its last token."""
+    return f"[end{language}]"
+
+
+def split_words(text: str) -> list[str]:
+    """A sentence's words and punctuation marks, in small letters."""
+    return re.findall(PATTERN, text.lower().replace("\u2019", "'"))
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Words as a sentence: no space before punctuation, none behind an apostrophe or around a hyphen."""
+    text = ""
+    for word in words:
+        joined = not text or text.endswith(("'", "-")) or re.fullmatch(r"[.,!?;:%)\]-]", word) is not None
+        text += word if joined else f" {word}"
+    return text
+
+
+def most_frequent(sentences: Iterable[Sequence[str]], size: int) -> list[str]:
+    """The ``size`` most frequent words; ties in alphabetical order."""
+    counts = Counter(word for words in sentences for word in words)
+    return sorted(counts, key=lambda word: (-counts[word], word))[:size]
+
+
+def sentence_vocabulary(words: Sequence[str], languages: Sequence[str] = ()) -> Vocabulary:
+    """A vocabulary of whole words that splits text as :func:`split_words` does.
+
+    Args:
+        words: from index 2 on, behind padding (0), unknown words (1) and the languages' tags.
+        languages: for a target vocabulary, each with its first and last token.
+    """
+    tags = [tag(language) for language in languages for tag in (start_tag, end_tag)]
+    known = dict.fromkeys([PAD, UNK, *tags, *words])
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(known)}, unk_token=UNK))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace("\u2019", "'"), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERN), behavior="removed", invert=True)
+    return Vocabulary(tokenizer, Padding(side="right", index=PADDING, unknown=UNKNOWN))
+
+
+def word_list(vocabulary: Vocabulary) -> list[str]:
+    """Index -> word; an empty one where an index has none."""
+    found = [""] * vocabulary.size
+    for word, index in vocabulary.tokenizer.get_vocab().items():
+        if index < len(found):
+            found[index] = word
+    return found

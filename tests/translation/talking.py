@@ -1,0 +1,22 @@
+"""Small translators with vocabularies."""
+
+from tests import factory
+from unbraid import decompose
+from unbraid.translation.words import sentence_vocabulary
+
+SOURCE = ["i", "you", "see", "go", "home", "now", "not", "the", "dog", "."]
+TARGET = ["je", "tu", "vois", "vais", "ici", "ich", "sehe", "du", "io", "vado", "l'", "."]
+TEXTS = ["I see you.", "the dog", "go home now", "you see the dog now.", "not", "xyzzy i", ""]
+
+
+def network(cells=("lstm",), seed=0, **settings):
+    """An encoder-decoder of three languages that reads and says words."""
+    net = factory.translator(cells, seed=seed, **settings)
+    return net.read_with(sentence_vocabulary(SOURCE), sentence_vocabulary(TARGET, factory.LANGUAGES))
+
+
+def modules(cells=("lstm",), seed=0, steps=6, **settings):
+    """Its modules."""
+    net = network(cells, seed)
+    settings = {"strategy": "paper", "max_removed": 0.3, **settings}
+    return decompose(net, factory.sentence_pairs(net, seed=seed, steps=steps), **settings)
