@@ -103,7 +103,7 @@ class ReluRule(StrEnum):
     RELEASE = "release"
 
 
-REMOVAL_ONLY = {"max_removed", "scope", "observed", "overrun", "relu", "edges", "idle_columns"}  # settings
+REMOVAL_ONLY = {"max_removed", "scope", "observed", "overrun", "relu", "edges", "idle_columns", "encoder"}  # settings
 
 
 class DecompositionConfig(BaseModel):

@@ -142,7 +142,7 @@ class Compactor:
             for batch, some in zip(self.x.take(rows).batches(), counted.split(BATCH), strict=True):
                 on_device, used = to_device(batch, self.network.device), some.to(self.network.device)
                 parents, own_features = self.network.features(on_device)[used], features(on_device)[used]
-                regression.add(with_one(own_features), whole(parents))
+                regression.add(with_one(own_features), whole(parents), used.nonzero()[:, 0])
                 if deciding:
                     seen.append(own_features)
                     chances.append(torch.stack([torch.sigmoid(head.margin(parents)) for head in asked]))

@@ -22,7 +22,8 @@ from unbraid.networks.layers import Layer, decomposable_layers, gate_rows
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.watching import watched
 
-RIDGE = 1e-3  # pull towards the weights before, as a share of the mean diagonal
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # pulls towards the weights before, as shares of the mean diagonal
+JUDGING = 4  # one example of so many judges
 
 Seen = tuple[Tensor, Tensor, Tensor | None]  # x (N, T, D), h_{t-1} (N, T, H), which steps are valid
 
@@ -67,6 +68,7 @@ def _fit(
     count = torch.from_numpy(on_steps(weights, x.shape[1])).to(x.device).expand(-1, x.shape[1])
     count = (count if valid is None else count * valid).reshape(-1).repeat(2)
     used = count > 0
+    example = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1]).repeat(2)
     # every example twice, with the module's own past and with the parent's: fitted on its own past alone, which the fit
     # changes, a vanilla layer runs away
     ours = torch.cat([ours, previous[..., kept]])
@@ -77,7 +79,7 @@ def _fit(
     def solve(gates: range, z: Tensor, wanted: Tensor, start: Tensor) -> Tensor:
         rows = gate_rows(large, kept).view(len(cell.gates), -1)[list(gates)].flatten()
         regression = Regression(start)
-        regression.add(_flat(z)[used], _flat(wanted[..., rows])[used], count[used])
+        regression.add(_flat(z)[used], _flat(wanted[..., rows])[used], example[used], count[used])
         return regression.solved()
 
     def joint(gates: range, ours: Tensor, product: Tensor) -> None:
@@ -107,25 +109,49 @@ def _fit(
 
 
 class Regression:
-    """Ridge regression near ``start`` (R, Z), in float64; observations are added batch by batch and not kept."""
+    """Ridge regression near ``start`` (R, Z), in float64; observations are added batch by batch and not kept.
+
+    How strong the pull towards ``start`` is, a quarter of the examples decides: the rest fits, the quarter judges. Wide
+    inputs and few examples would otherwise be learnt by heart.
+    """
 
     def __init__(self, start: Tensor) -> None:
+        rows, columns = start.shape
         self.start = start
-        self.gram = torch.zeros(start.shape[1], start.shape[1], dtype=torch.float64, device=start.device)
-        self.miss = torch.zeros(start.shape[1], start.shape[0], dtype=torch.float64, device=start.device)
+        self.gram = torch.zeros(2, columns, columns, dtype=torch.float64, device=start.device)  # fitting, judging
+        self.miss = torch.zeros(2, columns, rows, dtype=torch.float64, device=start.device)
 
-    def add(self, z: Tensor, wanted: Tensor, weights: Tensor | None = None) -> None:
-        """Observations z (M, Z), what their products shall be (M, R), and how much each counts (M,)."""
+    def add(self, z: Tensor, wanted: Tensor, example: Tensor, weights: Tensor | None = None) -> None:
+        """Observations.
+
+        Args:
+            z: what is read, (M, Z).
+            wanted: what its products shall be, (M, R).
+            example: which example each is of, (M,) whole numbers.
+            weights: how much each counts, (M,).
+        """
         exact = z.double()
         weighted = exact if weights is None else exact * weights.double().unsqueeze(1)
-        self.gram += weighted.t() @ exact
-        self.miss += weighted.t() @ (wanted - linear(z, self.start)).double()
+        miss = (wanted - linear(z, self.start)).double()
+        for part, mine in enumerate((example % JUDGING != 0, example % JUDGING == 0)):
+            self.gram[part] += weighted[mine].t() @ exact[mine]
+            self.miss[part] += weighted[mine].t() @ miss[mine]
 
-    def solved(self, ridge: float = RIDGE) -> Tensor:
-        """The weights (R, Z)."""
-        size = self.gram.diagonal().mean().clamp(min=1e-12)
-        pull = ridge * size * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
-        return self.start + torch.linalg.solve(self.gram + pull, self.miss).t().to(self.start.dtype)
+    def solved(self) -> Tensor:
+        """The weights (R, Z); ``start`` where no fit is better than it."""
+        best = min(RIDGES, key=lambda ridge: self._judged(self._step(self.gram[0], self.miss[0], ridge)))
+        if self._judged(self._step(self.gram[0], self.miss[0], best)) >= 0:
+            return self.start
+        return self.start + self._step(self.gram.sum(0), self.miss.sum(0), best).t().to(self.start.dtype)
+
+    def _step(self, gram: Tensor, miss: Tensor, ridge: float) -> Tensor:
+        size = gram.diagonal().mean().clamp(min=1e-12)
+        pull = ridge * size * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        return torch.linalg.solve(gram + pull, miss)
+
+    def _judged(self, step: Tensor) -> float:
+        """How the squared error of the judging part changes with a step (Z, R)."""
+        return float((step * (self.gram[1] @ step - 2 * self.miss[1])).sum())
 
 
 def _flat(values: Tensor) -> Tensor:
