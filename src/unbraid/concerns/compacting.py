@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +29,10 @@ from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
 
 DEFAULT_KEEP = 0.5  # share of the nodes where neither a size nor a tolerance is given
-SCORED = 150  # examples with and without the class that its nodes are scored on: more change the order little
-REFITTED = 250  # the same for refitting layers
+SCORED = 100  # examples with and without the class that its nodes are scored on: more change the order little
+REFITTED = 200  # the same for refitting layers
 DECIDED = 20_000  # decisions that output layers are fitted on, at most
+HELD = 8_000_000  # values of the parent's features for them, at most
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,11 @@ class Compactor:
     moments: dict[int, Moments] = field(init=False)
     scores: dict[int, dict[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
+    deciding: _Deciding = field(init=False)
 
     def __post_init__(self) -> None:
         self.moments = collect(self.network, self.x, self.targets, self.classes)
+        self.deciding = _deciding(self.network, self.x, self.targets)
         with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: v.shape[1] if v.dim() == 3 else 1 for name, v in seen.items()}
@@ -133,24 +136,18 @@ class Compactor:
         """The rows fitted on the module's own features to what the parent's rows say, and its probabilities."""
         places = features.inputs
         regression = Regression(torch.cat([folded.weight[:, places], folded.bias.unsqueeze(1)], 1))
-        deciding = self.config.head is not HeadKind.MEAN and whole.words is None
-        asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices if deciding]
-        seen, chances = [], []
-        rows = even(np.arange(len(self.x)), max(1, DECIDED // self.targets.counted()[0].size))
-        counted = torch.from_numpy(self.targets.take(rows).counted())
+        seen = []
         with torch.inference_mode():
-            for batch, some in zip(self.x.take(rows).batches(), counted.split(BATCH), strict=True):
-                on_device, used = to_device(batch, self.network.device), some.to(self.network.device)
-                parents, own_features = self.network.features(on_device)[used], features(on_device)[used]
-                regression.add(with_one(own_features), whole(parents), used.nonzero()[:, 0])
-                if deciding:
-                    seen.append(own_features)
-                    chances.append(torch.stack([torch.sigmoid(head.margin(parents)) for head in asked]))
+            for batch, used, parents in self.deciding.batches(self.network.device):
+                seen.append(features(batch)[used])
+                regression.add(with_one(seen[-1]), whole(parents), used.nonzero()[:, 0])
             new = regression.solved()
-            if deciding:
+            if self.config.head is not HeadKind.MEAN and whole.words is None:
+                asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices]
+                chances = [torch.sigmoid(head.margin(torch.cat(self.deciding.features))) for head in asked]
                 place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
-                chance = torch.cat(chances, 1)
-                new = decided(torch.cat(seen), new, [(list(r), place, chance[k]) for k, r in enumerate(own)])
+                margins = [(list(rows), place, chance) for rows, chance in zip(own, chances, strict=True)]
+                new = decided(torch.cat(seen), new, margins)
         weight = folded.weight.detach().clone()
         weight[:, places] = new[:, :-1]
         return Head(weight, new[:, -1], folded.idle, folded.words)
@@ -160,6 +157,31 @@ class Compactor:
         carries = counts(self.targets.members(index)).any(1)
         labelled = counts(self.targets.counted()).any(1)
         return np.concatenate([even(np.flatnonzero(side & labelled), most) for side in (carries, ~carries)])
+
+
+@dataclass(frozen=True)
+class _Deciding:
+    """Examples that output layers are fitted on, and what the parent's reads for their decisions, batch by batch."""
+
+    x: Inputs
+    counted: list[Tensor]
+    features: list[Tensor]
+
+    def batches(self, device: torch.device) -> Iterator[tuple[Any, Tensor, Tensor]]:
+        """Inputs, which decisions count (n,) or (n, T), and the parent's features there (M, F)."""
+        for batch, used, features in zip(self.x.batches(), self.counted, self.features, strict=True):
+            yield to_device(batch, device), used, features
+
+
+def _deciding(network: Network, x: Inputs, targets: Targets) -> _Deciding:
+    most = min(DECIDED, HELD // network.spec.features) // targets.counted()[0].size
+    rows = even(np.arange(len(x)), max(1, most))
+    some = x.take(rows)
+    counted = [part.to(network.device) for part in torch.from_numpy(targets.take(rows).counted()).split(BATCH)]
+    with torch.inference_mode():
+        batches = zip(some.batches(), counted, strict=True)
+        features = [network.features(to_device(batch, network.device))[used] for batch, used in batches]
+    return _Deciding(some, counted, features)
 
 
 @dataclass(frozen=True)

@@ -64,52 +64,58 @@ def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[st
 def _fit(
     large: RecurrentLayer, small: RecurrentLayer, kept: Tensor, parents: Seen, own: Seen, weights: np.ndarray
 ) -> None:
-    (x, previous, _), (read, ours, valid) = parents, own
-    count = torch.from_numpy(on_steps(weights, x.shape[1])).to(x.device).expand(-1, x.shape[1])
-    count = (count if valid is None else count * valid).reshape(-1).repeat(2)
-    used = count > 0
-    example = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1]).repeat(2)
-    # every example twice, with the module's own past and with the parent's: fitted on its own past alone, which the fit
-    # changes, a vanilla layer runs away
-    ours = torch.cat([ours, previous[..., kept]])
-    x, previous, read = torch.cat([x, x]), torch.cat([previous, previous]), torch.cat([read, read])
-    cell = large.cell
-    bias = cell.input_bias(large.bias_ih, large.bias_hh)
+    """Fit one layer in place.
 
-    def solve(gates: range, z: Tensor, wanted: Tensor, start: Tensor) -> Tensor:
-        rows = gate_rows(large, kept).view(len(cell.gates), -1)[list(gates)].flatten()
+    Every example counts twice, with the module's own past and with the parent's: fitted on its own past alone, which
+    the fit changes, a vanilla layer runs away.
+    """
+    (x, previous, _), (read, ours, valid) = parents, own
+    cell, rows = large.cell, gate_rows(large, kept)
+    count = torch.from_numpy(on_steps(weights, x.shape[1])).to(x.device).expand(-1, x.shape[1])
+    count = (count if valid is None else count * valid).reshape(-1)
+    used = count > 0
+    example = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])[used].repeat(2)
+    count = count[used].repeat(2)
+
+    def fitted(gates: slice, start: Tensor, z: list[Tensor], wanted: Tensor) -> Tensor:
         regression = Regression(start)
-        regression.add(_flat(z)[used], _flat(wanted[..., rows])[used], example[used], count[used])
+        said = wanted[..., gates].flatten(0, 1)[used].repeat(2, 1)
+        regression.add(with_one(torch.cat([part.flatten(0, 1)[used] for part in z])), said, example, count)
         return regression.solved()
 
-    def joint(gates: range, ours: Tensor, product: Tensor) -> None:
-        rows = slice(gates.start * small.units, gates.stop * small.units)
-        own_bias = cell.input_bias(small.bias_ih, small.bias_hh)[rows]
-        start = torch.cat([small.weight_ih[rows], small.weight_hh[rows], own_bias.unsqueeze(1)], 1)
-        new = solve(gates, with_one(torch.cat([read, ours], -1)), linear(x, large.weight_ih, bias) + product, start)
-        small.weight_ih.data[rows], small.weight_hh.data[rows] = new[:, : small.inputs], new[:, small.inputs : -1]
-        small.bias_ih.data[rows], small.bias_hh.data[rows] = new[:, -1], 0
+    def joint(gates: slice, pasts: list[Tensor], wanted: Tensor) -> None:
+        bias = cell.input_bias(small.bias_ih, small.bias_hh)[gates].unsqueeze(1)
+        start = torch.cat([small.weight_ih[gates], small.weight_hh[gates], bias], 1)
+        new = fitted(gates, start, [torch.cat([read, past], -1) for past in pasts], wanted)
+        small.weight_ih.data[gates], small.weight_hh.data[gates] = new[:, : small.inputs], new[:, small.inputs : -1]
+        small.bias_ih.data[gates], small.bias_hh.data[gates] = new[:, -1], 0
 
-    whole = linear(previous, large.weight_hh)
+    pasts = [ours, previous[..., kept]]
+    from_x = linear(x, large.weight_ih[rows], cell.input_bias(large.bias_ih, large.bias_hh)[rows])
+    recurrent = large.weight_hh[rows]
     if cell.kind != "gru":
-        joint(range(len(cell.gates)), ours, whole)
+        joint(slice(None), pasts, from_x + linear(previous, recurrent))
         return
-    joint(range(2), ours, whole)
-    candidate, n = range(2, 3), slice(2 * small.units, 3 * small.units)
+    joint(slice(0, 2 * small.units), pasts, from_x + linear(previous, recurrent))
+    candidate = slice(2 * small.units, 3 * small.units)
     if not cell.reset_after:
-        r, reset = small.gates_after(read, ours)[0], large.gates_after(x, previous)[0]
-        joint(candidate, r * ours, linear(reset * previous, large.weight_hh))
+        reset = large.gates_after(x, previous)[0]
+        joint(
+            candidate,
+            [small.gates_after(read, past)[0] * past for past in pasts],
+            from_x + linear(reset * previous, recurrent),
+        )
         return
-    start = torch.cat([small.weight_ih[n], small.bias_ih[n].unsqueeze(1)], 1)
-    new = solve(candidate, with_one(read), linear(x, large.weight_ih, large.bias_ih), start)
-    small.weight_ih.data[n], small.bias_ih.data[n] = new[:, :-1], new[:, -1]
-    start = torch.cat([small.weight_hh[n], small.bias_hh[n].unsqueeze(1)], 1)
-    new = solve(candidate, with_one(ours), linear(previous, large.weight_hh, large.bias_hh), start)
-    small.weight_hh.data[n], small.bias_hh.data[n] = new[:, :-1], new[:, -1]
+    start = torch.cat([small.weight_ih[candidate], small.bias_ih[candidate].unsqueeze(1)], 1)
+    new = fitted(candidate, start, [read, read], from_x)
+    small.weight_ih.data[candidate], small.bias_ih.data[candidate] = new[:, :-1], new[:, -1]
+    start = torch.cat([small.weight_hh[candidate], small.bias_hh[candidate].unsqueeze(1)], 1)
+    new = fitted(candidate, start, pasts, linear(previous, recurrent, large.bias_hh[rows]))
+    small.weight_hh.data[candidate], small.bias_hh.data[candidate] = new[:, :-1], new[:, -1]
 
 
 class Regression:
-    """Ridge regression near ``start`` (R, Z), in float64; observations are added batch by batch and not kept.
+    """Ridge regression near ``start`` (R, Z), solved in float64; observations are added in batches and not kept.
 
     How strong the pull towards ``start`` is, a quarter of the examples decides: the rest fits, the quarter judges. Wide
     inputs and few examples would otherwise be learnt by heart.
@@ -130,12 +136,12 @@ class Regression:
             example: which example each is of, (M,) whole numbers.
             weights: how much each counts, (M,).
         """
-        exact = z.double()
-        weighted = exact if weights is None else exact * weights.double().unsqueeze(1)
-        miss = (wanted - linear(z, self.start)).double()
+        weighted = z if weights is None else z * weights.unsqueeze(1)
+        both = torch.cat([z, wanted - linear(z, self.start)], 1)
         for part, mine in enumerate((example % JUDGING != 0, example % JUDGING == 0)):
-            self.gram[part] += weighted[mine].t() @ exact[mine]
-            self.miss[part] += weighted[mine].t() @ miss[mine]
+            found = (weighted[mine].t() @ both[mine]).double()
+            self.gram[part] += found[:, : z.shape[1]]
+            self.miss[part] += found[:, z.shape[1] :]
 
     def solved(self) -> Tensor:
         """The weights (R, Z); ``start`` where no fit is better than it."""
