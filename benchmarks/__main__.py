@@ -14,6 +14,7 @@ PARTS = {
     "speed": speed.run,
     "fusing": fusing.run,
     "reconstruct": reconstruct.run,
+    "refined": reconstruct.run_refined,
     "torch": torch_runs.run,
     "translation": lambda again: translation.main(again=again),
     "report": lambda again: None,

@@ -111,6 +111,9 @@ def decompose(
         float | None, typer.Option(help="Share of the nodes to keep [default: 0.5 with reconstruct].")
     ] = None,
     max_loss: Annotated[float | None, typer.Option(help="With reconstruct: smallest modules within this loss.")] = None,
+    refine: Annotated[
+        int | None, typer.Option(help="With reconstruct: gradient steps from the parent's own answers [default: 0].")
+    ] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[int | None, typer.Option(help="A class that only marks padding.")] = None,
     vocabulary: Annotated[
@@ -135,6 +138,7 @@ def decompose(
         "max_removed": max_removed,
         "keep": keep,
         "max_loss": max_loss,
+        "refine": refine,
         "samples_per_class": samples_per_class,
         "padding_label": padding_label,
     }

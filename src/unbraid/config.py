@@ -121,6 +121,8 @@ class DecompositionConfig(BaseModel):
             choice (or a baseline's) at an equal size.
         max_loss: with ``reconstruct``, instead of a size: the smallest modules whose composition loses at most this
             much accuracy, and which lose at most this much F1 by themselves, on a held-out fifth of the examples.
+        refine: with ``reconstruct``, how many gradient steps towards what the parent says follow, without labels; none
+            by default.
         gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
         head: ``mean`` (the paper's two columns), ``softmax`` (dominant against the log-sum-exp of the others,
             so that the module's probability is the parent's own), or ``fitted`` (two columns, the second fitted by
@@ -150,6 +152,7 @@ class DecompositionConfig(BaseModel):
     max_removed: float = Field(0.2, ge=0, lt=1)
     keep: float | None = Field(None, gt=0, le=1)
     max_loss: float | None = Field(None, ge=0, lt=1)
+    refine: int = Field(0, ge=0)
     samples_per_class: int = Field(500, ge=2)
     seed: int = 0
     scope: CapScope = CapScope.NETWORK
@@ -219,6 +222,11 @@ class DecompositionConfig(BaseModel):
             )
         if self.strategy is Strategy.RECONSTRUCT and self.encoder:
             raise ConfigError("strategy='reconstruct' takes the decoder alone apart; got encoder=True.")
+        if self.refine and (self.strategy is not Strategy.RECONSTRUCT or self.head is HeadKind.MEAN):
+            raise ConfigError(
+                f"refine={self.refine} goes with strategy='reconstruct' and head='softmax' or 'fitted'; "
+                f"got strategy={str(self.strategy)!r}, head={str(self.head)!r}."
+            )
         if self.keep is not None and self.max_loss is not None:
             raise ConfigError(f"keep={self.keep} and max_loss={self.max_loss} both say how small: give one of them.")
         return self

@@ -136,3 +136,18 @@ def test_max_loss_gives_the_smallest_modules_within_it():
     assert sizes[1] < sizes[0] <= 1.0
     with pytest.raises(ConfigError, match="give one of them"):
         unbraid.decompose(net, (x, y), strategy="reconstruct", max_loss=0.1, keep=0.5)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("io", ["M:1", "M:N"])
+def test_refined_modules_lie_nearer_to_their_parent(kind, io):
+    net = network(Cell(kind=kind), 2, io)
+    x, y = examples(net, 300)
+    whole = net.predict_proba(x)
+    gaps = []
+    for steps in (0, 60):
+        parts = unbraid.decompose(net, (x, y), keep=0.2, refine=steps)
+        gaps.append(np.mean([np.abs(m.predict_proba(x) - whole[..., m.index]).mean() for m in parts.values()]))
+    assert gaps[1] < gaps[0]
+    with pytest.raises(ConfigError, match="refine=5 goes with"):
+        unbraid.decompose(net, (x, y), mode="unrolled", refine=5)

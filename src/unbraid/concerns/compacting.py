@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.concerns.channeling import channel
+from unbraid.concerns.deciding import Deciding, deciding, even
 from unbraid.concerns.fitting import decided
 from unbraid.concerns.importance import combined, node_scores, strongest
 from unbraid.concerns.moments import Moments, collect, counts, mean_moments, with_one
 from unbraid.concerns.reconstruction import reconstructed_head, reconstructing, source_indices
+from unbraid.concerns.refining import refined
 from unbraid.concerns.refitting import Regression, refit
 from unbraid.config import DecompositionConfig, HeadKind, Mode
 from unbraid.data import Targets
 from unbraid.modules.concern import Concern
 from unbraid.networks.heads import Head
-from unbraid.networks.inputs import BATCH, Inputs, to_device
+from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import decomposable_layers, head_sources, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
@@ -31,8 +33,6 @@ from unbraid.networks.watching import watched
 DEFAULT_KEEP = 0.5  # share of the nodes where neither a size nor a tolerance is given
 SCORED = 100  # examples with and without the class that its nodes are scored on: more change the order little
 REFITTED = 200  # the same for refitting layers
-DECIDED = 20_000  # decisions that output layers are fitted on, at most
-HELD = 8_000_000  # values of the parent's features for them, at most
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Compactor:
     moments: dict[int, Moments] = field(init=False)
     scores: dict[int, dict[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
-    deciding: _Deciding = field(init=False)
+    deciding: Deciding = field(init=False)
 
     def __post_init__(self) -> None:
         self.moments = collect(self.network, self.x, self.targets, self.classes)
-        self.deciding = _deciding(self.network, self.x, self.targets)
+        self.deciding = deciding(self.network, self.x, self.targets)
         with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: v.shape[1] if v.dim() == 3 else 1 for name, v in seen.items()}
@@ -142,12 +142,15 @@ class Compactor:
                 seen.append(features(batch)[used])
                 regression.add(with_one(seen[-1]), whole(parents), used.nonzero()[:, 0])
             new = regression.solved()
-            if self.config.head is not HeadKind.MEAN and whole.words is None:
-                asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices]
+            deciding = self.config.head is not HeadKind.MEAN and whole.words is None
+            asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices if deciding]
+            if deciding:
                 chances = [torch.sigmoid(head.margin(torch.cat(self.deciding.features))) for head in asked]
                 place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
                 margins = [(list(rows), place, chance) for rows, chance in zip(own, chances, strict=True)]
                 new = decided(torch.cat(seen), new, margins)
+        if self.config.refine and deciding:
+            new = refined(features.body, features, new, own, asked, self.deciding, self.config.refine)
         weight = folded.weight.detach().clone()
         weight[:, places] = new[:, :-1]
         return Head(weight, new[:, -1], folded.idle, folded.words)
@@ -157,31 +160,6 @@ class Compactor:
         carries = counts(self.targets.members(index)).any(1)
         labelled = counts(self.targets.counted()).any(1)
         return np.concatenate([even(np.flatnonzero(side & labelled), most) for side in (carries, ~carries)])
-
-
-@dataclass(frozen=True)
-class _Deciding:
-    """Examples that output layers are fitted on, and what the parent's reads for their decisions, batch by batch."""
-
-    x: Inputs
-    counted: list[Tensor]
-    features: list[Tensor]
-
-    def batches(self, device: torch.device) -> Iterator[tuple[Any, Tensor, Tensor]]:
-        """Inputs, which decisions count (n,) or (n, T), and the parent's features there (M, F)."""
-        for batch, used, features in zip(self.x.batches(), self.counted, self.features, strict=True):
-            yield to_device(batch, device), used, features
-
-
-def _deciding(network: Network, x: Inputs, targets: Targets) -> _Deciding:
-    most = min(DECIDED, HELD // network.spec.features) // targets.counted()[0].size
-    rows = even(np.arange(len(x)), max(1, most))
-    some = x.take(rows)
-    counted = [part.to(network.device) for part in torch.from_numpy(targets.take(rows).counted()).split(BATCH)]
-    with torch.inference_mode():
-        batches = zip(some.batches(), counted, strict=True)
-        features = [network.features(to_device(batch, network.device))[used] for batch, used in batches]
-    return _Deciding(some, counted, features)
 
 
 @dataclass(frozen=True)
@@ -195,11 +173,6 @@ class _Features:
     def __call__(self, x: Any) -> Tensor:
         found = self.body(x)
         return found if self.cut else found[..., self.inputs]
-
-
-def even(values: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the values, evenly spread."""
-    return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
 
 
 def _mask(units: int, indices: Tensor) -> np.ndarray:

@@ -8,11 +8,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from unbraid.concerns.baselines import choose_random, choose_smallest, magnitudes
 from unbraid.concerns.channeling import channel
 from unbraid.concerns.compacting import DEFAULT_KEEP, Compactor
+from unbraid.concerns.deciding import deciding
+from unbraid.concerns.fitting import fitted_head
 from unbraid.concerns.identification import (
     Statistic,
     active_rate,
@@ -26,7 +29,7 @@ from unbraid.concerns.sampling import Sample, choose, module_classes
 from unbraid.concerns.statistics import class_statistics
 from unbraid.concerns.tendency import central_tendency
 from unbraid.concerns.tolerance import held_out_split, smallest
-from unbraid.config import CapScope, DecompositionConfig, GateView, IOArchitecture, Mode, Strategy
+from unbraid.config import CapScope, DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Strategy
 from unbraid.data import Label, Targets, read_targets
 from unbraid.modules.card import NOTHING
 from unbraid.modules.concern import Concern
@@ -98,7 +101,7 @@ def decompose(
         network: the monolithic model.
         examples: (x, y): inputs, and labels (indices or names; (N,), or (N, T) for many outputs; -1 or "" = none). Of
             an encoder-decoder x is a dict of ``source`` and ``target``, and y each pair's target language.
-        config: all settings; the paper's text by default.
+        config: all settings; small reconstructed modules by default.
         progress: a progress bar's factory, see :mod:`unbraid.progress`.
         **settings: changes to ``config``: mode, strategy, gates, head, max_removed, samples_per_class, seed, ...
 
@@ -132,10 +135,15 @@ def decompose(
         step = stack.enter_context(progress("identifying", len(seen.layers)))
         kept = identify(network, seen, sample, config, step)
         steps = {name: layer.values.shape[1] for name, layer in seen.layers.items()}
-    modules = {}
+    modules, decisions = {}, None
     for index, masks in kept.items():
         concern = Concern(masks, steps, config.mode, by_gates, config.edges)
         module = ConcernModule(network, index, concern, channel(network, index, config), config)
+        if config.head is HeadKind.FITTED and len(module.head.bias) == 2:
+            with torch.inference_mode():
+                decisions = decisions or deciding(network, x.take(sample.rows), targets.take(sample.rows))
+                head = fitted_head(module, decisions)
+            module = ConcernModule(network, index, concern, head, config)
         modules[module.label] = module
     return Decomposition(network, modules, config)
 

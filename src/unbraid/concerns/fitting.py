@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from unbraid.concerns.channeling import channel
+from unbraid.concerns.deciding import Deciding
 from unbraid.concerns.moments import with_one
+from unbraid.config import HeadKind
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.heads import Head
 
 LOGISTIC_RIDGE = 1e-4  # pull towards the row before, as a share of the mean diagonal
 NEWTON_STEPS = 8
@@ -63,3 +68,22 @@ def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor
         step = torch.linalg.solve(curve + pull * torch.eye(len(row), dtype=z.dtype, device=z.device), slope)
         row = row - step * min(1.0, LONGEST_STEP / max(float(step.norm()), 1e-12))
     return row
+
+
+def fitted_head(module: ConcernModule, decisions: Deciding) -> Head:
+    """A module's two rows over the parent's features, the second fitted so that P(dominant) is the parent's own.
+
+    Args:
+        module: its head has two rows, the dominant one and what it competes with.
+        decisions: of the parent.
+    """
+    network, head = module.parent, module.head
+    seen = [module.body(batch)[used] for batch, used, _ in decisions.batches(network.device)]
+    whole = channel(network, module.index, module.config.changed(head=HeadKind.SOFTMAX))
+    chance = torch.sigmoid(whole.margin(torch.cat(decisions.features)))
+    start = torch.cat([head.weight, head.bias.unsqueeze(1)], 1).detach()
+    new = decided(torch.cat(seen), start, [(range(2), 1, chance)])
+    places = slice(None) if module.features is None else module.features
+    weight = module.whole_head.weight.detach().clone()
+    weight[:, places] = new[:, :-1]
+    return Head(weight, new[:, -1], head.idle)

@@ -66,11 +66,11 @@ class ConcernModule(nn.Module):
         self.index, self.concern, self.config, self.whole_head = index, concern, config, head
         self.label: Label = parent.labels[index] if label is None else label
         self.parent_sha256 = parent_sha256 or parent.sha256()
-        self.body, features = _built(parent, concern)
+        self.body, self.features = _built(parent, concern)
         self.weights = weights
         if weights is not None:
             _fill(self.body, weights)
-        self.head = head.sliced(features)
+        self.head = head.sliced(self.features)
         self.eval()
 
     @property

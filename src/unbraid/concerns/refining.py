@@ -1,0 +1,63 @@
+"""Refining a compact module by gradient steps from what its parent says, without labels (distillation).
+
+Off by default and reported apart: the promise is a module without retraining. Source: Hinton et al. 2015.
+Shapes: M decisions, F features, R rows, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, linear
+
+from unbraid.concerns.deciding import Deciding
+from unbraid.networks.heads import Head, margin
+from unbraid.networks.layers import decomposable_layers
+
+LEARNING_RATE = 2e-3
+LONGEST = 1.0  # gradient, by Euclidean norm
+
+
+def refined(
+    body: nn.Module,
+    features: Callable[[object], Tensor],
+    rows: Tensor,
+    own: Sequence[Sequence[int]],
+    heads: Sequence[Head],
+    decisions: Deciding,
+    steps: int,
+) -> Tensor:
+    """Change a sliced body's layers in place, and its output rows, so that margins give the parent's probabilities.
+
+    Args:
+        body: whose recurrent and dense layers are its own.
+        features: inputs -> what the rows read, ([T,] F) for every example.
+        rows: over [features, 1], (R, F + 1).
+        own: which of the rows are each of the K classes', the dominant one first.
+        heads: the parent's own for these classes.
+        decisions: of the parent.
+        steps: of Adam, a batch each, above 0.
+
+    Returns:
+        the new rows.
+    """
+    parameters = [p for layer in decomposable_layers(body).values() for p in layer.module.parameters()]
+    rows = rows.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([*parameters, rows], lr=LEARNING_RATE)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    for batch, used, parents in islice(cycle(decisions.batches(rows.device)), steps):
+        optimizer.zero_grad()
+        with torch.no_grad():
+            wanted = torch.stack([torch.sigmoid(head.margin(parents)) for head in heads])
+        scores = linear(features(batch)[used], rows[:, :-1], rows[:, -1])
+        said = torch.stack([margin(scores[..., list(places)]) for places in own])
+        binary_cross_entropy_with_logits(said, wanted).backward()
+        nn.utils.clip_grad_norm_([*parameters, rows], LONGEST)
+        optimizer.step()
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    return rows.detach()
