@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import clinc, compact, fusing, reconstruct, report, speed, torch_runs, translation
+from benchmarks import calibrating, clinc, fusing, reconstruct, report, speed, torch_runs, translation
 
 PARTS = {
     "clinc": clinc.run,
-    "compact": compact.run,
     "speed": speed.run,
     "fusing": fusing.run,
     "reconstruct": reconstruct.run,
     "refined": reconstruct.run_refined,
+    "calibrating": calibrating.run,
     "torch": torch_runs.run,
     "translation": lambda again: translation.main(again=again),
     "report": lambda again: None,

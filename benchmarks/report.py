@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import files, report_translation
+from benchmarks import files, report_reconstruct, report_translation
 from benchmarks.tables import table
 
 HEADER = """# Results
@@ -19,7 +19,8 @@ Accuracies and their differences in percent and percentage points.
 
 def write() -> None:
     """Rebuild RESULTS.md."""
-    parts = [HEADER, *_clinc(), *_compact(), *_speed(), *_fusing(), *_torch(), *report_translation.sections()]
+    parts = [HEADER, *_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
+    parts += report_translation.sections()
     (files.ROOT / "RESULTS.md").write_text("\n".join(parts) + "\n")
 
 
@@ -62,29 +63,6 @@ def _clinc() -> Iterable[str]:
         )
     columns = "model mode settings head monolithic composed delta theirs random magnitude Jaccard nodes weights P R F1"
     yield table([*columns.split(), "parent's F1"], rows)
-
-
-def _compact() -> Iterable[str]:
-    results = sorted(files.read_all("compact"), key=lambda r: (r["model"], -r["keep"]))
-    if not results:
-        return
-    yield '\n## Compact modules of the same models (strategy="reconstruct", head="softmax", three seeds)\n'
-    yield (
-        "*composed*: difference from the monolithic accuracy; beside it what plain removal loses with that cap: the\n"
-        "paper's choice (it removes fewer: only nodes with d < 0), and as many as it removes, chosen otherwise.\n"
-        "*F1 alone*: the modules' own, minus the parent's one-vs-rest F1. Other data sets are still to be run.\n"
-    )
-    rows = []
-    for r in results:
-        plain = [_points(_mean(r, "plain", name, "delta")) for name in ("paper", "magnitude", "random")]
-        f1 = 100 * (_mean(r, "detection", "f1") - _mean(r, "parent_f1"))
-        kept = [_percent(_mean(r, "retention", name)) for name in ("nodes", "recurrent_weights")]
-        paper_nodes = _percent(_mean(r, "plain", "paper", "retention", "nodes"))
-        plain[0] += f" ({paper_nodes} % kept)"
-        seconds = f"{_mean(r, 'seconds'):.1f}"
-        rows.append([r["model"], *kept, _points(_mean(r, "delta")), f"{f1:+.1f}", *plain, seconds])
-    columns = ["model", "nodes", "weights", "composed", "F1 alone", "paper's", "magnitude", "random", "seconds"]
-    yield table(columns, rows)
 
 
 def _speed() -> Iterable[str]:

@@ -154,6 +154,8 @@ def test_what_makes_no_sense_is_refused():
     x, y = factory.sentence_pairs(net)
     with pytest.raises(ConfigError, match="keep="):
         decompose(net, (x, y), strategy="reconstruct", max_loss=0.1)
+    with pytest.raises(ConfigError, match="refine=3 goes with classes"):
+        decompose(net, (x, y), strategy="reconstruct", refine=3)
     with pytest.raises(ConfigError, match="decoder alone"):
         decompose(net, (x, y), strategy="reconstruct", encoder=True)
     with pytest.raises(DataError, match="'es'"):

@@ -51,6 +51,8 @@ def decompose_languages(
     """
     if config.max_loss is not None:
         raise ConfigError("max_loss measures labels, and translations have none: give keep=, a share of the nodes.")
+    if config.refine:
+        raise ConfigError(f"refine={config.refine} goes with classes, not with languages: leave it out.")
     network, config = _taken_apart(network, config.encoder), config.changed(observed=Observed.ALL)
     x = network.check(examples[0])
     targets = read_targets(examples[1], network.labels, many=False, examples=len(x))
