@@ -128,7 +128,8 @@ def _calibrating() -> Iterable[str]:
     counts = [key for key in results[0] if key.isdigit()]
     yield (
         "\nModules of two parents (even classes from the first, odd ones from the second; 30 % of the nodes), their\n"
-        "margins calibrated on held-out examples of every class (means of draws): accuracy / expected calibration error.\n"
+        "margins calibrated on held-out examples of every class (mean of draws): accuracy / expected calibration\n"
+        "error.\n"
     )
     rows = []
     for r in results:

@@ -170,3 +170,18 @@ def test_what_cannot_be_is_said():
 def test_the_default_size_grows_with_the_classes_and_stays_below_the_parents():
     sizes = [default_keep(used, 10) for used in range(1, 11)]
     assert sizes == sorted(sizes) and sizes[0] > 0 and sizes[-1] < 1
+
+
+def test_without_inputs_it_is_the_parent_with_these_classes_alone(tmp_path):
+    net, x, parts = parts_of(("lstm", "gru"), "M:N", units=6, changes={"max_removed": 0.4})
+    fused = compose([parts[0], parts[2]]).fuse()
+    whole = net.predict_proba(x)
+    for label in (0, 2):
+        np.testing.assert_allclose(fused[label].predict_proba(x), whole[..., label], atol=1e-5)
+    assert len(fused.groups) == len(fused.groups[0].lanes) == 1
+    fused.save(tmp_path / "fused")
+    again = unbraid.load_composition(tmp_path / "fused")
+    np.testing.assert_array_equal(again.margins(x), fused.margins(x))
+    np.testing.assert_array_equal(again.taken_apart().margins(x), compose([parts[0], parts[2]]).margins(x))
+    with pytest.raises(ConfigError, match="needs inputs"):
+        compose(parts).fuse(keep=0.5)

@@ -16,8 +16,9 @@ from unbraid.concerns.compacting import Compactor
 from unbraid.concerns.sampling import choose
 from unbraid.config import DecompositionConfig, GateView, Mode, Strategy
 from unbraid.data import Label, Targets
-from unbraid.errors import DataError, IncompatibleModules
+from unbraid.errors import ConfigError, DataError, IncompatibleModules
 from unbraid.modules.composition import Composition
+from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head, distinct_rows
 from unbraid.networks.network import Network
@@ -28,7 +29,10 @@ Members = dict[Label, ConcernModule]
 
 def fuse(composition: Composition, x: Any, keep: float | None = None, progress: Progress = silent) -> Composition:
     """What :meth:`Composition.fuse` does, with its arguments and errors."""
-    composition.check_text(x)
+    if x is not None:
+        composition.check_text(x)
+    elif keep not in (None, 1):
+        raise ConfigError(f"keep={keep} needs inputs to reconstruct on: give x, a sample without labels.")
     parents: dict[str, Members] = {}
     for label, module in composition.taken_apart().modules_by_label.items():
         if module.parent_sha256 != module.parent.sha256():
@@ -40,7 +44,7 @@ def fuse(composition: Composition, x: Any, keep: float | None = None, progress: 
     fused: Members = {}
     with progress("fusing", sum(len({m.index for m in members.values()}) for members in parents.values())) as advance:
         for members in parents.values():
-            fused |= _fused(members, x, keep, advance)
+            fused |= _whole(members) if x is None else _fused(members, x, keep, advance)
     in_order = {label: fused[label] for label in composition.labels}
     return Composition(in_order, composition.vote, composition.calibration)
 
@@ -71,6 +75,18 @@ def _fused(members: Members, x: Any, keep: float | None, advance: Advance) -> Me
         found[label] = ConcernModule(
             network, module.index, made.concern, small, config, module.label, weights=made.weights, original=module
         )
+    return found
+
+
+def _whole(members: Members) -> Members:
+    """The members of one parent over the parent's whole body."""
+    found = {}
+    for label, module in members.items():
+        network, config = module.parent, _config(module, 1.0)
+        everything = {name: np.ones(layer.units, bool) for name, layer in network.layers.items()}
+        concern = Concern(everything, module.concern.steps, Mode.ROLLED)
+        head = channel(network, module.index, config)
+        found[label] = ConcernModule(network, module.index, concern, head, config, module.label, original=module)
     return found
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from rich.console import Console
 
 from unbraid.concerns.decomposition import Decomposition, decompose
-from unbraid.config import HeadKind, Mode
 from unbraid.data import Label
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.names import NameExamples, load_names
@@ -21,7 +20,7 @@ from unbraid.progress import bar
 
 UNITS, DIMENSION = 64, 32
 EPOCHS_FIRST, EPOCHS_BETTER = 1, 6
-CAP = 0.1  # share of the nodes that may go
+KEEP = 0.5  # share of the nodes that a module keeps
 
 
 def run_demo(folder: Path, seed: int, console: Console) -> None:
@@ -39,7 +38,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
         f"({len(data.labels)} kinds: {', '.join(data.labels)})"
     )
     network = _trained(data, EPOCHS_FIRST, seed)
-    console.print("\n[bold]2. Decompose[/bold] it into one module per kind")
+    console.print(f"\n[bold]2. Decompose[/bold] it into one module per kind, each with {KEEP:.0%} of the nodes")
     parts = _modules(network, data, seed)
     parts.save(folder / "parts")
     result = evaluate(compose(parts), test, against=network)
@@ -75,10 +74,7 @@ def _trained(data: NameExamples, epochs: int, seed: int) -> Network:
 
 
 def _modules(network: Network, data: NameExamples, seed: int) -> Decomposition:
-    examples = (data.x_train, data.y_train)
-    return decompose(
-        network, examples, mode=Mode.UNROLLED, head=HeadKind.SOFTMAX, max_removed=CAP, seed=seed, progress=bar
-    )
+    return decompose(network, (data.x_train, data.y_train), keep=KEEP, seed=seed, progress=bar)
 
 
 def _tell(console: Console, result: Evaluation) -> None:

@@ -129,11 +129,12 @@ class Composition(nn.Module):
         scales = fit_labelled(plain, y, self.labels, self.many_outputs, parents)
         return Composition(self.modules_by_label, self.vote, scales)
 
-    def fuse(self, x: Any, keep: float | None = None, progress: Progress = silent) -> Composition:
+    def fuse(self, x: Any = None, keep: float | None = None, progress: Progress = silent) -> Composition:
         """One compact network for all modules of a parent, with one margin each; see :func:`unbraid.concerns.fusing`.
 
         Args:
-            x: sample inputs, without labels; of every class in use, and better of others as well.
+            x: sample inputs, without labels; of every class in use, and better of others as well. Without them nothing
+                can be reconstructed, and the network keeps every node: the parent, with these classes' outputs alone.
             keep: share of each recurrent layer's nodes, in (0, 1]; by default it grows with the classes in use.
             progress: a progress bar's factory, see :mod:`unbraid.progress`.
 
@@ -143,7 +144,7 @@ class Composition(nn.Module):
         Raises:
             IncompatibleModules: a module whose parent is not there.
             DataError: inputs that do not fit, or of which the parent gives a class in use fewer than two.
-            ConfigError: ``keep`` out of range.
+            ConfigError: ``keep`` out of range, or below 1 without inputs.
         """
         from unbraid.concerns.fusing import fuse  # reconstruction builds on modules, so it cannot come first
 
