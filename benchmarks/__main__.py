@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import calibrating, clinc, fusing, reconstruct, report, speed, torch_runs, translation
+from benchmarks import calibrating, clinc, fusing, reconstruct, report, speed, torch_runs, trained, translation
 
 PARTS = {
     "clinc": clinc.run,
     "speed": speed.run,
     "fusing": fusing.run,
+    "trained": lambda again: trained.main(),
     "reconstruct": reconstruct.run,
     "refined": reconstruct.run_refined,
     "calibrating": calibrating.run,
