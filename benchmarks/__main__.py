@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import calibrating, clinc, fusing, reconstruct, report, speed, torch_runs, trained, translation
+from benchmarks import (
+    calibrating,
+    clinc,
+    compacting,
+    fusing,
+    reconstruct,
+    report,
+    speed,
+    torch_runs,
+    trained,
+    translation,
+)
 
 PARTS = {
     "clinc": clinc.run,
@@ -15,6 +26,7 @@ PARTS = {
     "trained": lambda again: trained.main(),
     "reconstruct": reconstruct.run,
     "refined": reconstruct.run_refined,
+    "compacting": compacting.run,
     "calibrating": calibrating.run,
     "torch": torch_runs.run,
     "translation": lambda again: translation.main(again=again),

@@ -48,6 +48,7 @@ def sections() -> Iterable[str]:
     yield _every_model(results)
     yield from _refined()
     yield from _calibrating()
+    yield from _cost()
 
 
 def _against_targets(results: list[dict[str, Any]]) -> str:
@@ -139,6 +140,21 @@ def _calibrating() -> Iterable[str]:
         rows.append([r["data"], f"{first} + {second}", *whole, *by_count])
     columns = ["data", "parents", "first alone", "second alone", "mixed"]
     yield table([*columns, *(f"{n} a class" for n in sorted(counts, key=int))], rows)
+
+
+def _cost() -> Iterable[str]:
+    results = files.read_all("compacting")
+    if not results:
+        return
+    yield (
+        f"\nDecomposing CLINC's ten classes at {100 * results[0]['keep']:.0f} % of the nodes against one pass over\n"
+        "the sampled examples (CPU seconds of one thread; to hold: 10 for LSTM-4):\n"
+    )
+    rows = [
+        [f"{r['cell']}-{r['layers']}", str(r["examples"]), f"{r['pass']:.2f}", f"{r['decompose']:.1f}",
+         f"{r['over_pass']:.1f}"] for r in results
+    ]  # fmt: skip
+    yield table(["model", "examples", "one pass, s", "decompose, s", "ratio"], rows)
 
 
 def _accuracy_and_error(runs: list[dict[str, float]]) -> str:

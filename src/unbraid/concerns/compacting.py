@@ -32,7 +32,8 @@ from unbraid.networks.watching import watched
 
 DEFAULT_KEEP = 0.5  # share of the nodes where neither a size nor a tolerance is given
 SCORED = 100  # examples with and without the class that its nodes are scored on: more change the order little
-REFITTED = 200  # the same for refitting layers
+REFITTED = 200  # the same for refitting layers, shared out among classes of one body
+FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class Compactor:
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
         """Fit the layers of ``body`` in place, half on the classes' own decisions and half on the others'."""
-        rows = np.unique(np.concatenate([self._with_and_without(j, REFITTED) for j in indices]))
+        most = max(REFITTED // len(indices), FEWEST)  # they run as one batch
+        rows = np.unique(np.concatenate([self._with_and_without(j, most) for j in indices]))
         targets = self.targets.take(rows)
         own = np.any([targets.members(j) for j in indices], axis=0)
         sides = [counts(own), counts(targets.counted() & ~own)]
