@@ -37,7 +37,7 @@ def _measured(parents: list[Model]) -> dict[str, Any]:
     found: dict[str, Any] = {"alone": [_figures(compose(parts), data) for parts in both]}
     found["uncalibrated"] = _figures(mixed, data)
     for count in EXAMPLES:
-        drawn = [_sample(data, count, seed) for seed in range(DRAWS)]
+        drawn = [sample(data, count, seed) for seed in range(DRAWS)]
         found[str(count)] = [_figures(mixed.calibrated(*sample), data) for sample in drawn]
     return found
 
@@ -47,7 +47,7 @@ def _figures(composition: Composition, data: datasets.DataSet) -> dict[str, floa
     return {"accuracy": result.accuracy, "calibration_error": result.calibration_error}
 
 
-def _sample(data: datasets.DataSet, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def sample(data: datasets.DataSet, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Held-out examples: of every class ``count`` decisions; the others of a sequence do not count."""
     x, y = data.held_out
     chosen = np.full(y.shape, -1)
