@@ -1,4 +1,4 @@
-"""Votes between modules of two parents, before and after calibration on a few held-out examples of every class."""
+"""Votes between modules of two parents, before and after calibration on a few held-out examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unbraid import Composition, compose, decompose, evaluate
 
 PAIRS = [("LSTM", 1, "vanilla", 4), ("GRU", 1, "LSTM", 4), ("vanilla", 1, "GRU", 4)]  # even classes, odd classes
 SETS = ("clinc", "mathqa", "brown")
-EXAMPLES = (1, 5, 20)  # of every class
+EXAMPLES = (1, 5, 20)  # for every class, in the mean
 DRAWS = 3
 KEEP = 0.3
 
@@ -48,12 +48,16 @@ def _figures(composition: Composition, data: datasets.DataSet) -> dict[str, floa
 
 
 def sample(data: datasets.DataSet, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out examples: of every class ``count`` decisions; the others of a sequence do not count."""
+    """Held-out decisions as they come, ``count`` for every class in the mean and at least one of each.
+
+    As they come: calibration takes the classes' shares in the sample for their shares in use.
+    """
     x, y = data.held_out
+    places = np.random.default_rng(seed).permutation(np.argwhere(y >= 0))
+    labels = y[tuple(places.T)]
+    first = [int(np.flatnonzero(labels == label)[0]) for label in range(len(data.labels))]
     chosen = np.full(y.shape, -1)
-    for label in range(len(data.labels)):
-        places = np.argwhere(y == label)
-        for place in np.random.default_rng([seed, label]).permutation(places)[:count]:
-            chosen[tuple(place)] = label
+    for place in np.union1d(np.arange(count * len(data.labels)), first):
+        chosen[tuple(places[place])] = labels[place]
     rows = (chosen >= 0).any(-1) if chosen.ndim > 1 else chosen >= 0
     return x[rows], chosen[rows]

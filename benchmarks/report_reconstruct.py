@@ -130,8 +130,8 @@ def _reuse() -> Iterable[str]:
     yield (
         "\nReuse and replacement within a data set, modules of 30 % of the nodes, in points. *reuse*: half of the\n"
         "classes as a problem of their own, against the parent's argmax restricted to them (mean of draws, worst).\n"
-        "*replaced*: each module in turn by the other network's, against the composition before; calibrated on 20\n"
-        "held-out examples of every class.\n"
+        "*replaced*: each module in turn by the other network's, against the composition before; calibrated on\n"
+        "held-out examples as they come, 20 times as many as there are classes.\n"
     )
     rows = []
     for r in results:
@@ -150,8 +150,8 @@ def _calibrating() -> Iterable[str]:
     counts = [key for key in results[0] if key.isdigit()]
     yield (
         "\nModules of two parents (even classes from the first, odd ones from the second; 30 % of the nodes), their\n"
-        "margins calibrated on held-out examples of every class (mean of draws): accuracy / expected calibration\n"
-        "error.\n"
+        "margins calibrated on held-out examples as they come, so many times the number of classes (mean of draws):\n"
+        "accuracy / expected calibration error.\n"
     )
     rows = []
     for r in results:

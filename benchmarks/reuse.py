@@ -21,7 +21,7 @@ from unbraid import compose, decompose
 PAIRS = [("LSTM", 1, "GRU", 1), ("GRU", 4, "LSTM", 1), ("vanilla", 1, "LSTM", 4)]  # network, the other one
 KEEP = 0.3
 DRAWS = 20  # of half of the classes
-EXAMPLES = 20  # held-out ones of every class, for calibration
+EXAMPLES = 20  # held-out ones for every class in the mean, for calibration
 
 
 def run(again: bool) -> None:

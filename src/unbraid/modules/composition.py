@@ -118,7 +118,8 @@ class Composition(nn.Module):
         """The same modules with a temperature and an offset each, fitted anew on a small labelled sample.
 
         Args:
-            x: inputs; a handful of examples a class do.
+            x: inputs as they come in use, some of every class; a handful a class do. A sample with other shares of the
+                classes (as many of each, where one is rare) moves decisions towards those shares.
             y: labels or positions in :attr:`labels`, (N,), or (N, T) for many outputs; -1 or "" = none.
 
         Raises:
@@ -278,7 +279,7 @@ def compose(
     Args:
         modules: a Decomposition, a mapping label -> module, or modules under their own labels.
         vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
-        sample: (x, y), a few labelled examples of every class, see :meth:`Composition.calibrated`.
+        sample: (x, y), a few labelled examples as they come in use, see :meth:`Composition.calibrated`.
         calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
 
     Raises:
