@@ -71,13 +71,16 @@ def _by_group(results: list[dict[str, Any]], group: Callable[[dict[str, Any]], s
         members[group(r)].append(r)
     rows = []
     for name, some in sorted(members.items()):
-        row = [name, str(len(some))]
+        row = [name, str(len(some)), f"{100 * statistics.fmean(r['sizes'][0]['monolithic'] for r in some):.1f}"]
+        papers = [r["sizes"][0]["baselines"]["paper"]["delta"] for r in some if r["sizes"][0]["baselines"]]
+        row.append(f"{100 * statistics.fmean(papers):+.1f}" if papers else "")
         for keep, found in _points(some).items():
             composed, alone = (statistics.fmean(pair[place] for pair in found) for place in (0, 1))
             worse = composed < TARGETS[keep][0] - SLACK or alone < TARGETS[keep][1] - SLACK
             row.append(f"{composed:+.2f} / {alone:+.2f}" + (" **missed**" if worse else ""))
         rows.append(row)
-    return table(["", "models", *(f"{100 * keep:.0f} % of nodes" for keep in TARGETS)], rows)
+    columns = ["", "models", "whole network", "the paper's choice, 50 %"]
+    return table([*columns, *(f"{100 * keep:.0f} % of nodes" for keep in TARGETS)], rows)
 
 
 def _baselines(results: list[dict[str, Any]]) -> str:
