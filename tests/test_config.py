@@ -36,6 +36,8 @@ def test_a_changed_copy_settles_anew():
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match="max_loss"):
         DecompositionConfig.of(mode="unrolled", max_loss=0.1)
+    with pytest.raises(ConfigError, match="decoders alone"):
+        DecompositionConfig.release(encoder=True)
     with pytest.raises(ConfigError, match="goes with mode='rolled'"):
         DecompositionConfig.of(strategy="reconstruct", gates="each")
 

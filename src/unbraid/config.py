@@ -220,6 +220,8 @@ class DecompositionConfig(BaseModel):
                 f"max_loss={self.max_loss} goes with strategy='reconstruct', got {str(self.strategy)!r}: "
                 "give keep instead."
             )
+        if self.edges is Edges.RELEASE and self.encoder:
+            raise ConfigError("edges='release' and encoder=True: the release takes decoders alone apart; drop one.")
         if self.strategy is Strategy.RECONSTRUCT and self.encoder:
             raise ConfigError("strategy='reconstruct' takes the decoder alone apart; got encoder=True.")
         if self.refine and (self.strategy is not Strategy.RECONSTRUCT or self.head is HeadKind.MEAN):

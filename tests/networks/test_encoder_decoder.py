@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests import factory, reference
@@ -59,6 +59,7 @@ def test_steps_with_a_carried_state_equal_teacher_forcing(cells, seed):
     seed=st.integers(0, 999),
 )
 def test_modules_equal_the_oracle_forced_and_step_by_step(cells, mode, by_gates, edges, encoder, seed):
+    assume(not (encoder and edges == "release"))  # refused: the release takes decoders alone apart
     net = factory.translator(cells, encoder_too=encoder, seed=seed)
     x, _ = factory.sentence_pairs(net, 4, seed)
     concern = concern_of(net, x, mode, seed, by_gates=by_gates, edges=edges)
