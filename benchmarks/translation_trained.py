@@ -28,7 +28,6 @@ from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.progress import silent
 from unbraid.translation.pairs import Pairs, find_tag
 
-RECIPE = 1  # a higher one trains all models anew
 EPOCHS = 8
 SMALL_EPOCHS = 30  # of data sets of a few thousand lines
 LIMIT = 1000  # words that a training step compares with, besides its own
@@ -41,12 +40,13 @@ class Task:
     source: str
     targets: dict[str, tuple[str, ...]]
     epochs: int = EPOCHS
+    recipe: int = 1  # a higher one trains its models anew
 
 
 TASKS = {
     "tatoeba": Task("en", {"fr": ("tatoeba",), "de": ("tatoeba",), "it": ("tatoeba",)}),
-    "uk-alone": Task("en", {"uk": ("uk",)}),
-    "uk-fr": Task("en", {"uk": ("uk",), "fr": ("uk",)}),
+    "uk-alone": Task("en", {"uk": ("uk",)}, 24, recipe=2),
+    "uk-fr": Task("en", {"uk": ("uk",), "fr": ("uk",)}, 16, recipe=2),
     "uk-all": Task("en", {"fr": ("tatoeba",), "de": ("tatoeba",), "it": ("tatoeba",), "uk": ("uk",)}),
     "et": Task("et", {"en": ("et",), "de": ("et",), "it": ("et",)}, SMALL_EPOCHS),
     "et-alone": Task("et", {"en": ("et", "et-large")}, SMALL_EPOCHS),
@@ -74,7 +74,7 @@ class Translation:
     @property
     def path(self) -> Path:
         """Where its weights are kept."""
-        return cache_folder() / f"translation-{self.name}-recipe{RECIPE}.safetensors"
+        return cache_folder() / f"translation-{self.name}-recipe{TASKS[self.task].recipe}.safetensors"
 
     def corpora(self) -> list[tuple[str, Corpus]]:
         """Pairs of target language and sentences."""
@@ -140,10 +140,10 @@ def models(scale: str = "small") -> list[Translation]:
     """All of them: first what every table needs."""
     found = [Translation("tatoeba", "LSTM", 1, scale)]
     found += [Translation(task, "LSTM", 1, scale) for task in TASKS if task.startswith("et")]
-    found += [Translation(task, "LSTM", 1, scale) for task in ("uk-alone", "uk-fr")]
     found += [Translation("tatoeba", cell, 1, scale) for cell in ("GRU", "vanilla")]
-    found += [Translation("uk-all", "LSTM", 1, scale)]
-    return found + [Translation("tatoeba", cell, 2, scale) for cell in ("LSTM", "GRU", "vanilla")]
+    found += [Translation(task, "LSTM", 1, scale) for task in ("uk-alone", "uk-fr")]
+    found += [Translation("tatoeba", cell, 2, scale) for cell in ("LSTM", "GRU", "vanilla")]
+    return [*found, Translation("uk-all", "LSTM", 1, scale)]
 
 
 def main(
