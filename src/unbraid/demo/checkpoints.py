@@ -33,7 +33,5 @@ def restore(path: Path, network: nn.Module, optimizer: torch.optim.Adam) -> int:
     with torch.no_grad():
         for name, p in network.named_parameters():
             p.copy_(tensors[f"weight/{name}"])
-            optimizer.state[p] = {
-                key: tensors[f"{key}/{name}"].to(p.device if key != "step" else "cpu") for key in MOMENTS
-            }
+            optimizer.state[p] = {key: tensors[f"{key}/{name}"].to(p.device) for key in MOMENTS}
     return int(tensors["epochs"])

@@ -65,7 +65,7 @@ def train_translator(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = Network(spec, initial_weights(spec, seed)).to(device).requires_grad_(True).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     done = 0 if checkpoint is None else restore(checkpoint, network, optimizer)
     steps = sum(1 for _ in _batches(pairs, batch_size, seed))
     with training_settings(threads), progress("training", steps * (epochs - done)) as advance:
