@@ -49,7 +49,7 @@ def measured(model: Model) -> dict[str, Any]:
     network.logits(data.test[0])
     return {
         **{name: getattr(model, name) for name in ("data", "cell", "layers", "seed")},
-        "io": data.io,
+        "io": data.about.io,
         "parent_f1": _alone(network, data),
         "test_pass_seconds": time.perf_counter() - started,
         "sizes": [_size(network, data, keep, model.seed) for keep in KEEPS],

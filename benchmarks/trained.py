@@ -64,9 +64,9 @@ class Model:
             DIMENSION.get(self.data, 50),
             UNITS,
             len(data.labels),
-            data.io,
+            data.about.io,
             data.train[0].shape[1],
-            outputs=data.outputs,
+            outputs=data.about.outputs,
         )
 
     def network(self) -> Network:
