@@ -66,7 +66,7 @@ def _words(text: str) -> list[str]:
 
 
 def _clinc() -> DataSet:
-    folder = files.data() / "clinc"
+    folder = files.data_set("clinc")
     domains = json.loads((folder / "domains.json").read_text())
     labels = list(domains)
     place = {intent.replace("_", " "): n for n, intents in enumerate(domains.values()) for intent in intents}
@@ -86,7 +86,7 @@ def _clinc() -> DataSet:
 def _mathqa() -> DataSet:
     rows = {}
     for part in ("train", "dev", "test"):
-        with gzip.open(files.data() / "mathqa" / f"{part}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        with gzip.open(files.data_set("mathqa") / f"{part}.jsonl.gz", "rt", encoding="utf-8") as lines:
             rows[part] = [json.loads(line) for line in lines]
     labels = sorted({row["category"] for row in rows["train"]})
     texts = {part: [_words(row["Problem"]) for row in found] for part, found in rows.items()}
@@ -106,7 +106,9 @@ def _toxic() -> DataSet:
 
     Classes: 0 padding, 1 clean, 2 to 7 the labels. Comments fall into parts by a hash of their id.
     """
-    with gzip.open(files.data() / "toxic" / "wiki_toxic_union_slim.csv.gz", "rt", encoding="utf-8", newline="") as file:
+    with gzip.open(
+        files.data_set("toxic") / "wiki_toxic_union_slim.csv.gz", "rt", encoding="utf-8", newline=""
+    ) as file:
         rows = [row for row in csv.DictReader(file) if row["comment_clean"].strip()]
     fate = np.asarray([int(hashlib.sha256(row["id"].encode()).hexdigest()[:8], 16) % 20 for row in rows])
     members = {"train": fate > 4, "held_out": fate == 4, "test": fate < 4}
@@ -124,12 +126,12 @@ def _toxic() -> DataSet:
 
 def _brown() -> DataSet:
     """Sentences cut after 15 words; every tenth is for testing, the one before it held out."""
-    with zipfile.ZipFile(files.data() / "brown" / "universal_tagset.zip") as archive:
+    with zipfile.ZipFile(files.data_set("brown") / "universal_tagset.zip") as archive:
         lines = archive.read("universal_tagset/en-brown.map").decode().splitlines()
     universal = dict(line.split("\t") for line in lines if "\t" in line)
     labels = sorted(set(universal.values()))
     sentences: list[list[tuple[str, int]]] = []
-    with zipfile.ZipFile(files.data() / "brown" / "brown.zip") as archive:
+    with zipfile.ZipFile(files.data_set("brown") / "brown.zip") as archive:
         for name in sorted(archive.namelist()):
             if re.fullmatch(r"brown/c[a-r]\d\d", name):
                 for line in archive.read(name).decode("utf-8").splitlines():
