@@ -124,7 +124,7 @@ def _words(text: str) -> str:
 
 
 def _clinc() -> Raw:
-    folder = files.data() / "clinc"
+    folder = files.data_set("clinc")
     domains = json.loads((folder / "domains.json").read_text())
     place = {intent.replace("_", " "): n for n, intents in enumerate(domains.values()) for intent in intents}
     raw = json.loads((folder / "data_full.json").read_text())
@@ -138,7 +138,7 @@ def _clinc() -> Raw:
 def _mathqa() -> Raw:
     rows = {}
     for part, published in zip(PARTS, ("train", "dev", "test"), strict=True):
-        with gzip.open(files.data() / "mathqa" / f"{published}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        with gzip.open(files.data_set("mathqa") / f"{published}.jsonl.gz", "rt", encoding="utf-8") as lines:
             rows[part] = [json.loads(line) for line in lines]
     labels = sorted({row["category"] for row in rows["train"]})
     parts = {
@@ -156,7 +156,7 @@ def _toxic() -> Raw:
 
     Classes: 0 padding, 1 clean, 2 to 7 the labels. Comments fall into parts by a hash of their id.
     """
-    with gzip.open(files.data() / "toxic" / "wiki_toxic_union_slim.csv.gz", "rt", encoding="utf-8", newline="") as file:
+    with gzip.open(files.data_set("toxic") / "wiki_toxic_union_slim.csv.gz", "rt", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["comment_clean"].strip()]
     fate = np.asarray([int(hashlib.sha256(row["id"].encode()).hexdigest()[:8], 16) % 20 for row in rows])
     y = np.zeros((len(rows), 6), np.int64)
@@ -169,12 +169,12 @@ def _toxic() -> Raw:
 
 def _brown() -> Raw:
     """Sentences cut after 15 words; every tenth is for testing, the one before it held out."""
-    with zipfile.ZipFile(files.data() / "brown" / "universal_tagset.zip") as archive:
+    with zipfile.ZipFile(files.data_set("brown") / "universal_tagset.zip") as archive:
         lines = archive.read("universal_tagset/en-brown.map").decode().splitlines()
     universal = dict(line.split("\t") for line in lines if "\t" in line)
     labels = sorted(set(universal.values()))
     sentences: list[list[tuple[str, int]]] = []
-    with zipfile.ZipFile(files.data() / "brown" / "brown.zip") as archive:
+    with zipfile.ZipFile(files.data_set("brown") / "brown.zip") as archive:
         for name in sorted(archive.namelist()):
             if re.fullmatch(r"brown/c[a-r]\d\d", name):
                 for line in archive.read(name).decode("utf-8").splitlines():

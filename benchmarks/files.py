@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import unbraid
+from benchmarks import downloading
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
@@ -20,20 +21,43 @@ RESULTS = ROOT / "results"
 
 def shared() -> Path:
     """The folder with data sets and reference models: $UNBRAID_SHARED, or ``../shared`` beside the project."""
-    place = Path(os.environ.get("UNBRAID_SHARED", ROOT.parent.parent / "shared"))
+    place = _shared_place()
     if not place.is_dir():
         raise SystemExit(f"no data at {place}: set UNBRAID_SHARED to the folder with data/ and reference/.")
     return place
 
 
-def data() -> Path:
-    """The folder with the data sets: $UNBRAID_DATA, or ``data`` in the shared one."""
-    place = Path(os.environ.get("UNBRAID_DATA") or shared() / "data")
-    if not place.is_dir():
-        raise SystemExit(
-            f"no data sets at {place}: set UNBRAID_DATA to the folder with clinc/, brown/, mathqa/, toxic/."
-        )
-    return place
+def _shared_place() -> Path:
+    return Path(os.environ.get("UNBRAID_SHARED", ROOT.parent.parent / "shared"))
+
+
+def cache_folder() -> Path:
+    """$UNBRAID_CACHE, or ``unbraid`` in the user's cache folder."""
+    return Path(os.environ.get("UNBRAID_CACHE") or Path.home() / ".cache" / "unbraid")
+
+
+def data_set(name: str) -> Path:
+    """The folder of a data set: in $UNBRAID_DATA, in ``data`` of the shared folder, or downloaded.
+
+    Nothing is downloaded unless UNBRAID_DOWNLOAD is 1: some licences forbid what some users do.
+    """
+    given, downloads = os.environ.get("UNBRAID_DATA"), cache_folder() / "data"
+    places = [*([Path(given)] if given else []), _shared_place() / "data", downloads]
+    for place in places:
+        if (place / name).is_dir():
+            return place / name
+    if downloading.SOURCES[name].files and os.environ.get("UNBRAID_DOWNLOAD") == "1":
+        return downloading.fetch(name, downloads / name)
+    raise SystemExit(f"no data set {name} in {', '.join(map(str, places))}. {_advice(name)}")
+
+
+def _advice(name: str) -> str:
+    source = downloading.SOURCES[name]
+    put = f"Set UNBRAID_DATA to a folder with {name}/: {source.form}."
+    if source.files:
+        return f"{put} Or set UNBRAID_DOWNLOAD=1 to download it from {source.publisher}; licence: {source.licence}."
+    made = f"It was made from what {source.publisher} has; licence: {source.licence}."
+    return f"{put} {made} There are no such files to download."
 
 
 def clinc() -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks import datasets
+from benchmarks.files import cache_folder
 from unbraid import Network
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.training import train
@@ -90,11 +91,6 @@ class Model:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             spec = NetworkSpec.model_validate(json.loads(file.metadata()["spec"]))
         return Network(spec, weights, data.labels).read_with(data.vocabulary)
-
-
-def cache_folder() -> Path:
-    """$UNBRAID_CACHE, or ``unbraid`` in the user's cache folder."""
-    return Path(os.environ.get("UNBRAID_CACHE") or Path.home() / ".cache" / "unbraid")
 
 
 def models(sets: tuple[str, ...] = tuple(EPOCHS), seeds: tuple[int, ...] = SEEDS) -> list[Model]:

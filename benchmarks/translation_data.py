@@ -57,7 +57,7 @@ class Corpus:
 @cache
 def corpus(name: str, source: str = "en") -> Corpus:
     """tatoeba, uk or et; ``et-large`` is Estonian and English alone."""
-    folder = files.data() / FOLDERS[name.partition("-")[0]]
+    folder = files.data_set(FOLDERS[name.partition("-")[0]])
     ending = "_large.txt.gz" if name.endswith("-large") else ".txt.gz"
     paths = sorted(p for p in folder.glob(f"*{ending}") if ("_large" in p.name) == name.endswith("-large"))
     lines = {p.name.removesuffix(ending): gzip.decompress(p.read_bytes()).decode("utf-8").splitlines() for p in paths}

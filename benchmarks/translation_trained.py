@@ -19,7 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks import translation_data
-from benchmarks.trained import CELLS, cache_folder
+from benchmarks.files import cache_folder
+from benchmarks.trained import CELLS
 from benchmarks.translation_data import SCALES, Corpus, Lines, Words
 from unbraid import Network
 from unbraid.demo.architectures import translation_spec
