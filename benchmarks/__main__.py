@@ -1,7 +1,16 @@
-"""``python -m benchmarks``: run what is missing, then rebuild RESULTS.md from the stored results alone."""
+"""``python -m benchmarks``: run what is missing, then rebuild RESULTS.md from the stored results alone.
+
+Examples:
+
+    python -m benchmarks --scale quick --jobs 2        all of the paper's tables on subsampled data
+    python -m benchmarks --only table2                 experiments whose files begin so
+    python -m benchmarks --only speed --again          one of our own measurements, anew
+    python -m benchmarks --cluster auto                the experiments on a Ray cluster
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -10,13 +19,13 @@ from benchmarks import (
     calibrating,
     clinc,
     compacting,
+    experiment,
     fusing,
     reconstruct,
     report,
-    reuse,
+    running,
     speed,
     torch_runs,
-    trained,
     translation,
 )
 
@@ -24,31 +33,40 @@ PARTS = {
     "clinc": clinc.run,
     "speed": speed.run,
     "fusing": fusing.run,
-    "trained": lambda again: trained.main(),
     "reconstruct": reconstruct.run,
     "refined": reconstruct.run_refined,
     "compacting": compacting.run,
-    "reuse": reuse.run,
     "calibrating": calibrating.run,
     "torch": torch_runs.run,
     "translation": lambda again: translation.main(again=again),
-    "report": lambda again: None,
 }
 
-app = typer.Typer(help=__doc__, invoke_without_command=True)
+app = typer.Typer(help=__doc__, rich_markup_mode=None)
 
 
-@app.callback()
+@app.command(help=__doc__)
 def main(
-    context: typer.Context,
-    only: Annotated[str, typer.Option(help=f"One of {', '.join(PARTS)}; all of them by default.")] = "",
+    scale: Annotated[str, typer.Option(help="quick or full.")] = "full",
+    only: Annotated[
+        str, typer.Option(help=f"Beginning of an experiment's file name, or one of {', '.join(PARTS)}, report.")
+    ] = "",
+    jobs: Annotated[int, typer.Option(help="Experiments at a time; -1: one for each core.")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="Run them on the Ray cluster at this address instead.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure anew what has a result already.")] = False,
 ) -> None:
-    """Run what is missing, then rebuild RESULTS.md."""
+    if scale not in experiment.SCALES:
+        sys.exit(f"no scale {scale!r}, expected one of {list(experiment.SCALES)}.")
+    chosen = experiment.SCALES[scale]
+    experiments = {name: e for name, e in experiment.read().items() if name.startswith(only)}
+    if not experiments and only not in (*PARTS, "report"):
+        sys.exit(f"nothing is called {only!r}, expected {', '.join(PARTS)}, report or a file of {experiment.FOLDER}.")
+    failed = running.run_missing(experiment.runs(chosen, list(experiments.values())), jobs, cluster, again)
     for name, measure in PARTS.items():
-        if only in ("", name):
+        if scale == "full" and only in ("", name):
             measure(again)
-    report.write()
+    print(report.write(chosen), file=sys.stderr)
+    if failed:
+        sys.exit(f"{failed} experiments failed.")
 
 
 app()

@@ -156,7 +156,9 @@ def _toxic() -> Raw:
 
     Classes: 0 padding, 1 clean, 2 to 7 the labels. Comments fall into parts by a hash of their id.
     """
-    with gzip.open(files.data_set("toxic") / "wiki_toxic_union_slim.csv.gz", "rt", encoding="utf-8", newline="") as file:
+    with gzip.open(
+        files.data_set("toxic") / "wiki_toxic_union_slim.csv.gz", "rt", encoding="utf-8", newline=""
+    ) as file:
         rows = [row for row in csv.DictReader(file) if row["comment_clean"].strip()]
     fate = np.asarray([int(hashlib.sha256(row["id"].encode()).hexdigest()[:8], 16) % 20 for row in rows])
     y = np.zeros((len(rows), 6), np.int64)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from benchmarks import files, report_reconstruct, report_translation
+from benchmarks.experiment import Scale
 from benchmarks.tables import table
 
 HEADER = """# Results
@@ -17,11 +19,13 @@ Accuracies and their differences in percent and percentage points.
 """
 
 
-def write() -> None:
+def write(scale: Scale) -> Path:
     """Rebuild RESULTS.md."""
     parts = [HEADER, *_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
     parts += report_translation.sections()
-    (files.ROOT / "RESULTS.md").write_text("\n".join(parts) + "\n")
+    path = files.ROOT / "RESULTS.md"
+    path.write_text("\n".join(parts) + "\n")
+    return path
 
 
 def _clinc() -> Iterable[str]:

@@ -63,7 +63,7 @@ def train(
     inputs = torch.from_numpy(check_inputs(spec, x).array)
     targets = _targets(network, inputs, y)
     network.to(device).requires_grad_(True).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     batches = _shuffled(len(inputs), batch_size, epochs, seed)
     with training_settings(threads), progress("training", len(batches)) as advance:
         for batch in batches:

@@ -1,0 +1,122 @@
+"""Modules of a one-output and of a many-output network together: the paper's inter experiments.
+
+A problem is made of classes of the first network and one class of the second. Its examples: those of the first data
+set's classes, and texts of the second one that hold the second's class anywhere; of every class as many, at most.
+Shapes: N texts, C classes of the first, K of the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.deciding import EXAMPLES, best_step, calibrated, right
+from benchmarks.experiment import Run
+from benchmarks.trained import Model, trained_on
+from benchmarks.ways import modules
+from unbraid import compose
+
+TESTED = 100  # texts of a class, at most
+LEARNT = 1500  # training texts of a class, at most
+
+Texts = list[str]
+Ways = tuple[str, str]  # of the first and of the second network
+
+
+class Mixture:
+    """Two networks whose modules are put together.
+
+    Args:
+        run: its data are ``one-output+many-outputs``.
+        joint: whether both networks read the words of both data sets, as in the paper, or their own.
+    """
+
+    def __init__(self, run: Run, joint: bool) -> None:
+        first, second = run.data.split("+")
+        self.models = [Model(n, run.cell, run.layers, run.seed, joint, run.scale.rows) for n in (first, second)]
+        self.sizes = [len(model.examples.labels) for model in self.models]
+        self.test, self.sample = (
+            self._texts(part, count) for part, count in (("test", TESTED), ("held_out", EXAMPLES))
+        )
+
+    def ways(self, chosen: Callable[[str], list[str]]) -> list[Ways]:
+        """The same choice for both networks."""
+        one, many = (chosen(model.examples.about.io) for model in self.models)
+        return list(zip(one, many, strict=True))
+
+    def votes(self, ways: Ways) -> Votes:
+        """What all modules of both say of the test and of the sample texts."""
+        both = [compose(modules(model, way)) for model, way in zip(self.models, ways, strict=True)]
+        said = []
+        for part in (self.test, self.sample):
+            texts = [text for found in part for text in found]
+            said.append(np.concatenate([best_step(c.margins(texts)) for c in both], axis=1))
+        return Votes(self.sizes[0], self._classes(self.test), self._classes(self.sample), *said)
+
+    def scratch(self, firsts: Sequence[int], second: int) -> float:
+        """Accuracy of a network with the first's architecture, reading both vocabularies, trained for a problem."""
+        first = self.models[0]
+        model = Model(first.data, first.cell, first.layers, first.seed, True, first.rows)
+        places = [*firsts, self.sizes[0] + second]
+        x, y = self._problem(model, self._texts("train", LEARNT), places)
+        network = trained_on(model, x, y, [str(place) for place in places])
+        x, y = self._problem(model, self.test, places)
+        return float((network.predict_index(x) == y).mean())
+
+    def _problem(self, model: Model, texts: list[Texts], places: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        x = model.examples.vocabulary.encode([text for place in places for text in texts[place]])[0]
+        return x, np.repeat(np.arange(len(places)), [len(texts[place]) for place in places])
+
+    def _texts(self, part: str, count: int) -> list[Texts]:
+        """Class -> texts, first those of the first data set's C classes, then those of the second's K."""
+        found = []
+        for model in self.models:
+            data, rng = model.examples, np.random.default_rng(0)
+            y = getattr(data, part)[1].reshape(len(data.texts[part]), -1)
+            for label in range(len(data.labels)):
+                rows = np.flatnonzero((y == label).any(-1))
+                found.append([data.texts[part][n] for n in rng.permutation(rows)[:count]])
+        return found
+
+    @staticmethod
+    def _classes(texts: list[Texts]) -> np.ndarray:
+        return np.repeat(np.arange(len(texts)), [len(found) for found in texts])
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Margins (N, C + K) of test and sample texts, and of which class (N,) each is."""
+
+    size: int
+    truth: np.ndarray
+    known: np.ndarray
+    margins: np.ndarray
+    sample: np.ndarray
+
+    def problem(self, firsts: Sequence[int], second: int) -> Problem:
+        """Some classes of the first network against one of the second."""
+        places = np.asarray([*firsts, self.size + second])
+        parts = []
+        for truth, margins in ((self.truth, self.margins), (self.known, self.sample)):
+            rows = np.isin(truth, places)
+            parts.append((margins[rows][:, places], np.searchsorted(places, truth[rows])))
+        return Problem(*parts, [0] * len(firsts) + [1])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Margins (N, K) and right modules (N,) of test and sample texts, and the parent of each module."""
+
+    test: tuple[np.ndarray, np.ndarray]
+    sample: tuple[np.ndarray, np.ndarray]
+    parents: list[int]
+
+    def plain(self) -> float:
+        """Accuracy of the vote as it is."""
+        return right(*self.test)
+
+    def calibrated(self) -> float:
+        """Accuracy of the vote after calibration on the sample."""
+        return right(calibrated(self.test[0], self.sample, self.parents), self.test[1])
