@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import files, report_reconstruct, report_translation
+from benchmarks import files, report_paper, report_reconstruct, report_translation
 from benchmarks.experiment import Scale
 from benchmarks.tables import table
 
@@ -20,10 +20,12 @@ Accuracies and their differences in percent and percentage points.
 
 
 def write(scale: Scale) -> Path:
-    """Rebuild RESULTS.md."""
-    parts = [HEADER, *_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
-    parts += report_translation.sections()
-    path = files.ROOT / "RESULTS.md"
+    """Rebuild RESULTS.md, of the quick scale beside its results; returns where it lies."""
+    parts, path = [HEADER, *report_paper.sections(scale)], scale.folder / "RESULTS.md"
+    if scale.folder == files.RESULTS:
+        parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
+        parts += report_translation.sections()
+        path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")
     return path
 

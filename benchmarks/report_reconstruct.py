@@ -7,11 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from benchmarks import files
 from benchmarks.pareto import draw
-from benchmarks.tables import table
+from benchmarks.tables import interval, table
 
 TARGETS = {0.5: (0.0, -0.5), 0.3: (-0.5, -1.5), 0.15: (-1.5, -3.0)}  # composed, F1 alone; points
 SLACK = 1.0  # a data set or cell by itself may be so much below
@@ -47,7 +45,6 @@ def sections() -> Iterable[str]:
     yield "Every model (composed / F1 alone, points; seconds to decompose on one thread of a shared machine):\n"
     yield _every_model(results)
     yield from _refined()
-    yield from _reuse()
     yield from _calibrating()
     yield from _cost()
 
@@ -60,7 +57,7 @@ def _against_targets(results: list[dict[str, Any]]) -> str:
             values = [pair[place] for pair in found]
             target = TARGETS[keep][place]
             met = "met" if statistics.fmean(values) >= target else "**missed**"
-            row += [f"{target:+.1f}", f"{statistics.fmean(values):+.2f} {_interval(values)}", met]
+            row += [f"{target:+.1f}", f"{statistics.fmean(values):+.2f} {interval(values)}", met]
         rows.append(row)
     return table(["nodes kept", "composed, at least", "measured", "", "F1 alone, at least", "measured", ""], rows)
 
@@ -126,26 +123,6 @@ def _refined() -> Iterable[str]:
     yield table(["data", "model", "seed", "without", "refined", "seconds"], rows)
 
 
-def _reuse() -> Iterable[str]:
-    results = files.read_all("reuse")
-    if not results:
-        return
-    yield (
-        "\nReuse and replacement within a data set, modules of 30 % of the nodes, in points. *reuse*: half of the\n"
-        "classes as a problem of their own, against the parent's argmax restricted to them (mean of draws, worst).\n"
-        "*replaced*: each module in turn by the other network's, against the composition before; calibrated on\n"
-        "held-out examples as they come, 20 times as many as there are classes.\n"
-    )
-    rows = []
-    for r in results:
-        names = f"{r['pair'][0]}-{r['pair'][1]}", f"{r['pair'][2]}-{r['pair'][3]}"
-        whole, composed = (f"{100 * r[key]:.1f}" for key in ("monolithic", "composed"))
-        gaps = [f"{100 * r[key]:+.2f}" for key in ("reuse", "reuse_worst", "replaced", "replaced_calibrated")]
-        rows.append([r["data"], *names, whole, composed, f"{gaps[0]}, {gaps[1]}", *gaps[2:]])
-    columns = ["data", "network", "the other", "whole", "composed", "reuse", "replaced", "replaced, calibrated"]
-    yield table(columns, rows)
-
-
 def _calibrating() -> Iterable[str]:
     results = files.read_all("calibrating")
     if not results:
@@ -192,9 +169,3 @@ def _points(results: list[dict[str, Any]]) -> Points:
         for size in r["sizes"]:
             found[size["keep"]].append((100 * size["delta"], 100 * (size["f1"] - r["parent_f1"])))
     return found
-
-
-def _interval(values: list[float]) -> str:
-    draws = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"[{low:+.2f}, {high:+.2f}]"
