@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from unbraid import compose
 
 TESTED = 100  # texts of a class, at most
 LEARNT = 1500  # training texts of a class, at most
+TRIED = 24  # problems, drawn from all pairs of a class of the first and one of the second
 
 Texts = list[str]
 Ways = tuple[str, str]  # of the first and of the second network
@@ -45,6 +47,11 @@ class Mixture:
         """The same choice for both networks."""
         one, many = (chosen(model.examples.about.io) for model in self.models)
         return list(zip(one, many, strict=True))
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Classes of the first and of the second network, drawn by chance; the same for either vocabulary."""
+        found = list(product(range(self.sizes[0]), range(self.sizes[1])))
+        return [found[n] for n in np.random.default_rng(0).permutation(len(found))[:TRIED]]
 
     def votes(self, ways: Ways) -> Votes:
         """What all modules of both say of the test and of the sample texts."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from benchmarks.calibrating import sample
 from benchmarks.deciding import EXAMPLES, calibrated, right
 from benchmarks.experiment import Run
@@ -54,14 +52,13 @@ def _held_out(model: Model) -> float:
 
 
 def measure_inter(run: Run) -> dict[str, Any]:
-    """All exchanges; for some of them a network is trained for the problem that comes of it."""
+    """Exchanges drawn by chance; for some of them a network is trained for the problem that comes of it."""
     result: dict[str, Any] = {}
     for joint in (False, True):
         mixture = Mixture(run, joint)
-        classes = range(mixture.sizes[0])
-        pairs = [(i, j) for i in classes for j in range(mixture.sizes[1])]
+        pairs, classes = mixture.pairs(), range(mixture.sizes[0])
         rest = {i: [k for k in classes if k != i] for i in classes}
-        drawn = [pairs[n] for n in np.random.default_rng(run.seed).permutation(len(pairs))[: run.scale.draws]]
+        drawn = pairs[: run.scale.draws]
         if not result:
             scratch = [mixture.scratch(rest[i], j) for i, j in drawn]
             result = {"pairs": len(pairs), "scratch": fmean(scratch), "vocabularies": {}}

@@ -137,8 +137,8 @@ def _table_three(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         "Intra: two classes of one network, all pairs. Inter: one class of a one-output network and one of a\n"
         "many-output network of another data set (it votes with its best timestep). *own network*: accuracy less\n"
         "that of a network trained for the two classes alone (drawn pairs; the published figures compare with such\n"
-        "a one, which in 1:1 and M:1 started from the trained network). *restricted*: less that of the parent, its argmax\n"
-        "restricted to the two. Each: as it votes / calibrated on 20 held-out examples a class.\n"
+        "a one, which in 1:1 and M:1 started from the trained network). *restricted*: less that of the parent, its\n"
+        "argmax restricted to the two. Each: as it votes / calibrated on 20 held-out examples a class.\n"
     )
     rows = []
     for (data, cell), some in _grouped(intra).items():

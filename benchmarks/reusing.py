@@ -8,7 +8,7 @@ Shapes: N examples, T timesteps, C classes.
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
@@ -82,12 +82,12 @@ def _summary(found: dict[Any, dict[str, float]], scratch: dict[Any, float]) -> d
 
 
 def measure_inter(run: Run) -> dict[str, Any]:
-    """All pairs of a class of the one-output network and one of the other, on vocabularies of their own and joint."""
+    """Pairs of a class of the one-output network and one of the other, on vocabularies of their own and joint."""
     result: dict[str, Any] = {}
     for joint in (False, True):
         mixture = Mixture(run, joint)
-        pairs = list(product(range(mixture.sizes[0]), range(mixture.sizes[1])))
-        drawn = [pairs[n] for n in np.random.default_rng(run.seed).permutation(len(pairs))[: run.scale.draws]]
+        pairs = mixture.pairs()
+        drawn = pairs[: run.scale.draws]
         if not result:
             result = {"pairs": len(pairs), "scratch": [mixture.scratch([i], j) for i, j in drawn], "vocabularies": {}}
         scratch = dict(zip(drawn, result["scratch"], strict=True))

@@ -30,6 +30,7 @@ from unbraid.progress import silent
 from unbraid.translation.pairs import Pairs, find_tag
 
 EPOCHS = 8
+DEEP_EPOCHS = 3  # of two layers and more
 SMALL_EPOCHS = 30  # of data sets of a few thousand lines
 LIMIT = 1000  # words that a training step compares with, besides its own
 
@@ -65,6 +66,11 @@ class Translation:
     layers: int = 1
     scale: str = "small"
     seed: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """Passes over its pairs; fewer where layers are more, as two cores have no time for more."""
+        return TASKS[self.task].epochs if self.layers == 1 else DEEP_EPOCHS
 
     @property
     def name(self) -> str:
@@ -123,8 +129,8 @@ class Translation:
         network = train_translator(
             self.spec(vocabularies),
             self.pairs("train", vocabularies),
-            epochs=TASKS[self.task].epochs,
-            batch_size=64 if TASKS[self.task].epochs == SMALL_EPOCHS else 128,
+            epochs=self.epochs,
+            batch_size=64 if self.epochs == SMALL_EPOCHS else 128,
             limit=LIMIT,
             seed=self.seed,
             checkpoint=self.path.with_suffix(".checkpoint"),
