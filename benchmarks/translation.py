@@ -61,7 +61,7 @@ def tests_of(task: str, scale: str, extra: tuple[tuple[str, str], ...] = ()) -> 
 
 def modules_of(model: Translation, network: Network, **settings: Any) -> Decomposition:
     """Its modules, observed on training pairs."""
-    pairs = model.pairs("train", model.words())
+    pairs = model.pairs("train")
     return decompose(network, (pairs.x, pairs.languages), **settings)
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -88,6 +89,7 @@ class Translation:
         task = TASKS[self.task]
         return [(t, translation_data.corpus(d, task.source)) for t, names in task.targets.items() for d in names]
 
+    @cache  # noqa: B019  # a handful of models, for as long as the program runs
     def words(self) -> Words:
         """Its vocabularies, from the training parts alone."""
         lines: Lines = {}
@@ -97,38 +99,38 @@ class Translation:
         source = TASKS[self.task].source
         return translation_data.words(Corpus(source, lines, {}), list(TASKS[self.task].targets), SCALES[self.scale])
 
-    def pairs(self, part: str, vocabularies: Words) -> Pairs:
+    @cache  # noqa: B019
+    def pairs(self, part: str) -> Pairs:
         """All its pairs of ``train`` or ``test``."""
         steps = SCALES[self.scale].steps
-        found = [translation_data.pairs(d, part, [t], vocabularies, steps) for t, d in self.corpora()]
+        found = [translation_data.pairs(d, part, [t], self.words(), steps) for t, d in self.corpora()]
         return Pairs.joined(found)
 
-    def spec(self, vocabularies: Words) -> EncoderDecoderSpec:
+    def spec(self) -> EncoderDecoderSpec:
         """Its architecture."""
-        scale = SCALES[self.scale]
+        scale, vocabularies = SCALES[self.scale], self.words()
         tags = [find_tag(language, vocabularies.target) for language in TASKS[self.task].targets]
         sizes = (vocabularies.source.size, vocabularies.target.size, scale.dimension, scale.units)
         return translation_spec(CELLS[self.cell], self.layers, *sizes, tags)
 
     def network(self) -> Network:
         """The trained network; from the cache where it is there."""
-        vocabularies = self.words()
         if not self.path.exists():
-            self._train(vocabularies)
+            self._train()
         with safe_open(self.path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             spec = EncoderDecoderSpec.model_validate(json.loads(file.metadata()["spec"]))
-        return Network(spec, weights).read_with(vocabularies.source, vocabularies.target)
+        return Network(spec, weights).read_with(self.words().source, self.words().target)
 
-    def _train(self, vocabularies: Words) -> None:
+    def _train(self) -> None:
         started = time.perf_counter()
 
         def told(epoch: int, loss: float) -> None:
             print(f"{self.name}: epoch {epoch + 1}, loss {loss:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
 
         network = train_translator(
-            self.spec(vocabularies),
-            self.pairs("train", vocabularies),
+            self.spec(),
+            self.pairs("train"),
             epochs=self.epochs,
             batch_size=64 if self.epochs == SMALL_EPOCHS else 128,
             limit=LIMIT,

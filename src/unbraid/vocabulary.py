@@ -18,6 +18,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from unbraid.errors import DataError, FormatError
 
 KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+SEEN = 2**17  # words that are remembered
 Side = Literal["left", "right"]
 _UNKNOWN = "[unknown to this vocabulary]"
 
@@ -51,6 +52,7 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokenizer, padding: Padding) -> None:
         self.tokenizer, self.padding = tokenizer, padding
         self._unknown = tokenizer.token_to_id(_UNKNOWN)
+        self._seen: dict[str, list[int]] = {}  # single words' indices: asking the tokenizer takes microseconds each
 
     @classmethod
     def from_word_index(
@@ -159,12 +161,16 @@ class Vocabulary:
         Raises:
             DataError: something that is no text.
         """
-        rows = [self._indices(text) for text in texts]
+        rows = self.indices(texts)
         length = self.padding.steps or steps or max([1, *(len(row) for row in rows)])
         found = np.full((len(rows), length), self.padding.index, np.int64)
         for n, row in enumerate(rows):
             place(found[n], row, self.padding.side)
         return found, np.asarray([min(max(len(row), 1), length) for row in rows], np.int64)
+
+    def indices(self, texts: Iterable[Any]) -> list[list[int]]:
+        """Indices of texts as they are, neither padded nor cut; raises DataError for something that is no text."""
+        return [self._indices(text) for text in texts]
 
     def _indices(self, text: Any) -> list[int]:
         if isinstance(text, str):
@@ -178,7 +184,11 @@ class Vocabulary:
         return [i for i in named if i is not None]
 
     def _index(self, word: str) -> int:
-        ids = self.tokenizer.encode(word).ids
+        ids = self._seen.get(word)
+        if ids is None:
+            ids = self.tokenizer.encode(word).ids
+            if len(self._seen) < SEEN:
+                self._seen[word] = ids
         if len(ids) == 1 and ids[0] != self._unknown:
             return int(ids[0])
         if self.padding.unknown is None:  # leaving a word out would shift the labels behind it

@@ -73,19 +73,18 @@ def make_pairs(
     Raises:
         DataError: no pair, different numbers of sentences, or a language that the vocabulary has no tags for.
     """
-    read = [vocabulary.encode([text])[0][0] for text in source]
-    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = []
+    read = vocabulary.indices(source)
+    rows: list[tuple[list[int], list[int], list[int], str]] = []
     for language, sentences in targets.items():
         if len(sentences) != len(read):
             raise DataError(f"{len(sentences)} sentences of {language!r} for {len(read)} sources: give one for each.")
         tag = find_tag(language, target_vocabulary)
-        for one, text in zip(read, sentences, strict=True):
-            said = target_vocabulary.encode([text])[0][0]
-            if said[0] and one[0] and (steps is None or max(len(one), len(said)) <= steps):
-                rows.append((one, np.r_[tag.start, said], np.r_[said, tag.end], language))
+        for one, said in zip(read, target_vocabulary.indices(sentences), strict=True):
+            if said and one and (steps is None or max(len(one), len(said)) <= steps):
+                rows.append((one, [tag.start, *said], [*said, tag.end], language))
     if not rows:
         raise DataError("no sentence pair is left: expected at least one with words on both sides.")
-    columns = [_padded([row[k] for row in rows]) for k in range(3)]  # type: ignore[misc]  # the first three are arrays
+    columns = [_padded([row[k] for row in rows]) for k in range(3)]  # type: ignore[misc]  # the first three are lists
     return Pairs(columns[0], columns[1], columns[2], np.asarray([row[3] for row in rows]))
 
 
@@ -100,7 +99,7 @@ def find_tag(language: str, vocabulary: Vocabulary) -> LanguageTag:
     return LanguageTag(name=language, start=found[0], end=found[1])
 
 
-def _padded(rows: list[np.ndarray]) -> np.ndarray:
+def _padded(rows: list[list[int]]) -> np.ndarray:
     lengths = np.asarray([len(row) for row in rows])
     found = np.zeros((len(rows), int(lengths.max())), np.int64)
     found[np.arange(found.shape[1]) < lengths[:, None]] = np.concatenate(rows)
