@@ -2,7 +2,7 @@
 
 A language's positive examples are its sentence pairs, its negative ones those of the other languages. All timesteps of
 a pair count but padding; the decoder's layers are taken apart, the encoder's only on request; a module keeps the whole
-output layer, or the columns of the words that its examples hold.
+output layer, or the columns of the words that its examples hold. A reconstructed module can be refined.
 Shapes: N pairs, S source words, T target words, R words kept, V words known.
 """
 
