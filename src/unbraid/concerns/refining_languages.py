@@ -1,7 +1,7 @@
 """Refining a language's module by gradient steps: it comes to expect the next words that its parent expects. No labels.
 
 The output layer dominates a translator, so the words of the language are compared with one another, and with no others.
-Shapes: N pairs, S source words, T target words, F features, O words of the language.
+Shapes: N pairs, S source words, T target words, F features, R words kept, O words of the language.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> Conc
     Args:
         module: used up, as its layers change in place.
         x: pairs of its language; ``config.refine`` steps go through them in an order by ``config.seed``.
-        advance: told after each step.
+        advance: told of each step.
     """
     parent, head, config = module.parent, module.head, module.config
     whole, small = parent.body, module.body
@@ -59,11 +59,16 @@ def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> Conc
     rates = (FIRST_RATE * (1 + math.cos(math.pi * step / config.refine)) / 2 for step in range(config.refine))
     batches = (to_device(batch, parent.device) for batch in _batches(x, config.seed, advance))
     rows[places] = descended(small, rows[places], batches, loss, rates)
-    new = module.whole_head.weight.clone()
-    new[:, module.features] = rows[:, :-1]
-    weights = {name: dict(layer.module.named_parameters()) for name, layer in decomposable_layers(small).items()}
-    new_head = Head(new, rows[:, -1], head.idle, head.words)
-    return ConcernModule(parent, module.index, module.concern, new_head, config, weights=weights)
+    return _with_rows(module, rows)
+
+
+def _with_rows(module: ConcernModule, rows: Tensor) -> ConcernModule:
+    """The module with its layers as they are now, and these rows over [features, 1], (R, F + 1)."""
+    weight = module.whole_head.weight.clone()
+    weight[:, module.features] = rows[:, :-1]
+    head = Head(weight, rows[:, -1], module.head.idle, module.head.words)
+    weights = {name: dict(layer.module.named_parameters()) for name, layer in decomposable_layers(module.body).items()}
+    return ConcernModule(module.parent, module.index, module.concern, head, module.config, weights=weights)
 
 
 def _batches(x: Inputs, seed: int, advance: Advance) -> Iterator[Batch]:
@@ -73,5 +78,5 @@ def _batches(x: Inputs, seed: int, advance: Advance) -> Iterator[Batch]:
         order = rng.permutation(len(x))
         for start in range(0, len(x), PAIRS):
             tree = next(x.take(order[start : start + PAIRS]).batches())
-            yield tree["source"], tree["target"][:, (tree["target"] != 0).any(0)]
             advance(1)
+            yield tree["source"], tree["target"][:, (tree["target"] != 0).any(0)]
