@@ -28,6 +28,7 @@ from unbraid.translation.translator import translate_whole
 from unbraid.translation.voice import network_voice
 from unbraid.translation.words import split_words
 
+REFINE = 1500  # steps a language: chosen on pairs kept back from training, as what a minute and a half allows
 RECONSTRUCT = {"strategy": "reconstruct", "samples_per_class": 2000}
 SETTINGS: dict[str, dict[str, Any]] = {
     "rolled": {"strategy": "paper", "mode": "rolled"},
@@ -40,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "reconstruct, 70 %": {**RECONSTRUCT, "keep": 0.7},
     "reconstruct, 50 %": {**RECONSTRUCT, "keep": 0.5},
     "reconstruct, 50 %, own words": {**RECONSTRUCT, "keep": 0.5, "words": "own"},
+    "reconstruct, 50 %, refined": {**RECONSTRUCT, "keep": 0.5, "refine": REFINE},
 }
 TIMED = 60  # sentences that are translated one at a time
 LONGEST = 15  # words of a translation; test sentences have at most ten

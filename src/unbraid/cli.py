@@ -18,9 +18,9 @@ from unbraid import hub, printing
 from unbraid._version import __version__
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.concerns.decomposition import decompose as run_decompose
-from unbraid.config import DecompositionConfig, GateView, HeadKind, Mode, Strategy
+from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Strategy, Words
 from unbraid.data import Label
-from unbraid.data_files import read_examples
+from unbraid.data_files import read_examples, read_pair_columns
 from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
 from unbraid.modules.composition import compose as compose_modules
@@ -29,6 +29,7 @@ from unbraid.networks.network import Network
 from unbraid.opening import find_label, open_classifier, open_path, open_translator, pick
 from unbraid.progress import bar
 from unbraid.recipe import compose_sources
+from unbraid.translation.pair_files import ready_for
 from unbraid.translation.translator import Translator
 from unbraid.vocabulary import read_vocabulary
 
@@ -47,6 +48,12 @@ Data = Annotated[
 ]
 X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
 Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]
+PairX = Annotated[
+    str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text; of pairs source].")
+]
+PairY = Annotated[
+    str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label; of pairs language].")
+]
 
 
 def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -70,6 +77,13 @@ def _emit(as_json: bool, data: dict[str, Any], text: str | Table) -> None:
         out.print(text, markup=False) if isinstance(text, str) else out.print(text)
 
 
+def _open_network(path: Path, labels: list[str] | None = None) -> Network:
+    opened = open_path(path, labels)
+    if not isinstance(opened, Network):
+        raise UnbraidError(f"{path} holds modules already, expected a trained .h5 or .keras model.")
+    return opened
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(__version__)
@@ -90,11 +104,20 @@ def inspect(path: Annotated[Path, typer.Argument(help="A .h5 or .keras model, or
     _emit(as_json, data, printing.description_text(data))
 
 
-@app.command(epilog="Example: `unbraid decompose intent-lstm.h5 train.npz -o parts --mode unrolled --head softmax`")
+@app.command(
+    epilog="Examples: `unbraid decompose intent-lstm.h5 train.npz -o parts --mode unrolled --head softmax`, "
+    "`unbraid decompose nmt.h5 pairs.csv -o parts --vocabulary en.json --target-vocabulary words.json`"
+)
 @_clear_errors
 def decompose(
     model: Annotated[Path, typer.Argument(help="A trained .h5 or .keras model.")],
-    data: Data,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels; "
+            "of a translator sentence pairs: source, target and language."
+        ),
+    ],
     output: Out,
     mode: Annotated[Mode, typer.Option(help="One set of nodes for all timesteps, or one per timestep.")] = Mode.ROLLED,
     strategy: Annotated[
@@ -119,19 +142,37 @@ def decompose(
     vocabulary: Annotated[
         Path | None, typer.Option(help="word_index JSON of a Keras Tokenizer, or a tokenizer.json: text can be read.")
     ] = None,
+    target_vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="Of a translator: the same of what it says, with tags like \\[startfr] and \\[endfr]."),
+    ] = None,
+    words: Annotated[
+        Words | None, typer.Option(help="Of a translator: output words a module keeps [default: all].")
+    ] = None,
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
-    x: X = None,
-    y: Y = None,
+    x: PairX = None,
+    target: Annotated[
+        str | None, typer.Option(help="Name of the targets in a file of pairs [default: target].")
+    ] = None,
+    y: PairY = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a trained network apart into one module per class."""
-    examples = read_examples(data, x, y)
-    network = open_path(model, examples.labels)
-    if isinstance(network, Network) and vocabulary is not None:
-        network.read_with(read_vocabulary(vocabulary, network.spec.steps))
-    if not isinstance(network, Network):
-        raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
+    """Take a trained network apart into one module per class, a translator into one per target language."""
+    network = _open_network(model)
+    own = None if vocabulary is None else read_vocabulary(vocabulary, network.spec.steps)
+    if network.io is IOArchitecture.ENCODER_DECODER:
+        said = None if target_vocabulary is None else read_vocabulary(target_vocabulary)
+        columns = read_pair_columns(data, x, target, y)
+        network, examples = ready_for(network.read_with(own, said), columns)
+    else:
+        if target is not None or target_vocabulary is not None or words is not None:
+            raise UnbraidError(
+                f"--target, --target-vocabulary and --words are of translators; {model} is {network.io}."
+            )
+        found = read_examples(data, x, y)
+        network = _open_network(model, found.labels).read_with(own)
+        examples = found.x, found.y
     given = {
         "strategy": strategy,
         "head": head,
@@ -141,11 +182,12 @@ def decompose(
         "refine": refine,
         "samples_per_class": samples_per_class,
         "padding_label": padding_label,
+        "words": words,
     }
     settings = {k: v for k, v in given.items() if v is not None}
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
-    parts = run_decompose(network, (examples.x, examples.y), config=config, progress=bar)
+    parts = run_decompose(network, examples, config=config, progress=bar)
     parts.save(output)
     summary = printing.modules_summary(parts)
     _emit(

@@ -122,7 +122,7 @@ class DecompositionConfig(BaseModel):
         max_loss: with ``reconstruct``, instead of a size: the smallest modules whose composition loses at most this
             much accuracy, and which lose at most this much F1 by themselves, on a held-out fifth of the examples.
         refine: with ``reconstruct``, how many gradient steps towards what the parent says follow, without labels; none
-            by default.
+            by default. A language's module takes them on all of its pairs, whatever ``samples_per_class``.
         gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
         head: ``mean`` (the paper's two columns), ``softmax`` (dominant against the log-sum-exp of the others,
             so that the module's probability is the parent's own), or ``fitted`` (two columns, the second fitted by

@@ -15,6 +15,7 @@ import numpy as np
 from unbraid.errors import DataError
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
+PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that names it -> usual name
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,21 @@ class Examples:
     labels: list[str] | None
 
 
+@dataclass(frozen=True)
+class PairColumns:
+    """What a data file of sentence pairs holds.
+
+    Attributes:
+        source: N texts, or word indices (N, S).
+        target: N texts, or word indices (N, T), the language's first token before the words.
+        languages: what each target is in, N names.
+    """
+
+    source: Any
+    target: Any
+    languages: list[str]
+
+
 def read_examples(
     path: str | os.PathLike[str], x: str | None = None, y: str | None = None, need_labels: bool = True
 ) -> Examples:
@@ -47,11 +63,8 @@ def read_examples(
         DataError: the file is missing, damaged, of another kind, or lacks a column; the message says what it has.
     """
     path = Path(path)
-    if path.suffix in (".csv", ".jsonl"):
+    if _is_text_file(path, "inputs and labels"):
         return _texts(path, x, y, need_labels)
-    if path.suffix != ".npz":
-        found = path.suffix or "no ending"
-        raise DataError(f"{path}: expected an .npz, .csv or .jsonl file with inputs and labels, found {found}.")
     x, y = x or "x", y or "y"
     arrays = _arrays(path, [x, y, "labels"])
     if x not in arrays or (need_labels and y not in arrays):
@@ -61,18 +74,61 @@ def read_examples(
     return Examples(arrays[x], arrays.get(y), None if labels is None else [str(v) for v in labels.tolist()])
 
 
+def read_pair_columns(
+    path: str | os.PathLike[str], source: str | None = None, target: str | None = None, language: str | None = None
+) -> PairColumns:
+    """Read a data file of sentence pairs.
+
+    Args:
+        path: an ``.npz`` file of arrays, or a ``.csv`` or ``.jsonl`` file of texts.
+        source: name of the sources in it, ``source`` by default.
+        target: name of the targets, ``target`` by default.
+        language: name of the targets' languages, ``language`` by default.
+
+    Raises:
+        DataError: as :func:`read_examples`.
+    """
+    path = Path(path)
+    given = zip(PAIR_COLUMNS.items(), (source, target, language), strict=True)
+    names = {option: name or usual for (option, usual), name in given}
+    if _is_text_file(path, "sentence pairs"):
+        found = _columns(path, [((name,), option, True) for option, name in names.items()])
+        return PairColumns(found[0], found[1], [str(v) for v in found[2]])
+    arrays = _arrays(path, list(names.values()))
+    for option, name in names.items():
+        if name not in arrays:
+            raise DataError(f"{path}: no array {name!r}; it holds {_names(path)}. Name it with {option}.")
+    one, two, three = (arrays[name] for name in names.values())
+    return PairColumns(one, two, [str(v) for v in three.tolist()])
+
+
+def _is_text_file(path: Path, wanted: str) -> bool:
+    """Whether it is a .csv or .jsonl file; raises DataError where it is no .npz file either."""
+    if path.suffix not in (".csv", ".jsonl", ".npz"):
+        found = path.suffix or "no ending"
+        raise DataError(f"{path}: expected an .npz, .csv or .jsonl file with {wanted}, found {found}.")
+    return path.suffix != ".npz"
+
+
 def _texts(path: Path, x: str | None, y: str | None, need_labels: bool) -> Examples:
+    texts, labels = _columns(
+        path,
+        [((x,) if x else TEXT_COLUMNS, "--x", True), ((y,) if y else LABEL_COLUMNS, "--y", need_labels)],
+    )
+    return Examples(texts, None if labels is None else _labels(labels), None)
+
+
+def _columns(path: Path, wanted: list[tuple[tuple[str, ...], str, bool]]) -> list[Any]:
+    """Values of columns, N each: of each the possible names, the option that names another, whether it is needed."""
     rows = _rows(path)
     if not rows:
         raise DataError(f"{path}: holds no examples.")
-    columns = list(rows[0])
-    text = _column(path, columns, (x,) if x else TEXT_COLUMNS, "--x", True)
-    label = _column(path, columns, (y,) if y else LABEL_COLUMNS, "--y", need_labels)
+    first = list(rows[0])
+    columns = [_column(path, first, *one) for one in wanted]
     try:
-        texts = [row[text] for row in rows]
-        return Examples(texts, None if label is None else _labels([row[label] for row in rows]), None)
+        return [None if name is None else [row[name] for row in rows] for name in columns]
     except KeyError as error:
-        raise DataError(f"{path}: a row has no {error.args[0]!r}; the first has {columns}.") from None
+        raise DataError(f"{path}: a row has no {error.args[0]!r}; the first has {first}.") from None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

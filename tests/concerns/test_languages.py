@@ -155,8 +155,8 @@ def test_what_makes_no_sense_is_refused():
     x, y = factory.sentence_pairs(net)
     with pytest.raises(ConfigError, match="keep="):
         decompose(net, (x, y), strategy="reconstruct", max_loss=0.1)
-    with pytest.raises(ConfigError, match="refine=3 goes with classes"):
-        decompose(net, (x, y), strategy="reconstruct", refine=3)
+    with pytest.raises(ConfigError, match="refine=3 goes with"):
+        decompose(net, (x, y), strategy="paper", refine=3)
     with pytest.raises(ConfigError, match="decoder alone"):
         decompose(net, (x, y), strategy="reconstruct", encoder=True)
     with pytest.raises(DataError, match="'es'"):
@@ -165,3 +165,46 @@ def test_what_makes_no_sense_is_refused():
         decompose(factory.translator(languages=()), (x, y), strategy="paper")
     with pytest.raises(IncompatibleModules, match="Translator"):
         compose(decompose(net, (x, y), strategy="paper"))
+
+
+def gap(net, module, x):
+    """Mean Kullback-Leibler divergence from the network's words to the module's, over all positions that count."""
+    tensors = {k: torch.from_numpy(v) for k, v in x.items()}
+    said = tensors["target"] != 0
+    wanted, found = (
+        torch.log_softmax(scores[said], -1) for scores in (net(tensors), module.head(module.body(tensors)))
+    )
+    return float((wanted.exp() * (wanted - found)).sum(-1).mean())
+
+
+@pytest.mark.parametrize("cell", ["vanilla", "relu", "lstm", "gru", "gru-before"])
+def test_refined_modules_lie_nearer_to_their_network_on_other_pairs_too(cell):
+    net = factory.translator((cell, cell), units=12)
+    x, y = factory.sentence_pairs(net, 240)
+    plain, refined = (decompose(net, (x, y), keep=0.3, refine=steps) for steps in (0, 40))
+    unseen, languages = factory.sentence_pairs(net, 240, seed=1)
+    for label in factory.LANGUAGES:
+        own = {k: v[languages == label] for k, v in unseen.items()}
+        assert gap(net, refined[label], own) < gap(net, plain[label], own)
+        assert (refined[label].kept_nodes["decoder0"] == plain[label].kept_nodes["decoder0"]).all()
+
+
+def test_refining_follows_from_its_seed_and_padding_never_counts():
+    net = factory.translator(("gru",), units=8)
+    x, y = factory.sentence_pairs(net, 240)
+    before = {k: v.clone() for k, v in net.weights().items()}
+    longer = x | {"target": np.pad(x["target"], ((0, 0), (0, 3)))}
+    tensors = {k: torch.from_numpy(v) for k, v in x.items()}
+    said = []
+    for pairs, seed in [(x, 3), (x, 3), (x, 4), (longer, 3)]:
+        module = decompose(net, (pairs, y), keep=0.5, refine=5, seed=seed)["fr"]
+        said.append(module.head(module.body(tensors)))
+    assert torch.equal(said[0], said[1]) and not torch.allclose(said[0], said[2], atol=1e-4)
+    torch.testing.assert_close(said[0], said[3])
+    assert all(torch.equal(v, before[k]) for k, v in net.weights().items())
+
+
+def test_a_translator_too_is_reconstructed_by_default():
+    net = factory.translator(("gru",))
+    module = decompose(net, factory.sentence_pairs(net))["fr"]
+    assert module.config.strategy == "reconstruct" and module.weights is not None

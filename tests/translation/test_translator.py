@@ -20,8 +20,10 @@ WAYS = {
     "gates": {"gates": "each", "mode": "unrolled"},
     "encoder": {"encoder": True},
     "reconstruct": {"strategy": "reconstruct", "keep": 0.5},
+    "refined": {"strategy": "reconstruct", "keep": 0.5, "refine": 3},
     "own words": {"words": "own"},
     "reconstruct, own words": {"strategy": "reconstruct", "keep": 0.5, "words": "own"},
+    "refined, own words": {"strategy": "reconstruct", "keep": 0.5, "words": "own", "refine": 3},
     "unrolled, own words": {"mode": "unrolled", "words": "own"},
 }
 SAID = dict(longest=6)

@@ -2,7 +2,7 @@
 
 A language's positive examples are its sentence pairs, its negative ones those of the other languages. All timesteps of
 a pair count but padding; the decoder's layers are taken apart, the encoder's only on request; a module keeps the whole
-output layer, or the columns of the words that its examples hold.
+output layer, or the columns of the words that its examples hold. A reconstructed module can be refined.
 Shapes: N pairs, S source words, T target words, R words kept, V words known.
 """
 
@@ -18,6 +18,7 @@ from unbraid.concerns.channeling import channel
 from unbraid.concerns.compacting import DEFAULT_KEEP, Compactor
 from unbraid.concerns.decomposition import Decomposition, identify
 from unbraid.concerns.observation import Observation, observe
+from unbraid.concerns.refining_languages import refined_language
 from unbraid.concerns.sampling import Sample, choose
 from unbraid.config import DecompositionConfig, GateView, Observed, Strategy, Words
 from unbraid.data import Label, Targets, read_targets
@@ -51,16 +52,17 @@ def decompose_languages(
     """
     if config.max_loss is not None:
         raise ConfigError("max_loss measures labels, and translations have none: give keep=, a share of the nodes.")
-    if config.refine:
-        raise ConfigError(f"refine={config.refine} goes with classes, not with languages: leave it out.")
-    network, config = _taken_apart(network, config.encoder), config.changed(observed=Observed.ALL)
+    network = _taken_apart(network, config.encoder)
+    config = config.changed(observed=Observed.ALL, strategy=config.strategy)  # which "observed" given would change
     x = network.check(examples[0])
     targets = read_targets(examples[1], network.labels, many=False, examples=len(x))
     own = {j: _own_words(network, x, targets, j, config) for j in range(len(network.labels))}
     sample = choose(targets, config)
-    x = x.take(sample.rows)
     make = _compact if config.strategy is Strategy.RECONSTRUCT else _kept
-    return Decomposition(network, make(network, x, sample, config, own, progress), config)
+    modules = make(network, x.take(sample.rows), sample, config, own, progress)
+    if config.refine:
+        modules = _refined(modules, x, targets, config.refine, progress)
+    return Decomposition(network, modules, config)
 
 
 def _taken_apart(network: Network, encoder: bool) -> Network:
@@ -129,6 +131,17 @@ def _compact(
             module = ConcernModule(network, index, made.concern, head, config, weights=made.weights)
             modules[network.labels[index]] = module
     return modules
+
+
+def _refined(
+    modules: dict[Label, ConcernModule], x: Inputs, targets: Targets, steps: int, progress: Progress
+) -> dict[Label, ConcernModule]:
+    """Modules refined on all pairs of their languages: a sample's few would be learnt by heart."""
+    with progress("refining", steps * len(modules)) as advance:
+        return {
+            label: refined_language(module, x.take(np.flatnonzero(targets.members(module.index))), advance)
+            for label, module in modules.items()
+        }
 
 
 def _leave_out_padding(seen: Observation, network: Network, x: Inputs) -> None:

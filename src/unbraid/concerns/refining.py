@@ -6,8 +6,9 @@ Shapes: M decisions, F features, R rows, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import cycle, islice
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle, islice, repeat
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from unbraid.networks.layers import decomposable_layers
 
 LEARNING_RATE = 2e-3
 LONGEST = 1.0  # gradient, by Euclidean norm
+
+Batch = TypeVar("Batch")
 
 
 def refined(
@@ -44,18 +47,46 @@ def refined(
     Returns:
         the new rows.
     """
-    parameters = [p for layer in decomposable_layers(body).values() for p in layer.module.parameters()]
-    rows = rows.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([*parameters, rows], lr=LEARNING_RATE)
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    for batch, used, parents in islice(cycle(decisions.batches(rows.device)), steps):
-        optimizer.zero_grad()
+
+    def loss(batch: tuple[object, Tensor, Tensor], rows: Tensor) -> Tensor:
+        inputs, used, parents = batch
         with torch.no_grad():
             wanted = torch.stack([torch.sigmoid(head.margin(parents)) for head in heads])
-        scores = linear(features(batch)[used], rows[:, :-1], rows[:, -1])
+        scores = linear(features(inputs)[used], rows[:, :-1], rows[:, -1])
         said = torch.stack([margin(scores[..., list(places)]) for places in own])
-        binary_cross_entropy_with_logits(said, wanted).backward()
+        return binary_cross_entropy_with_logits(said, wanted)
+
+    return descended(body, rows, islice(cycle(decisions.batches(rows.device)), steps), loss, repeat(LEARNING_RATE))
+
+
+def descended(
+    body: nn.Module,
+    rows: Tensor,
+    batches: Iterable[Batch],
+    loss: Callable[[Batch, Tensor], Tensor],
+    rates: Iterable[float],
+) -> Tensor:
+    """Take a step of Adam with each batch: change a sliced body's layers in place, and rows.
+
+    Args:
+        body: whose recurrent and dense layers are its own.
+        rows: of its output layer.
+        batches: what ``loss`` knows to read.
+        loss: of a batch and the rows; it runs the body.
+        rates: of learning, one a step; steps end with them or with the batches.
+
+    Returns:
+        the new rows, in the shape of the old ones.
+    """
+    parameters = [p for layer in decomposable_layers(body).values() for p in layer.module.parameters()]
+    rows = rows.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([*parameters, rows])
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    for rate, batch in zip(rates, batches, strict=False):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss(batch, rows).backward()
         nn.utils.clip_grad_norm_([*parameters, rows], LONGEST)
         optimizer.step()
     for parameter in parameters:

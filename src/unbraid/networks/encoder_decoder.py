@@ -63,6 +63,10 @@ class EncoderDecoder(nn.Module):
             states.append(bridge(state if apart else tuple(s.repeat(self.copies, 1) for s in state)))
         return tuple(states)
 
+    def handed(self, states: States) -> States:
+        """The decoder's first states from those of a whole encoder, which :meth:`encode` of the parent gives."""
+        return tuple(bridge(state) for bridge, state in zip(self.bridges, states, strict=True))
+
     def step(self, token: Tensor, states: States, position: int = 0) -> tuple[Tensor, States]:
         """One target word further.
 
@@ -88,9 +92,12 @@ class EncoderDecoder(nn.Module):
         Args:
             x: ``source`` (N, S) and ``target`` (N, T), the words from the language's first token on.
         """
-        states = self.encode(x["source"])
-        values, _ = self.target(x["target"], None)
-        counted = x["target"] != 0
+        return self.taught(self.encode(x["source"]), x["target"])
+
+    def taught(self, states: States, target: Tensor) -> Tensor:
+        """The same from the decoder's first states, as :meth:`encode` gives them, and the target alone."""
+        values, _ = self.target(target, None)
+        counted = target != 0
         for layer, state in zip(self.decoder, states, strict=True):
             values, _ = layer(values, counted, state)
         return values * counted.repeat(self.copies, 1).unsqueeze(-1)

@@ -106,7 +106,8 @@ class RecurrentLayer(nn.Module):
             weights[1] = pad(weights[1], (0, extra))
             initial = tuple(pad(s, (0, extra)) for s in initial)
         hx = tuple(s.unsqueeze(0) for s in initial)
-        return (hx if len(hx) > 1 else hx[0]), weights, True, 1, 0.0, False, False
+        training = torch.is_grad_enabled()  # cuDNN gives no gradient without; nothing else depends on it
+        return (hx if len(hx) > 1 else hx[0]), weights, True, 1, 0.0, training, False
 
     def _idle_units(self) -> int:
         """Units of zeros that make a GRU faster on a CPU, where they are few.
