@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "reconstruct, 50 %, own words": {**RECONSTRUCT, "keep": 0.5, "words": "own"},
     "reconstruct, 50 %, refined": {**RECONSTRUCT, "keep": 0.5, "refine": REFINE},
 }
+FURTHER = ("encoder too", "own words", "90 %", "70 %")  # settings of the first model alone
 TIMED = 60  # sentences that are translated one at a time
 LONGEST = 15  # words of a translation; test sentences have at most ten
 
@@ -59,6 +60,11 @@ def tests_of(task: str, scale: str, extra: tuple[tuple[str, str], ...] = ()) -> 
         pairs = [(a, b) for a, b in lines if 0 < len(split_words(a)) <= SCALES[scale].steps and split_words(b)]
         found[language] = ([a for a, _ in pairs], [b for _, b in pairs])
     return found
+
+
+def settings_of(model: Translation) -> list[str]:
+    """What is measured of a model: everything of the first, of the others what the targets are about."""
+    return [name for name in SETTINGS if (model.cell, model.layers) == ("LSTM", 1) or not name.endswith(FURTHER)]
 
 
 def modules_of(model: Translation, network: Network, **settings: Any) -> Decomposition:
@@ -85,7 +91,7 @@ def run(model: Translation, again: bool = False) -> None:
     """Measure of one model what has no result yet; what is measured is stored at once."""
     path = files.RESULTS / "translation" / f"{model.name}.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not again else {}
-    missing = [name for name in SETTINGS if name not in result.get("settings", {})]
+    missing = [name for name in settings_of(model) if name not in result.get("settings", {})]
     if not missing and {"speed", "monolithic_beam_4"} <= result.keys():
         return
     torch.set_num_threads(1)
