@@ -82,7 +82,8 @@ def _measured(run: Run, measure: Callable[[Run], dict[str, Any]]) -> Measured:
 
 def _here(runs: Sequence[Run], jobs: int) -> Iterator[Measured]:
     with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        parallel = Parallel(return_as="generator_unordered", batch_size=1)
+        # none ahead: processes left alone by kill -9 end what they have in hand, and begin nothing else
+        parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
     try:
         yield from parallel(delayed(_measured)(run, MEASURES[run.kind]) for run in runs)
     except BrokenProcessPool:
