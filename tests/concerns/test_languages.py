@@ -4,14 +4,15 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import unbraid
 from tests import factory, reference
 from tests.factory import CELLS
-from unbraid import DecompositionConfig, compose, decompose
+from unbraid import ConcernModule, DecompositionConfig, compose, decompose
 from unbraid.concerns.languages import _leave_out_padding
 from unbraid.concerns.observation import observe
 from unbraid.concerns.sampling import choose
 from unbraid.data import read_targets
-from unbraid.errors import ConfigError, DataError, IncompatibleModules
+from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules
 
 stacks = st.lists(st.sampled_from(list(CELLS)), min_size=1, max_size=2).map(tuple)
 CAP = 0.4
@@ -208,3 +209,33 @@ def test_a_translator_too_is_reconstructed_by_default():
     net = factory.translator(("gru",))
     module = decompose(net, factory.sentence_pairs(net))["fr"]
     assert module.config.strategy == "reconstruct" and module.weights is not None
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_refined_modules_come_back_from_disk_bridges_and_all(cell, tmp_path):
+    net = factory.translator((cell, cell), units=8)
+    x, y = factory.sentence_pairs(net, 120)
+    parts = decompose(net, (x, y), keep=0.5, refine=8)
+    parts.save(tmp_path / "parts")
+    parts["fr"].save(tmp_path / "alone")
+    tensors = {k: torch.from_numpy(v) for k, v in x.items()}
+    loaded = unbraid.load_decomposition(tmp_path / "parts")["fr"]
+    alone = unbraid.load_module(tmp_path / "alone")
+    alone.save(tmp_path / "again")
+    for module in (loaded, alone, unbraid.load_module(tmp_path / "again")):
+        assert torch.equal(module.body(tensors), parts["fr"].body(tensors))
+        assert {n: w.shape for n, w in module.bridges.items()} == {
+            f"decoder{n}": (2 if cell == "lstm" else 1, 4, 8 + n) for n in range(2)
+        }
+    weights = parts["fr"].retention().weights
+    assert weights > decompose(net, (x, y), keep=0.5)["fr"].retention().weights
+    assert loaded.retention().weights == weights
+
+
+def test_bridges_that_do_not_fit_are_refused():
+    net = factory.translator(("gru",), units=8)
+    module = decompose(net, factory.sentence_pairs(net, 120), keep=0.5, refine=2)["fr"]
+    rest = (module.parent, module.index, module.concern, module.whole_head, module.config)
+    for wrong in ({}, {"decoder0": torch.zeros(1, 8, 8)}, {"decoder0": torch.full((1, 4, 8), torch.nan)}):
+        with pytest.raises(FormatError, match=r"bridge to layer 'decoder0'.*\(1, 4, 8\)"):
+            ConcernModule(*rest, weights=module.weights, bridges=wrong)

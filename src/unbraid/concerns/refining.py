@@ -65,6 +65,7 @@ def descended(
     batches: Iterable[Batch],
     loss: Callable[[Batch, Tensor], Tensor],
     rates: Iterable[float],
+    more: Sequence[nn.Parameter] = (),
 ) -> Tensor:
     """Take a step of Adam with each batch: change a sliced body's layers in place, and rows.
 
@@ -74,11 +75,13 @@ def descended(
         batches: what ``loss`` knows to read.
         loss: of a batch and the rows; it runs the body.
         rates: of learning, one a step; steps end with them or with the batches.
+        more: parameters that change as well.
 
     Returns:
         the new rows, in the shape of the old ones.
     """
     parameters = [p for layer in decomposable_layers(body).values() for p in layer.module.parameters()]
+    parameters += more
     rows = rows.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([*parameters, rows])
     for parameter in parameters:

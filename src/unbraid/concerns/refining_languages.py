@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from unbraid.concerns.refining import descended
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.encoder_decoder import EncoderDecoder
+from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_shapes, bridge_weights, set_bridges
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import decomposable_layers
@@ -31,6 +31,9 @@ Batch = tuple[Tensor, Tensor]  # source (N, S) and target (N, T)
 
 def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> ConcernModule:
     """A reconstructed module with other weights in its decoder and in the output rows of its language's words.
+
+    Its decoder's first state comes to take up what all of the encoder's units say: each pair's sentence passes there,
+    and half a state is no place for it.
 
     Args:
         module: used up, as its layers change in place.
@@ -58,7 +61,9 @@ def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> Conc
     rows = torch.cat([head.weight, head.bias.unsqueeze(1)], 1)
     rates = (FIRST_RATE * (1 + math.cos(math.pi * step / config.refine)) / 2 for step in range(config.refine))
     batches = (to_device(batch, parent.device) for batch in _batches(x, config.seed, advance))
-    rows[places] = descended(small, rows[places], batches, loss, rates)
+    set_bridges(small, {name: torch.zeros(shape) for name, shape in bridge_shapes(small).items()})
+    more = list(bridge_weights(small).values())
+    rows[places] = descended(small, rows[places], batches, loss, rates, more)
     return _with_rows(module, rows)
 
 
@@ -68,7 +73,11 @@ def _with_rows(module: ConcernModule, rows: Tensor) -> ConcernModule:
     weight[:, module.features] = rows[:, :-1]
     head = Head(weight, rows[:, -1], module.head.idle, module.head.words)
     weights = {name: dict(layer.module.named_parameters()) for name, layer in decomposable_layers(module.body).items()}
-    return ConcernModule(module.parent, module.index, module.concern, head, module.config, weights=weights)
+    assert isinstance(module.body, EncoderDecoder)
+    bridges = {name: weight.detach() for name, weight in bridge_weights(module.body).items()}
+    return ConcernModule(
+        module.parent, module.index, module.concern, head, module.config, weights=weights, bridges=bridges
+    )
 
 
 def _batches(x: Inputs, seed: int, advance: Advance) -> Iterator[Batch]:

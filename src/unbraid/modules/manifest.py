@@ -49,7 +49,8 @@ class ModuleEntry(_Entry):
     fused module the one that it was made from. Both are numbers in :attr:`Manifest.entries`. ``temperature`` and
     ``offset`` calibrate it in a composition.
     ``words``: of a language's module, how many of the output columns it keeps (the bits lie in modules.safetensors);
-    ``shares_head``: these are the parent's own, and not stored again.
+    ``shares_head``: these are the parent's own, and not stored again. ``bridged``: weights of its own lead from the
+    encoder's last states to the decoder's first.
     """
 
     label: Label
@@ -66,6 +67,7 @@ class ModuleEntry(_Entry):
     original: Annotated[int, Field(ge=0)] | None = None
     words: Annotated[int, Field(ge=1)] | None = None
     shares_head: bool = False
+    bridged: bool = False
     temperature: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
     offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)] = 0.0
 

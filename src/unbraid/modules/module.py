@@ -19,6 +19,7 @@ from unbraid.data import Label
 from unbraid.errors import DataError, FormatError
 from unbraid.modules.concern import Concern, kept_indices, removals
 from unbraid.modules.retention import Retention, retention
+from unbraid.networks.encoder_decoder import EncoderDecoder, set_bridges
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.layers import decomposable_layers, gate_rows, pruned, sliced
@@ -46,6 +47,8 @@ class ConcernModule(nn.Module):
         weights: of a compact module, layer -> parameter name -> the smaller layer's own tensor; one object for modules
             that share a body.
         original: of a fused module, the one that it was made from.
+        bridges: of a refined module of a language, decoder layer -> weights (P, H', H) from all of an encoder layer's
+            last state, of P parts, to what is left of the decoder layer's first.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class ConcernModule(nn.Module):
         parent_sha256: str | None = None,
         weights: LayerWeights | None = None,
         original: ConcernModule | None = None,
+        bridges: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self._parent = (parent,)  # not a submodule: a module moves and saves by itself
@@ -68,8 +72,12 @@ class ConcernModule(nn.Module):
         self.parent_sha256 = parent_sha256 or parent.sha256()
         self.body, self.features = _built(parent, concern)
         self.weights = weights
+        self.bridges = bridges
         if weights is not None:
             _fill(self.body, weights)
+        if bridges is not None:
+            assert isinstance(self.body, EncoderDecoder)
+            set_bridges(self.body, bridges)
         self.head = head.sliced(self.features)
         self.eval()
 
@@ -100,7 +108,8 @@ class ConcernModule(nn.Module):
 
     def retention(self) -> Retention:
         """What of the parent it keeps: nodes, weights, bytes and FLOPs, as shares in [0, 1]."""
-        return retention(self.parent, self.concern, self.head.weight.shape[0])
+        added = sum(weight.numel() for weight in (self.bridges or {}).values())
+        return retention(self.parent, self.concern, self.head.weight.shape[0], added)
 
     def forward(self, x: Any) -> Tensor:
         """The margin: log-odds of the module's class, (N,), or (N, T) for many outputs."""

@@ -37,8 +37,8 @@ class Retention:
     flops: float
 
 
-def retention(network: Network, concern: Concern, head_rows: int) -> Retention:
-    """Count what ``concern`` keeps of ``network``, with an output layer of ``head_rows`` rows."""
+def retention(network: Network, concern: Concern, head_rows: int, added: int = 0) -> Retention:
+    """Count what ``concern`` keeps of ``network``, with an output layer of ``head_rows`` rows and ``added`` weights."""
     layers = network.layers
     everything = {name: np.ones(layer.units, bool) for name, layer in layers.items()}
     masks = {name: concern.nodes(layer) for name, layer in layers.items()}
@@ -50,7 +50,7 @@ def retention(network: Network, concern: Concern, head_rows: int) -> Retention:
     outside = total - whole - network.spec.classes * (features + 1)
     if isinstance(network.spec, EncoderDecoderSpec):  # a word that cannot be said is not fed either
         outside -= (network.spec.classes - head_rows) * network.spec.target.dimension
-    weights = (kept + outside + head_rows * (present + 1)) / total
+    weights = (kept + outside + head_rows * (present + 1) + added) / total
     steps = 1 if network.io.value.endswith("1") else max(concern.steps.values())
     flops = _flops(layers, masks, concern) + steps * head_rows * float(present)
     flops /= _flops(layers, everything, concern) + steps * network.spec.classes * features

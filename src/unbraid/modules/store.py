@@ -256,6 +256,7 @@ def _module_entry(
         offset=scale[1],
         words=None if module.head.words is None else len(module.head.words),
         shares_head=shares_head,
+        bridged=module.bridges is not None,
     )
 
 
@@ -283,6 +284,7 @@ def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_hea
     head = module.head if remnant else module.whole_head
     if not remnant and not lent:  # a remnant's own layers are all that is stored of its parent
         tensors |= {f"layer/{n}/{key}": t for n, own in (module.weights or {}).items() for key, t in own.items()}
+    tensors |= {f"bridge/{name}": weight for name, weight in (module.bridges or {}).items()}
     if head.words is not None:
         said = torch.zeros(module.parent.spec.classes, dtype=torch.bool).index_fill(0, head.words.cpu(), True)
         tensors["words"] = torch.from_numpy(np.packbits(said.numpy()))
@@ -290,8 +292,9 @@ def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_hea
 
 
 def _body_weights(body: nn.Module) -> dict[str, Tensor]:
-    """Named as the parent's, also where a layer stands inside a Scattered."""
-    return {f"body.{name.replace('_layer.layer.', '_layer.')}": p.detach() for name, p in body.named_parameters()}
+    """Named as the parent's, also where a layer stands inside a Scattered; without bridges, which no parent has."""
+    named = {n: p.detach() for n, p in body.named_parameters() if not n.startswith("bridges.")}
+    return {f"body.{name.replace('_layer.layer.', '_layer.')}": p for name, p in named.items()}
 
 
 def _only_words(weights: dict[str, Tensor], words: Tensor | None) -> dict[str, Tensor]:
@@ -428,7 +431,10 @@ def _module(
         weight = torch.zeros(rows, parent.spec.features).index_copy(1, features, weight)
     head = Head(weight, bias, entry.idle, words)
     sha256 = manifest.parents[entry.parent].sha256
-    return ConcernModule(parent, entry.index, concern, head, entry.config, entry.label, sha256, weights, original)
+    bridges = _bridges(entry, number, parent, bits)
+    return ConcernModule(
+        parent, entry.index, concern, head, entry.config, entry.label, sha256, weights, original, bridges
+    )
 
 
 def _layer_weights(bits: dict[str, Tensor], number: int, parent: Network) -> dict[str, dict[str, Tensor]]:
@@ -438,6 +444,18 @@ def _layer_weights(bits: dict[str, Tensor], number: int, parent: Network) -> dic
         prefix = f"{number}/layer/{name}/"
         found[name] = {key.removeprefix(prefix): t for key, t in bits.items() if key.startswith(prefix)}
     return found
+
+
+def _bridges(entry: ModuleEntry, number: int, parent: Network, bits: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Weights between encoder and decoder; the module checks their shapes."""
+    if not entry.bridged:
+        return None
+    if not isinstance(parent.spec, EncoderDecoderSpec) or entry.mode is Mode.UNROLLED:
+        raise FormatError(
+            f"module {entry.label!r}: field bridged: found true, expected a rolled module of a translator."
+        )
+    prefix = f"{number}/bridge/"
+    return {key.removeprefix(prefix): t for key, t in bits.items() if key.startswith(prefix)}
 
 
 def _words(entry: ModuleEntry, number: int, manifest: Manifest, bits: dict[str, Tensor]) -> Tensor:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.cells import State
@@ -116,28 +118,60 @@ class EncoderDecoder(nn.Module):
 class Bridge(nn.Module):
     """From an encoder layer's last state to a decoder layer's first: the same units, or what is left of them.
 
+    Where ``weight`` is there, what is left also takes up what it says of all the units: a sentence goes through here,
+    and the units that are gone knew a part of it.
+
     Args:
         kept: units (H') that the decoder's layer still has; None: all.
         known: units that the encoder's layer still has, in its order; None: all H.
         units: H.
+
+    Attributes:
+        weight: (P, H', H), a matrix for each of the P parts of a state.
     """
 
     kept: Tensor | None
     known: Tensor | None
+    weight: nn.Parameter | None
 
     def __init__(self, kept: Tensor | None = None, known: Tensor | None = None, units: int = 0) -> None:
         super().__init__()
         self.units = units
         self.register_buffer("kept", kept, persistent=False)
         self.register_buffer("known", known, persistent=False)
+        self.register_parameter("weight", None)
 
     def forward(self, state: State) -> State:
-        return tuple(self._one(part) for part in state)
+        return tuple(self._one(number, part) for number, part in enumerate(state))
 
-    def _one(self, values: Tensor) -> Tensor:
+    def _one(self, number: int, values: Tensor) -> Tensor:
         if self.known is not None:
             values = values.new_zeros(len(values), self.units).index_copy(1, self.known, values)
-        return values if self.kept is None else values[:, self.kept]
+        left = values if self.kept is None else values[:, self.kept]
+        return left if self.weight is None else left + linear(values, self.weight[number])
+
+
+def bridge_shapes(body: EncoderDecoder) -> dict[str, tuple[int, int, int]]:
+    """Decoder layer -> the shape (P, H', H) of its bridge's weight."""
+    layers = zip(body.spec.decoder, body.decoder, strict=True)
+    return {s.name: (2 if s.cell.kind == "lstm" else 1, layer.units, s.units) for s, layer in layers}  # type: ignore[misc]
+
+
+def bridge_weights(body: EncoderDecoder) -> dict[str, nn.Parameter]:
+    """Decoder layer -> its bridge's weight, where all have one."""
+    found = zip(body.spec.decoder, body.bridges, strict=True)
+    return {spec.name: bridge.weight for spec, bridge in found}  # type: ignore[misc]  # bridges
+
+
+def set_bridges(body: EncoderDecoder, weights: Mapping[str, Tensor]) -> None:
+    """Give a sliced body's bridges weights, by decoder layer; raises FormatError where one does not fit."""
+    for (name, shape), bridge in zip(bridge_shapes(body).items(), body.bridges, strict=True):
+        own = weights.get(name)
+        if own is None or own.shape != shape or not torch.isfinite(own).all():
+            found = None if own is None else tuple(own.shape)
+            raise FormatError(f"bridge to layer {name!r}: found {found}, expected finite values of shape {shape}.")
+        like = next(body.decoder.parameters())
+        bridge.weight = nn.Parameter(own.to(like), requires_grad=False)
 
 
 @decomposable_layers.register
