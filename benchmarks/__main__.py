@@ -38,7 +38,7 @@ PARTS = {
     "compacting": compacting.run,
     "calibrating": calibrating.run,
     "torch": torch_runs.run,
-    "translation": lambda again: translation.main(again=again),
+    "translation": lambda again: translation.main("small", "", again, False),
 }
 
 app = typer.Typer(help=__doc__, rich_markup_mode=None)
@@ -61,6 +61,8 @@ def main(
     if not experiments and only not in (*PARTS, "report"):
         sys.exit(f"nothing is called {only!r}, expected {', '.join(PARTS)}, report or a file of {experiment.FOLDER}.")
     failed = running.run_missing(experiment.runs(chosen, list(experiments.values())), jobs, cluster, again)
+    if scale == "quick" and only in ("", "translation"):
+        translation.main("quick", "", again, False)
     for name, measure in PARTS.items():
         if scale == "full" and only in ("", name):
             measure(again)

@@ -22,9 +22,10 @@ Accuracies and their differences in percent and percentage points.
 def write(scale: Scale) -> Path:
     """Rebuild RESULTS.md, of the quick scale beside its results; returns where it lies."""
     parts, path = [HEADER, *report_paper.sections(scale)], scale.folder / "RESULTS.md"
+    parts += report_translation.sections(scale.folder)
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
-        parts += [*report_translation.sections(), *report_cluster.sections()]
+        parts += report_cluster.sections()
         path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")
     return path

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from benchmarks import files
+from benchmarks import files, published
 from benchmarks.tables import table
 
 
-def sections() -> Iterable[str]:
-    """All of it; nothing where there is no result."""
-    models = files.read_all("translation")
+def sections(root: Path) -> Iterable[str]:
+    """All of the results under ``root``; nothing where there is none."""
+    models = [m for m in files.read_all("translation", root) if m["settings"]]
     if models:
         yield from _models(models)
-        yield from _speed(models)
-    for example in files.read_all("translation-examples"):
+        yield from _costs(models)
+        yield from _speed([m for m in models if "speed" in m])
+    for example in files.read_all("translation-examples", root):
         yield from _example(example)
 
 
@@ -41,6 +43,33 @@ def _models(models: list[dict[str, Any]]) -> Iterable[str]:
         rows.append([model["model"], "whole", f"{whole} (beam of 4 {beam}; paper's {paper}; chrF {chrf})", *[""] * 4])
         rows += [_setting(model, name, languages) for name in model["settings"]]
     yield table(["model", "modules", f"BLEU, {' / '.join(first)}", "mean", "nodes", "weights", "size"], rows)
+
+
+def _costs(models: list[dict[str, Any]]) -> Iterable[str]:
+    """Mean cost over the languages, beside the published means over one to four layers (Table II)."""
+    yield (
+        "\nMean cost of decomposition in BLEU beside the published one (means over one to four layers and three\n"
+        "languages, BLEU by NLTK):\n"
+    )
+    names = list(
+        dict.fromkeys(name for m in models for name in m["settings"] if "too" not in name and "own" not in name)
+    )
+    rows = []
+    for model in models:
+        theirs = [
+            published.mean(question="RQ1", data="tatoeba", cell=model["cell"], mode=mode)
+            for mode in ("rolled", "unrolled")
+        ]
+        shown = " / ".join("none" if t is None else f"{100 * t['delta']:+.2f}" for t in theirs)
+        rows.append([model["model"], shown, *(_mean_cost(model, name) for name in names)])
+    yield table(["model", "published, rolled / unrolled", *names], rows)
+
+
+def _mean_cost(model: dict[str, Any], name: str) -> str:
+    if name not in model["settings"]:
+        return "not run"
+    scores = model["settings"][name]["scores"]
+    return f"{statistics.fmean(scores[v]['bleu'] - model['monolithic'][v]['bleu'] for v in scores):+.2f}"
 
 
 def _setting(model: dict[str, Any], name: str, languages: list[str]) -> list[str]:
@@ -97,6 +126,23 @@ def _example(example: dict[str, Any]) -> Iterable[str]:
     for way, found in ways.items():
         rows += [[f"{name}; {way}", *_row(scores, languages)] for name, scores in found.items()]
     yield table(["", *languages], rows)
+    yield from _published_example(example["example"])
+
+
+PROBLEMS = {"uk": "problem1", "et": "problem2"}
+
+
+def _published_example(name: str) -> Iterable[str]:
+    """The paper's own figures for the example, its LSTM."""
+    found = [m for m in published.means() if m["question"] == "motivating" and m["cell"] == "LSTM"]
+    rows = []
+    for m in found:
+        solution, _, what = m["data"].partition(", ")
+        if what.startswith(PROBLEMS[name]):
+            figures = [f"{100 * m[key]:.1f}" if m[key] is not None else "-" for key in ("monolithic", "composed")]
+            rows.append([solution, what.removeprefix(PROBLEMS[name]).strip(), *figures])
+    yield "\nPublished (Table V, LSTM; in percent): the network and the translator of modules.\n"
+    yield table(["", "", "network", "modules"], rows) + "\n"
 
 
 def _languages(ways: dict[str, Any]) -> list[str]:

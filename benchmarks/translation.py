@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import typer
 
-from benchmarks import files, translation_data
+from benchmarks import experiment, files, translation_data
 from benchmarks.translation_trained import SCALES, TASKS, Translation, models
 from unbraid import Decomposition, Network, Translator, decompose
 from unbraid.networks.spec import EncoderDecoderSpec
@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "reconstruct, 50 %, refined": {**RECONSTRUCT, "keep": 0.5, "refine": REFINE},
 }
 FURTHER = ("encoder too", "own words", "90 %", "70 %")  # settings of the first model alone
+QUICK = experiment.SCALES["quick"].folder
 TIMED = 60  # sentences that are translated one at a time
 LONGEST = 15  # words of a translation; test sentences have at most ten
 
@@ -55,7 +56,7 @@ def tests_of(task: str, scale: str, extra: tuple[tuple[str, str], ...] = ()) -> 
     chosen = {language: names[0] for language, names in TASKS[task].targets.items()} | dict(extra)
     found: Tests = {}
     for language, name in chosen.items():
-        data = translation_data.corpus(name, TASKS[task].source)
+        data = translation_data.corpus(name, TASKS[task].source).few(SCALES[scale].lines)
         lines = zip(data.test[data.source], data.test[language], strict=True)
         pairs = [(a, b) for a, b in lines if 0 < len(split_words(a)) <= SCALES[scale].steps and split_words(b)]
         found[language] = ([a for a, _ in pairs], [b for _, b in pairs])
@@ -87,9 +88,14 @@ def _scores(said: list[str], wanted: list[str]) -> dict[str, Any]:
     return asdict(score(said, wanted))
 
 
+def results(scale: str) -> Path:
+    """Where a scale's results lie: the quick one's are no part of the repository."""
+    return QUICK if scale == "quick" else files.RESULTS
+
+
 def run(model: Translation, again: bool = False) -> None:
     """Measure of one model what has no result yet; what is measured is stored at once."""
-    path = files.RESULTS / "translation" / f"{model.name}.json"
+    path = results(model.scale) / "translation" / f"{model.name}.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not again else {}
     missing = [name for name in settings_of(model) if name not in result.get("settings", {})]
     if not missing and {"speed", "monolithic_beam_4"} <= result.keys():
@@ -197,21 +203,22 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def run_example(name: str, again: bool = False, train: bool = True) -> None:
+def run_example(name: str, scale: str, again: bool = False, train: bool = True) -> None:
     """One of the paper's motivating examples, in both ways, as in its Table V.
 
     Args:
         name: of :data:`EXAMPLES`.
+        scale: of the models.
         again: also where there is a result.
         train: the model of everything as well; without it that is left out where it has not been trained.
     """
-    path = files.RESULTS / "translation-examples" / f"{name}.json"
+    path = results(scale) / "translation-examples" / f"{name}.json"
     if path.exists() and not again:
         return
     torch.set_num_threads(1)
     about = EXAMPLES[name]
-    base, every = Translation(about["task"]), Translation(about["all"])
-    tests = tests_of(about["task"], "small", ((about["language"], about["data"]),))
+    base, every = Translation(about["task"], scale=scale), Translation(about["all"], scale=scale)
+    tests = tests_of(about["task"], scale, ((about["language"], about["data"]),))
     known = {v: t for v, t in tests.items() if v in TASKS[about["task"]].targets}
     result: dict[str, Any] = {"example": name, "story": about["story"], "language": about["language"], "ways": {}}
     result["before"] = by_network(base.network(), known)
@@ -220,7 +227,7 @@ def run_example(name: str, again: bool = False, train: bool = True) -> None:
         own = Translator(modules_of(base, base.network(), **settings))
         found = {"modules before": by_modules(own, known)}
         for source in ("multilingual", "alone"):
-            model = Translation(about[source])
+            model = Translation(about[source], scale=scale)
             module = modules_of(model, model.network(), **settings)[about["language"]]
             act = own.replace if about["language"] in own.languages else own.add
             found[f"module of the {source} model"] = by_modules(act(about["language"], module), tests)
@@ -237,13 +244,13 @@ def main(
     trained: Annotated[bool, typer.Option("--trained", help="Leave out what would have to be trained first.")] = False,
 ) -> None:
     """Measure what has no result yet."""
-    for model in models(scale):
+    for model in models(scale)[: 1 if scale == "quick" else None]:
         if model.task == "tatoeba" and only in ("", model.name) and (model.path.exists() or not trained):
             run(model, again)
     for name, about in EXAMPLES.items():
-        needed = [Translation(about[part]) for part in ("task", "multilingual", "alone")]
+        needed = [Translation(about[part], scale=scale) for part in ("task", "multilingual", "alone")]
         if only in ("", name) and (all(m.path.exists() for m in needed) or not trained):
-            run_example(name, again, train=not trained)
+            run_example(name, scale, again, train=not trained)
 
 
 if __name__ == "__main__":

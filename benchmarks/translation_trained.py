@@ -87,7 +87,8 @@ class Translation:
     def corpora(self) -> list[tuple[str, Corpus]]:
         """Pairs of target language and sentences."""
         task = TASKS[self.task]
-        return [(t, translation_data.corpus(d, task.source)) for t, names in task.targets.items() for d in names]
+        pairs = [(t, translation_data.corpus(d, task.source)) for t, names in task.targets.items() for d in names]
+        return [(language, data.few(SCALES[self.scale].lines)) for language, data in pairs]
 
     @cache  # noqa: B019  # a handful of models, for as long as the program runs
     def words(self) -> Words:
