@@ -79,9 +79,9 @@ def write(path: Path, result: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def read_all(folder: str, root: Path = RESULTS) -> list[dict[str, Any]]:
+def read_all(folder: str, root: Path | None = None) -> list[dict[str, Any]]:
     """All results of one kind, in the order of their file names."""
-    return [json.loads(path.read_text()) for path in sorted((root / folder).glob("*.json"))]
+    return [json.loads(path.read_text()) for path in sorted(((root or RESULTS) / folder).glob("*.json"))]
 
 
 def _machine() -> dict[str, Any]:
