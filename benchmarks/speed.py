@@ -17,16 +17,32 @@ from rich.progress import track
 
 from benchmarks import files
 from benchmarks.clinc import MODELS, MODES
+from benchmarks.trained import Model
+from benchmarks.ways import EACH_STEP
 from unbraid import DecompositionConfig, Network, compose, decompose, evaluate
 from unbraid.concerns.sampling import choose
 from unbraid.data import read_targets
 
 REPEATS = 3
+BROWN = "brown-LSTM-1"  # trained here, as the release's was; it evaluates 650 sentences
+SENTENCES = 650
+
+Job = tuple[Network, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def job(model: str) -> Job:
+    """A network, its training and its test examples."""
+    if model == BROWN:
+        trained = Model("brown", "LSTM", 1)
+        x, y = trained.examples.test
+        return trained.network(), trained.examples.train, (x[:SENTENCES], y[:SENTENCES])
+    data = files.clinc()
+    return files.reference_model(MODELS[model]), (data["X"], data["Y"]), (data["x"], data["y"])
 
 
 def run(again: bool) -> None:
     """Measure every model and mode that has no result yet."""
-    for model, mode in track([(m, k) for m in MODELS for k in MODES], "speed"):
+    for model, mode in track([(m, k) for m in (*MODELS, BROWN) for k in MODES], "speed"):
         path = files.RESULTS / "speed" / f"{model}-{mode}.json"
         if not path.exists() or again:
             files.write(path, {"model": model, "mode": mode, **_measure(model, mode), **_whole_process(model, mode)})
@@ -34,18 +50,18 @@ def run(again: bool) -> None:
 
 def _measure(model: str, mode: str) -> dict[str, Any]:
     torch.set_num_threads(1)
-    data, network = files.clinc(), files.reference_model(MODELS[model])
-    config = DecompositionConfig.of(mode=mode)
-    targets = read_targets(data["Y"], network.labels, many=False)
-    sampled = data["X"][choose(targets, config).rows]
-    parts = decompose(network, (data["X"], data["Y"]), config=config)
+    network, train, (x, _) = job(model)
+    config = _config(model, mode)
+    targets = read_targets(train[1], network.labels, many=network.io.many_outputs)
+    sampled = train[0][choose(targets, config).rows]
+    parts = decompose(network, train, config=config)
     composition = compose(parts)
     seconds = _interleaved(
         {
             "sample_pass": lambda: network.logits(sampled),
-            "decompose": lambda: decompose(network, (data["X"], data["Y"]), config=config),
-            "test_pass": lambda: network.logits(data["x"]),
-            "composed": lambda: composition.margins(data["x"]),
+            "decompose": lambda: decompose(network, train, config=config),
+            "test_pass": lambda: network.logits(x),
+            "composed": lambda: composition.margins(x),
         }
     )
     return {
@@ -55,6 +71,11 @@ def _measure(model: str, mode: str) -> dict[str, Any]:
         "composed_over_passes": seconds["composed"] / seconds["test_pass"] / len(parts),
         **_sizes(network, parts),
     }
+
+
+def _config(model: str, mode: str) -> DecompositionConfig:
+    """The paper's settings; with many outputs examples are counted for every timestep."""
+    return DecompositionConfig.of(mode=mode, strategy="paper", samples_per_class=EACH_STEP if model == BROWN else 500)
 
 
 def _interleaved(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -97,11 +118,10 @@ def _child(command: list[str]) -> dict[str, float]:
 
 def _alone(model: str, mode: str, part: str) -> None:
     torch.set_num_threads(1)
-    data, network = files.clinc(), files.reference_model(MODELS[model])
+    network, train, test = job(model)
     if part == "all":
-        parts = decompose(network, (data["X"], data["Y"]), mode=mode)
-        evaluate(compose(parts), (data["x"], data["y"]), against=network)
-    assert np.isfinite(data["x"]).all()
+        evaluate(compose(decompose(network, train, config=_config(model, mode))), test, against=network)
+    assert np.isfinite(test[0]).all()
     print(_peak_megabytes())
 
 
