@@ -84,8 +84,8 @@ def _speed() -> Iterable[str]:
         "*composed / passes*: all modules on the test examples (Brown: 650 sentences, as the release), against a\n"
         "monolithic pass for each (to hold: rolled 1.0, unrolled 2.0). *disk*: all modules beside their parent, as a\n"
         "share of it (to hold: 5 %). *process*: load, decompose, evaluate with every measure; beside it the release's\n"
-        "figures for the same job (decompose / whole evaluation, files, memory), some with two threads; its Brown model\n"
-        "is not ours, and what it takes to evaluate is told apart.\n"
+        "figures for the same job (decompose / whole evaluation, files, memory), some with two threads; its Brown\n"
+        "model is not ours, and what it takes to evaluate is told apart.\n"
     )
     rows = []
     for r in results:
