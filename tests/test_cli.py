@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from unbraid.cli import app
-from unbraid.modules.store import load_composition
+from unbraid.modules.loading import load_composition
 
 runner = CliRunner()
 

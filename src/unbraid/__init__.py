@@ -11,8 +11,8 @@ from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import Evaluation, evaluate
 from unbraid.modules.composition import Composition, compose
 from unbraid.modules.exporting import export_onnx
+from unbraid.modules.loading import load_composition, load_module
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.store import load_composition, load_module
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
 from unbraid.translation.translator import Translator, load_translator

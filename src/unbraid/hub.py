@@ -17,7 +17,7 @@ from unbraid._version import __version__
 from unbraid.errors import FormatError, UnbraidError
 from unbraid.modules.card import RECIPE
 from unbraid.modules.folders import MANIFEST, read_file, write_folder
-from unbraid.modules.store import check_folder, is_known
+from unbraid.modules.loading import check_folder, is_known
 
 HUB = "https://huggingface.co"
 Folder = str | os.PathLike[str]

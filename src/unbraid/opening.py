@@ -10,8 +10,8 @@ from unbraid.concerns.decomposition import Decomposition
 from unbraid.data import Label
 from unbraid.errors import DataError, FormatError, IncompatibleModules
 from unbraid.modules.composition import Composition, compose
+from unbraid.modules.loading import composition_of, load_modules
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.store import composition_of, load_modules
 from unbraid.networks.keras import load_keras
 from unbraid.networks.network import Network
 from unbraid.translation.translator import Translator

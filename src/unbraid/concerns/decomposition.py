@@ -33,8 +33,9 @@ from unbraid.config import CapScope, DecompositionConfig, GateView, HeadKind, IO
 from unbraid.data import Label, Targets, read_targets
 from unbraid.modules.card import NOTHING
 from unbraid.modules.concern import Concern
+from unbraid.modules.loading import load_modules
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.store import load_modules, save_decomposition
+from unbraid.modules.saving import save_decomposition
 from unbraid.networks.cells import CANDIDATE
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Layer

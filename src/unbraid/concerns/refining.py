@@ -20,6 +20,7 @@ from unbraid.networks.layers import decomposable_layers
 
 LEARNING_RATE = 2e-3
 LONGEST = 1.0  # gradient, by Euclidean norm
+SLOWER = 0.1  # steps of what reads a whole state: each of its values moves with hundreds of weights
 
 Batch = TypeVar("Batch")
 
@@ -75,19 +76,22 @@ def descended(
         batches: what ``loss`` knows to read.
         loss: of a batch and the rows; it runs the body.
         rates: of learning, one a step; steps end with them or with the batches.
-        more: parameters that change as well.
+        more: parameters that change as well, by smaller steps.
 
     Returns:
         the new rows, in the shape of the old ones.
     """
     parameters = [p for layer in decomposable_layers(body).values() for p in layer.module.parameters()]
-    parameters += more
     rows = rows.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([*parameters, rows])
+    optimizer = torch.optim.Adam([{"params": [*parameters, rows]}])
+    if more:
+        optimizer.add_param_group({"params": list(more)})
+    parameters += more
     for parameter in parameters:
         parameter.requires_grad_(True)
     for rate, batch in zip(rates, batches, strict=False):
-        optimizer.param_groups[0]["lr"] = rate
+        for group, share in zip(optimizer.param_groups, (1.0, SLOWER), strict=False):
+            group["lr"] = share * rate
         optimizer.zero_grad()
         loss(batch, rows).backward()
         nn.utils.clip_grad_norm_([*parameters, rows], LONGEST)

@@ -259,7 +259,7 @@ class Composition(nn.Module):
         Raises:
             FormatError: something else lies there.
         """
-        from unbraid.modules.store import save_composition  # the store builds compositions, so it cannot come first
+        from unbraid.modules.saving import save_composition  # saving knows compositions, so it cannot come first
 
         save_composition(folder, self, self.about.changed(license, scores))
 

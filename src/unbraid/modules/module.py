@@ -155,7 +155,7 @@ class ConcernModule(nn.Module):
             FormatError: something else lies there.
         """
         from unbraid.modules.card import NOTHING  # both build on modules, so they cannot come first
-        from unbraid.modules.store import save_module
+        from unbraid.modules.saving import save_module
 
         save_module(folder, self, NOTHING.changed(license, scores))
 

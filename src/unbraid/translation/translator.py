@@ -15,8 +15,9 @@ import torch
 from unbraid.data import Label
 from unbraid.errors import DataError, IncompatibleModules
 from unbraid.modules.card import NOTHING
+from unbraid.modules.loading import load_modules
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.store import load_modules, save_languages
+from unbraid.modules.saving import save_languages
 from unbraid.networks.network import Network
 from unbraid.translation.decoding import decode
 from unbraid.translation.voice import Voice, module_voice, network_voice

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from tests.modules.test_store import decomposed
 from unbraid import compose, load_composition, load_decomposition, load_module
 from unbraid.errors import FormatError, UnbraidError
-from unbraid.modules.store import load_modules
+from unbraid.modules.loading import load_modules
 
 NAMES = ("unbraid.json", "parent.safetensors", "modules.safetensors")
 

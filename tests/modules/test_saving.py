@@ -12,7 +12,7 @@ from tests.factory import IO
 from tests.modules.test_module import WAYS, architectures, build, cells, module_of
 from unbraid import ConcernModule, compose, load_composition, load_decomposition, load_module
 from unbraid.errors import FormatError
-from unbraid.modules.store import load_modules
+from unbraid.modules.loading import load_modules
 
 ARCHITECTURES = {
     "plain": {},

@@ -1,0 +1,32 @@
+"""What an Unbraid folder holds: ``unbraid.json``, ``parent.safetensors``, ``modules.safetensors`` and a model card.
+
+``parent.safetensors`` has each parent's weights once (``P/name``); of a rolled module saved alone, only its slices.
+``modules.safetensors`` has, per module ``M``, packed mask bits ``M/mask/layer`` and the two head tensors; weights that
+compact modules share are there once. What fused modules were made from is numbered after the modules.
+"""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor, nn
+
+PARENTS, MODULES = "parent.safetensors", "modules.safetensors"
+TARGET = "body.target.weight"  # of an encoder-decoder
+Folder = str | os.PathLike[str]
+
+
+def vocabulary_file(parent: int, target: bool = False) -> str:
+    """Where a vocabulary of parent number ``parent`` lies, a ``tokenizer.json``: of what it reads or says."""
+    return f"vocabulary-{parent}{'-target' if target else ''}.json"
+
+
+def body_weights(body: nn.Module) -> dict[str, Tensor]:
+    """Named as the parent's, also where a layer stands inside a Scattered; without bridges, which no parent has."""
+    named = {n: p.detach() for n, p in body.named_parameters() if not n.startswith("bridges.")}
+    return {f"body.{name.replace('_layer.layer.', '_layer.')}": p for name, p in named.items()}
+
+
+def only_words(weights: dict[str, Tensor], words: Tensor | None) -> dict[str, Tensor]:
+    """Of the target embedding only the words that a language's module can say."""
+    return weights if words is None else weights | {TARGET: weights[TARGET][words]}
