@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.modules.test_store import decomposed
+from tests.modules.test_saving import decomposed
 from unbraid import compose, load_composition, load_decomposition, load_module
 from unbraid.errors import FormatError, UnbraidError
 from unbraid.modules.loading import load_modules

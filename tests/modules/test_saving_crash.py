@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import unbraid
-from tests.modules.test_store import decomposed
+from tests.modules.test_saving import decomposed
 from unbraid.errors import FormatError
 from unbraid.modules import folders
 
