@@ -31,9 +31,9 @@ def _models(models: list[dict[str, Any]]) -> Iterable[str]:
         "whose English is in no training pair. *whole*: the network's BLEU; other rows: each module's BLEU less that.\n"
         "*nodes* and *weights*: kept, of the decoder's layers and of the whole network; *size*: one module's file\n"
         "beside the network's weights (unrolled modules are stored with their whole network). These networks are far\n"
-        "smaller than the paper's: see `benchmarks/translation_trained.py --scale paper`. Those of two layers learnt in\n"
-        "three passes instead of eight, for want of time, and vanilla networks hardly translate at all: what is lost of\n"
-        "so little says little.\n"
+        "smaller than the paper's: see `benchmarks/translation_trained.py --scale paper`. Those of two layers learnt\n"
+        "in three passes instead of eight, for want of time, and vanilla networks hardly translate at all: what is lost\n"
+        "of so little says little.\n"
     )
     rows = []
     for model in models:
