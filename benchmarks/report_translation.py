@@ -32,8 +32,8 @@ def _models(models: list[dict[str, Any]]) -> Iterable[str]:
         "*nodes* and *weights*: kept, of the decoder's layers and of the whole network; *size*: one module's file\n"
         "beside the network's weights (unrolled modules are stored with their whole network). These networks are far\n"
         "smaller than the paper's: see `benchmarks/translation_trained.py --scale paper`. Those of two layers learnt\n"
-        "in three passes instead of eight, for want of time, and vanilla networks hardly translate at all: what is lost\n"
-        "of so little says little.\n"
+        "in three passes instead of eight, for want of time, and vanilla networks hardly translate at all: what is\n"
+        "lost of so little says little.\n"
     )
     rows = []
     for model in models:
