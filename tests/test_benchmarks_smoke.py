@@ -7,7 +7,7 @@ import pytest
 from benchmarks import experiment, report, running
 from benchmarks.experiment import Run, Scale
 
-RUNS = [("decompose", "clinc"), ("reuse", "clinc"), ("replace", "clinc"), ("reuse_inter", "clinc+brown")]
+RUNS = [("decompose", "clinc"), ("reuse", "clinc"), ("reuse_inter", "clinc+brown")]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_experiments_run_and_the_tables_are_made_from_the_results_alone(scale):
     assert {"rolled", "unrolled, cap 5 %", "reconstruct, 50 %"} <= found["ways"].keys()
     assert 0 < found["monolithic"] <= 1 and found["seconds"] > 0 and found["measured_on"]["torch"]
     text = report.write(scale).read_text()
-    for table in ("Table II", "Table III", "Table IV"):
+    for table in ("Table II:", "Table III:"):
         assert table in text
     assert "| clinc | vanilla | rolled | 1 |" in text and "inter, joint words" in text
     assert f"{len(RUNS)} of 52 experiments" in text and "missing: decompose brown" in text
