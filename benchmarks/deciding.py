@@ -1,6 +1,7 @@
-"""Votes over margins that each composition gave once, as :meth:`unbraid.Composition.decide` takes them.
+"""Votes over what each composition gave once, as :meth:`unbraid.Composition.decide` takes them.
 
-Reuse and replacement try hundreds of compositions of the same modules; their margins do not depend on who else votes.
+Reuse and replacement try hundreds of compositions of the same modules; their margins and features do not depend on who
+else votes.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -9,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import torch
 
+from unbraid.modules import referee
 from unbraid.modules.calibration import fit
+from unbraid.modules.groups import Evidence
 
 EXAMPLES = 20  # held-out ones for every class in the mean, for calibration
-
-
-def best_step(margins: np.ndarray) -> np.ndarray:
-    """Margins (N, K) with which many-output modules vote where one output is asked: those of their best timestep."""
-    return margins if margins.ndim == 2 else np.nan_to_num(margins, nan=-np.inf).max(1)
 
 
 def right(margins: np.ndarray, truth: np.ndarray) -> float:
@@ -29,3 +28,26 @@ def calibrated(margins: np.ndarray, sample: tuple[np.ndarray, np.ndarray], paren
     """Margins (N, K) on the scales that a small labelled sample (margins, truth) gives, as ``calibrated`` does."""
     temperature, offset = np.asarray(fit(*sample, parents)).T
     return margins / temperature + offset
+
+
+def chosen(found: Evidence, places: Sequence[int], rows: np.ndarray) -> Evidence:
+    """Some of the modules, on some of the examples."""
+    features = [found.features[place][rows] for place in places]
+    return Evidence(found.margins[rows][:, list(places)], features, [block[rows] for block in found.read])
+
+
+def joined(parts: Sequence[Evidence]) -> Evidence:
+    """Several compositions' as that of one."""
+    features = [block for part in parts for block in part.features]
+    return Evidence(
+        np.concatenate([part.margins for part in parts], axis=1), features, [b for part in parts for b in part.read]
+    )
+
+
+def refereed(found: Evidence, sample: tuple[Evidence, np.ndarray], parents: Sequence[Hashable]) -> np.ndarray:
+    """Margins (N, K) of the referee that a small labelled sample (evidence, truth) gives, as ``refereed`` does."""
+    known, truth = sample
+    margins, fair = (calibrated(m, (known.margins, truth), parents) for m in (found.margins, known.margins))
+    judge = referee.fit(fair, [*known.features, *known.read], truth)
+    blocks = [torch.from_numpy(block) for block in (*found.features, *found.read)]
+    return judge(torch.from_numpy(margins).float(), blocks).numpy()

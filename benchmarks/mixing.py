@@ -13,11 +13,12 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.deciding import EXAMPLES, best_step, calibrated, right
+from benchmarks.deciding import EXAMPLES, calibrated, chosen, joined, refereed, right
 from benchmarks.experiment import Run
 from benchmarks.trained import Model, trained_on
 from benchmarks.ways import modules
 from unbraid import compose
+from unbraid.modules.groups import Evidence
 
 TESTED = 100  # texts of a class, at most
 LEARNT = 1500  # training texts of a class, at most
@@ -54,12 +55,12 @@ class Mixture:
         return [found[n] for n in np.random.default_rng(0).permutation(len(found))[:TRIED]]
 
     def votes(self, ways: Ways) -> Votes:
-        """What all modules of both say of the test and of the sample texts."""
+        """What all modules of both say of the test and of the sample texts, and see in them."""
         both = [compose(modules(model, way)) for model, way in zip(self.models, ways, strict=True)]
         said = []
         for part in (self.test, self.sample):
             texts = [text for found in part for text in found]
-            said.append(np.concatenate([best_step(c.margins(texts)) for c in both], axis=1))
+            said.append(joined([c.evidence(texts) for c in both]))
         return Votes(self.sizes[0], self._classes(self.test), self._classes(self.sample), *said)
 
     def scratch(self, firsts: Sequence[int], second: int) -> float:
@@ -94,36 +95,37 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Votes:
-    """Margins (N, C + K) of test and sample texts, and of which class (N,) each is."""
+    """Evidence of C + K modules about test and sample texts, and of which class (N,) each is."""
 
     size: int
     truth: np.ndarray
     known: np.ndarray
-    margins: np.ndarray
-    sample: np.ndarray
+    said: Evidence
+    sample: Evidence
 
     def problem(self, firsts: Sequence[int], second: int) -> Problem:
         """Some classes of the first network against one of the second."""
         places = np.asarray([*firsts, self.size + second])
         parts = []
-        for truth, margins in ((self.truth, self.margins), (self.known, self.sample)):
+        for truth, said in ((self.truth, self.said), (self.known, self.sample)):
             rows = np.isin(truth, places)
-            parts.append((margins[rows][:, places], np.searchsorted(places, truth[rows])))
+            parts.append((chosen(said, places, rows), np.searchsorted(places, truth[rows])))
         return Problem(*parts, [0] * len(firsts) + [1])
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Margins (N, K) and right modules (N,) of test and sample texts, and the parent of each module."""
+    """Evidence and right modules (N,) of test and sample texts, and the parent of each module."""
 
-    test: tuple[np.ndarray, np.ndarray]
-    sample: tuple[np.ndarray, np.ndarray]
+    test: tuple[Evidence, np.ndarray]
+    sample: tuple[Evidence, np.ndarray]
     parents: list[int]
 
-    def plain(self) -> float:
-        """Accuracy of the vote as it is."""
-        return right(*self.test)
-
-    def calibrated(self) -> float:
-        """Accuracy of the vote after calibration on the sample."""
-        return right(calibrated(self.test[0], self.sample, self.parents), self.test[1])
+    def accuracies(self) -> dict[str, float]:
+        """Of the vote as it is, after calibration on the sample, and of a referee fitted on it."""
+        (said, truth), (known, labels) = self.test, self.sample
+        return {
+            "composed": right(said.margins, truth),
+            "calibrated": right(calibrated(said.margins, (known.margins, labels), self.parents), truth),
+            "refereed": right(refereed(said, self.sample, self.parents), truth),
+        }

@@ -13,7 +13,7 @@ from benchmarks.calibrating import sample
 from benchmarks.deciding import EXAMPLES, calibrated, right
 from benchmarks.experiment import Run
 from benchmarks.mixing import Mixture
-from benchmarks.reusing import chosen_ways
+from benchmarks.reusing import chosen_ways, summary
 from benchmarks.trained import LAYERS, Model
 from benchmarks.ways import modules
 from unbraid import compose
@@ -60,18 +60,12 @@ def measure_inter(run: Run) -> dict[str, Any]:
         rest = {i: [k for k in classes if k != i] for i in classes}
         drawn = pairs[: run.scale.draws]
         if not result:
-            scratch = [mixture.scratch(rest[i], j) for i, j in drawn]
-            result = {"pairs": len(pairs), "scratch": fmean(scratch), "vocabularies": {}}
+            found = [mixture.scratch(rest[i], j) for i, j in drawn]
+            result = {"pairs": len(pairs), "scratch": found, "vocabularies": {}}
+        scratch = dict(zip(drawn, result["scratch"], strict=True))
         ways = {}
         for way in mixture.ways(chosen_ways):
             votes = mixture.votes(way)
-            problems = {(i, j): votes.problem(rest[i], j) for i, j in pairs}
-            found = {pair: (p.plain(), p.calibrated()) for pair, p in problems.items()}
-            ways[way[-1]] = {
-                "replaced": fmean(plain for plain, _ in found.values()),
-                "calibrated": fmean(fair for _, fair in found.values()),
-                "replaced_over_scratch": fmean(found[p][0] - s for p, s in zip(drawn, scratch, strict=True)),
-                "calibrated_over_scratch": fmean(found[p][1] - s for p, s in zip(drawn, scratch, strict=True)),
-            }
+            ways[way[-1]] = summary({(i, j): votes.problem(rest[i], j).accuracies() for i, j in pairs}, scratch)
         result["vocabularies"]["joint" if joint else "separate"] = ways
     return result

@@ -17,6 +17,7 @@ from benchmarks.tables import interval, table
 from benchmarks.ways import published_way
 
 Result = dict[str, Any]
+DECIDED = ("composed", "calibrated", "refereed")  # as the modules vote, and after what is fitted on a small sample
 NOT_RUN, NOT_PUBLISHED, ONE_STEP, NO_GATES = "not run", "none published", "one timestep", "no gates"
 
 
@@ -138,7 +139,8 @@ def _table_three(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         "many-output network of another data set (it votes with its best timestep). *own network*: accuracy less\n"
         "that of a network trained for the two classes alone (drawn pairs; the published figures compare with such\n"
         "a one, which in 1:1 and M:1 started from the trained network). *restricted*: less that of the parent, its\n"
-        "argmax restricted to the two. Each: as it votes / calibrated on 20 held-out examples a class.\n"
+        "argmax restricted to the two. Each: as it votes / calibrated on 20 held-out examples a class / inter: with\n"
+        "a referee fitted on these.\n"
     )
     rows = []
     for (data, cell), some in _grouped(intra).items():
@@ -154,7 +156,7 @@ def _reuse(data: str, cell: str, kind: str, some: list[Result], question: str) -
     rows = []
     for way in _ways(some):
         found = [_of(r)[way] for r in some if way in _of(r)]
-        own = [fmean(100 * f[f"{name}_over_scratch"] for f in found) for name in ("composed", "calibrated")]
+        own = [fmean(100 * f[f"{name}_over_scratch"] for f in found) for name in DECIDED if name in found[0]]
         known = "restricted" in found[0]
         gaps = (
             [fmean(100 * (f[n] - f["restricted"]) for f in found) for n in ("composed", "calibrated")] if known else []
@@ -171,7 +173,7 @@ def _table_four(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         "Intra: the worst of four networks gets modules, one at a time, from the best; accuracy less the worst\n"
         "network's own. Inter: a class of a one-output network makes place for one of a many-output network of\n"
         "another data set; accuracy less that of a network trained for the new problem (drawn exchanges). As it\n"
-        "votes / calibrated.\n"
+        "votes / calibrated / with a referee.\n"
     )
     rows = []
     for (data, cell), some in _grouped(intra).items():
@@ -184,8 +186,7 @@ def _table_four(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         for words in ("separate", "joint"):
             found = [r["vocabularies"][words] for r in some]
             for way in _ways(found):
-                names = ("replaced_over_scratch", "calibrated_over_scratch")
-                values = [fmean(100 * f[way][name] for f in found) for name in names]
+                values = [fmean(100 * f[way][f"{name}_over_scratch"] for f in found) for name in DECIDED]
                 rows.append([data, cell, f"inter, {words} words", theirs, way, _pair(values)])
     yield table(["data", "cell", "", "published", "modules", "ours"], rows)
 

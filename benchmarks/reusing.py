@@ -54,7 +54,7 @@ def measure(run: Run) -> dict[str, Any]:
                 "calibrated": right(calibrated(own, few_own, [0, 0]), target),
                 "restricted": right(logits[rows][:, places], target),
             }
-        ways[way] = _summary(found, scratch)
+        ways[way] = summary(found, scratch)
     return {"io": data.about.io, "pairs": len(pairs), "ways": ways}
 
 
@@ -73,12 +73,14 @@ def _some(y: np.ndarray) -> np.ndarray:
     return np.asarray((y >= 0).reshape(len(y), -1).any(-1))
 
 
-def _summary(found: dict[Any, dict[str, float]], scratch: dict[Any, float]) -> dict[str, float]:
+def summary(found: dict[Any, dict[str, float]], scratch: dict[Any, float]) -> dict[str, float]:
     """Means over the problems; differences to networks of their own over those that were drawn."""
-    means = {name: fmean(f[name] for f in found.values()) for name in next(iter(found.values()))}
-    for name in ("composed", "calibrated"):
-        means[f"{name}_over_scratch"] = fmean(found[p][name] - accuracy for p, accuracy in scratch.items())
-    return {**means, "scratch": fmean(scratch.values())}
+    names = list(next(iter(found.values())))
+    means = {name: fmean(f[name] for f in found.values()) for name in names}
+    over = {
+        f"{name}_over_scratch": fmean(found[p][name] - accuracy for p, accuracy in scratch.items()) for name in names
+    }
+    return {**means, **over, "scratch": fmean(scratch.values())}
 
 
 def measure_inter(run: Run) -> dict[str, Any]:
@@ -94,10 +96,7 @@ def measure_inter(run: Run) -> dict[str, Any]:
         ways = {}
         for way in mixture.ways(chosen_ways):
             votes = mixture.votes(way)
-            found = {}
-            for i, j in pairs:
-                problem = votes.problem([i], j)
-                found[i, j] = {"composed": problem.plain(), "calibrated": problem.calibrated()}
-            ways[way[-1]] = _summary(found, scratch)
+            found = {(i, j): votes.problem([i], j).accuracies() for i, j in pairs}
+            ways[way[-1]] = summary(found, scratch)
         result["vocabularies"]["joint" if joint else "separate"] = ways
     return result

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.deciding import best_step, calibrated
+from benchmarks.deciding import calibrated, chosen, joined, refereed
 from tests import factory
-from unbraid import Composition, decompose
+from unbraid import Composition, compose, decompose
 
 
 @pytest.fixture
@@ -19,14 +19,6 @@ def parts():
     return found
 
 
-def test_a_many_output_module_votes_with_its_best_timestep(parts):
-    one, many = parts
-    x = np.random.default_rng(5).integers(1, factory.VOCABULARY, (50, factory.WORDS))
-    mixed = Composition({"one": one[0], "many": many[1]})
-    columns = [best_step(Composition({"a": module}).margins(x)) for module in (one[0], many[1])]
-    assert np.array_equal(np.concatenate(columns, axis=1), mixed.margins(x))
-
-
 def test_calibrated_votes_are_those_of_a_calibrated_composition(parts):
     one, many = parts
     rng = np.random.default_rng(6)
@@ -36,4 +28,18 @@ def test_calibrated_votes_are_those_of_a_calibrated_composition(parts):
     wanted = mixed.calibrated(few, truth)
     votes = calibrated(mixed.margins(x), (mixed.margins(few), truth), ["one", "many"])
     np.testing.assert_allclose(votes, wanted.margins(x), rtol=1e-4, atol=1e-5)
+    assert np.array_equal(votes.argmax(-1), wanted.predict_index(x))
+
+
+def test_refereed_votes_are_those_of_a_refereed_composition(parts):
+    one, many = parts
+    rng = np.random.default_rng(6)
+    x, few = (rng.integers(1, factory.VOCABULARY, (n, factory.WORDS)) for n in (50, 30))
+    truth = np.arange(30) % 2
+    wanted = Composition({"one": one[0], "many": many[1]}).refereed(few, truth)
+    said, known = (joined([compose(one).evidence(part), compose(many).evidence(part)]) for part in (x, few))
+    places = [0, len(one) + 1]
+    said, known = (chosen(e, places, np.full(len(e.margins), True)) for e in (said, known))
+    votes = refereed(said, (known, truth), ["one", "many"])
+    np.testing.assert_allclose(votes, wanted.margins(x), rtol=1e-3, atol=1e-4)
     assert np.array_equal(votes.argmax(-1), wanted.predict_index(x))

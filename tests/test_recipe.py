@@ -113,6 +113,14 @@ def test_a_recipe_calibrates(place, tmp_path, sample):
     assert unbraid.load_composition(tmp_path / "x").calibration == wanted
 
 
+def test_a_recipe_asks_for_a_referee(place):
+    plain = build_recipe(written(place, EXAMPLE))
+    path = written(place, EXAMPLE + "calibration: {sample: dev.npz, referee: true}\n")
+    with np.load(place / "recipes" / "dev.npz") as data:
+        x, y = data["x"], data["y"]
+    np.testing.assert_array_equal(build_recipe(path).margins(x), plain.refereed(x, y).margins(x))
+
+
 def test_one_recipe_and_no_folders_beside_it(place, tmp_path):
     path = written(place, EXAMPLE, "faq.yml")
     assert is_recipe(path) and not is_recipe(place / "intent-parts")

@@ -39,7 +39,7 @@ def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> 
         return modules[0]
     named = {m.label: m for m in modules}
     if manifest.kind == "composition":
-        return composition_of(manifest, modules)
+        return composition_of(path, manifest, modules)
     if manifest.kind == "translator":
         return Translator({str(label): module for label, module in named.items()})
     return Decomposition(parents[0], named, modules[0].config)

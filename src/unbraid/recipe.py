@@ -10,6 +10,7 @@
         labels: {money: banking}   # new name: old name
     calibration:
       sample: dev.npz
+      referee: true              # for modules of different networks
 
 Folders and data files are relative to the recipe. Every value is text, as it is written: a class called ``no`` is no
 boolean. Aliases, tags and files over 256 KiB are refused.
@@ -74,11 +75,13 @@ class Calibration(_Entry):
         sample: the data file; its labels are names of the recipe's classes, and other classes' examples do not count.
         x: name of the inputs in it.
         y: name of the labels in it.
+        referee: whether a referee is fitted on it, too; see :meth:`unbraid.Composition.refereed`.
     """
 
     sample: str = Field(min_length=1)
     x: str = "x"
     y: str = "y"
+    referee: bool = False
 
 
 class Recipe(_Entry):
@@ -139,7 +142,8 @@ def build_recipe(path: str | os.PathLike[str]) -> Composition:
         composition = compose(modules, recipe.vote)
     if recipe.calibration is not None:
         with _Field(path, "calibration"):
-            composition = composition.calibrated(*_sample(place, recipe.calibration, composition.labels))
+            sample = _sample(place, recipe.calibration, composition.labels)
+            composition = (composition.refereed if recipe.calibration.referee else composition.calibrated)(*sample)
     composition.about = About(recipe.title, recipe.description, recipe.license, recipe=text)
     return composition
 

@@ -124,10 +124,11 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     if not used.any():
         raise DataError(f"no example is of a class in use: the composition has {composition.labels}.")
     margins_used, true = margins[used], truth[used]
+    alone = margins_used if composition.referee is None else composition.without_referee().margins(x)[used]
     mono, restricted = _monolithic(composition, against, x, true, used)
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
-        claimed = margins_used[..., place] > composition.calibration[label][1]  # the module's own margin > 0
+        claimed = alone[..., place] > composition.calibration[label][1]  # the module's own margin > 0
         modules[label] = ModuleScore(
             detection(claimed, true[..., place]),
             module.retention(),

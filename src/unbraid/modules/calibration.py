@@ -43,14 +43,23 @@ def fit_labelled(
     Raises:
         DataError: labels of another shape, unknown ones, or a class without an example.
     """
+    used, truth = labelled(margins, y, labels, many)
+    return dict(zip(labels, fit(margins[used], truth[used], parents), strict=True))
+
+
+def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Which decisions of a sample count, booleans, and the place of each one's label, both (N,) or (N, T).
+
+    Args and errors are those of :func:`fit_labelled`.
+    """
     truth = read_targets(y, labels, many=many, examples=len(margins)).y
     if truth.shape != margins.shape[:-1]:
         raise DataError(f"labels of the sample have shape {truth.shape}, the modules decide {margins.shape[:-1]}.")
     used = (truth >= 0) & np.isfinite(margins).all(-1)
     missing = [label for place, label in enumerate(labels) if not (truth[used] == place).any()]
     if missing:
-        raise DataError(f"the sample has no example of {missing[:5]}: calibration needs a few of every class.")
-    return dict(zip(labels, fit(margins[used], truth[used], parents), strict=True))
+        raise DataError(f"the sample has no example of {missing[:5]}: it needs a few of every class.")
+    return used, truth
 
 
 def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> list[Scale]:

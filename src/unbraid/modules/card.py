@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 
 from unbraid.errors import DataError
+from unbraid.modules.layout import REFEREE
 from unbraid.modules.manifest import Manifest, ParentEntry
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
@@ -146,6 +147,8 @@ def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     ios = ", ".join(dict.fromkeys(str(module.io) for module in modules))
     one = len(modules) == 1
     voting = f" The vote goes by {manifest.vote}." if manifest.kind == "composition" else ""
+    if REFEREE in manifest.files:
+        voting = " A referee decides: a linear layer over what the modules say and see, fitted on labelled examples."
     return (
         f"{len(modules)} module{'' if one else 's'}, {'for one class' if one else 'one per class'}, taken out of "
         f"{_count(len({p.sha256 for p in manifest.parents}), 'trained recurrent network')} with Unbraid "

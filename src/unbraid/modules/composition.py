@@ -2,7 +2,8 @@
 
 Source: Imtiaz et al. 2023, section IV. The vote goes by margin, which orders modules as their probabilities do but
 does not saturate; ``vote="probability"`` counts float64 probabilities as the release does, ties to the first.
-Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.calibration`.
+Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.calibration`; a referee weighs more
+than margins, see :mod:`unbraid.modules.referee`.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from unbraid.config import IOArchitecture
 from unbraid.data import Label
 from unbraid.errors import ConfigError, DataError, IncompatibleModules
-from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
+from unbraid.modules import referee as referees
+from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled, labelled
 from unbraid.modules.card import NOTHING, About
-from unbraid.modules.groups import Group, grouped
+from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import map_tree, to_device
 from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
 from unbraid.progress import Progress, silent
 from unbraid.vocabulary import is_text
@@ -37,13 +40,14 @@ class Composition(nn.Module):
         modules: label -> module, in the order of the classes.
         vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
         calibration: label -> temperature and offset of its margin; 1 and 0 where a label is not in it.
+        referee: weighs what these modules, in this order, say and see; see :meth:`refereed`.
 
     Attributes:
         about: what its builder says of it, for its model card.
 
     Raises:
         IncompatibleModules: fewer than one module, or modules that read different inputs.
-        ConfigError: a calibration that is out of range.
+        ConfigError: a calibration that is out of range, or a referee of other modules.
     """
 
     temperature: Tensor
@@ -54,6 +58,7 @@ class Composition(nn.Module):
         modules: Mapping[Label, ConcernModule],
         vote: Vote = "margin",
         calibration: Mapping[Label, Scale] | None = None,
+        referee: referees.Referee | None = None,
     ) -> None:
         super().__init__()
         check_compatible(list(modules.values()))
@@ -65,6 +70,9 @@ class Composition(nn.Module):
             self.register_buffer(name, torch.tensor([s[place] for s in self.calibration.values()]), persistent=False)
         self.members = nn.ModuleList(modules.values())
         self.groups = nn.ModuleList(grouped(list(modules.values())))
+        self.referee = referee
+        if referee is not None and tuple(referee.weight.shape) != (expected := self._weighed):
+            raise ConfigError(f"the referee's weights are {tuple(referee.weight.shape)}, expected {expected}.")
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
@@ -92,14 +100,14 @@ class Composition(nn.Module):
         return next((io for io in ios if not io.many_outputs), ios[0])
 
     def add(self, module: ConcernModule, label: Label | None = None) -> Composition:
-        """A composition with one class more; raises IncompatibleModules where the label is taken."""
+        """A composition with one class more, without a referee; raises IncompatibleModules where the label is taken."""
         name = module.label if label is None else label
         if name in self.labels:
             raise IncompatibleModules(f"label {name!r} is taken: use replace(), or add(module, label=...).")
         return Composition({**self.modules_by_label, name: module}, self.vote, self.calibration)
 
     def replace(self, label: Label, module: ConcernModule) -> Composition:
-        """A composition in which ``module``, not calibrated, answers for ``label``.
+        """A composition in which ``module``, not calibrated, answers for ``label``; without a referee.
 
         Raises:
             IncompatibleModules: an unknown label.
@@ -109,7 +117,7 @@ class Composition(nn.Module):
         return Composition({**self.modules_by_label, label: module}, self.vote, others)
 
     def drop(self, label: Label) -> Composition:
-        """A composition without a class; raises IncompatibleModules for an unknown label or the last one."""
+        """A composition without a class or referee; raises IncompatibleModules for an unknown label or the last one."""
         self._known(label)
         rest = {n: m for n, m in self.modules_by_label.items() if n != label}
         return Composition(rest, self.vote, self.calibration)
@@ -126,9 +134,40 @@ class Composition(nn.Module):
             DataError: inputs or labels that do not fit, or a class without an example.
         """
         plain = self._plain(x).numpy()
-        parents = [module.parent_sha256 for module in self.modules_by_label.values()]
-        scales = fit_labelled(plain, y, self.labels, self.many_outputs, parents)
+        scales = fit_labelled(plain, y, self.labels, self.many_outputs, self._parents)
         return Composition(self.modules_by_label, self.vote, scales)
+
+    def refereed(self, x: Any, y: Any) -> Composition:
+        """The same modules, calibrated, and a referee over them, fitted anew on a small labelled sample.
+
+        For modules of different parents: besides margins it weighs what each module sees and each parent reads, and so
+        tells whose kind of input an example is. Twenty examples a class do; more make it better.
+
+        Args:
+            x: inputs as they come in use, as for :meth:`calibrated`.
+            y: labels or positions in :attr:`labels`, (N,); -1 or "" = none.
+
+        Raises:
+            DataError: inputs or labels that do not fit, or a class without an example.
+            IncompatibleModules: a single module, one decision per timestep, or labels that hold independently.
+        """
+        if len(self.labels) < 2 or self.many_outputs or self.independent:
+            raise IncompatibleModules(
+                f"a referee decides between classes, once per example; the {len(self.labels)} modules here give "
+                + ("a decision per timestep" if self.many_outputs else "none to choose from")
+                + ": use calibrated()."
+            )
+        found = self.evidence(x)
+        used, truth = labelled(found.margins, y, self.labels, self.many_outputs)
+        scales = fit_labelled(found.margins, y, self.labels, self.many_outputs, self._parents)
+        fair = Composition(self.modules_by_label, self.vote, scales)
+        blocks = [block[used] for block in (*found.features, *found.read)]
+        margins = fair._scaled(torch.from_numpy(found.margins)).numpy()[used]
+        return Composition(self.modules_by_label, self.vote, scales, referees.fit(margins, blocks, truth[used]))
+
+    def without_referee(self) -> Composition:
+        """The same modules and calibration, voting by margins alone."""
+        return Composition(self.modules_by_label, self.vote, self.calibration)
 
     def fuse(self, x: Any = None, keep: float | None = None, progress: Progress = silent) -> Composition:
         """One compact network for all modules of a parent, with one margin each; see :func:`unbraid.concerns.fusing`.
@@ -140,7 +179,7 @@ class Composition(nn.Module):
             progress: a progress bar's factory, see :mod:`unbraid.progress`.
 
         Returns:
-            the same classes, vote and calibration; :meth:`taken_apart` gives these modules back.
+            the same classes, vote and calibration, without a referee; :meth:`taken_apart` gives these modules back.
 
         Raises:
             IncompatibleModules: a module whose parent is not there.
@@ -158,17 +197,40 @@ class Composition(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
+        if self.referee is not None:
+            return self._refereed(self._gathered([group.evidence(x) for group in self._groups]))
         return self._scaled(self._joined([group(x) for group in self._groups]))
 
     def margins(self, x: Any) -> np.ndarray:
         """Margins over all examples in batches, (N, K) or (N, T, K).
 
         Text is read by every module in its own way, so modules of parents with different vocabularies work together.
+        With a referee they are the log-odds of its probabilities.
 
         Raises:
             DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
         """
+        if self.referee is not None:
+            found = self.evidence(x)
+            tensors = Evidence(*(map_tree(torch.from_numpy, part) for part in found))
+            return self._refereed(tensors).cpu().numpy()
         return self._scaled(self._plain(x)).numpy()
+
+    def evidence(self, x: Any) -> Evidence:
+        """What a referee weighs, over all examples in batches; margins are not calibrated, features in labels' order.
+
+        Raises:
+            DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
+        """
+        self.check_text(x)
+        found = [group.all_evidence(x) for group in self._groups]
+        gathered = self._gathered([Evidence(*(map_tree(torch.from_numpy, part) for part in each)) for each in found])
+        return Evidence(*(map_tree(lambda tensor: tensor.numpy(), part) for part in gathered))
+
+    @property
+    def _parents(self) -> list[str]:
+        """Which network each of the modules is from."""
+        return [module.parent_sha256 for module in self.modules_by_label.values()]
 
     @property
     def needs_text(self) -> bool:
@@ -193,6 +255,29 @@ class Composition(nn.Module):
         """Margins over all examples (N, [T,] K), not calibrated."""
         self.check_text(x)
         return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups])
+
+    def _gathered(self, found: list[Evidence]) -> Evidence:
+        """The groups' evidence as one."""
+        features: list[Any] = [None] * len(self.labels)
+        for group, each in zip(self._groups, found, strict=True):
+            for place, block in zip(group.places, each.features, strict=True):
+                features[place] = block
+        read = [block for each in found for block in each.read]
+        return Evidence(self._joined([each.margins for each in found]), features, read)
+
+    @property
+    def _weighed(self) -> tuple[int, int]:
+        """How many numbers a referee weighs, for how many modules."""
+        features = [module.head.weight.shape[1] for module in self.modules_by_label.values()]
+        return sum(features) + sum(size for group in self._groups for size in group.read_sizes), len(self.labels)
+
+    def _refereed(self, found: Evidence) -> Tensor:
+        """The referee's margins (N, K)."""
+        assert self.referee is not None
+        device = self.referee.bias.device
+        margins, features, read = (to_device(part, device) for part in found)
+        margins_there: Tensor = self.referee(self._scaled(margins), [*features, *read])
+        return margins_there
 
     def _scaled(self, margins: Tensor) -> Tensor:
         """Calibrated margins (..., K)."""
@@ -273,6 +358,7 @@ def compose(
     vote: Vote = "margin",
     sample: tuple[Any, Any] | None = None,
     calibrate: bool | None = None,
+    referee: bool = False,
 ) -> Composition:
     """Put modules together, of one or of several parents.
 
@@ -281,18 +367,22 @@ def compose(
         vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
         sample: (x, y), a few labelled examples as they come in use, see :meth:`Composition.calibrated`.
         calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
+        referee: whether to fit a referee on the sample as well, see :meth:`Composition.refereed`.
 
     Raises:
-        IncompatibleModules: two modules of one label, or modules that read different inputs.
+        IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.
         DataError: a sample that does not fit.
-        ConfigError: ``calibrate`` without a sample.
+        ConfigError: ``calibrate`` or ``referee`` without a sample.
     """
     composition = Composition(modules if isinstance(modules, Mapping) else _named(modules), vote)
-    if calibrate and sample is None:
-        raise ConfigError("calibrate=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
+    if (calibrate or referee) and sample is None:
+        wanted = "calibrate" if calibrate else "referee"
+        raise ConfigError(f"{wanted}=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
+    if referee and sample is not None:
+        return composition.refereed(*sample)
     parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
-    wanted = len(parents) > 1 if calibrate is None else calibrate
-    return composition.calibrated(*sample) if wanted and sample is not None else composition
+    fair = len(parents) > 1 if calibrate is None else calibrate
+    return composition.calibrated(*sample) if fair and sample is not None else composition
 
 
 def _named(modules: Iterable[ConcernModule]) -> dict[Label, ConcernModule]:

@@ -123,6 +123,11 @@ def _refuse(model: Exportable) -> None:
             "the modules number words by different vocabularies, which one file of indices cannot serve: export the "
             "modules one by one, or a composition of one parent's."
         )
+    if isinstance(model, Composition) and model.referee is not None:
+        raise UnbraidError(
+            "the composition has a referee, for which no graph is written: export composition.without_referee(), which "
+            "decides by calibrated margins."
+        )
     weights = model.state_dict()
     if sum(4 * tensor.numel() for tensor in weights.values()) >= 2**31:
         raise UnbraidError("the weights have more than 2 GiB, the most that an ONNX file holds.")

@@ -5,8 +5,8 @@ Shapes: N examples, T timesteps, F features, K modules of a group, k of them ove
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,24 @@ from unbraid.modules.module import ConcernModule, aliased, check_steps
 from unbraid.networks.heads import JoinedHeads
 from unbraid.networks.inputs import run_batched
 from unbraid.networks.layers import pruned
+from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
 
 ROWS = 4096  # rows of one batch, over all modules that run side by side
+
+
+class Evidence(NamedTuple):
+    """What a group's modules say of N examples, one decision each, and what they say it from.
+
+    Attributes:
+        margins: (N, k), of many-output modules those of their best timestep.
+        features: of each module, what its output rows read (N, F), averaged over timesteps.
+        read: blocks (N, D): what reaches the parent's recurrent layers, and where there is a vocabulary with an index
+            for it, the share of unknown words.
+    """
+
+    margins: Any
+    features: list[Any]
+    read: list[Any]
 
 
 class Lane(nn.Module):
@@ -52,11 +68,18 @@ class Lane(nn.Module):
 
     def forward(self, signal: Any) -> Tensor:
         """Margins (N, [T,] k) from what the body's opening gave."""
-        features = self.body.rest(signal)  # type: ignore[operator]  # every body has one
+        return self.margins(self.features(signal))
+
+    def features(self, signal: Any) -> Tensor:
+        """What the body gives, (N, [T,] F), or side by side (k, N, [T,] F)."""
+        features: Tensor = self.body.rest(signal)  # type: ignore[operator]  # every body has one
+        return features if self.joined is not None else features.unflatten(0, (len(self.heads), -1))
+
+    def margins(self, features: Tensor) -> Tensor:
+        """Margins (N, [T,] k) from that."""
         if self.joined is not None:
             return self.joined(features)
-        apart = features.unflatten(0, (len(self.heads), -1))
-        margins = [head.margin(apart[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
+        margins = [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
         return torch.stack(margins, dim=-1)
 
 
@@ -76,24 +99,96 @@ class Group(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         """Margins (N, [T,] K)."""
-        signal = self.lanes[0].body.opening(x)  # type: ignore[operator, union-attr]  # a lane's body
-        if len(self.lanes) > 1 and isinstance(signal, tuple) and signal[0].dim() == 3:
-            signal = (_by_timesteps(signal[0]), *signal[1:])
+        signal = self._opening(x)
         return torch.cat([lane(signal) for lane in self.lanes], dim=-1)
 
+    def evidence(self, x: Any) -> Evidence:
+        """Margins, and what they come from."""
+        signal = self._opening(x)
+        margins, features = [], []
+        for lane in self._lanes:
+            found = lane.features(signal)
+            margins.append(lane.margins(found))
+            features += [found] * len(lane.heads) if lane.joined is not None else list(found)
+        joined = torch.cat(margins, dim=-1)
+        best = joined if joined.dim() == 2 else joined.amax(dim=1)
+        read = [_averaged(*signal)] if isinstance(signal, tuple) and signal[0].dim() == 3 else []
+        mask = signal[1] if read else None
+        return Evidence(best, [_averaged(f, mask) for f in features], [*read, *self._unknown(x)])
+
     def margins(self, x: Any) -> np.ndarray:
-        """The same over all examples in batches; raises DataError where inputs do not fit."""
+        """The same as :meth:`forward`, over all examples in batches; raises DataError where inputs do not fit."""
+        return self._batched(self, x)
+
+    def all_evidence(self, x: Any) -> Evidence:
+        """The same as :meth:`evidence`, as arrays over all examples in batches; raises DataError."""
+        widths: list[int] = []
+
+        def side_by_side(batch: Any) -> Tensor:
+            found = self.evidence(batch)
+            blocks = [found.margins, *found.features, *found.read]
+            widths[:] = [block.shape[1] for block in blocks]
+            return torch.cat(blocks, dim=1)
+
+        joined = self._batched(side_by_side, x)
+        margins, *blocks = np.split(joined, np.cumsum(widths)[:-1], axis=1)
+        return Evidence(margins, blocks[: len(self.places)], blocks[len(self.places) :])
+
+    @property
+    def _lanes(self) -> list[Lane]:
+        return list(self.lanes)  # type: ignore[arg-type]  # all are lanes
+
+    @property
+    def read_sizes(self) -> list[int]:
+        """D of every block of :attr:`Evidence.read`."""
+        spec = self._members[0].parent.spec
+        stages = spec.stages if isinstance(spec, NetworkSpec) else []
+        recurrent = [stage.inputs for stage in stages if isinstance(stage, RecurrentSpec)]
+        return [*recurrent[:1], *([1] if self._tells_unknown else [])]
+
+    def _opening(self, x: Any) -> Any:
+        signal = self._lanes[0].body.opening(x)  # type: ignore[operator]  # every body has one
+        if len(self.lanes) > 1 and isinstance(signal, tuple) and signal[0].dim() == 3:
+            signal = (_by_timesteps(signal[0]), *signal[1:])
+        return signal
+
+    def _batched(self, function: Callable[[Any], Tensor], x: Any) -> np.ndarray:
         inputs = self._members[0].parent.check(x)
         for module in self._members:
             check_steps(module, inputs)
-        return run_batched(self, inputs, self._members[0].head.weight.device, size=self._batch())
+        return run_batched(function, inputs, self._members[0].head.weight.device, size=self._batch())
+
+    def _unknown(self, x: Any) -> list[Tensor]:
+        """The share of words that the vocabulary does not know, (N, 1), where that can be told."""
+        if not self._tells_unknown:
+            return []
+        padding = self._members[0].parent.vocabulary.padding  # type: ignore[union-attr]  # so there is one
+        words = (x != padding.index).sum(dim=1, keepdim=True).clamp(min=1)
+        return [(x == padding.unknown).sum(dim=1, keepdim=True) / words]
+
+    @property
+    def _tells_unknown(self) -> bool:
+        parent = self._members[0].parent
+        if parent.vocabulary is None or parent.vocabulary.padding.unknown is None:
+            return False
+        spec = parent.spec
+        return list(spec.axes) == [2] if isinstance(spec, TorchSpec) else isinstance(spec.stages[0], EmbeddingSpec)
 
     def _batch(self) -> int:
         """Examples of one batch: about as much memory as the parent needs for 512, so more where layers are narrow."""
-        lanes: list[Lane] = list(self.lanes)  # type: ignore[arg-type]  # all are lanes
-        copies = max(len(lane.heads) if lane.side_by_side else 1 for lane in lanes)
-        narrow = len(lanes) > 1 and max(lane.share for lane in lanes) <= 0.5
+        copies = max(len(lane.heads) if lane.side_by_side else 1 for lane in self._lanes)
+        narrow = len(self.lanes) > 1 and max(lane.share for lane in self._lanes) <= 0.5
         return max(32, ROWS // max(copies, 4 if narrow else 8))
+
+
+def _averaged(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Values (N, [T,] F) averaged over the timesteps that count, by the mask (N, T): (N, F)."""
+    if values.dim() == 2:
+        return values
+    if mask is None or mask.shape != values.shape[:2]:
+        return values.mean(dim=1)
+    counted = mask.unsqueeze(-1).to(values.dtype)
+    return (values * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
 
 def _by_timesteps(values: Tensor) -> Tensor:

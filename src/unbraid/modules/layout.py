@@ -3,6 +3,7 @@
 ``parent.safetensors`` has each parent's weights once (``P/name``); of a rolled module saved alone, only its slices.
 ``modules.safetensors`` has, per module ``M``, packed mask bits ``M/mask/layer`` and the two head tensors; weights that
 compact modules share are there once. What fused modules were made from is numbered after the modules.
+``referee.safetensors`` has a composition's referee, if there is one: weight (F, K) and bias (K,).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 
 from torch import Tensor, nn
 
-PARENTS, MODULES = "parent.safetensors", "modules.safetensors"
+PARENTS, MODULES, REFEREE = "parent.safetensors", "modules.safetensors", "referee.safetensors"
 TARGET = "body.target.weight"  # of an encoder-decoder
 Folder = str | os.PathLike[str]
 

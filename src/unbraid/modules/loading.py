@@ -11,14 +11,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from unbraid.errors import DataError, FormatError
+from unbraid.errors import ConfigError, DataError, FormatError
 from unbraid.modules.card import CARD, RECIPE
 from unbraid.modules.composition import Composition
 from unbraid.modules.folders import MANIFEST, read_file, recover
-from unbraid.modules.layout import MODULES, PARENTS, Folder, vocabulary_file
+from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, vocabulary_file
 from unbraid.modules.manifest import Kind, Manifest, parse_manifest
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.rebuilding import OwnModules, rebuilt_concern, rebuilt_modules, rebuilt_parent, rebuilt_words
+from unbraid.modules.rebuilding import (
+    OwnModules,
+    rebuilt_concern,
+    rebuilt_modules,
+    rebuilt_parent,
+    rebuilt_referee,
+    rebuilt_words,
+)
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
 from unbraid.vocabulary import Padding, Vocabulary
@@ -83,13 +90,18 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
     """
     manifest, _, modules = load_modules(folder, "composition", module)
-    return composition_of(manifest, modules)
+    return composition_of(folder, manifest, modules)
 
 
-def composition_of(manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
-    """The composition that a folder holds."""
+def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
+    """The composition that a folder holds; raises FormatError where its referee does not fit its modules."""
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
-    return Composition({m.label: m for m in modules}, manifest.vote, scales)
+    place = Path(os.path.abspath(folder))
+    tensors = _tensors(place, manifest, REFEREE) if REFEREE in manifest.files else {}
+    try:
+        return Composition({m.label: m for m in modules}, manifest.vote, scales, rebuilt_referee(tensors))
+    except (ConfigError, FormatError) as error:
+        raise FormatError(f"{place / REFEREE}: {error}") from None
 
 
 def check_folder(folder: Folder) -> list[str]:
@@ -119,7 +131,7 @@ def check_folder(folder: Folder) -> list[str]:
 def is_known(name: str) -> bool:
     """Whether a folder of ours may hold a file of this name."""
     return (
-        name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES)
+        name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES, REFEREE)
         or re.fullmatch(r"vocabulary-\d+(-target)?\.json", name) is not None
     )
 

@@ -14,6 +14,7 @@ from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.layout import body_weights, only_words
 from unbraid.modules.manifest import Manifest, ModuleEntry, ParentEntry
 from unbraid.modules.module import ConcernModule, LayerWeights
+from unbraid.modules.referee import Referee
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import Layer, sliced
 from unbraid.networks.network import Network
@@ -44,6 +45,19 @@ def rebuilt_concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tens
         packed = _tensor(bits, f"{number}/mask/{name}", ((size + 7) // 8,), torch.uint8)
         kept[name] = np.unpackbits(packed.numpy(), count=size).astype(bool).reshape(shape)
     return Concern(kept, entry.steps, entry.mode, entry.by_gates, entry.edges)
+
+
+def rebuilt_referee(tensors: Mapping[str, Tensor]) -> Referee | None:
+    """A composition's referee, of whatever size; None where nothing is stored of one."""
+    if not tensors:
+        return None
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][1:]:
+        raise FormatError(f"found {str(shapes)[:120]}, expected weight (F, K) and bias (K,).")
+    weight, bias = tensors["weight"], tensors["bias"]
+    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+        raise FormatError("found NaN or infinite values, expected finite ones.")
+    return Referee(weight, bias)
 
 
 def _layers(spec: Spec) -> Mapping[str, Layer]:

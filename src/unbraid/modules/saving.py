@@ -16,7 +16,7 @@ from unbraid.modules.calibration import UNTOUCHED, Scale
 from unbraid.modules.card import CARD, NOTHING, RECIPE, About, card, plain_scores
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.folders import MANIFEST, write_folder
-from unbraid.modules.layout import MODULES, PARENTS, Folder, body_weights, only_words, vocabulary_file
+from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
 from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
@@ -40,7 +40,10 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
     """Write a composition, each parent once; raises FormatError where something else lies at ``folder``."""
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
     scales = list(composition.calibration.values())
-    _save(folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about)
+    referee = None if composition.referee is None else dict(composition.referee.named_buffers())
+    _save(
+        folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about, referee=referee
+    )
 
 
 def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: About = NOTHING) -> None:
@@ -56,6 +59,7 @@ def _save(
     vote: Vote = "margin",
     scales: Sequence[Scale] | None = None,
     about: About = NOTHING,
+    referee: dict[str, Tensor] | None = None,
 ) -> None:
     parents: list[ParentEntry] = []
     places: dict[str, int] = {}
@@ -82,6 +86,8 @@ def _save(
         own = _module_tensors(module, remnant, shares is not None, shares_head)
         bits |= {f"{number}/{name}": t for name, t in own.items()}
     files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits)), **texts}
+    if referee is not None:
+        files[REFEREE] = save(_plain(referee))
     if about.recipe is not None:
         files[RECIPE] = about.recipe.encode()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

@@ -1,0 +1,257 @@
+"""A referee: fitted on a small sample, as good as calibration or better, kept on disk."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import unbraid
+from tests import factory
+from unbraid import Composition, compose, decompose
+from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules, UnbraidError
+from unbraid.modules import referee
+from unbraid.modules.folders import MANIFEST
+from unbraid.modules.groups import Evidence
+from unbraid.opening import open_path
+from unbraid.vocabulary import Vocabulary
+
+SECRET = 7  # texts of the second problem hold this word
+
+
+@pytest.fixture
+def mixed():
+    """Modules of a one-output and of a many-output network, and examples that they cannot tell apart by themselves."""
+    parts = []
+    for seed, io in enumerate(("M:1", "M:N")):
+        network = factory.network(("gru",), io, seed=seed)
+        parts.append(decompose(network, factory.examples(network, 60, seed), strategy="paper", samples_per_class=20))
+    composition = Composition({"one": parts[0][0], "other": parts[0][1], "many": parts[1][1]})
+    return composition, *texts(120, 3), *texts(60, 4)
+
+
+def texts(count, seed):
+    """Words (N, T) and which module is right, (N,): the third one's texts are of another kind, the others by chance."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(20, factory.VOCABULARY, (count, factory.WORDS)), rng.integers(0, 2, count)
+    y[::2] = 2
+    x[::2, 1] = SECRET
+    return x, y
+
+
+def best(votes, columns, right, width):
+    """The weights (F, K) and bias (K,) of the largest posterior, by torch's own optimizer."""
+    votes, columns, right = (torch.from_numpy(a) for a in (votes, columns, right))
+    weight = torch.zeros(columns.shape[1] + 1, votes.shape[1], dtype=torch.float64, requires_grad=True)
+    ones = torch.cat([columns, torch.ones(len(columns), 1)], 1)
+    search = torch.optim.LBFGS([weight], max_iter=2000, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+
+    def loss():
+        search.zero_grad()
+        found = torch.nn.functional.cross_entropy(votes + width * ones @ weight, right, reduction="sum")
+        found = found + (weight**2).sum() / 2
+        found.backward()
+        return found
+
+    search.step(loss)
+    return width * weight.detach().numpy()
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 999), st.integers(2, 4), st.integers(1, 30), st.sampled_from(referee.WIDTHS[1:]))
+def test_the_weights_are_those_that_another_optimizer_finds(seed, classes, size, width):
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.arange(20) % classes)
+    block = rng.normal(size=(20, size)) + truth[:, None] * rng.normal(size=size)
+    margins = rng.normal(size=(20, classes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(referee, "WIDTHS", (width,))
+        patch.setattr(referee, "STEPS", 5000)
+        found = referee.fit(margins, [block], truth)
+    votes = -np.logaddexp(0, -margins)
+    columns = (block - block.mean(0)) / np.sqrt(block.var(0).sum())
+    wanted = best(votes, columns, truth, width)
+    np.testing.assert_allclose(
+        block @ found.weight.numpy() + found.bias.numpy(), columns @ wanted[:-1] + wanted[-1], atol=2e-2, rtol=2e-2
+    )
+
+
+def test_where_nothing_is_gained_the_calibrated_vote_stays():
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 4
+    margins = np.where(np.arange(4) == truth[:, None], 1.0, -1.0)
+    margins[::10] *= -1  # a tenth is wrong, and nothing says why
+    noise = [rng.normal(size=(40, 30)) for _ in range(4)]
+    found = referee.fit(margins, noise, truth)
+    votes = torch.from_numpy(margins).float()
+    said = found(votes, [torch.from_numpy(block).float() for block in noise])
+    assert torch.equal(said.argmax(-1), votes.argmax(-1))
+
+
+def test_constants_count_nothing():
+    truth = np.arange(12) % 2
+    found = referee.fit(np.zeros((12, 2)), [np.full((12, 3), 5.0), truth[:, None].astype(float)], truth)
+    assert not found.weight[:3].any() and found.weight[3].any()
+    assert torch.isfinite(found.weight).all()
+
+
+def test_a_referee_tells_whose_input_it_is_where_calibration_cannot(mixed):
+    plain, x, y, x_test, y_test = mixed
+    fair, judged = plain.calibrated(x, y), plain.refereed(x, y)
+    third = y_test == 2
+    apart = [float(((c.predict_index(x_test) == 2) == third).mean()) for c in (plain, fair, judged)]
+    assert apart[2] > 0.9 > apart[1] and apart[2] > apart[0]
+    assert judged.calibration == fair.calibration
+    np.testing.assert_allclose(judged.without_referee().margins(x_test), fair.margins(x_test))
+    again = plain.refereed(x, y)
+    np.testing.assert_array_equal(again.margins(x_test), judged.margins(x_test))
+
+
+def test_margins_are_the_log_odds_of_its_probabilities(mixed):
+    plain, x, y, x_test, _ = mixed
+    judged = plain.refereed(x, y)
+    margins, shares = judged.margins(x_test), judged.predict_proba(x_test)
+    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(shares, 1 / (1 + np.exp(-margins)), rtol=1e-4, atol=1e-6)
+    with torch.inference_mode():
+        np.testing.assert_allclose(judged(torch.from_numpy(x_test)).numpy(), margins, rtol=1e-4, atol=1e-4)
+    assert list(judged.predict(x_test)) == [judged.labels[n] for n in margins.argmax(-1)]
+
+
+def test_evidence_is_what_the_modules_see(mixed):
+    plain, x, _, _, _ = mixed
+    found = plain.evidence(x)
+    np.testing.assert_allclose(found.margins, plain.margins(x), rtol=1e-5, atol=1e-6)
+    with torch.inference_mode():
+        for module, block in zip(plain.modules_by_label.values(), found.features, strict=True):
+            own = module.body(torch.from_numpy(x))
+            np.testing.assert_allclose(block, own if own.dim() == 2 else own.mean(1), rtol=1e-5, atol=1e-6)
+    for module, block in zip((plain["one"], plain["many"]), found.read, strict=True):
+        words = module.parent.body.stages[0].weight.numpy()
+        np.testing.assert_allclose(block, words[x].mean(1), rtol=1e-5, atol=1e-6)
+
+
+def test_padded_steps_do_not_count():
+    network = factory.network(("gru",), "M:N", mask=True)
+    x, y = factory.examples(network, 60, 0)
+    x[:, -1] = 0
+    modules = list(decompose(network, (x, y), strategy="paper", samples_per_class=20).values())
+    found = Composition(dict(enumerate(modules))).evidence(x)
+    words = network.body.stages[0].weight.numpy()
+    counted = (x != 0)[..., None]
+    np.testing.assert_allclose(found.read[0], (words[x] * counted).sum(1) / counted.sum(1), rtol=1e-5, atol=1e-6)
+    with torch.inference_mode():
+        own = modules[0].body(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(found.features[0], (own * counted).sum(1) / counted.sum(1), rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_words_of_text_are_counted():
+    network = factory.network(("gru",), labels=["a", "b", "c"])
+    known = Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS)
+    parts = decompose(network, factory.examples(network, 60, 0), strategy="paper", samples_per_class=20)
+    network.read_with(known)
+    found = compose(parts).evidence(["w1 w2", "w1 strange", "strange strange stranger", "w3 w4 w5 odd"])
+    np.testing.assert_allclose(found.read[1].ravel(), [0, 0.5, 1, 0.25])
+
+
+@pytest.mark.parametrize("mode", ["rolled", "unrolled"])
+def test_all_ways_of_running_side_by_side_give_each_modules_features(mode):
+    network = factory.network(("lstm", "vanilla"))
+    x, y = factory.examples(network, 60, 0)
+    parts = decompose(network, (x, y), strategy="paper", mode=mode, samples_per_class=20)
+    for composition in (compose(parts), compose(parts).fuse() if mode == "rolled" else compose(parts)):
+        found = composition.evidence(x)
+        assert isinstance(found, Evidence)
+        with torch.inference_mode():
+            for module, block in zip(composition.modules_by_label.values(), found.features, strict=True):
+                np.testing.assert_allclose(block, module.body(torch.from_numpy(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_saved_and_comes_back_bit_for_bit(mixed, tmp_path):
+    plain, x, y, x_test, _ = mixed
+    judged = plain.refereed(x, y)
+    judged.save(tmp_path / "x")
+    assert "A referee decides" in (tmp_path / "x" / "README.md").read_text()
+    for back in (unbraid.load_composition(tmp_path / "x"), open_path(tmp_path / "x")):
+        np.testing.assert_array_equal(back.margins(x_test), judged.margins(x_test))
+    plain.save(tmp_path / "plain")
+    assert "referee" not in (tmp_path / "plain" / "README.md").read_text()
+    assert unbraid.load_composition(tmp_path / "plain").referee is None
+
+
+def test_changes_leave_the_referee_behind(mixed):
+    plain, x, y, _, _ = mixed
+    judged = plain.refereed(x, y)
+    changed = [
+        judged.drop("one"), judged.add(plain["one"], label="x"), judged.replace("one", plain["other"]),
+        judged.calibrated(x, y), judged.taken_apart(), judged.without_referee(),
+    ]  # fmt: skip
+    assert judged.referee is not None and all(c.referee is None for c in changed)
+    assert changed[-1].calibration == judged.calibration
+
+
+def test_modules_alone_are_judged_as_before(mixed):
+    plain, x, y, x_test, y_test = mixed
+    judged = plain.refereed(x, y)
+    before, after = (unbraid.evaluate(c, (x_test, y_test)) for c in (judged.without_referee(), judged))
+    assert after.accuracy > before.accuracy and after.detection == before.detection
+
+
+def test_compose_fits_one_on_request(mixed):
+    plain, x, y, x_test, _ = mixed
+    judged = compose(plain.modules_by_label, sample=(x, y), referee=True)
+    np.testing.assert_array_equal(judged.margins(x_test), plain.refereed(x, y).margins(x_test))
+    with pytest.raises(ConfigError, match="referee=True needs a sample"):
+        compose(plain.modules_by_label, referee=True)
+
+
+def test_what_it_cannot_decide_is_refused(mixed):
+    plain, x, y, _, _ = mixed
+    with pytest.raises(IncompatibleModules, match="the 1 modules"):
+        Composition({"one": plain["one"]}).refereed(x, np.zeros(len(x), int))
+    network = factory.network(("gru",), "M:N")
+    x_many, y_many = factory.examples(network, 60, 0)
+    parts = decompose(network, (x_many, y_many), strategy="paper", samples_per_class=20)
+    with pytest.raises(IncompatibleModules, match=r"a decision per timestep: use calibrated"):
+        compose(parts).refereed(x_many, y_many)
+    with pytest.raises(DataError, match="no example of"):
+        plain.refereed(x[y != 1], y[y != 1])
+    with pytest.raises(ConfigError, match=r"expected \(\d+, 2\)"):
+        Composition({"one": plain["one"], "many": plain["many"]}, referee=plain.refereed(x, y).referee)
+    with pytest.raises(UnbraidError, match="without_referee"):
+        unbraid.export_onnx(plain.refereed(x, y), "nowhere.onnx")
+
+
+BROKEN = {
+    "another size": (lambda t: {**t, "weight": t["weight"][1:]}, "expected"),
+    "NaN": (lambda t: {**t, "weight": t["weight"] * float("nan")}, "NaN"),
+    "no bias": (lambda t: {"weight": t["weight"]}, "expected weight"),
+    "another shape": (lambda t: {**t, "bias": t["weight"].clone()}, "expected weight"),
+    "a number": (lambda t: {**t, "weight": torch.zeros(())}, "expected weight"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_damaged_one_is_refused(mixed, tmp_path, what):
+    plain, x, y, _, _ = mixed
+    plain.refereed(x, y).save(tmp_path / "x")
+    path = tmp_path / "x" / "referee.safetensors"
+    change, said = BROKEN[what]
+    save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
+    with pytest.raises(FormatError, match=r"referee\.safetensors"):
+        unbraid.load_composition(tmp_path / "x")  # its digest does not fit
+    rewritten(tmp_path / "x", path)
+    with pytest.raises(FormatError, match=rf"referee\.safetensors: .*{said}"):
+        unbraid.load_composition(tmp_path / "x")
+
+
+def rewritten(folder, path):
+    """The manifest with a file's digest as it is now."""
+    import hashlib
+
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
