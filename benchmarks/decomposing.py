@@ -10,7 +10,7 @@ from benchmarks.calibrating import sample
 from benchmarks.deciding import EXAMPLES, calibrated, right
 from benchmarks.experiment import Run
 from benchmarks.trained import Model
-from benchmarks.ways import modules, ways_of
+from benchmarks.ways import REFINED, modules, settings, ways_of
 from unbraid import Decomposition, compose
 from unbraid.config import HeadKind
 from unbraid.evaluation.metrics import jaccard
@@ -40,6 +40,24 @@ def measure(run: Run) -> dict[str, Any]:
         if run.seed == 0 and parts.config.head is HeadKind.MEAN:  # the other heads keep more of the parent's values
             found[way]["jaccard"] = fmean(jaccard(module, network) for module in parts.values())
     return {"io": data.about.io, "monolithic": monolithic, "ways": found}
+
+
+def measure_refined(run: Run) -> dict[str, Any]:
+    """Half of the nodes and a few gradient steps behind, without labels; apart from the others, which have none."""
+    model = Model(run.data, run.cell, run.layers, run.seed, rows=run.scale.rows)
+    network, data = model.network(), model.examples
+    (x, y), counted = data.test, data.test[1] >= 0
+    started = time.perf_counter()
+    parts = modules(model, REFINED)
+    seconds = time.perf_counter() - started
+    monolithic = right(network.logits(x)[counted], y[counted])
+    delta = right(compose(parts).margins(x)[counted], y[counted]) - monolithic
+    return {
+        "monolithic": monolithic,
+        "delta": delta,
+        "decompose_seconds": seconds,
+        "settings": settings(model, REFINED),
+    }
 
 
 def _sizes(parts: Decomposition) -> dict[str, float]:

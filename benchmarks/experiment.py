@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from benchmarks import files
 
 FOLDER = files.ROOT / "experiments"
-Kind = Literal["decompose", "reuse", "replace", "reuse_inter", "replace_inter"]
+Kind = Literal["decompose", "refine", "reuse", "replace", "reuse_inter", "replace_inter"]
 
 
 @dataclass(frozen=True)

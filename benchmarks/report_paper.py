@@ -6,19 +6,26 @@ All differences in points. Where a cell has no number it says why.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import Any
 
 from benchmarks import experiment, published
 from benchmarks.experiment import Scale
+from benchmarks.report_cells import (
+    DECIDED,
+    NOT_PUBLISHED,
+    Result,
+    difference,
+    figures,
+    grouped,
+    published_of,
+    ways_in,
+)
+from benchmarks.report_means import means
 from benchmarks.tables import interval, table
 from benchmarks.ways import published_way
 
-Result = dict[str, Any]
-DECIDED = ("composed", "calibrated", "refereed")  # as the modules vote, and after what is fitted on a small sample
-NOT_RUN, NOT_PUBLISHED, ONE_STEP, NO_GATES = "not run", "none published", "one timestep", "no gates"
+NOT_RUN, ONE_STEP, NO_GATES = "not run", "one timestep", "no gates"
 
 
 def sections(scale: Scale) -> Iterable[str]:
@@ -34,7 +41,7 @@ def sections(scale: Scale) -> Iterable[str]:
         f"{len(planned) - len(missing)} of {len(planned)} experiments have been run"
         + (f"; missing: {', '.join(missing[:8])}{' and others' if len(missing) > 8 else ''}.\n" if missing else ".\n")
     )
-    yield from _table_two(_read(scale, "decompose"))
+    yield from _table_two(_read(scale, "decompose"), _read(scale, "refine"))
     yield from _table_three(_read(scale, "reuse"), _read(scale, "reuse_inter"))
     yield from _table_four(_read(scale, "replace"), _read(scale, "replace_inter"))
 
@@ -43,14 +50,7 @@ def _read(scale: Scale, kind: str) -> list[Result]:
     return [json.loads(path.read_text()) for path in sorted((scale.folder / kind).glob("*.json"))]
 
 
-def _grouped(results: list[Result]) -> dict[tuple[str, str], list[Result]]:
-    found = defaultdict(list)
-    for r in results:
-        found[r["data"], r["cell"]].append(r)
-    return dict(sorted(found.items()))
-
-
-def _table_two(results: list[Result]) -> Iterable[str]:
+def _table_two(results: list[Result], refined: list[Result]) -> Iterable[str]:
     if not results:
         return
     yield "### Table II: cost of decomposition, all modules composed against the network\n"
@@ -67,12 +67,12 @@ def _table_two(results: list[Result]) -> Iterable[str]:
     columns += ["softmax head", "calibrated", "each gate", "reconstruct"]
     rows = [
         _cost(data, cell, mode, some)
-        for (data, cell), some in _grouped(results).items()
+        for (data, cell), some in grouped(results).items()
         for mode in ("rolled", "unrolled")
     ]
     yield table(columns, rows)
     yield ""
-    yield _mean_costs(results)
+    yield _mean_costs(results, refined)
 
 
 def _cost(data: str, cell: str, mode: str, some: list[Result]) -> list[str]:
@@ -82,14 +82,14 @@ def _cost(data: str, cell: str, mode: str, some: list[Result]) -> list[str]:
     row = [data, cell, mode, str(len(some)), f"{100 * fmean(r['monolithic'] for r in some):.1f}"]
     if mode == "unrolled" and some[0]["io"] == "1:1":
         return [*row, *[ONE_STEP] * 9]
-    row += [_difference(theirs), _ours(some, mode), _ours(some, small)]
+    row += [difference(theirs), _ours(some, mode), _ours(some, small)]
     row += [f"{theirs['ji']:.2f}" if theirs and theirs["ji"] else NOT_PUBLISHED, _jaccard(some, small)]
     row += [_ours(some, f"{small}, softmax head"), _ours(some, small, "calibrated")]
-    each = f"{_difference(gates)} / {_ours(some, f'{small}, each gate')}" if cell in ("LSTM", "GRU") else NO_GATES
+    each = f"{difference(gates)} / {_ours(some, f'{small}, each gate')}" if cell in ("LSTM", "GRU") else NO_GATES
     return [*row, each, _ours(some, "reconstruct, 50 %")]
 
 
-def _mean_costs(results: list[Result]) -> str:
+def _mean_costs(results: list[Result], refined: list[Result]) -> str:
     """Over all models, each with the paper's mode: unrolled, but rolled where there is one timestep."""
     rows = []
     for cells in (("vanilla", "LSTM", "GRU"), ("ReLU",)):
@@ -107,11 +107,11 @@ def _mean_costs(results: list[Result]) -> str:
             values = [100 * r["ways"][way(r)]["delta"] for r in some if way(r) in r["ways"]]
             shown = f"{fmean(values):+.2f} {interval(values)}" if values else NOT_RUN
             rows.append([", ".join(cells), name, str(len(values)), shown])
+        apart = [100 * r["delta"] for r in refined if r["cell"] in cells]
+        if apart:
+            name = f"half of the nodes, {refined[0]['settings']['refine']} gradient steps behind, no labels"
+            rows.append([", ".join(cells), name, str(len(apart)), f"{fmean(apart):+.2f} {interval(apart)}"])
     return table(["cells", "modules (unrolled, but for one timestep)", "models", "mean cost"], rows)
-
-
-def _difference(theirs: Result | None) -> str:
-    return NOT_PUBLISHED if theirs is None or theirs["delta"] is None else f"{100 * theirs['delta']:+.1f}"
 
 
 def _ours(some: Sequence[Result], way: str, name: str = "delta") -> str:
@@ -143,19 +143,21 @@ def _table_three(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         "a referee fitted on these.\n"
     )
     rows = []
-    for (data, cell), some in _grouped(intra).items():
+    for (data, cell), some in grouped(intra).items():
         rows += _reuse(data, cell, "intra", some, "RQ2-intra")
-    for (data, cell), some in _grouped(inter).items():
+    for (data, cell), some in grouped(inter).items():
         for words in ("separate", "joint"):
             rows += _reuse(data, cell, f"inter, {words} words", [r["vocabularies"][words] for r in some], "RQ2-inter")
     yield table(["data", "cell", "", "published", "modules", "own network", "restricted"], rows)
+    yield "\nMeans over these cells, against networks of their own; intra as it votes.\n"
+    yield means("RQ2", intra, inter, "composed")
 
 
 def _reuse(data: str, cell: str, kind: str, some: list[Result], question: str) -> list[list[str]]:
-    theirs = _difference(_published(question, data, cell))
+    theirs = difference(published_of(question, data, cell))
     rows = []
-    for way in _ways(some):
-        found = [_of(r)[way] for r in some if way in _of(r)]
+    for way in ways_in(some):
+        found = [figures(r)[way] for r in some if way in figures(r)]
         own = [fmean(100 * f[f"{name}_over_scratch"] for f in found) for name in DECIDED if name in found[0]]
         known = "restricted" in found[0]
         gaps = (
@@ -176,32 +178,21 @@ def _table_four(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         "votes / calibrated / with a referee.\n"
     )
     rows = []
-    for (data, cell), some in _grouped(intra).items():
-        theirs = _difference(_published("RQ3-intra", data, cell))
-        for way in _ways(some):
+    for (data, cell), some in grouped(intra).items():
+        theirs = difference(published_of("RQ3-intra", data, cell))
+        for way in ways_in(some):
             values = [fmean(100 * r["ways"][way][name] for r in some) for name in ("replaced", "calibrated")]
             rows.append([data, cell, "intra", theirs, way, _pair(values)])
-    for (data, cell), some in _grouped(inter).items():
-        theirs = _difference(_published("RQ3-inter", data, cell))
+    for (data, cell), some in grouped(inter).items():
+        theirs = difference(published_of("RQ3-inter", data, cell))
         for words in ("separate", "joint"):
             found = [r["vocabularies"][words] for r in some]
-            for way in _ways(found):
+            for way in ways_in(found):
                 values = [fmean(100 * f[way][f"{name}_over_scratch"] for f in found) for name in DECIDED]
                 rows.append([data, cell, f"inter, {words} words", theirs, way, _pair(values)])
     yield table(["data", "cell", "", "published", "modules", "ours"], rows)
-
-
-def _published(question: str, data: str, cell: str) -> Result | None:
-    return next((m for m in published.means() if (m["question"], m["data"], m["cell"]) == (question, data, cell)), None)
-
-
-def _of(result: Result) -> Result:
-    """Way -> figures, of an intra result or of one vocabulary of an inter result."""
-    return dict(result.get("ways", result))
-
-
-def _ways(some: list[Result]) -> list[str]:
-    return list(dict.fromkeys(way for r in some for way in _of(r)))
+    yield "\nMeans over these cells; intra calibrated.\n"
+    yield means("RQ3", intra, inter, "calibrated")
 
 
 def _pair(values: Sequence[float]) -> str:

@@ -25,6 +25,7 @@ from benchmarks.experiment import Run
 
 MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "decompose": decomposing.measure,
+    "refine": decomposing.measure_refined,
     "reuse": reusing.measure,
     "reuse_inter": reusing.measure_inter,
     "replace": replacing.measure,

@@ -224,7 +224,7 @@ def test_files_of_experiments_become_runs_seed_by_seed(tmp_path):
     [
         ("kind = ", "Invalid value"),
         ('kind = "decompose"\ndata = "clinc"\nlayers = [1]', "cell"),
-        ('kind = "magic"\ndata = "clinc"\ncell = "GRU"\nlayers = [1]', "'decompose', 'reuse'"),
+        ('kind = "magic"\ndata = "clinc"\ncell = "GRU"\nlayers = [1]', "'decompose', 'refine', 'reuse'"),
         ('kind = "reuse"\ndata = "clinc"\ncell = "GRU"\nlayers = [1]\nseed = 1', "Extra inputs"),
     ],
 )
