@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -97,7 +97,7 @@ class Model:
         if not self.path.exists():
             network = trained_on(self, *data.train, data.labels)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(f".{os.getpid()}")
+            temporary = self.path.with_suffix(f".{uuid.uuid4().hex}")
             save_file(network.weights(), temporary, {"spec": network.spec.model_dump_json()})
             temporary.replace(self.path)
         with safe_open(self.path, "pt") as file:

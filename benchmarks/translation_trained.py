@@ -7,9 +7,9 @@ where it was interrupted. ``--scale paper`` takes the paper's sizes (for a GPU),
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -141,7 +141,7 @@ class Translation:
             told=told,
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}")
+        temporary = self.path.with_suffix(f".{uuid.uuid4().hex}")
         save_file(network.weights(), temporary, {"spec": network.spec.model_dump_json()})
         temporary.replace(self.path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ def store(path: Path, network: nn.Module, optimizer: torch.optim.Adam, epochs: i
             tensors[f"{key}/{name}"] = optimizer.state[p][key].contiguous()
     tensors["epochs"] = torch.tensor(epochs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}")
     save_file(tensors, temporary)
     temporary.replace(path)
 
