@@ -3,8 +3,9 @@
 Modules of different parents score on different scales. A calibrated margin is margin / temperature + offset; both
 numbers maximise the likelihood of a small labelled sample under the composition's own probabilities,
 softmax(logsigmoid(margins)) (Platt 1999; Guo et al. 2017). What differs is mostly the parent, so a module's two numbers
-are its parent's plus its own, with normal priors on both: broad ones for the parent's, narrow ones for its own. One
-example a class is then enough to help, and a class whose examples are all told apart does not run away. Calibrated
+are its parent's plus its own: its own with a narrow normal prior, its parent's with one of heavy tails (Student's t),
+since most parents' scales differ little and some by much. A few examples a class are then enough, and a class whose
+examples are all told apart does not run away. The spreads were chosen on held-out parts of CLINC and Brown. Calibrated
 margins are for comparing: whether a module alone claims an example is a question to the module.
 Shapes: N decisions, K modules, P parents.
 """
@@ -23,8 +24,9 @@ from unbraid.errors import ConfigError, DataError
 Scale = tuple[float, float]  # temperature, offset
 UNTOUCHED: Scale = (1.0, 0.0)
 LARGEST = 1e6  # of temperatures, their inverses and offsets
-PARENT_SPREAD = np.asarray([1.0, 5.0]).reshape(2, 1, 1)  # prior deviations of log temperature and offset
-OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)
+PARENT_SPREAD = np.asarray([0.3, 1.5]).reshape(2, 1, 1)  # of the priors of log temperature and offset
+OWN_SPREAD = np.asarray([0.125, 0.25]).reshape(2, 1, 1)
+FREEDOM = 3  # degrees, of the parents' prior
 STEPS = 500  # of the search, at most
 
 
@@ -77,7 +79,7 @@ def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> 
     right = np.eye(len(parents))[truth]
 
     def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the log of the posterior and its gradient, over 2 * (P + K) numbers of standard normal priors."""
+        """Minus the log of the posterior and its gradient, over 2 * (P + K) numbers of priors of spread 1."""
         slopes, offsets = np.einsum("ij,ijk->ik", numbers.reshape(2, -1), mix)
         steep = margins * np.exp(slopes)
         z = steep + offsets
@@ -85,13 +87,21 @@ def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> 
         shares = votes - np.logaddexp.reduce(votes, axis=1, keepdims=True)
         by_z = (np.exp(shares) - right) * np.exp(-np.logaddexp(0, z))
         gradient = np.einsum("ik,ijk->ij", np.stack([(by_z * steep).sum(0), by_z.sum(0)]), mix)
-        return float(numbers @ numbers / 2 - (shares * right).sum()), numbers + gradient.ravel()
+        cost, pull = _prior(numbers.reshape(2, -1), count)
+        return cost - float((shares * right).sum()), (pull + gradient).ravel()
 
     margins = margins.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and taken back
         found = _minimum(loss, 2 * (count + len(parents))).reshape(2, -1)
     slopes, offsets = np.einsum("ij,ijk->ik", found, mix)
     return list(zip(np.exp(-slopes).tolist(), offsets.tolist(), strict=True))
+
+
+def _prior(numbers: np.ndarray, parents: int) -> tuple[float, np.ndarray]:
+    """Minus the log of the prior of (2, P + K) numbers, and its gradient."""
+    shared, own = numbers[:, :parents], numbers[:, parents:]
+    cost = (FREEDOM + 1) / 2 * np.log1p(shared**2 / FREEDOM).sum() + (own**2).sum() / 2
+    return float(cost), np.concatenate([(FREEDOM + 1) * shared / (FREEDOM + shared**2), own], axis=1)
 
 
 def _minimum(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], size: int) -> np.ndarray:
