@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unbraid.modules.calibration import folds
 from unbraid.networks.heads import one_against_rest
 
 WIDTHS = (0.0, 0.3, 1.0, 3.0, 10.0)  # prior deviations that are tried; a block of numbers has variance 1
-FOLDS = 5
 STEPS = 500  # of the search, at most
 PRECISION = 1e-6  # of the log posterior, about what one more step would change
 
@@ -62,8 +62,8 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) ->
     whitened = np.concatenate([(columns - centre) * scale, np.ones((len(truth), 1))], axis=1)
     u, size, directions = np.linalg.svd(whitened, full_matrices=False)
     seen = u * size
-    fold = _folds(truth)
-    lost = [sum(_lost_outside(votes, seen, size, right, fold == f, width) for f in range(FOLDS)) for width in WIDTHS]
+    parts = folds(truth)
+    lost = [sum(_lost_outside(votes, seen, size, right, part, width) for part in parts) for width in WIDTHS]
     width = WIDTHS[int(np.argmin(lost))]
     found = directions.T @ (width * _search(votes, width * seen, width * size, right))
     weight = found[:-1] * scale[:, None]
@@ -76,21 +76,10 @@ def _scale(block: np.ndarray) -> np.ndarray:
     return np.full(block.shape[1], 1 / spread if spread > 1e-6 else 0.0)
 
 
-def _folds(truth: np.ndarray) -> np.ndarray:
-    """Which part each example is left out with, (N,): every class is spread over all parts."""
-    place = np.empty(len(truth), int)
-    for label in np.unique(truth):
-        rows = np.flatnonzero(truth == label)
-        place[rows] = np.arange(len(rows)) % FOLDS
-    return place
-
-
 def _lost_outside(
     votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, left_out: np.ndarray, width: float
 ) -> float:
     """Minus the log likelihood of examples that the search did not see."""
-    if left_out.all() or not left_out.any():
-        return 0.0
     kept = ~left_out
     found = _search(votes[kept], width * seen[kept], width * size, right[kept])
     return -float((_log_shares(votes[left_out] + width * seen[left_out] @ found) * right[left_out]).sum())
