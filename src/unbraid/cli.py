@@ -232,6 +232,8 @@ def replace(
         composition, _ = open_classifier(source)
         old = find_label(composition.labels, label, source)
         composition.replace(old, module).save(output)
+        if composition.referee is not None:
+            print("the referee knew the old module and is left out: fit one anew with a recipe.", file=sys.stderr)
     _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
 

@@ -26,8 +26,10 @@ def description(opened: Network | Decomposition | ConcernModule | Composition | 
     if isinstance(opened, Decomposition):
         return {"kind": "decomposition", "network": _network(opened.network), **modules_summary(opened)}
     modules = {opened.label: opened} if isinstance(opened, ConcernModule) else opened.modules_by_label
-    kind = "module" if isinstance(opened, ConcernModule) else "composition"
-    return {"kind": kind, "network": None, **modules_summary(modules)}
+    if isinstance(opened, ConcernModule):
+        return {"kind": "module", "network": None, **modules_summary(modules)}
+    referee = opened.referee is not None
+    return {"kind": "composition", "network": None, "referee": referee, **modules_summary(modules)}
 
 
 def _network(network: Network) -> dict[str, Any]:
@@ -48,7 +50,8 @@ def _network(network: Network) -> dict[str, Any]:
 def description_text(data: dict[str, Any]) -> str | Table:
     """The same for people."""
     if data["kind"] != "network":
-        return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules")
+        referee = " and a referee" if data.get("referee") else ""
+        return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules{referee}")
     classes = "languages" if data["io"] == IOArchitecture.ENCODER_DECODER else f"classes ({data['output']})"
     lines = [
         f"{data['io']} network, {data['weights']:,} weights, {len(data['labels'])} {classes}",

@@ -5,9 +5,11 @@ Shapes: N texts, T timesteps.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +143,11 @@ class Vocabulary:
     def to_json(self) -> str:
         """The tokenizer as JSON."""
         return str(self.tokenizer.to_str())
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for vocabularies that read all texts alike."""
+        return hashlib.sha256((self.to_json() + self.padding.model_dump_json()).encode()).hexdigest()
 
     @property
     def size(self) -> int:

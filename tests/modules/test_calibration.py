@@ -69,6 +69,16 @@ def test_a_fair_vote_stays_as_it_is():
     assert np.mean(found) > accuracy(margins, truth) - 0.003
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(0.01, 0), (0.01, -20), (1, 20), (1, -50), (1000, 0), (1e18, 0)])
+def test_parents_that_are_far_off_are_found(scale, shift):
+    rng = np.random.default_rng(2)
+    margins, truth = sample(rng, 30, np.ones(6), np.zeros(6))
+    margins[:, 3:] = margins[:, 3:] * scale + shift
+    scales = fit(margins, truth, PARENTS)
+    assert accuracy(scaled(margins, scales), truth) > 0.85
+    assert all(check_scale("x", scale) for scale in scales)
+
+
 def test_few_examples_that_are_all_told_apart_do_not_run_away():
     for scale in (1e-3, 1, 1e3):
         margins = scale * (np.eye(4) * 2 - 1)

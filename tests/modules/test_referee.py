@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import unbraid
 from tests import factory
@@ -16,6 +17,7 @@ from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModu
 from unbraid.modules import referee
 from unbraid.modules.folders import MANIFEST
 from unbraid.modules.groups import Evidence
+from unbraid.modules.loading import check_folder
 from unbraid.opening import open_path
 from unbraid.vocabulary import Vocabulary
 
@@ -69,7 +71,7 @@ def test_the_weights_are_those_that_another_optimizer_finds(seed, classes, size,
     margins = rng.normal(size=(20, classes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(referee, "WIDTHS", (width,))
-        patch.setattr(referee, "STEPS", 5000)
+        patch.setattr(referee, "PRECISION", 1e-12)
         found = referee.fit(margins, [block], truth)
     votes = -np.logaddexp(0, -margins)
     columns = (block - block.mean(0)) / np.sqrt(block.var(0).sum())
@@ -210,7 +212,7 @@ def test_compose_fits_one_on_request(mixed):
 
 def test_what_it_cannot_decide_is_refused(mixed):
     plain, x, y, _, _ = mixed
-    with pytest.raises(IncompatibleModules, match="the 1 modules"):
+    with pytest.raises(IncompatibleModules, match="there is only 'one'"):
         Composition({"one": plain["one"]}).refereed(x, np.zeros(len(x), int))
     network = factory.network(("gru",), "M:N")
     x_many, y_many = factory.examples(network, 60, 0)
@@ -219,7 +221,7 @@ def test_what_it_cannot_decide_is_refused(mixed):
         compose(parts).refereed(x_many, y_many)
     with pytest.raises(DataError, match="no example of"):
         plain.refereed(x[y != 1], y[y != 1])
-    with pytest.raises(ConfigError, match=r"expected \(\d+, 2\)"):
+    with pytest.raises(ConfigError, match=r"expected \d+ for 2"):
         Composition({"one": plain["one"], "many": plain["many"]}, referee=plain.refereed(x, y).referee)
     with pytest.raises(UnbraidError, match="without_referee"):
         unbraid.export_onnx(plain.refereed(x, y), "nowhere.onnx")
@@ -230,6 +232,10 @@ BROKEN = {
     "NaN": (lambda t: {**t, "weight": t["weight"] * float("nan")}, "NaN"),
     "no bias": (lambda t: {"weight": t["weight"]}, "expected weight"),
     "another shape": (lambda t: {**t, "bias": t["weight"].clone()}, "expected weight"),
+    "float64": (lambda t: {**t, "bias": t["bias"].double()}, "expected float32"),
+    "another kind of number": (lambda t: {**t, "bias": t["bias"].to(torch.float8_e4m3fn)}, "expected float32"),
+    "a number that overflows": (lambda t: {**t, "bias": t["bias"] + 3e38}, "above 1e"),
+    "nothing": (lambda t: {}, "expected weight"),
     "a number": (lambda t: {**t, "weight": torch.zeros(())}, "expected weight"),
 }
 
@@ -239,6 +245,7 @@ def test_a_damaged_one_is_refused(mixed, tmp_path, what):
     plain, x, y, _, _ = mixed
     plain.refereed(x, y).save(tmp_path / "x")
     path = tmp_path / "x" / "referee.safetensors"
+    assert set(check_folder(tmp_path / "x")) >= {path.name}
     change, said = BROKEN[what]
     save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
     with pytest.raises(FormatError, match=r"referee\.safetensors"):
@@ -246,6 +253,101 @@ def test_a_damaged_one_is_refused(mixed, tmp_path, what):
     rewritten(tmp_path / "x", path)
     with pytest.raises(FormatError, match=rf"referee\.safetensors: .*{said}"):
         unbraid.load_composition(tmp_path / "x")
+    with pytest.raises(FormatError, match=r"referee\.safetensors"):
+        check_folder(tmp_path / "x")
+
+
+def test_what_is_wrong_with_a_calibration_is_not_the_referees(mixed, tmp_path):
+    mixed[0].save(tmp_path / "x")
+    path = tmp_path / "x" / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["modules"][0]["temperature"] = 1e-9
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(FormatError, match=r"unbraid\.json: calibration of 'one'"):
+        unbraid.load_composition(tmp_path / "x")
+
+
+def test_a_parent_that_was_loaded_twice_is_one(tmp_path):
+    network, other = factory.network(("gru",), seed=1), factory.network(("gru",), seed=2)
+    examples = factory.examples(network, 60, 0)
+    for net, name in ((network, "p"), (other, "q")):
+        parts = decompose(net, examples, strategy="paper", samples_per_class=20)
+        net.read_with(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
+        parts.save(tmp_path / name)
+    twice = [unbraid.load_decomposition(tmp_path / "p") for _ in range(2)]
+    third = unbraid.load_decomposition(tmp_path / "q")
+    judged = Composition({"a": twice[0][0], "b": twice[1][1], "c": third[2]}).refereed(*examples)
+    judged.save(tmp_path / "x")
+    back = unbraid.load_composition(tmp_path / "x")
+    np.testing.assert_array_equal(back.margins(examples[0]), judged.margins(examples[0]))
+
+
+def test_a_vocabulary_that_comes_later_is_told(mixed, tmp_path):
+    plain, x, y, _, _ = mixed
+    judged = plain.refereed(x, y)
+    plain["one"].parent.read_with(Vocabulary.from_words(["a", "b"], steps=factory.WORDS))
+    for use in (lambda: judged.margins(x), lambda: judged(torch.from_numpy(x)), lambda: judged.save(tmp_path / "x")):
+        with pytest.raises(ConfigError, match=r"call refereed\(\) again"):
+            use()
+    assert not (tmp_path / "x").exists()
+
+
+class Packed(torch.nn.Module):
+    """Reads packed sequences, and answers once or at every timestep."""
+
+    def __init__(self, many):
+        super().__init__()
+        self.many, self.rnn, self.head = many, torch.nn.GRU(5, 6, batch_first=True), torch.nn.Linear(6, 3)
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        outputs, last = self.rnn(packed)
+        return self.head(pad_packed_sequence(outputs, batch_first=True)[0] if self.many else last[-1])
+
+
+def test_users_own_modules_with_several_inputs(tmp_path):
+    rng = np.random.default_rng(0)
+    x, lengths, y = rng.normal(size=(60, 7, 5)).astype(np.float32), rng.integers(2, 8, 60), np.arange(60) % 3
+    x[:, 0, 0] += 3 * y
+    lengths[0] = 7
+    parts = {}
+    for many in (False, True):
+        torch.manual_seed(many)
+        own = Packed(many)
+        network = unbraid.Network.from_torch(own, (torch.from_numpy(x[:6]), torch.from_numpy(lengths[:6])))
+        steps = np.where(np.arange(7) < lengths[:, None], y[:, None], -1)
+        parts[many] = decompose(network, ((x, lengths), steps if many else y), keep=0.5)
+    judged = Composition({"a": parts[False][0], "b": parts[False][1], "c": parts[True][2]}).refereed((x, lengths), y)
+    margins = judged.margins((x, lengths))
+    assert np.isfinite(margins).all() and (margins.argmax(-1) == y).mean() > 0.6
+    some = np.argsort(lengths)[:5]  # shorter than the longest of the sample
+    alone = judged.evidence((x[some], lengths[some])).features
+    together = judged.evidence((x, lengths)).features
+    for one, all_of_them in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, all_of_them[some], rtol=1e-4, atol=1e-5)
+
+
+def test_modules_of_higher_precision():
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(1, 30, (60, 4)), np.arange(60) % 3
+    parts = []
+    for _ in range(2):
+        own = torch.nn.Sequential(torch.nn.Embedding(30, 5), Last(), torch.nn.Linear(6, 3)).double()
+        parts.append(decompose(unbraid.Network.from_torch(own, torch.from_numpy(x[:6])), (x, y), keep=0.5))
+    judged = Composition({"a": parts[0][0], "b": parts[0][1], "c": parts[1][2]}).refereed(x, y)
+    assert np.isfinite(judged.margins(x)).all()
+
+
+class Last(torch.nn.Module):
+    """The last output alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = torch.nn.GRU(5, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0][:, -1]
 
 
 def rewritten(folder, path):

@@ -13,13 +13,14 @@ Shapes: N decisions, K modules, P parents.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from unbraid.data import Label, read_targets
 from unbraid.errors import ConfigError, DataError
+from unbraid.modules.minimum import minimum
 
 Scale = tuple[float, float]  # temperature, offset
 UNTOUCHED: Scale = (1.0, 0.0)
@@ -28,7 +29,6 @@ PARENT_SPREAD = np.asarray([1.0, 5.0]).reshape(2, 1, 1)  # prior deviations of l
 OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)
 WIDTHS = ((0.1, 0.1), (0.3, 0.25), (1.0, 0.25))  # shares of these two that are tried
 FOLDS = 5
-STEPS = 500  # of the search, at most
 
 
 def fit_labelled(
@@ -113,9 +113,17 @@ def _fitted(
         return float(numbers @ numbers / 2 - (shares * right).sum()), numbers + gradient.ravel()
 
     with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and taken back
-        found = _minimum(loss, 2 * (count + len(parents))).reshape(2, -1)
+        alike = np.zeros((2, count + len(parents)))  # margins of every parent of mean 0 and deviation 1
+        for place, own_columns in enumerate(from_parent > 0):
+            spread = max(float(margins[:, own_columns].std()), 1e-9)
+            alike[0, place] = -np.log(spread) / spreads[0][0].max()
+            alike[1, place] = -margins[:, own_columns].mean() / spread / spreads[0][1].max()
+        # parents far off leave no gradient where the search begins at 0
+        tried = [minimum(loss, start) for start in (np.zeros(alike.size), alike.ravel())]
+        found = min(tried, key=lambda ended: ended[0])[1].reshape(2, -1)
     slopes, offsets = np.einsum("ij,ijk->ik", found, mix)
-    return slopes, offsets
+    most = np.log(LARGEST) - 1e-6
+    return np.clip(slopes, -most, most), np.clip(offsets, -LARGEST, LARGEST)
 
 
 def _log_shares(margins: np.ndarray) -> np.ndarray:
@@ -123,34 +131,6 @@ def _log_shares(margins: np.ndarray) -> np.ndarray:
     votes = -np.logaddexp(0, -margins)
     shares: np.ndarray = votes - np.logaddexp.reduce(votes, axis=1, keepdims=True)
     return shares
-
-
-def _minimum(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], size: int) -> np.ndarray:
-    """Where a smooth function of ``size`` numbers is smallest, from 0 on (BFGS with backtracking).
-
-    Ours and not torch's, whose optimizers take seconds to import.
-    """
-    x, inverse = np.zeros(size), np.eye(size)
-    value, gradient = loss(x)
-    inverse /= max(1.0, float(np.linalg.norm(gradient)))
-    for _ in range(STEPS):
-        direction = -inverse @ gradient
-        slope, step = float(gradient @ direction), 1.0
-        while True:
-            moved, (lower, turned) = x + step * direction, loss(x + step * direction)
-            if lower <= value + 1e-4 * step * slope or step < 1e-10:
-                break
-            step /= 2
-        if not lower < value - 1e-10 * (1 + abs(value)):
-            break
-        way, turn = moved - x, turned - gradient
-        if (curved := float(way @ turn)) > 1e-12:
-            if not x.any():  # the first step says how curved it is
-                inverse *= curved / float(turn @ turn) / inverse[0, 0]
-            ahead = np.outer(way, inverse @ turn) / curved
-            inverse += (1 + float(turn @ inverse @ turn) / curved) * np.outer(way, way) / curved - ahead - ahead.T
-        x, value, gradient = moved, lower, turned
-    return x
 
 
 def check_scale(label: object, scale: Scale) -> Scale:

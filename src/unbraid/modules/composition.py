@@ -25,11 +25,12 @@ from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_label
 from unbraid.modules.card import NOTHING, About
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.inputs import map_tree, to_device
+from unbraid.networks.inputs import Inputs, map_tree, to_device
 from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
 from unbraid.progress import Progress, silent
 from unbraid.vocabulary import is_text
 
+ROWS = 4096  # examples whose evidence is held at a time
 Vote = Literal["margin", "probability"]
 
 
@@ -71,8 +72,7 @@ class Composition(nn.Module):
         self.members = nn.ModuleList(modules.values())
         self.groups = nn.ModuleList(grouped(list(modules.values())))
         self.referee = referee
-        if referee is not None and tuple(referee.weight.shape) != (expected := self._weighed):
-            raise ConfigError(f"the referee's weights are {tuple(referee.weight.shape)}, expected {expected}.")
+        self.check_referee()
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
@@ -151,11 +151,13 @@ class Composition(nn.Module):
             DataError: inputs or labels that do not fit, or a class without an example.
             IncompatibleModules: a single module, one decision per timestep, or labels that hold independently.
         """
-        if len(self.labels) < 2 or self.many_outputs or self.independent:
+        if len(self.labels) < 2:
+            raise IncompatibleModules(f"a referee decides between modules, and there is only {self.labels[0]!r}.")
+        if self.independent:
+            raise IncompatibleModules("a referee decides for one of the labels; here several may hold at once.")
+        if self.many_outputs:
             raise IncompatibleModules(
-                f"a referee decides between classes, once per example; the {len(self.labels)} modules here give "
-                + ("a decision per timestep" if self.many_outputs else "none to choose from")
-                + ": use calibrated()."
+                "a referee decides once per example; the modules here give a decision per timestep: use calibrated()."
             )
         found = self.evidence(x)
         used, truth = labelled(found.margins, y, self.labels, self.many_outputs)
@@ -198,6 +200,7 @@ class Composition(nn.Module):
     def forward(self, x: Any) -> Tensor:
         """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
         if self.referee is not None:
+            self.check_referee()
             return self._refereed(self._gathered([group.evidence(x) for group in self._groups]))
         return self._scaled(self._joined([group(x) for group in self._groups]))
 
@@ -210,11 +213,14 @@ class Composition(nn.Module):
         Raises:
             DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
         """
-        if self.referee is not None:
-            found = self.evidence(x)
-            tensors = Evidence(*(map_tree(torch.from_numpy, part) for part in found))
-            return self._refereed(tensors).cpu().numpy()
-        return self._scaled(self._plain(x)).numpy()
+        if self.referee is None:
+            return self._scaled(self._plain(x)).numpy()
+        self.check_referee()
+        self.check_text(x)
+        inputs = [group.checked(x) for group in self._groups]
+        parts = [slice(start, start + ROWS) for start in range(0, len(inputs[0]), ROWS)]
+        found = [self._refereed(self._evidence([each.take(part) for each in inputs])) for part in parts]
+        return torch.cat(found).cpu().numpy()
 
     def evidence(self, x: Any) -> Evidence:
         """What a referee weighs, over all examples in batches; margins are not calibrated, features in labels' order.
@@ -223,9 +229,13 @@ class Composition(nn.Module):
             DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
         """
         self.check_text(x)
-        found = [group.all_evidence(x) for group in self._groups]
-        gathered = self._gathered([Evidence(*(map_tree(torch.from_numpy, part) for part in each)) for each in found])
+        gathered = self._evidence([group.checked(x) for group in self._groups])
         return Evidence(*(map_tree(lambda tensor: tensor.numpy(), part) for part in gathered))
+
+    def _evidence(self, inputs: list[Inputs]) -> Evidence:
+        """All groups' evidence, as tensors, from what each of them reads."""
+        found = [group.all_evidence(each) for group, each in zip(self._groups, inputs, strict=True)]
+        return self._gathered([Evidence(*(map_tree(torch.from_numpy, part) for part in each)) for each in found])
 
     @property
     def _parents(self) -> list[str]:
@@ -265,11 +275,18 @@ class Composition(nn.Module):
         read = [block for each in found for block in each.read]
         return Evidence(self._joined([each.margins for each in found]), features, read)
 
-    @property
-    def _weighed(self) -> tuple[int, int]:
-        """How many numbers a referee weighs, for how many modules."""
+    def check_referee(self) -> None:
+        """Raises ConfigError for a referee that was fitted on other modules, or before they were given vocabularies."""
+        if self.referee is None:
+            return
         features = [module.head.weight.shape[1] for module in self.modules_by_label.values()]
-        return sum(features) + sum(size for group in self._groups for size in group.read_sizes), len(self.labels)
+        numbers = sum(features) + sum(size for group in self._groups for size in group.read_sizes)
+        found, expected = tuple(self.referee.weight.shape), (numbers, len(self.labels))
+        if found != expected:
+            raise ConfigError(
+                f"the referee weighs {found[0]} numbers for {found[1]} modules, expected {expected[0]} for "
+                f"{expected[1]}: it was fitted on others, or before a vocabulary was set; call refereed() again."
+            )
 
     def _refereed(self, found: Evidence) -> Tensor:
         """The referee's margins (N, K)."""
@@ -367,7 +384,7 @@ def compose(
         vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
         sample: (x, y), a few labelled examples as they come in use, see :meth:`Composition.calibrated`.
         calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
-        referee: whether to fit a referee on the sample as well, see :meth:`Composition.refereed`.
+        referee: whether to fit a referee on the sample, and always calibrate; see :meth:`Composition.refereed`.
 
     Raises:
         IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.

@@ -16,7 +16,7 @@ from unbraid.config import Mode
 from unbraid.modules.concern import removals
 from unbraid.modules.module import ConcernModule, aliased, check_steps
 from unbraid.networks.heads import JoinedHeads
-from unbraid.networks.inputs import run_batched
+from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import pruned
 from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
 
@@ -111,17 +111,25 @@ class Group(nn.Module):
             margins.append(lane.margins(found))
             features += [found] * len(lane.heads) if lane.joined is not None else list(found)
         joined = torch.cat(margins, dim=-1)
-        best = joined if joined.dim() == 2 else joined.amax(dim=1)
-        read = [_averaged(*signal)] if isinstance(signal, tuple) and signal[0].dim() == 3 else []
-        mask = signal[1] if read else None
-        return Evidence(best, [_averaged(f, mask) for f in features], [*read, *self._unknown(x)])
+        best = joined if joined.dim() == 2 else joined.nan_to_num(-torch.inf).amax(dim=1)
+        if not self._has_stages:
+            return Evidence(best, [_averaged(f, _spoken(f)) for f in features], self._unknown(x))
+        read = [_averaged(*signal)] if signal[0].dim() == 3 else []
+        return Evidence(best, [_averaged(f, signal[1]) for f in features], [*read, *self._unknown(x)])
 
     def margins(self, x: Any) -> np.ndarray:
         """The same as :meth:`forward`, over all examples in batches; raises DataError where inputs do not fit."""
-        return self._batched(self, x)
+        return self._batched(self, self.checked(x))
 
-    def all_evidence(self, x: Any) -> Evidence:
-        """The same as :meth:`evidence`, as arrays over all examples in batches; raises DataError."""
+    def checked(self, x: Any) -> Inputs:
+        """The inputs as all modules can read them; raises DataError where they do not fit."""
+        inputs = self._members[0].parent.check(x)
+        for module in self._members:
+            check_steps(module, inputs)
+        return inputs
+
+    def all_evidence(self, inputs: Inputs) -> Evidence:
+        """The same as :meth:`evidence`, as arrays over all examples in batches."""
         widths: list[int] = []
 
         def side_by_side(batch: Any) -> Tensor:
@@ -130,7 +138,7 @@ class Group(nn.Module):
             widths[:] = [block.shape[1] for block in blocks]
             return torch.cat(blocks, dim=1)
 
-        joined = self._batched(side_by_side, x)
+        joined = self._batched(side_by_side, inputs)
         margins, *blocks = np.split(joined, np.cumsum(widths)[:-1], axis=1)
         return Evidence(margins, blocks[: len(self.places)], blocks[len(self.places) :])
 
@@ -148,14 +156,16 @@ class Group(nn.Module):
 
     def _opening(self, x: Any) -> Any:
         signal = self._lanes[0].body.opening(x)  # type: ignore[operator]  # every body has one
-        if len(self.lanes) > 1 and isinstance(signal, tuple) and signal[0].dim() == 3:
+        if len(self.lanes) > 1 and self._has_stages and signal[0].dim() == 3:
             signal = (_by_timesteps(signal[0]), *signal[1:])
         return signal
 
-    def _batched(self, function: Callable[[Any], Tensor], x: Any) -> np.ndarray:
-        inputs = self._members[0].parent.check(x)
-        for module in self._members:
-            check_steps(module, inputs)
+    @property
+    def _has_stages(self) -> bool:
+        """Whether a body's opening gives values and a mask: a user's own module gives its inputs, whatever they are."""
+        return isinstance(self._members[0].parent.spec, NetworkSpec)
+
+    def _batched(self, function: Callable[[Any], Tensor], inputs: Inputs) -> np.ndarray:
         return run_batched(function, inputs, self._members[0].head.weight.device, size=self._batch())
 
     def _unknown(self, x: Any) -> list[Tensor]:
@@ -163,6 +173,10 @@ class Group(nn.Module):
         if not self._tells_unknown:
             return []
         padding = self._members[0].parent.vocabulary.padding  # type: ignore[union-attr]  # so there is one
+        spec = self._members[0].parent.spec
+        x = next(leaf for leaf in leaves(x) if isinstance(leaf, Tensor) and leaf.dim())
+        if isinstance(spec, TorchSpec) and spec.batch_axis:
+            x = x.transpose(0, 1)
         words = (x != padding.index).sum(dim=1, keepdim=True).clamp(min=1)
         return [(x == padding.unknown).sum(dim=1, keepdim=True) / words]
 
@@ -183,12 +197,18 @@ class Group(nn.Module):
 
 def _averaged(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Values (N, [T,] F) averaged over the timesteps that count, by the mask (N, T): (N, F)."""
+    values = values.nan_to_num(0.0)
     if values.dim() == 2:
         return values
     if mask is None or mask.shape != values.shape[:2]:
         return values.mean(dim=1)
     counted = mask.unsqueeze(-1).to(values.dtype)
     return (values * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+def _spoken(features: Tensor) -> Tensor | None:
+    """Which timesteps of a user's own module count, (N, T): packed sequences end in zeros, to the batch's longest."""
+    return None if features.dim() == 2 else (features.isfinite() & (features != 0)).any(dim=-1)
 
 
 def _by_timesteps(values: Tensor) -> Tensor:
@@ -207,7 +227,8 @@ def grouped(modules: Sequence[ConcernModule]) -> list[Group]:
 def _group_key(module: ConcernModule) -> Hashable:
     concern, device = module.concern, module.head.weight.device
     if concern.mode is Mode.ROLLED:
-        return module.parent.sha256(), id(module.parent.vocabulary), device  # a remnant's digest is its own
+        words = module.parent.vocabulary
+        return module.parent.sha256(), None if words is None else words.digest, device  # a remnant's digest is its own
     return module.parent_sha256, device, concern.by_gates, concern.edges, *concern.steps.values()
 
 

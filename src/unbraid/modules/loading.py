@@ -94,14 +94,20 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
 
 
 def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
-    """The composition that a folder holds; raises FormatError where its referee does not fit its modules."""
+    """The composition that a folder holds; raises FormatError for numbers out of range or a referee of others."""
+    place, found = Path(os.path.abspath(folder)), MANIFEST
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
-    place = Path(os.path.abspath(folder))
-    tensors = _tensors(place, manifest, REFEREE) if REFEREE in manifest.files else {}
     try:
-        return Composition({m.label: m for m in modules}, manifest.vote, scales, rebuilt_referee(tensors))
-    except (ConfigError, FormatError) as error:
-        raise FormatError(f"{place / REFEREE}: {error}") from None
+        plain = Composition({m.label: m for m in modules}, manifest.vote, scales)
+        if REFEREE not in manifest.files:
+            return plain
+        found = REFEREE
+        referee = rebuilt_referee(_tensors(place, manifest, REFEREE))
+        return Composition(plain.modules_by_label, manifest.vote, plain.calibration, referee)
+    except ConfigError as error:
+        raise FormatError(f"{place / found}: {error}") from None
+    except FormatError as error:
+        raise error if str(place) in str(error) else FormatError(f"{place / found}: {error}") from None
 
 
 def check_folder(folder: Folder) -> list[str]:
@@ -123,8 +129,12 @@ def check_folder(folder: Folder) -> list[str]:
     if any(isinstance(parent.spec, TorchSpec) for parent in manifest.parents):
         _tensors(place, manifest, PARENTS)
         _tensors(place, manifest, MODULES)
+        if REFEREE in manifest.files:
+            rebuilt_referee(_tensors(place, manifest, REFEREE))
     else:
-        load_modules(place)
+        manifest, _, modules = load_modules(place)
+        if manifest.kind == "composition":
+            composition_of(place, manifest, modules)
     return [MANIFEST, *manifest.files, *([CARD] if (place / CARD).is_file() else [])]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.errors import FormatError
+from unbraid.modules.calibration import LARGEST
 from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.layout import body_weights, only_words
 from unbraid.modules.manifest import Manifest, ModuleEntry, ParentEntry
@@ -47,16 +48,17 @@ def rebuilt_concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tens
     return Concern(kept, entry.steps, entry.mode, entry.by_gates, entry.edges)
 
 
-def rebuilt_referee(tensors: Mapping[str, Tensor]) -> Referee | None:
-    """A composition's referee, of whatever size; None where nothing is stored of one."""
-    if not tensors:
-        return None
+def rebuilt_referee(tensors: Mapping[str, Tensor]) -> Referee:
+    """A composition's referee, of whatever size."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][1:]:
         raise FormatError(f"found {str(shapes)[:120]}, expected weight (F, K) and bias (K,).")
     weight, bias = tensors["weight"], tensors["bias"]
-    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise FormatError("found NaN or infinite values, expected finite ones.")
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise FormatError(f"{name}: found {tensor.dtype}, expected float32.")
+        if not (tensor.abs() <= LARGEST).all():
+            raise FormatError(f"{name}: found NaN or values above {LARGEST:g}, expected finite ones up to that.")
     return Referee(weight, bias)
 
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.modules.calibration import folds
+from unbraid.modules.minimum import minimum
 from unbraid.networks.heads import one_against_rest
 
 WIDTHS = (0.0, 0.3, 1.0, 3.0, 10.0)  # prior deviations that are tried; a block of numbers has variance 1
-STEPS = 500  # of the search, at most
-PRECISION = 1e-6  # of the log posterior, about what one more step would change
+PRECISION = 1e-7  # of the log posterior
 
 
 class Referee(nn.Module):
@@ -44,7 +44,8 @@ class Referee(nn.Module):
     def forward(self, margins: Tensor, blocks: Sequence[Tensor]) -> Tensor:
         """Margins (N, K) whose shares are the referee's probabilities, from calibrated ones and the blocks (N, F)."""
         votes = nn.functional.logsigmoid(margins)
-        return one_against_rest(votes + torch.cat(list(blocks), dim=-1) @ self.weight + self.bias)
+        columns = torch.cat([block.to(votes.dtype) for block in blocks], dim=-1)
+        return one_against_rest(votes + columns @ self.weight.to(votes.dtype) + self.bias.to(votes.dtype))
 
 
 def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) -> Referee:
@@ -62,9 +63,12 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) ->
     whitened = np.concatenate([(columns - centre) * scale, np.ones((len(truth), 1))], axis=1)
     u, size, directions = np.linalg.svd(whitened, full_matrices=False)
     seen = u * size
-    parts = folds(truth)
-    lost = [sum(_lost_outside(votes, seen, size, right, part, width) for part in parts) for width in WIDTHS]
-    width = WIDTHS[int(np.argmin(lost))]
+    parts, width, least = folds(truth), 0.0, np.inf
+    for tried in WIDTHS:
+        lost = sum(_lost_outside(votes, seen, size, right, part, tried) for part in parts)
+        if lost >= least:
+            break  # wider ones overfit all the more, and take the longest
+        width, least = tried, lost
     found = directions.T @ (width * _search(votes, width * seen, width * size, right))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
@@ -88,22 +92,18 @@ def _lost_outside(
 def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The weights (R, K) of the largest posterior with standard normal priors.
 
-    Accelerated gradient steps (Nesterov 1983), started anew where they turn back (O'Donoghue and Candes 2015); each as
-    long as the bound on the likelihood's curvature allows (Boehning 1992): in the singular directions, one number each.
+    Searched in coordinates in which a bound on the curvature (Boehning 1992) is the same for all.
     """
-    curvature = size[:, None] ** 2 / 2 + 1
-    weight = ahead = np.zeros((seen.shape[1], votes.shape[1]))
-    age = 0
-    for _ in range(STEPS):
-        gradient = seen.T @ (np.exp(_log_shares(votes + seen @ ahead)) - right) + ahead
-        moved = ahead - gradient / curvature
-        step, age = moved - weight, age + 1
-        if float((gradient * step).sum()) > 0:
-            age = 1
-        weight, ahead = moved, moved + (age - 1) / (age + 2) * step
-        if float((curvature * step**2).sum()) < PRECISION:
-            break
-    return weight
+    scale = 1 / np.sqrt(size[:, None] ** 2 / 2 + 1)
+    shape = (seen.shape[1], votes.shape[1])
+
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        weight = scale * numbers.reshape(shape)
+        shares = _log_shares(votes + seen @ weight)
+        gradient = scale * (seen.T @ (np.exp(shares) - right) + weight)
+        return float((weight**2).sum() / 2 - (shares * right).sum()), gradient.ravel()
+
+    return scale * minimum(loss, np.zeros(shape[0] * shape[1]), PRECISION)[1].reshape(shape)
 
 
 def _log_shares(scores: np.ndarray) -> np.ndarray:

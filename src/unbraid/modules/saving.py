@@ -40,6 +40,7 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
     """Write a composition, each parent once; raises FormatError where something else lies at ``folder``."""
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
     scales = list(composition.calibration.values())
+    composition.check_referee()
     referee = None if composition.referee is None else dict(composition.referee.named_buffers())
     _save(
         folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about, referee=referee
