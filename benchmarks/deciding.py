@@ -36,6 +36,14 @@ def chosen(found: Evidence, places: Sequence[int], rows: np.ndarray) -> Evidence
     return Evidence(found.margins[rows][:, list(places)], features, [block[rows] for block in found.read])
 
 
+def first_of_each(truth: np.ndarray, count: int) -> np.ndarray:
+    """Booleans (N,): the first examples of every class, at most so many."""
+    found = np.zeros(len(truth), bool)
+    for label in np.unique(truth):
+        found[np.flatnonzero(truth == label)[:count]] = True
+    return found
+
+
 def joined(parts: Sequence[Evidence]) -> Evidence:
     """Several compositions' as that of one."""
     features = [block for part in parts for block in part.features]

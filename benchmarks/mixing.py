@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.deciding import EXAMPLES, calibrated, chosen, joined, refereed, right
+from benchmarks.deciding import EXAMPLES, calibrated, chosen, first_of_each, joined, refereed, right
 from benchmarks.experiment import Run
 from benchmarks.trained import Model, trained_on
 from benchmarks.ways import modules
@@ -21,6 +21,7 @@ from unbraid import compose
 from unbraid.modules.groups import Evidence
 
 TESTED = 100  # texts of a class, at most
+MORE = 100  # held-out texts of a class, at most, for a referee that knows more
 LEARNT = 1500  # training texts of a class, at most
 TRIED = 24  # problems, drawn from all pairs of a class of the first and one of the second
 
@@ -40,9 +41,7 @@ class Mixture:
         first, second = run.data.split("+")
         self.models = [Model(n, run.cell, run.layers, run.seed, joint, run.scale.rows) for n in (first, second)]
         self.sizes = [len(model.examples.labels) for model in self.models]
-        self.test, self.sample = (
-            self._texts(part, count) for part, count in (("test", TESTED), ("held_out", EXAMPLES))
-        )
+        self.test, self.sample = (self._texts(part, count) for part, count in (("test", TESTED), ("held_out", MORE)))
 
     def ways(self, chosen: Callable[[str], list[str]]) -> list[Ways]:
         """The same choice for both networks."""
@@ -106,26 +105,35 @@ class Votes:
     def problem(self, firsts: Sequence[int], second: int) -> Problem:
         """Some classes of the first network against one of the second."""
         places = np.asarray([*firsts, self.size + second])
-        parts = []
-        for truth, said in ((self.truth, self.said), (self.known, self.sample)):
-            rows = np.isin(truth, places)
-            parts.append((chosen(said, places, rows), np.searchsorted(places, truth[rows])))
+        parts = [
+            (chosen(said, places, rows), np.searchsorted(places, truth[rows]))
+            for truth, said, some in (
+                (self.truth, self.said, True),
+                (self.known, self.sample, first_of_each(self.known, EXAMPLES)),
+                (self.known, self.sample, True),
+            )
+            for rows in [np.isin(truth, places) & some]
+        ]
         return Problem(*parts, [0] * len(firsts) + [1])
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Evidence and right modules (N,) of test and sample texts, and the parent of each module."""
+    """Evidence and right modules (N,) of test and of few and more sample texts, and the parent of each module."""
 
     test: tuple[Evidence, np.ndarray]
     sample: tuple[Evidence, np.ndarray]
+    more: tuple[Evidence, np.ndarray]
     parents: list[int]
 
-    def accuracies(self) -> dict[str, float]:
-        """Of the vote as it is, after calibration on the sample, and of a referee fitted on it."""
+    def accuracies(self, more: bool = False) -> dict[str, float]:
+        """Of the vote as it is, after calibration on the sample, and of referees fitted on few and maybe more texts."""
         (said, truth), (known, labels) = self.test, self.sample
-        return {
+        found = {
             "composed": right(said.margins, truth),
             "calibrated": right(calibrated(said.margins, (known.margins, labels), self.parents), truth),
             "refereed": right(refereed(said, self.sample, self.parents), truth),
         }
+        if more:
+            found["knowing"] = right(refereed(said, self.more, self.parents), truth)
+        return found

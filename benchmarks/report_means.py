@@ -19,23 +19,28 @@ def means(question: str, intra: list[Result], inter: list[Result], alone: str) -
         alone: how intra decides: ``composed`` or ``calibrated``.
     """
     rows = []
+    known = [name for name in DECIDED if all(_knows(r, name) for r in inter)]
     for way in dict.fromkeys(map(_of_any_mode, ways_in(intra + [r["vocabularies"]["joint"] for r in inter]))):
         within = {k: _decided(some, way, alone) for k, some in grouped(intra).items()}
         for words in ("joint", "separate"):
             across = {
-                k: {name: _decided([r["vocabularies"][words] for r in some], way, name) for name in DECIDED}
+                k: {name: _decided([r["vocabularies"][words] for r in some], way, name) for name in known}
                 for k, some in grouped(inter).items()
             }
             if words == "joint" and within:
                 rows.append([way, "intra", *_mean_row(question, within, {})])
             if across:
-                for name in DECIDED:
+                for name in known:
                     found = {k: values[name] for k, values in across.items()}
-                    rows.append([way, f"inter, {words} words, {name}", *_mean_row(question, {}, found)])
-            if within and across:
-                judged = {k: values["refereed"] for k, values in across.items()}
-                rows.append([way, f"both, {words} words, refereed", *_mean_row(question, within, judged)])
+                    rows.append([way, f"inter, {words} words, {DECIDED[name]}", *_mean_row(question, {}, found)])
+            for name in known[2:] if within and across else ():
+                judged = {k: values[name] for k, values in across.items()}
+                rows.append([way, f"both, {words} words, {DECIDED[name]}", *_mean_row(question, within, judged)])
     return table(["modules", "", "cells", "published", "ours"], rows)
+
+
+def _knows(result: Result, name: str) -> bool:
+    return all(f"{name}_over_scratch" in f for words in result["vocabularies"].values() for f in words.values())
 
 
 def _of_any_mode(way: str) -> str:

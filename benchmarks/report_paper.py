@@ -140,7 +140,7 @@ def _table_three(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         "that of a network trained for the two classes alone (drawn pairs; the published figures compare with such\n"
         "a one, which in 1:1 and M:1 started from the trained network). *restricted*: less that of the parent, its\n"
         "argmax restricted to the two. Each: as it votes / calibrated on 20 held-out examples a class / inter: with\n"
-        "a referee fitted on these.\n"
+        "a referee fitted on these / on 100.\n"
     )
     rows = []
     for (data, cell), some in grouped(intra).items():
@@ -188,7 +188,11 @@ def _table_four(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         for words in ("separate", "joint"):
             found = [r["vocabularies"][words] for r in some]
             for way in ways_in(found):
-                values = [fmean(100 * f[way][f"{name}_over_scratch"] for f in found) for name in DECIDED]
+                values = [
+                    fmean(100 * f[way][f"{name}_over_scratch"] for f in found)
+                    for name in DECIDED
+                    if f"{name}_over_scratch" in found[0][way]
+                ]
                 rows.append([data, cell, f"inter, {words} words", theirs, way, _pair(values)])
     yield table(["data", "cell", "", "published", "modules", "ours"], rows)
     yield "\nMeans over these cells; intra calibrated.\n"

@@ -96,7 +96,7 @@ def measure_inter(run: Run) -> dict[str, Any]:
         ways = {}
         for way in mixture.ways(chosen_ways):
             votes = mixture.votes(way)
-            found = {(i, j): votes.problem([i], j).accuracies() for i, j in pairs}
+            found = {(i, j): votes.problem([i], j).accuracies(more=True) for i, j in pairs}
             ways[way[-1]] = summary(found, scratch)
         result["vocabularies"]["joint" if joint else "separate"] = ways
     return result
