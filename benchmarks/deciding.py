@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from unbraid.modules import referee
-from unbraid.modules.calibration import fit
+from unbraid.modules.calibration import WIDTHS, fit
 from unbraid.modules.groups import Evidence
 
+PRIORS = [list(width) for width in WIDTHS]  # of calibration; results tell by them what was measured before a change
 EXAMPLES = 20  # held-out ones for every class in the mean, for calibration
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.calibrating import sample
-from benchmarks.deciding import EXAMPLES, calibrated, right
+from benchmarks.deciding import EXAMPLES, PRIORS, calibrated, right
 from benchmarks.experiment import Run
 from benchmarks.trained import Model
 from benchmarks.ways import REFINED, modules, settings, ways_of
@@ -39,7 +39,7 @@ def measure(run: Run) -> dict[str, Any]:
         }
         if run.seed == 0 and parts.config.head is HeadKind.MEAN:  # the other heads keep more of the parent's values
             found[way]["jaccard"] = fmean(jaccard(module, network) for module in parts.values())
-    return {"io": data.about.io, "monolithic": monolithic, "ways": found}
+    return {"io": data.about.io, "monolithic": monolithic, "ways": found, "priors": PRIORS}
 
 
 def measure_refined(run: Run) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from benchmarks import published
+from benchmarks.deciding import PRIORS
 
 Result = dict[str, Any]
 DECIDED = {  # as the modules vote, and after what is fitted on a sample
@@ -15,6 +16,12 @@ DECIDED = {  # as the modules vote, and after what is fitted on a sample
     "knowing": "refereed, 100 a class",
 }
 NOT_PUBLISHED = "none published"
+
+
+def earlier(results: list[Result]) -> str:
+    """A note where calibrated figures are from before its priors were what they are."""
+    old = sum(r.get("priors") != PRIORS for r in results)
+    return f"\n*calibrated* in {old} of {len(results)} results is by wider priors than today's.\n" if old else ""
 
 
 def grouped(results: list[Result]) -> dict[tuple[str, str], list[Result]]:

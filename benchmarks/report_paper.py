@@ -16,6 +16,7 @@ from benchmarks.report_cells import (
     NOT_PUBLISHED,
     Result,
     difference,
+    earlier,
     figures,
     grouped,
     published_of,
@@ -71,7 +72,7 @@ def _table_two(results: list[Result], refined: list[Result]) -> Iterable[str]:
         for mode in ("rolled", "unrolled")
     ]
     yield table(columns, rows)
-    yield ""
+    yield earlier(results)
     yield _mean_costs(results, refined)
 
 
@@ -149,7 +150,8 @@ def _table_three(intra: list[Result], inter: list[Result]) -> Iterable[str]:
         for words in ("separate", "joint"):
             rows += _reuse(data, cell, f"inter, {words} words", [r["vocabularies"][words] for r in some], "RQ2-inter")
     yield table(["data", "cell", "", "published", "modules", "own network", "restricted"], rows)
-    yield "\nMeans over these cells, against networks of their own; intra as it votes.\n"
+    yield earlier(intra)
+    yield "Means over these cells, against networks of their own; intra as it votes.\n"
     yield means("RQ2", intra, inter, "composed")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.calibrating import sample
-from benchmarks.deciding import EXAMPLES, calibrated, right
+from benchmarks.deciding import EXAMPLES, PRIORS, calibrated, right
 from benchmarks.experiment import Run
 from benchmarks.mixing import Mixture
 from benchmarks.trained import Model, trained_on
@@ -55,7 +55,7 @@ def measure(run: Run) -> dict[str, Any]:
                 "restricted": right(logits[rows][:, places], target),
             }
         ways[way] = summary(found, scratch)
-    return {"io": data.about.io, "pairs": len(pairs), "ways": ways}
+    return {"io": data.about.io, "pairs": len(pairs), "ways": ways, "priors": PRIORS}
 
 
 def _from_scratch(model: Model, pair: tuple[int, ...]) -> float:
