@@ -23,7 +23,7 @@ from unbraid.modules.groups import Evidence
 TESTED = 100  # texts of a class, at most
 MORE = 100  # held-out texts of a class, at most, for a referee that knows more
 LEARNT = 1500  # training texts of a class, at most
-TRIED = 24  # problems, drawn from all pairs of a class of the first and one of the second
+TRIED = 8  # problems for each that a network is trained for, drawn from all pairs of a class of either network
 
 Texts = list[str]
 Ways = tuple[str, str]  # of the first and of the second network
@@ -39,6 +39,7 @@ class Mixture:
 
     def __init__(self, run: Run, joint: bool) -> None:
         first, second = run.data.split("+")
+        self.draws = run.scale.draws
         self.models = [Model(n, run.cell, run.layers, run.seed, joint, run.scale.rows) for n in (first, second)]
         self.sizes = [len(model.examples.labels) for model in self.models]
         self.test, self.sample = (self._texts(part, count) for part, count in (("test", TESTED), ("held_out", MORE)))
@@ -51,7 +52,7 @@ class Mixture:
     def pairs(self) -> list[tuple[int, int]]:
         """Classes of the first and of the second network, drawn by chance; the same for either vocabulary."""
         found = list(product(range(self.sizes[0]), range(self.sizes[1])))
-        return [found[n] for n in np.random.default_rng(0).permutation(len(found))[:TRIED]]
+        return [found[n] for n in np.random.default_rng(0).permutation(len(found))[: TRIED * self.draws]]
 
     def votes(self, ways: Ways) -> Votes:
         """What all modules of both say of the test and of the sample texts, and see in them."""
