@@ -28,6 +28,7 @@ LARGEST = 1e6  # of temperatures, their inverses and offsets
 PARENT_SPREAD = np.asarray([1.0, 5.0]).reshape(2, 1, 1)  # prior deviations of log temperature and offset
 OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)
 WIDTHS = ((0.1, 0.1), (0.3, 0.25), (1.0, 0.25))  # shares of these two that are tried
+MANY = 50  # examples a class, from which on the widest are taken: so many speak for themselves
 FOLDS = 5
 
 
@@ -73,13 +74,15 @@ def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> 
         truth: (N,) the right module of each decision, in [0, K).
         parents: which parent each of the K modules is from.
     """
-    margins, right, out = margins.astype(np.float64), np.eye(len(parents), dtype=bool)[truth], folds(truth)
+    margins, right = margins.astype(np.float64), np.eye(len(parents), dtype=bool)[truth]
+    out = folds(truth) if len(truth) < MANY * len(parents) else []
     lost = [0.0] * len(WIDTHS)
     for n, width in enumerate(WIDTHS):
         for left_out in out:
-            slopes, offsets = _fitted(margins[~left_out], truth[~left_out], parents, width)
+            slopes, offsets = _fitted(margins[~left_out], truth[~left_out], parents, width, 1e-5)
             lost[n] -= float(_log_shares(margins[left_out] * np.exp(slopes) + offsets)[right[left_out]].sum())
-    slopes, offsets = _fitted(margins, truth, parents, WIDTHS[int(np.argmin(lost))])
+    width = WIDTHS[int(np.argmin(lost))] if out else WIDTHS[-1]
+    slopes, offsets = _fitted(margins, truth, parents, width, 1e-10)
     return list(zip(np.exp(-slopes).tolist(), offsets.tolist(), strict=True))
 
 
@@ -92,9 +95,9 @@ def folds(truth: np.ndarray) -> list[np.ndarray]:
 
 
 def _fitted(
-    margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable], width: tuple[float, float]
+    margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable], width: tuple[float, float], precision: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minus the log temperatures and the offsets (K,) under priors of a width."""
+    """Minus the log temperatures and the offsets (K,) under priors of a width; precision is that of the search."""
     kinds = list(dict.fromkeys(parents))
     count, own = len(kinds), np.eye(len(parents))
     from_parent = np.asarray([[kind == parent for parent in parents] for kind in kinds], np.float64)
@@ -119,7 +122,7 @@ def _fitted(
             alike[0, place] = -np.log(spread) / spreads[0][0].max()
             alike[1, place] = -margins[:, own_columns].mean() / spread / spreads[0][1].max()
         # parents far off leave no gradient where the search begins at 0
-        tried = [minimum(loss, start) for start in (np.zeros(alike.size), alike.ravel())]
+        tried = [minimum(loss, start, precision) for start in (np.zeros(alike.size), alike.ravel())]
         found = min(tried, key=lambda ended: ended[0])[1].reshape(2, -1)
     slopes, offsets = np.einsum("ij,ijk->ik", found, mix)
     most = np.log(LARGEST) - 1e-6
