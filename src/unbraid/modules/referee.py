@@ -21,8 +21,9 @@ from unbraid.modules.calibration import folds
 from unbraid.modules.minimum import minimum
 from unbraid.networks.heads import one_against_rest
 
-WIDTHS = (0.0, 0.3, 1.0, 3.0, 10.0)  # prior deviations that are tried; a block of numbers has variance 1
+WIDTHS = (0.0, 1.0, 10.0, 100.0)  # prior deviations that are tried; a block of numbers has variance 1
 PRECISION = 1e-7  # of the log posterior
+ROUGHLY = 1e-6  # the same where widths are compared
 
 
 class Referee(nn.Module):
@@ -69,7 +70,7 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) ->
         if lost >= least:
             break  # wider ones overfit all the more, and take the longest
         width, least = tried, lost
-    found = directions.T @ (width * _search(votes, width * seen, width * size, right))
+    found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
 
@@ -85,11 +86,11 @@ def _lost_outside(
 ) -> float:
     """Minus the log likelihood of examples that the search did not see."""
     kept = ~left_out
-    found = _search(votes[kept], width * seen[kept], width * size, right[kept])
+    found = _search(votes[kept], width * seen[kept], width * size, right[kept], ROUGHLY)
     return -float((_log_shares(votes[left_out] + width * seen[left_out] @ found) * right[left_out]).sum())
 
 
-def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, precision: float) -> np.ndarray:
     """The weights (R, K) of the largest posterior with standard normal priors.
 
     Searched in coordinates in which a bound on the curvature (Boehning 1992) is the same for all.
@@ -103,7 +104,7 @@ def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.nda
         gradient = scale * (seen.T @ (np.exp(shares) - right) + weight)
         return float((weight**2).sum() / 2 - (shares * right).sum()), gradient.ravel()
 
-    return scale * minimum(loss, np.zeros(shape[0] * shape[1]), PRECISION)[1].reshape(shape)
+    return scale * minimum(loss, np.zeros(shape[0] * shape[1]), precision)[1].reshape(shape)
 
 
 def _log_shares(scores: np.ndarray) -> np.ndarray:
