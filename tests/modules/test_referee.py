@@ -210,6 +210,14 @@ def test_compose_fits_one_on_request(mixed):
         compose(plain.modules_by_label, referee=True)
 
 
+def test_examples_are_weighed_some_at_a_time(mixed, monkeypatch):
+    plain, x, y, x_test, _ = mixed
+    judged = plain.refereed(x, y)
+    wanted = judged.margins(x_test)
+    monkeypatch.setattr("unbraid.modules.composition.ROWS", 7)
+    np.testing.assert_allclose(judged.margins(x_test), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_what_it_cannot_decide_is_refused(mixed):
     plain, x, y, _, _ = mixed
     with pytest.raises(IncompatibleModules, match="there is only 'one'"):
@@ -337,6 +345,60 @@ def test_modules_of_higher_precision():
         parts.append(decompose(unbraid.Network.from_torch(own, torch.from_numpy(x[:6])), (x, y), keep=0.5))
     judged = Composition({"a": parts[0][0], "b": parts[0][1], "c": parts[1][2]}).refereed(x, y)
     assert np.isfinite(judged.margins(x)).all()
+
+
+class Reader(torch.nn.Module):
+    """Reads words, batch or time first, and answers once, or at every timestep and with NaN where there is no word."""
+
+    def __init__(self, time_first=False, many=False):
+        super().__init__()
+        self.many, self.words = many, torch.nn.Embedding(50, 5)
+        self.rnn, self.head = torch.nn.GRU(5, 6, batch_first=not time_first), torch.nn.Linear(6, 3)
+
+    def forward(self, tokens):
+        outputs, last = self.rnn(self.words(tokens))
+        if not self.many:
+            return self.head(last[-1])
+        return self.head(torch.where((tokens != 0)[..., None], outputs, torch.tensor(float("nan"))))
+
+
+def reader(x, y, seed, given=lambda x: x, **settings):
+    """Modules of a Reader that knows the words w0 to w39."""
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary.from_words([f"w{n}" for n in range(40)], steps=x.shape[1])
+    example = given(torch.from_numpy(x[:6]))
+    network = unbraid.Network.from_torch(Reader(**settings), example, vocabulary=vocabulary)
+    return decompose(network, (given(x), y), keep=0.5)
+
+
+@pytest.mark.parametrize("given", ["batch first", "time first", "by name"])
+def test_unknown_words_of_users_own_modules_are_counted_by_example(given):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(2, 40, (60, 7)), np.arange(60) % 3
+    x[:, 0] = 1  # the unknown word
+    x[:30, 1] = 1
+    as_read = {
+        "batch first": lambda x: x,
+        "time first": lambda x: x.T.copy() if isinstance(x, np.ndarray) else x.T.contiguous(),
+        "by name": lambda x: {"tokens": x},
+    }[given]
+    parts = [reader(x, y, seed, as_read, time_first=given == "time first") for seed in (1, 2)]
+    mixed = Composition({"a": parts[0][0], "b": parts[0][1], "c": parts[1][2]})
+    np.testing.assert_allclose(mixed.evidence(as_read(x)).read[0].ravel(), [2 / 7] * 30 + [1 / 7] * 30, rtol=1e-6)
+    assert mixed.refereed(as_read(x), y).margins(as_read(x)).shape == (60, 3)
+
+
+def test_timesteps_that_say_nan_do_not_count():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(2, 40, (60, 7)), np.arange(60) % 3
+    one = reader(x, y, 1)
+    many = reader(x, np.repeat(y[:, None], 7, 1), 2, many=True)
+    padded = np.where(np.arange(7) < 7 - np.arange(60)[:, None] % 4, x, 0)
+    mixed = Composition({"a": one[0], "b": one[1], "c": many[2]})
+    plain, found = mixed.margins(padded), mixed.evidence(padded)
+    np.testing.assert_allclose(found.margins, plain, rtol=1e-5, atol=1e-6)
+    assert all(np.isfinite(block).all() for block in (*found.features, *found.read))
+    assert np.isfinite(mixed.refereed(padded, y).margins(padded)).all()
 
 
 class Last(torch.nn.Module):

@@ -149,8 +149,8 @@ def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     voting = f" The vote goes by {manifest.vote}." if manifest.kind == "composition" else ""
     if REFEREE in manifest.files:
         voting = (
-            " A referee decides: a linear layer over what the modules say and see, fitted on labelled examples."
-            + (f" Without it the vote goes by {manifest.vote}.")
+            " A referee decides: a linear layer over what the modules say and see, fitted on labelled examples. "
+            f"Without it the vote goes by {manifest.vote}."
         )
     return (
         f"{len(modules)} module{'' if one else 's'}, {'for one class' if one else 'one per class'}, taken out of "

@@ -197,7 +197,7 @@ class Group(nn.Module):
 
 def _averaged(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Values (N, [T,] F) averaged over the timesteps that count, by the mask (N, T): (N, F)."""
-    values = values.nan_to_num(0.0)
+    values = values.nan_to_num(0.0, 0.0, 0.0)
     if values.dim() == 2:
         return values
     if mask is None or mask.shape != values.shape[:2]:

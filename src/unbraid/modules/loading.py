@@ -95,19 +95,16 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
 
 def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
     """The composition that a folder holds; raises FormatError for numbers out of range or a referee of others."""
-    place, found = Path(os.path.abspath(folder)), MANIFEST
+    place, named = Path(os.path.abspath(folder)), {m.label: m for m in modules}
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
+    tensors = _tensors(place, manifest, REFEREE) if REFEREE in manifest.files else None
+    at = MANIFEST
     try:
-        plain = Composition({m.label: m for m in modules}, manifest.vote, scales)
-        if REFEREE not in manifest.files:
-            return plain
-        found = REFEREE
-        referee = rebuilt_referee(_tensors(place, manifest, REFEREE))
-        return Composition(plain.modules_by_label, manifest.vote, plain.calibration, referee)
-    except ConfigError as error:
-        raise FormatError(f"{place / found}: {error}") from None
-    except FormatError as error:
-        raise error if str(place) in str(error) else FormatError(f"{place / found}: {error}") from None
+        plain = Composition(named, manifest.vote, scales)
+        at = REFEREE
+        return plain if tensors is None else Composition(named, manifest.vote, scales, rebuilt_referee(tensors))
+    except (ConfigError, FormatError) as error:
+        raise FormatError(f"{place / at}: {error}") from None
 
 
 def check_folder(folder: Folder) -> list[str]:
