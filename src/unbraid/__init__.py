@@ -9,7 +9,8 @@ from unbraid.concerns.decomposition import Decomposition, decompose, load_decomp
 from unbraid.config import DecompositionConfig
 from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import Evaluation, evaluate
-from unbraid.modules.composition import Composition, compose
+from unbraid.modules.composing import compose
+from unbraid.modules.composition import Composition
 from unbraid.modules.exporting import export_onnx
 from unbraid.modules.loading import load_composition, load_module
 from unbraid.modules.module import ConcernModule

@@ -23,7 +23,7 @@ from unbraid.data import Label
 from unbraid.data_files import read_examples, read_pair_columns
 from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
-from unbraid.modules.composition import compose as compose_modules
+from unbraid.modules.composing import compose as compose_modules
 from unbraid.modules.exporting import export_onnx
 from unbraid.networks.network import Network
 from unbraid.opening import find_label, open_classifier, open_path, open_translator, pick

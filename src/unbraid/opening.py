@@ -9,7 +9,8 @@ from pathlib import Path
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.data import Label
 from unbraid.errors import DataError, FormatError, IncompatibleModules
-from unbraid.modules.composition import Composition, compose
+from unbraid.modules.composing import compose
+from unbraid.modules.composition import Composition
 from unbraid.modules.loading import composition_of, load_modules
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.keras import load_keras

@@ -32,7 +32,8 @@ from unbraid.data import Label
 from unbraid.data_files import read_examples
 from unbraid.errors import FormatError, IncompatibleModules, UnbraidError
 from unbraid.modules.card import About
-from unbraid.modules.composition import Composition, Vote, compose
+from unbraid.modules.composing import compose
+from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
 from unbraid.opening import find_label, merged, modules_in
 from unbraid.plain_yaml import parse_yaml, read_text

@@ -13,7 +13,7 @@ from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.names import NameExamples, load_names
 from unbraid.demo.training import train
 from unbraid.evaluation.evaluate import Evaluation, evaluate
-from unbraid.modules.composition import compose
+from unbraid.modules.composing import compose
 from unbraid.networks.network import Network
 from unbraid.printing import scores_table
 from unbraid.progress import bar

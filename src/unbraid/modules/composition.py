@@ -10,7 +10,7 @@ Shapes: N examples, T timesteps, K modules.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -23,10 +23,10 @@ from unbraid.errors import ConfigError, DataError, IncompatibleModules
 from unbraid.modules import referee as referees
 from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled, labelled
 from unbraid.modules.card import NOTHING, About
+from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs, map_tree, to_device
-from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
 from unbraid.progress import Progress, silent
 from unbraid.vocabulary import is_text
 
@@ -368,74 +368,3 @@ class Composition(nn.Module):
     def _known(self, label: Label) -> None:
         if label not in self.labels:
             raise IncompatibleModules(f"no module is called {label!r}; the composition has {self.labels}.")
-
-
-def compose(
-    modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule],
-    vote: Vote = "margin",
-    sample: tuple[Any, Any] | None = None,
-    calibrate: bool | None = None,
-    referee: bool = False,
-) -> Composition:
-    """Put modules together, of one or of several parents.
-
-    Args:
-        modules: a Decomposition, a mapping label -> module, or modules under their own labels.
-        vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
-        sample: (x, y), a few labelled examples as they come in use, see :meth:`Composition.calibrated`.
-        calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
-        referee: whether to fit a referee on the sample, and always calibrate; see :meth:`Composition.refereed`.
-
-    Raises:
-        IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.
-        DataError: a sample that does not fit.
-        ConfigError: ``calibrate`` or ``referee`` without a sample.
-    """
-    composition = Composition(modules if isinstance(modules, Mapping) else _named(modules), vote)
-    if (calibrate or referee) and sample is None:
-        wanted = "calibrate" if calibrate else "referee"
-        raise ConfigError(f"{wanted}=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
-    if referee and sample is not None:
-        return composition.refereed(*sample)
-    parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
-    fair = len(parents) > 1 if calibrate is None else calibrate
-    return composition.calibrated(*sample) if fair and sample is not None else composition
-
-
-def _named(modules: Iterable[ConcernModule]) -> dict[Label, ConcernModule]:
-    named: dict[Label, ConcernModule] = {}
-    for module in modules:
-        if module.label in named:
-            raise IncompatibleModules(
-                f"two modules are called {module.label!r}: pass a mapping of labels to modules to tell them apart."
-            )
-        named[module.label] = module
-    return named
-
-
-def check_compatible(modules: list[ConcernModule]) -> None:
-    """Modules of a composition read one input; raises IncompatibleModules with what differs."""
-    if not modules:
-        raise IncompatibleModules("a composition needs at least one module.")
-    for module in modules:
-        if module.io is IOArchitecture.ENCODER_DECODER:
-            raise IncompatibleModules(f"module {module.label!r} says a language: put it into an unbraid.Translator.")
-    if all(m.parent.vocabulary is not None for m in modules):
-        return  # they read text, each in its own way
-    first = next((m for m in modules if m.parent.spec.steps is not None), modules[0])  # None goes with any T
-    for other in modules:
-        for what, mine, theirs in zip(("input", "size", "timesteps"), _reads(first), _reads(other), strict=True):
-            if mine != theirs and not (what == "timesteps" and None in (mine, theirs)):
-                raise IncompatibleModules(
-                    f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine}, {theirs}."
-                )
-
-
-def _reads(module: ConcernModule) -> tuple[str, object, int | None]:
-    spec = module.parent.spec
-    if isinstance(spec, TorchSpec):
-        return "what its own module reads", (spec.axes, spec.batch_axis), None
-    stage = spec.stages[0]
-    if isinstance(stage, EmbeddingSpec):
-        return "word indices", stage.vocabulary, spec.steps
-    return "features", next(s.inputs for s in spec.stages if isinstance(s, RecurrentSpec)), spec.steps

@@ -1,0 +1,54 @@
+"""Putting modules together with one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from unbraid.data import Label
+from unbraid.errors import ConfigError, IncompatibleModules
+from unbraid.modules.composition import Composition, Vote
+from unbraid.modules.module import ConcernModule
+
+
+def compose(
+    modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule],
+    vote: Vote = "margin",
+    sample: tuple[Any, Any] | None = None,
+    calibrate: bool | None = None,
+    referee: bool = False,
+) -> Composition:
+    """Put modules together, of one or of several parents.
+
+    Args:
+        modules: a Decomposition, a mapping label -> module, or modules under their own labels.
+        vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
+        sample: (x, y), a few labelled examples as they come in use, see :meth:`Composition.calibrated`.
+        calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
+        referee: whether to fit a referee on the sample, and always calibrate; see :meth:`Composition.refereed`.
+
+    Raises:
+        IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.
+        DataError: a sample that does not fit.
+        ConfigError: ``calibrate`` or ``referee`` without a sample.
+    """
+    composition = Composition(modules if isinstance(modules, Mapping) else _named(modules), vote)
+    if (calibrate or referee) and sample is None:
+        wanted = "calibrate" if calibrate else "referee"
+        raise ConfigError(f"{wanted}=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
+    if referee and sample is not None:
+        return composition.refereed(*sample)
+    parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
+    fair = len(parents) > 1 if calibrate is None else calibrate
+    return composition.calibrated(*sample) if fair and sample is not None else composition
+
+
+def _named(modules: Iterable[ConcernModule]) -> dict[Label, ConcernModule]:
+    named: dict[Label, ConcernModule] = {}
+    for module in modules:
+        if module.label in named:
+            raise IncompatibleModules(
+                f"two modules are called {module.label!r}: pass a mapping of labels to modules to tell them apart."
+            )
+        named[module.label] = module
+    return named
