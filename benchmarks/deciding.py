@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from unbraid.modules import referee
-from unbraid.modules.calibration import WIDTHS, fit
+from unbraid.modules.calibration import WIDTHS, Scale, fit
 from unbraid.modules.groups import Evidence
 
 PRIORS = [list(width) for width in WIDTHS]  # of calibration; results tell by them what was measured before a change
@@ -27,7 +27,12 @@ def right(margins: np.ndarray, truth: np.ndarray) -> float:
 
 def calibrated(margins: np.ndarray, sample: tuple[np.ndarray, np.ndarray], parents: Sequence[Hashable]) -> np.ndarray:
     """Margins (N, K) on the scales that a small labelled sample (margins, truth) gives, as ``calibrated`` does."""
-    temperature, offset = np.asarray(fit(*sample, parents)).T
+    return scaled(margins, fit(*sample, parents))
+
+
+def scaled(margins: np.ndarray, scales: Sequence[Scale]) -> np.ndarray:
+    """Margins (N, K) on given scales."""
+    temperature, offset = np.asarray(scales).T
     return margins / temperature + offset
 
 
@@ -53,10 +58,16 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
     )
 
 
-def refereed(found: Evidence, sample: tuple[Evidence, np.ndarray], parents: Sequence[Hashable]) -> np.ndarray:
-    """Margins (N, K) of the referee that a small labelled sample (evidence, truth) gives, as ``refereed`` does."""
+def refereed(found: Evidence, sample: tuple[Evidence, np.ndarray], scales: Sequence[Scale]) -> np.ndarray:
+    """Margins (N, K) of the referee that a small labelled sample (evidence, truth) gives, as ``refereed`` does.
+
+    Args:
+        found: of N examples and K modules.
+        sample: evidence of the sample's examples, and which module is right.
+        scales: what calibration on the sample gives.
+    """
     known, truth = sample
-    margins, fair = (calibrated(m, (known.margins, truth), parents) for m in (found.margins, known.margins))
+    margins, fair = (scaled(m, scales) for m in (found.margins, known.margins))
     judge = referee.fit(fair, [*known.features, *known.read], truth)
     blocks = [torch.from_numpy(block) for block in (*found.features, *found.read)]
     return judge(torch.from_numpy(margins).float(), blocks).numpy()

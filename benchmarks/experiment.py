@@ -29,6 +29,8 @@ class Scale:
         layers, seeds: the only ones, where a file names more; None: all of them.
         draws: problems of an experiment for which a network of their own is trained, to compare with.
         folder: of results.
+        learnt: training texts of a class for such a network of an inter experiment, at most.
+        problems: of an inter experiment, drawn from all; and classes that are exchanged in an intra one, at most.
     """
 
     name: str
@@ -37,10 +39,12 @@ class Scale:
     seeds: tuple[int, ...] | None
     draws: int
     folder: Path
+    learnt: int = 1500
+    problems: int = 24
 
 
 SCALES = {
-    "quick": Scale("quick", 3000, (1,), (0,), 1, files.cache_folder() / "quick"),
+    "quick": Scale("quick", 3000, (1,), (0,), 1, files.cache_folder() / "quick", learnt=200, problems=3),
     "full": Scale("full", None, None, None, 3, files.RESULTS),
 }
 

@@ -13,17 +13,16 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.deciding import EXAMPLES, calibrated, chosen, first_of_each, joined, refereed, right
+from benchmarks.deciding import EXAMPLES, chosen, first_of_each, joined, refereed, right, scaled
 from benchmarks.experiment import Run
 from benchmarks.trained import Model, trained_on
 from benchmarks.ways import modules
 from unbraid import compose
+from unbraid.modules.calibration import Scale, fit
 from unbraid.modules.groups import Evidence
 
 TESTED = 100  # texts of a class, at most
 MORE = 100  # held-out texts of a class, at most, for a referee that knows more
-LEARNT = 1500  # training texts of a class, at most
-TRIED = 8  # problems for each that a network is trained for, drawn from all pairs of a class of either network
 
 Texts = list[str]
 Ways = tuple[str, str]  # of the first and of the second network
@@ -39,7 +38,7 @@ class Mixture:
 
     def __init__(self, run: Run, joint: bool) -> None:
         first, second = run.data.split("+")
-        self.draws = run.scale.draws
+        self.scale = run.scale
         self.models = [Model(n, run.cell, run.layers, run.seed, joint, run.scale.rows) for n in (first, second)]
         self.sizes = [len(model.examples.labels) for model in self.models]
         self.test, self.sample = (self._texts(part, count) for part, count in (("test", TESTED), ("held_out", MORE)))
@@ -52,7 +51,7 @@ class Mixture:
     def pairs(self) -> list[tuple[int, int]]:
         """Classes of the first and of the second network, drawn by chance; the same for either vocabulary."""
         found = list(product(range(self.sizes[0]), range(self.sizes[1])))
-        return [found[n] for n in np.random.default_rng(0).permutation(len(found))[: TRIED * self.draws]]
+        return [found[n] for n in np.random.default_rng(0).permutation(len(found))[: self.scale.problems]]
 
     def votes(self, ways: Ways) -> Votes:
         """What all modules of both say of the test and of the sample texts, and see in them."""
@@ -68,7 +67,7 @@ class Mixture:
         first = self.models[0]
         model = Model(first.data, first.cell, first.layers, first.seed, True, first.rows)
         places = [*firsts, self.sizes[0] + second]
-        x, y = self._problem(model, self._texts("train", LEARNT), places)
+        x, y = self._problem(model, self._texts("train", self.scale.learnt), places)
         network = trained_on(model, x, y, [str(place) for place in places])
         x, y = self._problem(model, self.test, places)
         return float((network.predict_index(x) == y).mean())
@@ -129,12 +128,17 @@ class Problem:
 
     def accuracies(self, more: bool = False) -> dict[str, float]:
         """Of the vote as it is, after calibration on the sample, and of referees fitted on few and maybe more texts."""
-        (said, truth), (known, labels) = self.test, self.sample
+        said, truth = self.test
+        scales = self._scales(self.sample)
         found = {
             "composed": right(said.margins, truth),
-            "calibrated": right(calibrated(said.margins, (known.margins, labels), self.parents), truth),
-            "refereed": right(refereed(said, self.sample, self.parents), truth),
+            "calibrated": right(scaled(said.margins, scales), truth),
+            "refereed": right(refereed(said, self.sample, scales), truth),
         }
         if more:
-            found["knowing"] = right(refereed(said, self.more, self.parents), truth)
+            found["knowing"] = right(refereed(said, self.more, self._scales(self.more)), truth)
         return found
+
+    def _scales(self, sample: tuple[Evidence, np.ndarray]) -> list[Scale]:
+        known, labels = sample
+        return fit(known.margins, labels, self.parents)

@@ -35,7 +35,7 @@ def measure(run: Run) -> dict[str, Any]:
         margins = [c.margins(x)[counted] for c in both]
         known = [c.margins(few[0])[shown] for c in both]
         plain, fair = [], []
-        for place in range(len(data.labels)):
+        for place in range(len(data.labels))[: run.scale.problems]:
             own, seen = margins[0].copy(), known[0].copy()
             own[:, place], seen[:, place] = margins[1][:, place], known[1][:, place]
             parents = [int(k == place) for k in range(len(data.labels))]

@@ -123,7 +123,9 @@ def run(model: Translation, again: bool = False) -> None:
 
 
 def _measured(model: Translation, network: Network, tests: Tests, settings: dict[str, Any]) -> dict[str, Any]:
-    started = time.perf_counter()
+    started, most = time.perf_counter(), SCALES[model.scale].refine
+    if most is not None and "refine" in settings:
+        settings = {**settings, "refine": min(most, settings["refine"])}
     parts = modules_of(model, network, **settings)
     seconds = time.perf_counter() - started
     return {

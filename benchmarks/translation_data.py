@@ -25,7 +25,8 @@ FOLDERS = {"tatoeba": "tatoeba", "uk": "tatoeba_uk", "et": "tatoeba_et"}
 class Scale:
     """How large models are: words of the source and of each target language, longest pair, widths.
 
-    With ``lines`` they learn from so many alone, and are tested on a tenth as many.
+    With ``lines`` they learn from so many alone, and are tested on a tenth as many; ``epochs`` and ``refine`` (gradient
+    steps of decomposition) are at most so many.
     """
 
     source: int
@@ -34,10 +35,12 @@ class Scale:
     dimension: int
     units: int
     lines: int | None = None
+    epochs: int | None = None
+    refine: int | None = None
 
 
 SCALES = {
-    "quick": Scale(1000, 600, 6, 48, 64, 4000),
+    "quick": Scale(1000, 600, 6, 48, 64, lines=4000, epochs=6, refine=150),
     "small": Scale(4000, 2500, 10, 128, 192),
     "paper": Scale(20000, 20000, 50, 256, 256),
 }

@@ -71,7 +71,8 @@ class Translation:
     @property
     def epochs(self) -> int:
         """Passes over its pairs; fewer where layers are more, as two cores have no time for more."""
-        return TASKS[self.task].epochs if self.layers == 1 else DEEP_EPOCHS
+        usual = TASKS[self.task].epochs if self.layers == 1 else DEEP_EPOCHS
+        return min(usual, SCALES[self.scale].epochs or usual)
 
     @property
     def name(self) -> str:
@@ -133,7 +134,7 @@ class Translation:
             self.spec(),
             self.pairs("train"),
             epochs=self.epochs,
-            batch_size=64 if self.epochs == SMALL_EPOCHS else 128,
+            batch_size=64 if TASKS[self.task].epochs == SMALL_EPOCHS else 128,
             limit=LIMIT,
             seed=self.seed,
             checkpoint=self.path.with_suffix(".checkpoint"),

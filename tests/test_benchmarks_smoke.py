@@ -14,7 +14,7 @@ RUNS = [("decompose", "clinc"), ("reuse", "clinc"), ("reuse_inter", "clinc+brown
 def scale(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("UNBRAID_SHARED", str(shared))
     monkeypatch.setenv("UNBRAID_CACHE", str(tmp_path / "cache"))
-    return Scale("tiny", 1000, (1,), (0,), 1, tmp_path / "results")
+    return Scale("tiny", 1000, (1,), (0,), 1, tmp_path / "results", learnt=200, problems=3)
 
 
 def test_experiments_run_and_the_tables_are_made_from_the_results_alone(scale):
