@@ -1,5 +1,7 @@
 """Recipes: what they build, what a folder keeps of them, and what is refused in one line."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 import unbraid
 from tests import factory
 from unbraid.cli import app
+from unbraid.demo.architectures import sequence_spec
+from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError, FormatError, IncompatibleModules, UnbraidError
 from unbraid.recipe import build_recipe, is_recipe, parse_recipe, read_recipe
 
@@ -119,6 +123,68 @@ def test_a_recipe_asks_for_a_referee(place):
     with np.load(place / "recipes" / "dev.npz") as data:
         x, y = data["x"], data["y"]
     np.testing.assert_array_equal(build_recipe(path).margins(x), plain.refereed(x, y).margins(x))
+
+
+def test_the_command_line_calibrates_without_a_recipe(place, tmp_path):
+    sources = [f"{place}/intent-parts:travel,home", f"{place}/bank-parts:money=banking"]
+    sample = ["--sample", f"{place}/recipes/dev.npz"]
+    wanted = build_recipe(written(place, EXAMPLE + "calibration: {sample: dev.npz}\n"))
+    for more in ([], ["--referee"]):
+        done = CliRunner().invoke(app, ["compose", *sources, *sample, *more, "-o", str(tmp_path / "x")])
+        assert done.exit_code == 0, done.stderr
+        made = unbraid.load_composition(tmp_path / "x")
+        assert made.calibration == wanted.calibration and (made.referee is not None) == bool(more)
+
+
+def test_numbers_of_other_classes_do_not_count(place, tmp_path):
+    parts = unbraid.load_decomposition(place / "numbers")
+    x, y = factory.examples(parts.network, 60)
+    np.savez(tmp_path / "few.npz", x=x, y=y)
+    sources = [f"{place}/numbers:{label}" for label in parts.labels[1:]]
+    done = CliRunner().invoke(
+        app, ["compose", *sources, "--sample", str(tmp_path / "few.npz"), "-o", str(tmp_path / "x")]
+    )
+    assert done.exit_code == 0, done.stderr
+    used = np.isin(y, parts.labels[1:])
+    wanted = unbraid.compose([parts[label] for label in parts.labels[1:]]).calibrated(x[used], y[used])
+    assert unbraid.load_composition(tmp_path / "x").calibration == wanted.calibration
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{numbers}", "--referee"], "name its file with --sample"),
+        (["{recipe}", "--sample", "{dev}"], "under 'calibration:'"),
+        (["{numbers}", "--sample", "{numbers}/no.npz"], "no such file"),
+    ],
+)
+def test_a_sample_that_makes_no_sense_is_refused(place, tmp_path, arguments, message):
+    names = {"numbers": place / "numbers", "recipe": written(place, EXAMPLE), "dev": place / "recipes" / "dev.npz"}
+    done = CliRunner().invoke(app, ["compose", *(a.format(**names) for a in arguments), "-o", str(tmp_path / "x")])
+    assert done.exit_code == 2 and message in done.stderr and not (tmp_path / "x").exists()
+
+
+TEXTS = [(["red", "cat"], ["colour", "animal"]), (["dog", "blue", "cat"], ["animal", "colour", "other"])]
+
+
+@pytest.mark.parametrize("tagger", [False, True])
+def test_a_sample_of_texts_and_columns_found_by_their_usual_names(tmp_path, tagger):
+    spec = sequence_spec("lstm", 1, 7, 6, 8, 2, "M:N" if tagger else "M:1", 4)
+    net = unbraid.Network(spec, initial_weights(spec, 0), ["colour", "animal"])
+    net = net.read_with(unbraid.Vocabulary.from_words(["red", "blue", "cat", "dog"], steps=4))
+    x = [words for words, _ in TEXTS * 6]
+    y = [labels[: len(words)] for words, labels in TEXTS * 6] if tagger else [labels[0] for _, labels in TEXTS * 6]
+    inside = [["" if v == "other" else v for v in row] for row in y] if tagger else y
+    parts = unbraid.decompose(net, (x, inside), samples_per_class=5)
+    parts.save(tmp_path / "parts")
+    rows = [json.dumps({"text": a, "label": b}) for a, b in zip(x, y, strict=True)]
+    (tmp_path / "few.jsonl").write_text("\n".join(rows))
+    sample = ["--sample", str(tmp_path / "few.jsonl")]
+    done = CliRunner().invoke(app, ["compose", str(tmp_path / "parts"), *sample, "-o", str(tmp_path / "x")])
+    assert done.exit_code == 0, done.stderr
+    assert (
+        unbraid.load_composition(tmp_path / "x").calibration == unbraid.compose(parts).calibrated(x, inside).calibration
+    )
 
 
 def test_one_recipe_and_no_folders_beside_it(place, tmp_path):

@@ -28,7 +28,7 @@ from unbraid.modules.exporting import export_onnx
 from unbraid.networks.network import Network
 from unbraid.opening import find_label, open_classifier, open_path, open_translator, pick
 from unbraid.progress import bar
-from unbraid.recipe import compose_sources
+from unbraid.recipe import Calibration, compose_sources
 from unbraid.translation.pair_files import ready_for
 from unbraid.translation.translator import Translator
 from unbraid.vocabulary import read_vocabulary
@@ -197,15 +197,32 @@ def decompose(
     )
 
 
-@app.command(epilog="Example: `unbraid compose parts:travel,home other:money=banking -o faq`, `compose faq.yaml -o x`")
+@app.command(
+    epilog="Examples: `unbraid compose parts:travel,home other:money=banking -o faq --sample few.csv --referee`, "
+    "`unbraid compose faq.yaml -o faq`"
+)
 @_clear_errors
 def compose(
     sources: Annotated[list[str], typer.Argument(help="FOLDER, FOLDER:LABEL,NEW=LABEL, or one recipe.yaml.")],
     output: Out,
+    sample: Annotated[
+        Path | None, typer.Option(help="A data file with a few labelled examples as they come in use: a fair vote.")
+    ] = None,
+    referee: Annotated[
+        bool, typer.Option("--referee", help="With --sample: for modules of different networks, once per example.")
+    ] = False,
+    x: X = None,
+    y: Y = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put modules of one or several folders together, or as a recipe says."""
-    composition = compose_sources(sources)
+    """Put modules of one or several folders together, or as a recipe says.
+
+    What a folder's vote was calibrated with, and its referee, stay behind: they knew its own modules. Name a sample.
+    """
+    if sample is None and (referee or x or y):
+        raise UnbraidError("--referee, --x and --y speak of a sample: name its file with --sample.")
+    calibration = None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee)
+    composition = compose_sources(sources, calibration)
     composition.save(output)
     _emit(
         as_json, {"folder": str(output), "labels": composition.labels}, f"{len(composition.labels)} modules in {output}"
@@ -233,7 +250,9 @@ def replace(
         old = find_label(composition.labels, label, source)
         composition.replace(old, module).save(output)
         if composition.referee is not None:
-            print("the referee knew the old module and is left out: fit one anew with a recipe.", file=sys.stderr)
+            print(
+                "the referee knew the old module and is left out: fit one anew by 'compose --sample'.", file=sys.stderr
+            )
     _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
 

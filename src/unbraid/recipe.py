@@ -74,14 +74,14 @@ class Calibration(_Entry):
 
     Attributes:
         sample: the data file; its labels are names of the recipe's classes, and other classes' examples do not count.
-        x: name of the inputs in it.
-        y: name of the labels in it.
+        x: name of the inputs in it; None: as :func:`unbraid.data_files.read_examples` finds them.
+        y: name of the labels in it; None: likewise.
         referee: whether a referee is fitted on it, too; see :meth:`unbraid.Composition.refereed`.
     """
 
     sample: str = Field(min_length=1)
-    x: str = "x"
-    y: str = "y"
+    x: str | None = None
+    y: str | None = None
     referee: bool = False
 
 
@@ -143,26 +143,40 @@ def build_recipe(path: str | os.PathLike[str]) -> Composition:
         composition = compose(modules, recipe.vote)
     if recipe.calibration is not None:
         with _Field(path, "calibration"):
-            sample = _sample(place, recipe.calibration, composition.labels)
-            composition = (composition.refereed if recipe.calibration.referee else composition.calibrated)(*sample)
+            composition = _fair(composition, place, recipe.calibration)
     composition.about = About(recipe.title, recipe.description, recipe.license, recipe=text)
     return composition
 
 
-def compose_sources(sources: list[str]) -> Composition | Translator:
+def compose_sources(sources: list[str], calibration: Calibration | None = None) -> Composition | Translator:
     """One recipe, or the modules of several folders, see :func:`unbraid.opening.pick`; raises as they do.
 
     Languages' modules give a translator.
+
+    Args:
+        sources: a recipe, or folders.
+        calibration: of folders' modules; a recipe has its own.
     """
     recipes = [source for source in sources if is_recipe(source)]
-    if not recipes:
-        modules = merged(sources)
-        if any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
-            return Translator(modules)
-        return Composition(modules)
-    if len(sources) > 1:
+    if len(recipes) < len(sources) and recipes:
         raise FormatError(f"{recipes[0]} is a recipe: it comes alone, and names all modules itself.")
-    return build_recipe(recipes[0])
+    if recipes and calibration is not None:
+        raise FormatError(f"{recipes[0]} is a recipe: its sample is named in it, under 'calibration:'.")
+    if recipes:
+        return build_recipe(recipes[0])
+    modules = merged(sources)
+    if not any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
+        composition = Composition(modules)
+        return composition if calibration is None else _fair(composition, Path(), calibration)
+    if calibration is not None:
+        raise IncompatibleModules("languages' modules hold no vote, so there is nothing to calibrate on a sample.")
+    return Translator(modules)
+
+
+def _fair(composition: Composition, place: Path, wanted: Calibration) -> Composition:
+    """With the vote calibrated as wanted; the sample's path is relative to ``place``."""
+    x, y = _sample(place, wanted, composition.labels)
+    return composition.refereed(x, y) if wanted.referee else composition.calibrated(x, y)
 
 
 def _chosen(place: Path, part: Part) -> dict[Label, ConcernModule]:
@@ -177,14 +191,19 @@ def _chosen(place: Path, part: Part) -> dict[Label, ConcernModule]:
 def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:
     """Inputs and labels of the data file, those of other classes taken out of the count."""
     examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
+    known = {str(label) for label in labels}
+    if isinstance(examples.y, list):  # a label per word; numbers are places
+        return examples.x, [[v if not isinstance(v, str) or v in known else "" for v in row] for row in examples.y]
     y = np.asarray(examples.y)
     if examples.labels is not None and y.dtype.kind in "iu":
         names = np.asarray([*examples.labels, ""])
         if y.size and (y.min() < -1 or y.max() >= len(examples.labels)):
             raise FormatError(f"{wanted.sample}: labels run to {y.max()}, it names {len(examples.labels)} classes.")
         y = names[y]
+    elif y.dtype.kind in "iu" and all(isinstance(label, int) for label in labels):
+        y = np.where(np.isin(y, labels), y, -1)
     if y.dtype.kind in "USO":
-        y = np.where(np.isin(y.astype(str), [str(label) for label in labels]), y.astype(str), "")
+        y = np.where(np.isin(y.astype(str), list(known)), y.astype(str), "")
     return examples.x, y
 
 

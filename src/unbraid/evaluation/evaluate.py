@@ -15,7 +15,6 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.retention import Retention
 from unbraid.networks.network import Network
-from unbraid.vocabulary import is_text
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,12 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     x, y = examples
     margins = composition.margins(x)
     names = against.labels if against is not None else composition.labels
-    reader = composition.modules_by_label[composition.labels[0]].parent
-    if is_text(x):
-        y = reader.align(y, reader.check(x))
     targets = read_targets(
-        y, names, many=composition.many_outputs, independent=composition.independent, examples=len(margins)
+        composition.align(y, x),
+        names,
+        many=composition.many_outputs,
+        independent=composition.independent,
+        examples=len(margins),
     )
     if composition.many_outputs and margins.shape[1] < targets.y.shape[1]:  # no sequence given is as long as the labels
         margins = np.pad(margins, [(0, 0), (0, targets.y.shape[1] - margins.shape[1]), (0, 0)], constant_values=np.nan)

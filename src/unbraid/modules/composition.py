@@ -128,13 +128,14 @@ class Composition(nn.Module):
         Args:
             x: inputs as they come in use, some of every class; a handful a class do. A sample with other shares of the
                 classes (as many of each, where one is rare) moves decisions towards those shares.
-            y: labels or positions in :attr:`labels`, (N,), or (N, T) for many outputs; -1 or "" = none.
+            y: labels or positions in :attr:`labels`, (N,), or (N, T) for many outputs; -1 or "" = none. Of lists of
+                words also lists of labels.
 
         Raises:
             DataError: inputs or labels that do not fit, or a class without an example.
         """
         plain = self._plain(x).numpy()
-        scales = fit_labelled(plain, y, self.labels, self.many_outputs, self._parents)
+        scales = fit_labelled(plain, self.align(y, x), self.labels, self.many_outputs, self._parents)
         return Composition(self.modules_by_label, self.vote, scales)
 
     def refereed(self, x: Any, y: Any) -> Composition:
@@ -221,6 +222,11 @@ class Composition(nn.Module):
         parts = [slice(start, start + ROWS) for start in range(0, len(inputs[0]), ROWS)]
         found = [self._refereed(self._evidence([each.take(part) for each in inputs])) for part in parts]
         return torch.cat(found).cpu().numpy()
+
+    def align(self, y: Any, x: Any) -> Any:
+        """Labels of lists of words, one per word, padded and cut as the words are; others as they come."""
+        reader = self.modules_by_label[self.labels[0]].parent
+        return reader.align(y, reader.check(x)) if is_text(x) else y
 
     def evidence(self, x: Any) -> Evidence:
         """What a referee weighs, over all examples in batches; margins are not calibrated, features in labels' order.
