@@ -1,4 +1,4 @@
-"""Whether users' own PyTorch models come apart exactly: every model of torch_models.py, rolled and unrolled.
+"""Whether users' own PyTorch models come apart exactly: every case of torch_cases.py, rolled and unrolled.
 
 Measured per model: decisions of untouched modules against the module's own in plain PyTorch, loading saved modules in a
 fresh process, ONNX files, sizes and seconds.
@@ -19,7 +19,7 @@ from rich.progress import track
 
 from benchmarks import files, torch_refusals
 from benchmarks.clinc import MODES
-from benchmarks.torch_models import CASES, Case
+from benchmarks.torch_cases import CASES, Case
 from unbraid import Network, UnbraidError, compose, decompose, load_module
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.modules.exporting import export_onnx

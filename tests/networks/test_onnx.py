@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from benchmarks.torch_models import CASES
+from benchmarks.torch_cases import CASES
 from tests import factory
 from tests.factory import CELLS, IO, WORDS
 from unbraid import Composition, Network, UnbraidError, Vocabulary, compose, decompose

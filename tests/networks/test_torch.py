@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.torch_models import CASES, PackedLSTM, Tagger, call
+from benchmarks.torch_cases import CASES, call
+from benchmarks.torch_models import PackedLSTM, Tagger
 from benchmarks.torch_refusals import REFUSED, Classifier, sentence
 from benchmarks.torch_runs import decided
 from unbraid import (
