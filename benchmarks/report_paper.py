@@ -108,13 +108,13 @@ def _mean_costs(results: list[Result], refined: list[Result]) -> str:
             values = [100 * r["ways"][way(r)]["delta"] for r in some if way(r) in r["ways"]]
             shown = f"{fmean(values):+.2f} {interval(values)}" if values else NOT_RUN
             rows.append([", ".join(cells), name, str(len(values)), shown])
-        theirs = [100 * d for d in (_published_cost(data, cell) for data, cell in grouped(some)) if d is not None]
-        if theirs:
-            rows.append([", ".join(cells), "published, mean over data and cells", "", f"{fmean(theirs):+.2f}"])
         apart = [100 * r["delta"] for r in refined if r["cell"] in cells]
         if apart:
             name = f"half of the nodes, {refined[0]['settings']['refine']} gradient steps behind, no labels"
             rows.append([", ".join(cells), name, str(len(apart)), f"{fmean(apart):+.2f} {interval(apart)}"])
+        theirs = [100 * d for d in (_published_cost(data, cell) for data, cell in grouped(some)) if d is not None]
+        if theirs:
+            rows.append([", ".join(cells), "published, mean over data and cells", "", f"{fmean(theirs):+.2f}"])
     return table(["cells", "modules (unrolled, but for one timestep)", "models", "mean cost"], rows)
 
 
