@@ -17,6 +17,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from unbraid.data import Label, read_targets
 from unbraid.errors import ConfigError, DataError
@@ -76,13 +77,18 @@ def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> 
     """
     margins, right = margins.astype(np.float64), np.eye(len(parents), dtype=bool)[truth]
     out = folds(truth) if len(truth) < MANY * len(parents) else []
-    lost = [0.0] * len(WIDTHS)
-    for n, width in enumerate(WIDTHS):
-        for left_out in out:
-            slopes, offsets = _fitted(margins[~left_out], truth[~left_out], parents, width, 1e-5)
-            lost[n] -= float(_log_shares(margins[left_out] * np.exp(slopes) + offsets)[right[left_out]].sum())
-    width = WIDTHS[int(np.argmin(lost))] if out else WIDTHS[-1]
-    slopes, offsets = _fitted(margins, truth, parents, width, 1e-10)
+    width, begun, least = WIDTHS[-1], None, np.inf
+    for tried in WIDTHS if out else ():
+        mix = _mix(parents, tried)
+        found, lost = _search(margins, truth, mix, _starts(margins, mix, parents), 1e-5), 0.0
+        for part in out:
+            slopes, offsets = _scales(_search(margins[~part], truth[~part], mix, [found], 1e-5), mix)
+            lost -= float(_log_shares(margins[part] * np.exp(slopes) + offsets)[right[part]].sum())
+        if lost < least:
+            width, begun, least = tried, found, lost
+    mix = _mix(parents, width)
+    starts = _starts(margins, mix, parents) if begun is None else [begun]
+    slopes, offsets = _scales(_search(margins, truth, mix, starts, 1e-10), mix)
     return list(zip(np.exp(-slopes).tolist(), offsets.tolist(), strict=True))
 
 
@@ -94,45 +100,62 @@ def folds(truth: np.ndarray) -> list[np.ndarray]:
     return [part for part in parts if part.any() and not part.all()]
 
 
-def _fitted(
-    margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable], width: tuple[float, float], precision: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Minus the log temperatures and the offsets (K,) under priors of a width; precision is that of the search."""
-    kinds = list(dict.fromkeys(parents))
-    count, own = len(kinds), np.eye(len(parents))
+def _mix(parents: Sequence[Hashable], width: tuple[float, float]) -> np.ndarray:
+    """What a number of each parent and module does to minus log temperatures and to offsets, (2, P + K, K).
+
+    The numbers have standard normal priors; the width is that of what parents, and what modules of their own, add.
+    """
+    kinds = dict.fromkeys(parents)
     from_parent = np.asarray([[kind == parent for parent in parents] for kind in kinds], np.float64)
-    spreads = (from_parent[None] * PARENT_SPREAD * width[0], own[None] * OWN_SPREAD * width[1])
-    mix = np.concatenate(spreads, axis=1)  # (2, P + K, K)
-    right = np.eye(len(parents))[truth]
+    own = np.eye(len(parents))
+    return np.concatenate([from_parent[None] * PARENT_SPREAD * width[0], own[None] * OWN_SPREAD * width[1]], axis=1)
+
+
+def _scales(numbers: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    """Minus the log temperatures and the offsets, (2, K), of numbers (2 * (P + K),)."""
+    slopes, offsets = np.einsum("ij,ijk->ik", numbers.reshape(2, -1), mix)
+    most = np.log(LARGEST) - 1e-6
+    return np.stack([np.clip(slopes, -most, most), np.clip(offsets, -LARGEST, LARGEST)])
+
+
+def _starts(margins: np.ndarray, mix: np.ndarray, parents: Sequence[Hashable]) -> list[np.ndarray]:
+    """Where to search from: nothing changed, and margins (N, K) of every parent of mean 0 and deviation 1.
+
+    Parents far off leave no gradient at the first.
+    """
+    alike = np.zeros(mix.shape[:2])
+    for place, parent in enumerate(dict.fromkeys(parents)):
+        own = margins[:, [other == parent for other in parents]]
+        spread = max(float(own.std()), 1e-9)
+        alike[:, place] = [-np.log(spread), -own.mean() / spread] / mix[:, place].max(1)
+    return [np.zeros(alike.size), alike.ravel()]
+
+
+def _search(
+    margins: np.ndarray, truth: np.ndarray, mix: np.ndarray, starts: list[np.ndarray], precision: float
+) -> np.ndarray:
+    """Numbers (2 * (P + K),) of the largest posterior that is found from the starts."""
+    right = np.eye(margins.shape[1])[truth]
 
     def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the log of the posterior and its gradient, over 2 * (P + K) numbers of standard normal priors."""
+        """Minus the log of the posterior and its gradient."""
         slopes, offsets = np.einsum("ij,ijk->ik", numbers.reshape(2, -1), mix)
         steep = margins * np.exp(slopes)
         z = steep + offsets
         shares = _log_shares(z)
-        by_z = (np.exp(shares) - right) * np.exp(-np.logaddexp(0, z))
+        by_z = (np.exp(shares) - right) * torch.sigmoid(torch.from_numpy(-z)).numpy()
         gradient = np.einsum("ik,ijk->ij", np.stack([(by_z * steep).sum(0), by_z.sum(0)]), mix)
         return float(numbers @ numbers / 2 - (shares * right).sum()), numbers + gradient.ravel()
 
     with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and taken back
-        alike = np.zeros((2, count + len(parents)))  # margins of every parent of mean 0 and deviation 1
-        for place, own_columns in enumerate(from_parent > 0):
-            spread = max(float(margins[:, own_columns].std()), 1e-9)
-            alike[0, place] = -np.log(spread) / spreads[0][0].max()
-            alike[1, place] = -margins[:, own_columns].mean() / spread / spreads[0][1].max()
-        # parents far off leave no gradient where the search begins at 0
-        tried = [minimum(loss, start, precision) for start in (np.zeros(alike.size), alike.ravel())]
-        found = min(tried, key=lambda ended: ended[0])[1].reshape(2, -1)
-    slopes, offsets = np.einsum("ij,ijk->ik", found, mix)
-    most = np.log(LARGEST) - 1e-6
-    return np.clip(slopes, -most, most), np.clip(offsets, -LARGEST, LARGEST)
+        tried = [minimum(loss, start, precision) for start in starts]
+    return min(tried, key=lambda ended: ended[0])[1]
 
 
 def _log_shares(margins: np.ndarray) -> np.ndarray:
-    """Log probabilities of a composition, (N, K)."""
-    votes = -np.logaddexp(0, -margins)
-    shares: np.ndarray = votes - np.logaddexp.reduce(votes, axis=1, keepdims=True)
+    """Log probabilities of a composition, (N, K); by torch, which is several times as fast at it as numpy."""
+    votes = torch.nn.functional.logsigmoid(torch.from_numpy(margins))
+    shares: np.ndarray = torch.log_softmax(votes, 1).numpy()
     return shares
 
 

@@ -108,5 +108,5 @@ def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.nda
 
 
 def _log_shares(scores: np.ndarray) -> np.ndarray:
-    shares: np.ndarray = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    shares: np.ndarray = torch.log_softmax(torch.from_numpy(scores), 1).numpy()
     return shares
