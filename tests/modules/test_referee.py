@@ -100,6 +100,24 @@ def test_constants_count_nothing():
     assert torch.isfinite(found.weight).all()
 
 
+@pytest.mark.parametrize(("numbers", "apart"), [(30, 1e-4), (600, 0.05)])
+def test_large_samples_are_told_apart_in_their_largest_directions(monkeypatch, numbers, apart):
+    """All of them where blocks have few numbers; where they have many, the rest changes little."""
+    rng = np.random.default_rng(3)
+    truth = np.arange(400) % 4
+    kinds = np.repeat(rng.normal(size=(4, 8)), 100, axis=0).reshape(4, 100, 8).swapaxes(0, 1).reshape(400, 8)
+    block = (kinds + rng.normal(size=(400, 8))) @ rng.normal(size=(8, numbers))
+    block += 0.02 * rng.normal(size=block.shape)  # small differences in all directions
+    margins = rng.normal(size=(400, 4))
+    some = referee.fit(margins, [block], truth)
+    monkeypatch.setattr(referee, "MOST", 1000)
+    every = referee.fit(margins, [block], truth)
+    assert every.weight.abs().max() > 0.01
+    inputs = torch.from_numpy(margins).float(), [torch.from_numpy(block)]
+    shares = [judge(*inputs).softmax(-1) for judge in (some, every)]
+    assert (shares[0] - shares[1]).abs().max() < apart
+
+
 def test_a_referee_tells_whose_input_it_is_where_calibration_cannot(mixed):
     plain, x, y, x_test, y_test = mixed
     fair, judged = plain.calibrated(x, y), plain.refereed(x, y)

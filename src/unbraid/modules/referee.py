@@ -6,7 +6,7 @@ output rows) and what their parents read (words, and how many are unknown): one 
 the log probabilities of the calibrated modules and fitted by ridge logistic regression on a small labelled sample. The
 modules stay as they are. How far it may go from the calibrated vote, cross-validation on the sample says; where
 nothing is gained, that is not at all.
-Shapes: N examples, K modules, F numbers in all blocks together, R = min(N, F + 1).
+Shapes: N examples, K modules, F numbers in all blocks together, R = min(N, F + 1, MOST).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from unbraid.modules.minimum import minimum
 from unbraid.networks.heads import one_against_rest
 
 WIDTHS = (0.0, 1.0, 10.0, 100.0)  # prior deviations that are tried; a block of numbers has variance 1
+MOST = 300  # directions in which examples differ: with more it takes minutes and decides no better
 PRECISION = 1e-7  # of the log posterior
 ROUGHLY = 1e-6  # the same where widths are compared
 
@@ -62,7 +63,7 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) ->
     columns = np.concatenate(blocks, axis=1, dtype=np.float64)
     centre, scale = columns.mean(0), np.concatenate([_scale(block) for block in blocks])
     whitened = np.concatenate([(columns - centre) * scale, np.ones((len(truth), 1))], axis=1)
-    u, size, directions = np.linalg.svd(whitened, full_matrices=False)
+    u, size, directions = _directions(whitened)
     seen = u * size
     parts, width, least = folds(truth), 0.0, np.inf
     for tried in WIDTHS:
@@ -73,6 +74,17 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) ->
     found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
+
+
+def _directions(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The singular value decomposition of (N, F + 1), (N, R), (R,) and (R, F + 1); of many rows its largest part."""
+    if len(columns) <= MOST:
+        u, size, directions = np.linalg.svd(columns, full_matrices=False)
+        return u, size, directions
+    squares, u = np.linalg.eigh(columns @ columns.T)
+    told_apart = np.flatnonzero(squares > 1e-12 * squares[-1])[-MOST:]
+    u, size = u[:, told_apart], np.sqrt(squares[told_apart])
+    return u, size, (u / size).T @ columns
 
 
 def _scale(block: np.ndarray) -> np.ndarray:
