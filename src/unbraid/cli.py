@@ -222,7 +222,7 @@ def compose(
     if sample is None and (referee or x or y):
         raise UnbraidError("--referee, --x and --y speak of a sample: name its file with --sample.")
     calibration = None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee)
-    composition = compose_sources(sources, calibration)
+    composition = compose_sources(sources, calibration, bar)
     composition.save(output)
     _emit(
         as_json, {"folder": str(output), "labels": composition.labels}, f"{len(composition.labels)} modules in {output}"

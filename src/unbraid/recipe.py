@@ -37,6 +37,7 @@ from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
 from unbraid.opening import find_label, merged, modules_in
 from unbraid.plain_yaml import parse_yaml, read_text
+from unbraid.progress import Progress, silent
 from unbraid.translation.translator import Translator
 
 ENDINGS = (".yaml", ".yml")
@@ -121,8 +122,12 @@ def parse_recipe(text: str, where: str) -> Recipe:
         raise FormatError(f"{where}: {_first(error)}") from None
 
 
-def build_recipe(path: str | os.PathLike[str]) -> Composition:
+def build_recipe(path: str | os.PathLike[str], progress: Progress = silent) -> Composition:
     """Build what a recipe describes; its :meth:`~unbraid.Composition.save` keeps the recipe.
+
+    Args:
+        path: the recipe.
+        progress: of calibration, see :mod:`unbraid.progress`.
 
     Raises:
         FormatError: the recipe, a folder or the sample cannot be read.
@@ -143,12 +148,14 @@ def build_recipe(path: str | os.PathLike[str]) -> Composition:
         composition = compose(modules, recipe.vote)
     if recipe.calibration is not None:
         with _Field(path, "calibration"):
-            composition = _fair(composition, place, recipe.calibration)
+            composition = _fair(composition, place, recipe.calibration, progress)
     composition.about = About(recipe.title, recipe.description, recipe.license, recipe=text)
     return composition
 
 
-def compose_sources(sources: list[str], calibration: Calibration | None = None) -> Composition | Translator:
+def compose_sources(
+    sources: list[str], calibration: Calibration | None = None, progress: Progress = silent
+) -> Composition | Translator:
     """One recipe, or the modules of several folders, see :func:`unbraid.opening.pick`; raises as they do.
 
     Languages' modules give a translator.
@@ -156,6 +163,7 @@ def compose_sources(sources: list[str], calibration: Calibration | None = None) 
     Args:
         sources: a recipe, or folders.
         calibration: of folders' modules; a recipe has its own.
+        progress: of calibration, see :mod:`unbraid.progress`.
     """
     recipes = [source for source in sources if is_recipe(source)]
     if len(recipes) < len(sources) and recipes:
@@ -163,20 +171,20 @@ def compose_sources(sources: list[str], calibration: Calibration | None = None) 
     if recipes and calibration is not None:
         raise FormatError(f"{recipes[0]} is a recipe: its sample is named in it, under 'calibration:'.")
     if recipes:
-        return build_recipe(recipes[0])
+        return build_recipe(recipes[0], progress)
     modules = merged(sources)
     if not any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
         composition = Composition(modules)
-        return composition if calibration is None else _fair(composition, Path(), calibration)
+        return composition if calibration is None else _fair(composition, Path(), calibration, progress)
     if calibration is not None:
         raise IncompatibleModules("languages' modules hold no vote, so there is nothing to calibrate on a sample.")
     return Translator(modules)
 
 
-def _fair(composition: Composition, place: Path, wanted: Calibration) -> Composition:
+def _fair(composition: Composition, place: Path, wanted: Calibration, progress: Progress) -> Composition:
     """With the vote calibrated as wanted; the sample's path is relative to ``place``."""
     x, y = _sample(place, wanted, composition.labels)
-    return composition.refereed(x, y) if wanted.referee else composition.calibrated(x, y)
+    return (composition.refereed if wanted.referee else composition.calibrated)(x, y, progress)
 
 
 def _chosen(place: Path, part: Part) -> dict[Label, ConcernModule]:

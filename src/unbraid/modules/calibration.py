@@ -22,6 +22,7 @@ import torch
 from unbraid.data import Label, read_targets
 from unbraid.errors import ConfigError, DataError
 from unbraid.modules.minimum import minimum
+from unbraid.progress import Progress, silent
 
 Scale = tuple[float, float]  # temperature, offset
 UNTOUCHED: Scale = (1.0, 0.0)
@@ -34,7 +35,12 @@ FOLDS = 5
 
 
 def fit_labelled(
-    margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool, parents: Sequence[Hashable]
+    margins: np.ndarray,
+    y: Any,
+    labels: Sequence[Label],
+    many: bool,
+    parents: Sequence[Hashable],
+    progress: Progress = silent,
 ) -> dict[Label, Scale]:
     """Label -> temperature and offset.
 
@@ -44,12 +50,13 @@ def fit_labelled(
         labels: of the K modules.
         many: one decision per timestep.
         parents: which parent each of the K modules is from.
+        progress: see :mod:`unbraid.progress`.
 
     Raises:
         DataError: labels of another shape, unknown ones, or a class without an example.
     """
     used, truth = labelled(margins, y, labels, many)
-    return dict(zip(labels, fit(margins[used], truth[used], parents), strict=True))
+    return dict(zip(labels, fit(margins[used], truth[used], parents, progress), strict=True))
 
 
 def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -67,25 +74,30 @@ def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -
     return used, truth
 
 
-def fit(margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable]) -> list[Scale]:
+def fit(
+    margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable], progress: Progress = silent
+) -> list[Scale]:
     """Temperature and offset of every module; the same input gives the same numbers.
 
     Args:
         margins: (N, K), not calibrated yet.
         truth: (N,) the right module of each decision, in [0, K).
         parents: which parent each of the K modules is from.
+        progress: see :mod:`unbraid.progress`.
     """
     margins, right = margins.astype(np.float64), np.eye(len(parents), dtype=bool)[truth]
     out = folds(truth) if len(truth) < MANY * len(parents) else []
     width, begun, least = WIDTHS[-1], None, np.inf
-    for tried in WIDTHS if out else ():
-        mix = _mix(parents, tried)
-        found, lost = _search(margins, truth, mix, _starts(margins, mix, parents), 1e-5), 0.0
-        for part in out:
-            slopes, offsets = _scales(_search(margins[~part], truth[~part], mix, [found], 1e-5), mix)
-            lost -= float(_log_shares(margins[part] * np.exp(slopes) + offsets)[right[part]].sum())
-        if lost < least:
-            width, begun, least = tried, found, lost
+    with progress("calibrating", len(WIDTHS) * len(out)) as advance:
+        for tried in WIDTHS if out else ():
+            mix = _mix(parents, tried)
+            found, lost = _search(margins, truth, mix, _starts(margins, mix, parents), 1e-5), 0.0
+            for part in out:
+                slopes, offsets = _scales(_search(margins[~part], truth[~part], mix, [found], 1e-5), mix)
+                lost -= float(_log_shares(margins[part] * np.exp(slopes) + offsets)[right[part]].sum())
+                advance(1)
+            if lost < least:
+                width, begun, least = tried, found, lost
     mix = _mix(parents, width)
     starts = _starts(margins, mix, parents) if begun is None else [begun]
     slopes, offsets = _scales(_search(margins, truth, mix, starts, 1e-10), mix)

@@ -9,6 +9,7 @@ from unbraid.data import Label
 from unbraid.errors import ConfigError, IncompatibleModules
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
+from unbraid.progress import Progress, silent
 
 
 def compose(
@@ -17,6 +18,7 @@ def compose(
     sample: tuple[Any, Any] | None = None,
     calibrate: bool | None = None,
     referee: bool = False,
+    progress: Progress = silent,
 ) -> Composition:
     """Put modules together, of one or of several parents.
 
@@ -26,6 +28,7 @@ def compose(
         sample: (x, y), a few labelled examples as they come in use, see :meth:`Composition.calibrated`.
         calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
         referee: whether to fit a referee on the sample, and always calibrate; see :meth:`Composition.refereed`.
+        progress: see :mod:`unbraid.progress`.
 
     Raises:
         IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.
@@ -37,10 +40,10 @@ def compose(
         wanted = "calibrate" if calibrate else "referee"
         raise ConfigError(f"{wanted}=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
     if referee and sample is not None:
-        return composition.refereed(*sample)
+        return composition.refereed(*sample, progress)
     parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
     fair = len(parents) > 1 if calibrate is None else calibrate
-    return composition.calibrated(*sample) if fair and sample is not None else composition
+    return composition.calibrated(*sample, progress) if fair and sample is not None else composition
 
 
 def _named(modules: Iterable[ConcernModule]) -> dict[Label, ConcernModule]:

@@ -122,7 +122,7 @@ class Composition(nn.Module):
         rest = {n: m for n, m in self.modules_by_label.items() if n != label}
         return Composition(rest, self.vote, self.calibration)
 
-    def calibrated(self, x: Any, y: Any) -> Composition:
+    def calibrated(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
         """The same modules with a temperature and an offset each, fitted anew on a small labelled sample.
 
         Args:
@@ -130,15 +130,16 @@ class Composition(nn.Module):
                 classes (as many of each, where one is rare) moves decisions towards those shares.
             y: labels or positions in :attr:`labels`, (N,), or (N, T) for many outputs; -1 or "" = none. Of lists of
                 words also lists of labels.
+            progress: see :mod:`unbraid.progress`.
 
         Raises:
             DataError: inputs or labels that do not fit, or a class without an example.
         """
         plain = self._plain(x).numpy()
-        scales = fit_labelled(plain, self.align(y, x), self.labels, self.many_outputs, self._parents)
+        scales = fit_labelled(plain, self.align(y, x), self.labels, self.many_outputs, self._parents, progress)
         return Composition(self.modules_by_label, self.vote, scales)
 
-    def refereed(self, x: Any, y: Any) -> Composition:
+    def refereed(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
         """The same modules, calibrated, and a referee over them, fitted anew on a small labelled sample.
 
         For modules of different parents: besides margins it weighs what each module sees and each parent reads, and so
@@ -147,6 +148,7 @@ class Composition(nn.Module):
         Args:
             x: inputs as they come in use, as for :meth:`calibrated`.
             y: labels or positions in :attr:`labels`, (N,); -1 or "" = none.
+            progress: see :mod:`unbraid.progress`.
 
         Raises:
             DataError: inputs or labels that do not fit, or a class without an example.
@@ -162,11 +164,13 @@ class Composition(nn.Module):
             )
         found = self.evidence(x)
         used, truth = labelled(found.margins, y, self.labels, self.many_outputs)
-        scales = fit_labelled(found.margins, y, self.labels, self.many_outputs, self._parents)
+        scales = fit_labelled(found.margins, y, self.labels, self.many_outputs, self._parents, progress)
         fair = Composition(self.modules_by_label, self.vote, scales)
         blocks = [block[used] for block in (*found.features, *found.read)]
         margins = fair._scaled(torch.from_numpy(found.margins)).numpy()[used]
-        return Composition(self.modules_by_label, self.vote, scales, referees.fit(margins, blocks, truth[used]))
+        return Composition(
+            self.modules_by_label, self.vote, scales, referees.fit(margins, blocks, truth[used], progress)
+        )
 
     def without_referee(self) -> Composition:
         """The same modules and calibration, voting by margins alone."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from unbraid.modules.calibration import folds
 from unbraid.modules.minimum import minimum
 from unbraid.networks.heads import one_against_rest
+from unbraid.progress import Progress, silent
 
 WIDTHS = (0.0, 1.0, 10.0, 100.0)  # prior deviations that are tried; a block of numbers has variance 1
 MOST = 300  # directions in which examples differ: with more it takes minutes and decides no better
@@ -50,13 +51,14 @@ class Referee(nn.Module):
         return one_against_rest(votes + columns @ self.weight.to(votes.dtype) + self.bias.to(votes.dtype))
 
 
-def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) -> Referee:
+def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, progress: Progress = silent) -> Referee:
     """The referee of a labelled sample; the same input gives the same one.
 
     Args:
         margins: (N, K), calibrated.
         blocks: numbers about the examples (N, F_b); every block counts as much, however many its numbers.
         truth: (N,) the right module of each example, in [0, K).
+        progress: see :mod:`unbraid.progress`.
     """
     votes = -np.logaddexp(0, -margins.astype(np.float64))
     right = np.eye(margins.shape[1])[truth]
@@ -66,11 +68,15 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray) ->
     u, size, directions = _directions(whitened)
     seen = u * size
     parts, width, least = folds(truth), 0.0, np.inf
-    for tried in WIDTHS:
-        lost = sum(_lost_outside(votes, seen, size, right, part, tried) for part in parts)
-        if lost >= least:
-            break  # wider ones overfit all the more, and take the longest
-        width, least = tried, lost
+    with progress("fitting a referee", len(WIDTHS) * len(parts)) as advance:
+        for tried in WIDTHS:
+            lost = 0.0
+            for part in parts:
+                lost += _lost_outside(votes, seen, size, right, part, tried)
+                advance(1)
+            if lost >= least:
+                break  # wider ones overfit all the more, and take the longest
+            width, least = tried, lost
     found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
