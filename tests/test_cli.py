@@ -38,6 +38,31 @@ def test_evaluate_reports_the_cost_of_decomposition(work):
     assert f"{result['accuracy']:.4f}" in text
 
 
+def test_evaluate_reads_labels_by_the_names_that_the_file_gives(work, tmp_path):
+    folder, _ = work
+    with np.load(folder / "test.npz") as z:
+        x, y = z["x"], z["y"]
+    names = np.asarray([str(9 - n) for n in range(10)])
+    np.savez(tmp_path / "coded.npz", x=x, y=9 - y, labels=names)
+    plain = runner.invoke(app, ["evaluate", str(folder / "parts"), str(folder / "test.npz"), "--json"])
+    coded = runner.invoke(app, ["evaluate", str(folder / "parts"), str(tmp_path / "coded.npz"), "--json"])
+    assert json.loads(coded.stdout) == json.loads(plain.stdout)
+    few = tmp_path / "few"
+    assert runner.invoke(app, ["compose", f"{folder / 'parts'}:7,2", "-o", str(few)]).exit_code == 0
+    done = runner.invoke(app, ["evaluate", str(few), str(tmp_path / "coded.npz"), "--json"])
+    assert json.loads(done.stdout)["decisions"] == np.isin(y, (2, 7)).sum()
+
+
+def test_replacing_says_what_is_no_longer_fair(work, tmp_path):
+    folder, _ = work
+    sources = [f"{folder / 'parts'}:2,3", "--sample", str(folder / "train.npz")]
+    assert runner.invoke(app, ["compose", *sources, "-o", str(tmp_path / "fair")]).exit_code == 0
+    done = runner.invoke(
+        app, ["replace", str(tmp_path / "fair"), "3", f"{folder / 'parts'}:3", "-o", str(tmp_path / "x")]
+    )
+    assert done.exit_code == 0 and "not calibrated as the others are" in done.stderr
+
+
 def test_compose_replace_and_predict(work):
     folder, _ = work
     parts = folder / "parts"
@@ -81,6 +106,8 @@ def test_inspect_says_what_it_is(work):
         (["evaluate", "{model}", "{test}"], "unbraid decompose"),
         (["compose", "{parts}:99", "-o", "{folder}/x"], "has no module '99'"),
         (["compose", "{parts}:1", "{parts}:1", "-o", "{folder}/x"], "comes twice"),
+        (["compose", "{parts}:a=1,a=2", "-o", "{folder}/x"], "'a' comes twice"),
+        (["compose", "{parts}:1", "{parts}:1=2", "-o", "{folder}/x"], "comes twice"),
         (["decompose", "{parts}", "{test}", "-o", "{folder}/x"], "modules already"),
         (["decompose", "{model}", "{test}", "-o", "{folder}/x", "--max-removed", "1.5"], "max_removed"),
         (["decompose", "{model}", "{test}", "-o", "{folder}"], "no Unbraid folder"),

@@ -13,7 +13,7 @@ from unbraid.cli import app
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError, FormatError, IncompatibleModules
-from unbraid.vocabulary import Vocabulary
+from unbraid.vocabulary import Vocabulary, is_text
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird"]
 
@@ -131,6 +131,73 @@ def test_a_tagger_reads_lists_of_words_and_ragged_labels():
     parts = unbraid.decompose(net, (words, tags), max_removed=0)
     result = unbraid.evaluate(unbraid.compose(parts), (words, tags), against=net)
     assert result.decisions == 60 and result.delta == 0
+
+
+def taggers(**padding):
+    """Two taggers that read the same words, the second padded as said."""
+    texts = [["red", "cat"], ["dog", "blue", "bird", "cat"]] * 6
+    tags = [["colour", "animal"], ["animal", "colour", "animal", "animal"]] * 6
+    found = []
+    for settings in ({"steps": 5}, {"steps": 5, **padding}):
+        vocabulary = Vocabulary.from_words(WORDS, **settings)
+        net = network(WORDS, io="M:N", steps=None).read_with(vocabulary)
+        found.append(unbraid.decompose(net, (texts, tags), samples_per_class=5))
+    return found, texts, tags
+
+
+@pytest.mark.parametrize("padding", [{"side": "left"}, {"steps": 6}, {"steps": None}])
+def test_taggers_that_see_a_word_at_different_timesteps_are_refused(padding):
+    (one, other), texts, _ = taggers(**padding)
+    with pytest.raises(IncompatibleModules, match="see a word at different timesteps: one pads at the right to 5"):
+        unbraid.compose([one["colour"], other["animal"]])
+    assert unbraid.compose(other).predict(texts).shape[0] == 12
+
+
+@pytest.mark.parametrize("rows", [list, tuple, np.asarray])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_of_labels_go_with_their_words(side, rows):
+    (_, parts), texts, tags = taggers(side=side)
+    composition = unbraid.compose(parts)
+    padded = [[""] * 3 + tags[0], ["", *tags[1]]] if side == "left" else [tags[0] + [""] * 3, [*tags[1], ""]]
+    fair = composition.calibrated(texts, [rows(row) for row in tags])
+    assert fair.calibration == composition.calibrated(texts, np.asarray(padded * 6)).calibration
+    wanted = unbraid.evaluate(fair, (texts, padded * 6))  # as many labels as timesteps are where they belong
+    assert unbraid.evaluate(fair, (texts, [rows(row) for row in tags])).to_dict() == wanted.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (["animal"], "example 3: 1 labels for 4 words"),
+        (["animal"] * 5, "example 3: 5 labels for 4 words"),
+        ("animal", "example 3: expected a list of labels, one for each word, got 'animal'"),
+        ([["animal"]] * 4, "example 3: expected a list of labels"),
+        (2, "example 3: expected a list of labels"),
+    ],
+)
+def test_rows_that_do_not_go_with_their_words_are_refused(row, message):
+    (parts, _), texts, tags = taggers()
+    wrong = [*tags[:3], row, *tags[4:]]
+    composition = unbraid.compose(parts)
+    for call in (lambda y: composition.calibrated(texts, y), lambda y: unbraid.evaluate(composition, (texts, y))):
+        with pytest.raises(DataError, match=message):
+            call(wrong)
+
+
+def test_rows_without_a_vocabulary_or_a_tagger_are_refused():
+    net = network(WORDS)
+    parts = unbraid.decompose(net, (np.arange(50).reshape(10, 5) % 8, np.arange(10) % 2), samples_per_class=3)
+    with pytest.raises(DataError, match="rows of different lengths"):
+        unbraid.compose(parts).calibrated(np.ones((2, 5), int), [["colour"], ["colour", "animal"]])
+
+
+def test_half_characters_and_empty_rows():
+    vocabulary = Vocabulary.from_words(WORDS, steps=4)
+    with pytest.raises(DataError, match="cannot be written in UTF-8"):
+        vocabulary.encode(["red \ud800"])
+    assert is_text([[], ["red"]]) and is_text([[], []]) and not is_text([[1], [2]])
+    net = network(WORDS, steps=4).read_with(vocabulary)
+    assert net.predict([[], ["red"]]).shape == (2,) and net.predict([[], []]).shape == (2,)
 
 
 def test_text_files_from_the_shell(shared, tmp_path):

@@ -172,7 +172,7 @@ def decompose(
             )
         found = read_examples(data, x, y)
         network = _open_network(model, found.labels).read_with(own)
-        examples = found.x, found.y
+        examples = found.x, found.y_for(network.labels)
     given = {
         "strategy": strategy,
         "head": head,
@@ -249,9 +249,11 @@ def replace(
         composition, _ = open_classifier(source)
         old = find_label(composition.labels, label, source)
         composition.replace(old, module).save(output)
-        if composition.referee is not None:
+        if composition.is_calibrated:
             print(
-                "the referee knew the old module and is left out: fit one anew by 'compose --sample'.", file=sys.stderr
+                f"{label} is not calibrated as the others are, and a referee is left out: 'unbraid compose {output} "
+                "--sample FILE -o FOLDER' makes the vote fair again.",
+                file=sys.stderr,
             )
     _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
@@ -272,6 +274,10 @@ def fuse(
     composition, _ = open_classifier(source)
     fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
     fused.save(output)
+    if composition.referee is not None:
+        print(
+            "the referee knew the modules apart and is left out: fit one anew by 'compose --sample'.", file=sys.stderr
+        )
     summary = printing.modules_summary(fused.modules_by_label)
     title = f"{len(fused.labels)} modules fused in {output}"
     _emit(as_json, {"folder": str(output), **summary}, printing.modules_table(summary, title))
@@ -295,7 +301,8 @@ def evaluate(
         if not isinstance(opened, Network):
             raise UnbraidError(f"--against {against}: expected a .h5 or .keras model.")
         network = opened
-    result = run_evaluate(composition, (examples.x, examples.y), against=network)
+    classes = composition.labels if network is None else network.labels
+    result = run_evaluate(composition, (examples.x, examples.y_for(classes, network is None)), against=network)
     if as_json:
         return print(json.dumps(result.to_dict()))
     out.print(str(result), markup=False)

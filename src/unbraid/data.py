@@ -63,7 +63,7 @@ def read_targets(
     Raises:
         DataError: wrong shape or length, or a label that the network does not know.
     """
-    array = np.asarray(y)
+    array = _array(y)
     if independent:
         return _independent(array, list(labels), many, examples)
     wanted = 2 if many else 1
@@ -92,8 +92,21 @@ def _from_one_hot(array: np.ndarray) -> np.ndarray:
     return np.where(held.any(-1), held.argmax(-1), -1)
 
 
+def _array(y: Any) -> np.ndarray:
+    try:
+        return np.asarray(y)
+    except ValueError:
+        raise DataError(
+            "labels come in rows of different lengths, expected one for each timestep of the inputs."
+        ) from None
+
+
+def _whole(array: np.ndarray) -> bool:
+    return bool((np.isfinite(array) & (array == np.round(array))).all())
+
+
 def _indices(array: np.ndarray, labels: list[Label]) -> np.ndarray:
-    if array.dtype.kind in "iub" or (array.dtype.kind == "f" and (array == np.round(array)).all()):
+    if array.dtype.kind in "iub" or (array.dtype.kind == "f" and _whole(array)):
         indices = array.astype(np.int64)
         if all(isinstance(label, int) for label in labels) and labels != list(range(len(labels))):
             return _names(array.astype(np.int64), labels)

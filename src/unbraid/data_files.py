@@ -5,17 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unbraid.data import Label
 from unbraid.errors import DataError
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
 PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that names it -> usual name
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)  # also encrypted, or packed unusually
+_NUMBER = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -24,13 +32,62 @@ class Examples:
 
     Attributes:
         x: inputs: an array (N, ...), or N texts (strings, or lists of words).
-        y: labels (N, ...), or None where the file has none.
+        y: labels (N, ...), or None where the file has none; of text files as they are written, an array of N strings or
+            a list of them for every row.
         labels: names of the classes, or None.
     """
 
     x: Any
     y: Any
     labels: list[str] | None
+
+    def y_for(self, labels: Sequence[Label], skip_others: bool = False) -> Any:
+        """Labels as a model reads them.
+
+        Whole numbers are places in the file's own list of names, where it has one. In text files they are names if the
+        model has any of them for one, and else places in the model's classes, as they are in arrays.
+
+        Args:
+            labels: the model's classes.
+            skip_others: whether labels that are none of them are taken for no label; else they stay, to be refused.
+
+        Raises:
+            DataError: places that the file's list does not have, or with ``skip_others`` not one label of the model's.
+        """
+        if isinstance(self.y, list):
+            flat = self._written([label for row in self.y for label in row], labels, skip_others)
+            ends = np.cumsum([0, *map(len, self.y)])
+            return [flat[a:b].tolist() for a, b in pairwise(ends)]
+        y = np.asarray(self.y)
+        if y.dtype.kind in "USO":
+            return self._written(y.astype(str).ravel().tolist(), labels, skip_others).reshape(y.shape)
+        if y.dtype.kind not in "iuf" or not np.isfinite(y).all() or (y != np.round(y)).any():
+            return y
+        if self.labels is not None and not _one_hot(y, len(self.labels)):
+            y = y.astype(np.int64)
+            if y.size and not (y.min() >= -1 and y.max() < len(self.labels)):
+                raise DataError(
+                    f"labels run from {y.min()} to {y.max()}, the file names {len(self.labels)} classes "
+                    f"(0 to {len(self.labels) - 1}; -1 means no label)."
+                )
+            named = np.asarray([*self.labels, ""])[y]
+            return self._written(named.ravel().tolist(), labels, skip_others).reshape(y.shape)
+        if skip_others and all(isinstance(label, int) for label in labels):
+            y = y.astype(np.int64)
+            return np.where(_found(np.isin(y, labels), np.unique(y).tolist(), labels), y, -1)
+        return y
+
+    @staticmethod
+    def _written(values: list[str], labels: Sequence[Label], skip_others: bool) -> np.ndarray:
+        """Written labels (N,) as names, or as places where none of them is a name and all are whole numbers."""
+        known = [str(label) for label in labels]
+        array = np.asarray(values, dtype=str)
+        array[(array == "-1") & ("-1" not in known)] = ""
+        used = np.isin(array, known)
+        kinds = [value for value in np.unique(array).tolist() if value]
+        if not used.any() and kinds and all(_NUMBER.fullmatch(value) for value in kinds):
+            return np.asarray([int(value or -1) for value in array.tolist()])
+        return np.where(_found(used, kinds, labels), array, "") if skip_others else array
 
 
 @dataclass(frozen=True)
@@ -71,6 +128,8 @@ def read_examples(
         missing = x if x not in arrays else y
         raise DataError(f"{path}: no array {missing!r}; it holds {_names(path)}. Name it with --x and --y.")
     labels = arrays.get("labels")
+    if labels is not None and labels.ndim != 1:
+        raise DataError(f"{path}: 'labels' has shape {labels.shape}, expected (C,): the names of the classes.")
     return Examples(arrays[x], arrays.get(y), None if labels is None else [str(v) for v in labels.tolist()])
 
 
@@ -115,7 +174,7 @@ def _texts(path: Path, x: str | None, y: str | None, need_labels: bool) -> Examp
         path,
         [((x,) if x else TEXT_COLUMNS, "--x", True), ((y,) if y else LABEL_COLUMNS, "--y", need_labels)],
     )
-    return Examples(texts, None if labels is None else _labels(labels), None)
+    return Examples(texts, None if labels is None else _labels(path, labels), None)
 
 
 def _columns(path: Path, wanted: list[tuple[tuple[str, ...], str, bool]]) -> list[Any]:
@@ -162,13 +221,34 @@ def _column(path: Path, columns: list[str], names: tuple[str, ...], option: str,
     return None
 
 
-def _labels(values: list[Any]) -> Any:
-    """Labels as an array; label sequences of different lengths as a list."""
-    if any(isinstance(value, list) for value in values):
-        return values
-    if all(isinstance(v, int) or (isinstance(v, str) and v.lstrip("-").isdigit()) for v in values):
-        return np.asarray([int(v) for v in values])
-    return np.asarray([str(v) for v in values])
+def _labels(path: Path, values: list[Any]) -> Any:
+    """Labels as an array of strings, or a list of strings for every row; no value is no label."""
+    if not any(isinstance(value, list) for value in values):
+        return np.asarray([_label(path, n, value) for n, value in enumerate(values)])
+    for n, value in enumerate(values):
+        if not isinstance(value, list):
+            raise DataError(
+                f"{path}, example {n}: its label is {value!r}, expected a list of them as in other examples."
+            )
+    return [[_label(path, n, each) for each in value] for n, value in enumerate(values)]
+
+
+def _label(path: Path, n: int, value: Any) -> str:
+    if isinstance(value, list | dict):
+        raise DataError(f"{path}, example {n}: {str(value)[:40]!r} is no label, expected text or a whole number.")
+    return "" if value is None else str(value)
+
+
+def _one_hot(y: np.ndarray, classes: int) -> bool:
+    """Whether labels are columns of 0 and 1, and no places."""
+    return y.ndim > 1 and y.shape[-1] == classes and bool(np.isin(y, (0, 1)).all())
+
+
+def _found(used: np.ndarray, values: list[Any], labels: Sequence[Label]) -> np.ndarray:
+    """``used``, where it holds anywhere; raises DataError naming the labels that there are."""
+    if not used.any():
+        raise DataError(f"the data are labelled {values[:8]}, and none of that is a class in use: {list(labels)[:8]}.")
+    return used
 
 
 def _names(path: Path) -> list[str]:
@@ -183,7 +263,7 @@ def _arrays(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
             return {name: _array(archive, present[f"{name}.npy"], path) for name in wanted if f"{name}.npy" in present}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, MemoryError) as error:
+    except (*DAMAGED, OSError, ValueError, EOFError, MemoryError) as error:
         raise DataError(f"{path}: not a readable .npz file ({error}).") from None
 
 

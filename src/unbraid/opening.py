@@ -87,6 +87,8 @@ def pick(source: str) -> dict[Label, ConcernModule]:
     for part in wanted.split(","):
         new, _, old = part.rpartition("=")
         label = find_label(list(have), old, folder)
+        if str(new or label) in map(str, chosen):
+            raise IncompatibleModules(f"label {new or label!r} comes twice in {source}.")
         chosen[new or label] = have[label]
     return chosen
 
@@ -123,7 +125,7 @@ def merged(sources: list[str]) -> dict[Label, ConcernModule]:
     found: dict[Label, ConcernModule] = {}
     for source in sources:
         for label, module in pick(source).items():
-            if label in found:
+            if str(label) in map(str, found):
                 raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in FOLDER:new={label}.")
             found[label] = module
     return found

@@ -24,7 +24,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unbraid.config import IOArchitecture
@@ -199,20 +198,7 @@ def _chosen(place: Path, part: Part) -> dict[Label, ConcernModule]:
 def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:
     """Inputs and labels of the data file, those of other classes taken out of the count."""
     examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
-    known = {str(label) for label in labels}
-    if isinstance(examples.y, list):  # a label per word; numbers are places
-        return examples.x, [[v if not isinstance(v, str) or v in known else "" for v in row] for row in examples.y]
-    y = np.asarray(examples.y)
-    if examples.labels is not None and y.dtype.kind in "iu":
-        names = np.asarray([*examples.labels, ""])
-        if y.size and (y.min() < -1 or y.max() >= len(examples.labels)):
-            raise FormatError(f"{wanted.sample}: labels run to {y.max()}, it names {len(examples.labels)} classes.")
-        y = names[y]
-    elif y.dtype.kind in "iu" and all(isinstance(label, int) for label in labels):
-        y = np.where(np.isin(y, labels), y, -1)
-    if y.dtype.kind in "USO":
-        y = np.where(np.isin(y.astype(str), list(known)), y.astype(str), "")
-    return examples.x, y
+    return examples.x, examples.y_for(labels, skip_others=True)
 
 
 @dataclasses.dataclass

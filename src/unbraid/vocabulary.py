@@ -20,6 +20,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from unbraid.errors import DataError, FormatError
 
 KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+ROW = list | tuple | np.ndarray  # what labels of one example may come in, where there are several
 SEEN = 2**17  # words that are remembered
 Side = Literal["left", "right"]
 _UNKNOWN = "[unknown to this vocabulary]"
@@ -181,7 +182,7 @@ class Vocabulary:
 
     def _indices(self, text: Any) -> list[int]:
         if isinstance(text, str):
-            ids = self.tokenizer.encode(text).ids
+            ids = self._encoded(text)
         elif isinstance(text, Sequence) and all(isinstance(word, str) for word in text):
             ids = [self._index(word) for word in text]
         else:
@@ -190,10 +191,16 @@ class Vocabulary:
         named = [unknown if i == self._unknown else i for i in ids] if self._unknown is not None else ids
         return [i for i in named if i is not None]
 
+    def _encoded(self, text: str) -> list[int]:
+        try:
+            return list(self.tokenizer.encode(text).ids)
+        except TypeError:  # half a character
+            raise DataError(f"{text[:40]!r} is no text: it cannot be written in UTF-8.") from None
+
     def _index(self, word: str) -> int:
         ids = self._seen.get(word)
         if ids is None:
-            ids = self.tokenizer.encode(word).ids
+            ids = self._encoded(word)
             if len(self._seen) < SEEN:
                 self._seen[word] = ids
         if len(ids) == 1 and ids[0] != self._unknown:
@@ -247,11 +254,25 @@ def aligned(labels: Sequence[Sequence[Any]], steps: int, side: Side) -> list[lis
     return rows
 
 
+def has_rows(y: Any) -> bool:
+    """Whether labels come as lists, one list for every example."""
+    return isinstance(y, Sequence) and not isinstance(y, str) and any(isinstance(row, ROW) for row in y)
+
+
+def check_rows(y: Sequence[Any], texts: Sequence[Any]) -> None:
+    """Raises DataError where a row of labels is none, or not as long as the words that it is for."""
+    for n, (row, words) in enumerate(zip(y, texts, strict=False)):
+        if not isinstance(row, ROW) or any(isinstance(label, ROW) for label in row):
+            raise DataError(f"example {n}: expected a list of labels, one for each word, got {str(row)[:40]!r}.")
+        if not isinstance(words, str) and len(row) != len(words):
+            raise DataError(f"example {n}: {len(row)} labels for {len(words)} words, expected one for each.")
+
+
 def is_text(x: Any) -> bool:
     """Whether inputs are text: a list or array of strings, or of lists of words."""
     if isinstance(x, np.ndarray):
         return x.dtype.kind in "UO"
     if isinstance(x, str) or not isinstance(x, Sequence) or len(x) == 0:
         return False
-    first = x[0]
-    return isinstance(first, str) or (isinstance(first, Sequence) and len(first) > 0 and isinstance(first[0], str))
+    first = next((row for row in x if not isinstance(row, Sequence) or len(row)), x[0])
+    return isinstance(first, str) or (isinstance(first, Sequence) and all(isinstance(word, str) for word in first[:1]))

@@ -6,7 +6,7 @@ import pytest
 import unbraid
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.initial import initial_weights
-from unbraid.errors import DataError
+from unbraid.errors import DataError, IncompatibleModules
 
 
 @pytest.fixture
@@ -47,3 +47,12 @@ def test_labels_must_be_columns(network, examples):
     x, _ = examples
     with pytest.raises(DataError, match="0/1 columns"):
         unbraid.decompose(network, (x, np.zeros(80, int)))
+
+
+def test_there_is_no_vote_to_calibrate(network, examples):
+    composition = unbraid.compose(unbraid.decompose(network, examples))
+    few = examples[0], np.arange(80) % 3
+    with pytest.raises(IncompatibleModules, match="each label is decided by itself"):
+        composition.calibrated(*few)
+    with pytest.raises(IncompatibleModules, match="several may hold at once"):
+        composition.refereed(*few)

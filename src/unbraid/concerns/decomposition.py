@@ -120,7 +120,7 @@ def decompose(
         return decompose_languages(network, examples, config, progress)
     x = network.check(examples[0])
     targets = read_targets(
-        network.align(examples[1], x),
+        network.align(examples[1], x, examples[0]),
         network.labels,
         many=network.io.many_outputs,
         independent=network.independent,

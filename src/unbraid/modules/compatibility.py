@@ -16,6 +16,7 @@ def check_compatible(modules: list[ConcernModule]) -> None:
         if module.io is IOArchitecture.ENCODER_DECODER:
             raise IncompatibleModules(f"module {module.label!r} says a language: put it into an unbraid.Translator.")
     if all(m.parent.vocabulary is not None for m in modules):
+        _check_places(modules)
         return  # they read text, each in its own way
     first = next((m for m in modules if m.parent.spec.steps is not None), modules[0])  # None goes with any T
     for other in modules:
@@ -24,6 +25,21 @@ def check_compatible(modules: list[ConcernModule]) -> None:
                 raise IncompatibleModules(
                     f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine}, {theirs}."
                 )
+
+
+def _check_places(modules: list[ConcernModule]) -> None:
+    """Votes per word need every word at the same timestep for all modules."""
+    if not all(module.io.many_outputs for module in modules):
+        return
+    padded = [(m.parent.vocabulary.padding, m.parent.spec.steps) for m in modules if m.parent.vocabulary is not None]
+    placed = [(padding.side, padding.steps or steps) for padding, steps in padded]
+    for other, theirs in zip(modules, placed, strict=True):
+        if theirs != placed[0]:
+            mine, one = (f"pads at the {side} to {steps or 'the longest text'}" for side, steps in (placed[0], theirs))
+            raise IncompatibleModules(
+                f"modules {modules[0].label!r} and {other.label!r} see a word at different timesteps: one {mine}, the "
+                f"other {one}. Give their networks vocabularies of the same side and steps."
+            )
 
 
 def _reads(module: ConcernModule) -> tuple[str, object, int | None]:

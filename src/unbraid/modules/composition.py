@@ -134,7 +134,10 @@ class Composition(nn.Module):
 
         Raises:
             DataError: inputs or labels that do not fit, or a class without an example.
+            IncompatibleModules: labels that hold independently.
         """
+        if self.independent:
+            raise IncompatibleModules("calibration makes votes comparable; here each label is decided by itself.")
         plain = self._plain(x).numpy()
         scales = fit_labelled(plain, self.align(y, x), self.labels, self.many_outputs, self._parents, progress)
         return Composition(self.modules_by_label, self.vote, scales)
@@ -230,7 +233,12 @@ class Composition(nn.Module):
     def align(self, y: Any, x: Any) -> Any:
         """Labels of lists of words, one per word, padded and cut as the words are; others as they come."""
         reader = self.modules_by_label[self.labels[0]].parent
-        return reader.align(y, reader.check(x)) if is_text(x) else y
+        return reader.align(y, reader.check(x), x) if is_text(x) else y
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the vote is any other than that of the modules' own margins."""
+        return self.referee is not None or any(scale != UNTOUCHED for scale in self.calibration.values())
 
     def evidence(self, x: Any) -> Evidence:
         """What a referee weighs, over all examples in batches; margins are not calibrated, features in labels' order.

@@ -31,7 +31,7 @@ from unbraid.networks.spec import (
 from unbraid.networks.stages import StageSequence
 from unbraid.networks.torch_body import TorchBody, copied, copied_linear, own_module
 from unbraid.networks.torch_finding import find, recurrent_sites
-from unbraid.vocabulary import Vocabulary, aligned
+from unbraid.vocabulary import ROW, Vocabulary, aligned, check_rows, has_rows, is_text
 
 
 class Network(nn.Module):
@@ -262,12 +262,25 @@ class Network(nn.Module):
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
         return check_inputs(self.spec, x, self.vocabulary)
 
-    def align(self, y: Any, x: Inputs) -> Any:
-        """Label lists of different lengths (one label per word) padded and cut as the words of ``x`` are."""
-        ragged = isinstance(y, list) and len({len(row) for row in y if isinstance(row, list)}) > 0
-        if not ragged or self.vocabulary is None:
+    def align(self, y: Any, x: Inputs, texts: Any) -> Any:
+        """Lists of labels, one for each word, padded and cut as the words are; other labels as they come.
+
+        Args:
+            y: the labels.
+            x: what this network reads for the texts.
+            texts: N texts; of lists of words every row has as many labels as words, or all have one for each timestep.
+
+        Raises:
+            DataError: a row of another length, or rows that are no lists of labels.
+        """
+        per_word = self.io is IOArchitecture.MANY_TO_MANY and is_text(texts) and has_rows(y)
+        if self.vocabulary is None or not per_word:
             return y
-        return aligned(y, leaves(x.tree)[0].shape[1 - x.axis], self.vocabulary.padding.side)
+        steps = leaves(x.tree)[0].shape[1 - x.axis]
+        if {len(row) if isinstance(row, ROW) else None for row in y} == {steps}:
+            return y
+        check_rows(y, texts)
+        return aligned(y, steps, self.vocabulary.padding.side)
 
     def weights(self) -> dict[str, Tensor]:
         """Name -> tensor: everything that was learned."""
