@@ -70,7 +70,10 @@ def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -
     used = (truth >= 0) & np.isfinite(margins).all(-1)
     missing = [label for place, label in enumerate(labels) if not (truth[used] == place).any()]
     if missing:
-        raise DataError(f"the sample has no example of {missing[:5]}: it needs a few of every class.")
+        raise DataError(
+            f"the sample has no example of {missing[:5]}: it needs a few of every class, and labels as they are called "
+            f"here: {list(labels)[:9]}."
+        )
     return used, truth
 
 

@@ -14,7 +14,10 @@ def check_compatible(modules: list[ConcernModule]) -> None:
         raise IncompatibleModules("a composition needs at least one module.")
     for module in modules:
         if module.io is IOArchitecture.ENCODER_DECODER:
-            raise IncompatibleModules(f"module {module.label!r} says a language: put it into an unbraid.Translator.")
+            raise IncompatibleModules(
+                f"module {module.label!r} says a language: put it into an unbraid.Translator, on the command line by "
+                "'unbraid compose FOLDER', without a recipe."
+            )
     if all(m.parent.vocabulary is not None for m in modules):
         _check_places(modules)
         return  # they read text, each in its own way
