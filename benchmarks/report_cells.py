@@ -20,8 +20,9 @@ NOT_PUBLISHED = "none published"
 
 def earlier(results: list[Result]) -> str:
     """A note where calibrated figures are from before its priors were what they are."""
-    old = sum(r.get("priors") != PRIORS for r in results)
-    return f"\n*calibrated* in {old} of {len(results)} results is by wider priors than today's.\n" if old else ""
+    old = [r["data"] for r in results if r.get("priors") != PRIORS]
+    where = f"{', '.join(sorted(set(old)))}: {len(old)} of {len(results)} results"
+    return f"\n*calibrated* ({where}) is by wider priors than today's.\n" if old else ""
 
 
 def grouped(results: list[Result]) -> dict[tuple[str, str], list[Result]]:
