@@ -58,3 +58,19 @@ def test_the_papers_nodes_of_a_wanted_size_are_those_with_the_largest_difference
     few, more = (unbraid.decompose(net, examples, strategy="paper", keep=keep)[1] for keep in (0.3, 0.6))
     for name, kept in few.kept_nodes.items():
         assert np.all(kept <= more.kept_nodes[name])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seed": -1}, "seed=-1"),
+        ({"strategy": "reconstruct", "max_removed": 0.1}, "knows no max_removed"),
+        ({"strategy": "reconstruct", "scope": "layer", "edges": "release"}, "knows no edges, scope"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(given, said):
+    with pytest.raises(ConfigError, match=said):
+        DecompositionConfig.of(**given)
+    if "strategy" in given:
+        with pytest.raises(ConfigError, match="knows no"):
+            DecompositionConfig.release(strategy="reconstruct")

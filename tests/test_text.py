@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import unbraid
 from unbraid.cli import app
+from unbraid.data import read_targets
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError, FormatError, IncompatibleModules
@@ -220,3 +221,17 @@ def test_text_files_from_the_shell(shared, tmp_path):
     (tmp_path / "ask.jsonl").write_text('{"text": "what is my balance"}\n{"text": "play some music"}\n')
     done = runner.invoke(app, ["predict", str(parts), str(tmp_path / "ask.jsonl")])
     assert len(done.stdout.split()) == 2, done.output
+
+
+@pytest.mark.parametrize("labels", [[2, 0, 1], [5, 6, 7], ["b", "a", "c"]])
+def test_one_hot_columns_are_in_the_order_of_the_labels(labels):
+    y = np.asarray([0, 2, 1, 1])
+    wanted = read_targets([labels[k] for k in y], labels, many=False).y
+    assert read_targets(np.eye(3)[y], labels, many=False).y.tolist() == wanted.tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("label", ["", -1])
+def test_no_class_is_called_as_no_label_is(label):
+    spec = sequence_spec("lstm", 1, 8, 6, 8, 2, "M:1", 5)
+    with pytest.raises(DataError, match="which mean no label"):
+        unbraid.Network(spec, initial_weights(spec, 0), [label, 1])

@@ -66,16 +66,17 @@ def read_targets(
     array = _array(y)
     if independent:
         return _independent(array, list(labels), many, examples)
-    wanted = 2 if many else 1
+    wanted, one_hot = 2 if many else 1, False
     if array.ndim == wanted + 1 and array.shape[-1] == len(labels) and array.dtype.kind in "iufb":
-        array = _from_one_hot(array)  # as Keras users keep them
+        one_hot = True  # as Keras users keep them
+        array = _from_one_hot(array)
     if array.ndim == 2 and wanted == 1 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != wanted:
         shape = "(N, T), one label per timestep" if many else "(N,), one label per example"
         raise DataError(f"labels have shape {array.shape}, expected {shape}.")
     _check_length(array, examples)
-    indices = _indices(array, list(labels))
+    indices = array if one_hot else _indices(array, list(labels))
     if not (indices >= 0).any():
         raise DataError("no example carries a label.")
     return Targets(indices, list(labels), many)

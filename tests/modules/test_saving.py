@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -244,3 +245,24 @@ def test_a_loaded_module_works_like_any_other(tmp_path):
     np.testing.assert_allclose(replaced.margins(x), compose(parts).margins(x), atol=1e-6)
     assert found.retention() == parts[1].retention()
     assert found.parent.labels == net.labels
+
+
+def test_a_link_is_followed_every_time(tmp_path):
+    _, _, parts = decomposed()
+    parts.save(tmp_path / "run1")
+    (tmp_path / "latest").symlink_to("run1")
+    for _ in range(3):
+        parts.save(tmp_path / "latest")
+    assert (tmp_path / "latest").is_symlink() and sorted(p.name for p in tmp_path.iterdir()) == ["latest", "run1"]
+    with pytest.raises(FormatError, match="cannot be written"):
+        parts.save("a\0b")
+
+
+def test_writers_beside_each_other_take_turns(tmp_path):
+    _, _, parts = decomposed()
+    names = ["parts", "parts", "parts.new-x"]
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(parts.save, tmp_path / name) for name in names * 8]
+        read = [pool.submit(load_decomposition, tmp_path / "parts") for _ in range(3) if done[0].result() is None]
+    assert [d.result() for d in done] == [None] * 24 and len([r.result() for r in read]) == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["parts", "parts.new-x"]

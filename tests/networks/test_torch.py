@@ -1,5 +1,6 @@
 import copy
 import re
+import threading
 from functools import cache
 
 import numpy as np
@@ -243,3 +244,86 @@ def test_what_is_refused_is_refused_in_short_sentences(given):
 )
 def test_sentences_say_what_was_found_and_what_to_do(given, words):
     assert re.search(words, sentence(REFUSED[given]))
+
+
+class Started(Classifier):
+    """Initial states from outside."""
+
+    def forward(self, x, h, c):
+        return self.fc(self.rnn(self.embedding(x), (h, c))[0][:, -1])
+
+
+def test_initial_states_of_another_size_are_refused_before_torchs_kernels_read_beyond_them():
+    words = torch.randint(1, 60, (8, 5))
+    network = Network.from_torch(Started(), (words, torch.zeros(1, 8, 10), torch.zeros(1, 8, 10)))
+    assert network.logits((words, torch.zeros(1, 8, 10), torch.zeros(1, 8, 10))).shape == (8, 4)
+    for count in (1, 3, 400):
+        more = torch.randint(1, 60, (count, 5))
+        with pytest.raises(DataError, match=rf"for {count} sequences, expected \(1, {count}, 10\)"):
+            network.logits((more, torch.zeros(1, 8, 10), torch.zeros(1, 8, 10)))
+
+
+class Masked(Classifier):
+    def forward(self, x):
+        return super().forward(x).index_fill(-1, torch.tensor([0, 1, 3]), -1e9)
+
+
+class Cooled(Classifier):
+    def forward(self, x):
+        return super().forward(x) / 4
+
+
+class Idle(Classifier):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.GRU(8, 10)
+
+
+class Locked(Classifier):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def test_what_follows_the_output_layer_may_not_decide_otherwise():
+    torch.manual_seed(0)
+    words = torch.randint(1, 60, (40, 5))
+    with pytest.raises(errors.UnsupportedLayer, match="behind head='fc' the module changes what it decides"):
+        Network.from_torch(Masked(), words, head="fc")
+    cooled = Cooled()
+    decided = Network.from_torch(cooled, words, head="fc").predict_index(words)
+    assert np.array_equal(decided, cooled.eval()(words).argmax(-1))
+
+
+@pytest.mark.parametrize(("made", "said"), [(Idle, r"\['unused'\] do not run"), (Locked, "Locked cannot be copied")])
+def test_modules_that_keep_what_does_not_belong_to_them_are_refused(made, said):
+    with pytest.raises(errors.UnsupportedLayer, match=said):
+        Network.from_torch(made(), torch.randint(1, 60, (8, 5)))
+
+
+def test_inputs_of_unequal_length_are_refused():
+    torch.manual_seed(0)
+    words = torch.randint(1, 60, (60, 9))
+    lengths = torch.randint(1, 10, (60,))
+    network = Network.from_torch(PackedLSTM(), (words, lengths))
+    for x in ((words, lengths[:50]), (words[:50], lengths)):
+        with pytest.raises(DataError):
+            network.predict(x)
+
+
+def test_a_packed_tagger_is_judged_on_sequences_shorter_than_the_labels():
+    _, network, (x, lengths), y = made("packed-tagger")
+    parts = decompose(network, ((x, lengths), y), **FEW)
+    short = np.flatnonzero(np.asarray(lengths) < STEPS)
+    few = (x[short], lengths[short])
+    whole = evaluate(compose(parts), ((x, lengths), y), against=network)
+    found = evaluate(compose(parts), (few, y[short]), against=network)
+    assert len(short) < COUNT and found.decisions == (y[short] >= 0).sum() < whole.decisions
+    decided_alone = compose(parts).predict_index(few)
+    rights = decided_alone == y[short][:, : decided_alone.shape[1]]
+    assert found.accuracy == pytest.approx(rights.sum() / found.decisions)
+    with pytest.raises(DataError, match="labels have 3 timesteps"):
+        evaluate(compose(parts), ((x, lengths), y[:, :3]))
+    beyond = np.where(y < 0, 0, y)  # labels where packed sequences have ended already
+    judged = evaluate(compose(parts), (few, beyond[short]), against=network)
+    assert np.isfinite(judged.calibration_error) and judged.left_out == (STEPS - decided_alone.shape[1]) * len(short)

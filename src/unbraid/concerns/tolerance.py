@@ -78,6 +78,8 @@ def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[i
 
 def _scores(margins: np.ndarray, targets: Targets, classes: list[int]) -> np.ndarray:
     """Accuracy (of independent labels: F1 again) and mean F1 of each margin's own decision; margins (..., K)."""
+    if targets.many and margins.shape[1] < targets.y.shape[1]:  # no sequence here is as long as the labels
+        targets = Targets(targets.y[:, : margins.shape[1]], targets.labels, True, targets.independent)
     members = np.stack([targets.members(index) for index in classes], -1)
     counted = targets.counted() & (members.any(-1) | targets.independent)
     claimed, true = margins[counted] > 0, members[counted]

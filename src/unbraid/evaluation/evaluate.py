@@ -47,7 +47,7 @@ class Evaluation:
         coupling: mean pairwise Jaccard of the modules' node sets.
         calibration_error: expected calibration error of the composition's probabilities.
         decisions: how many examples (or timesteps) were judged.
-        left_out: how many were not, their class being none of the composition's.
+        left_out: how many were not, their class being none of the composition's, or at steps without a decision.
         modules: label -> what each is worth by itself.
     """
 
@@ -117,15 +117,14 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         independent=composition.independent,
         examples=len(margins),
     )
-    if composition.many_outputs and margins.shape[1] < targets.y.shape[1]:  # no sequence given is as long as the labels
-        margins = np.pad(margins, [(0, 0), (0, targets.y.shape[1] - margins.shape[1]), (0, 0)], constant_values=np.nan)
+    margins = _as_long(margins, targets)
     truth = _truth(targets, names, composition.labels)
-    used = np.asarray(truth.any(-1) | composition.independent)
+    used = np.asarray(truth.any(-1) | composition.independent) & np.isfinite(margins).all(-1)
     if not used.any():
         raise DataError(f"no example is of a class in use: the composition has {composition.labels}.")
     margins_used, true = margins[used], truth[used]
     alone = margins_used if composition.referee is None else composition.without_referee().margins(x)[used]
-    mono, restricted = _monolithic(composition, against, x, true, used)
+    mono, restricted = _monolithic(composition, against, x, true, used, targets)
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
         claimed = alone[..., place] > composition.calibration[label][1]  # the module's own margin > 0
@@ -151,13 +150,28 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     )
 
 
+def _as_long(found: np.ndarray, targets: Targets) -> np.ndarray:
+    """Margins or logits (N, [T,] K), NaN at the timesteps of labels that no sequence reaches."""
+    if not targets.many or found.shape[1] == targets.y.shape[1]:
+        return found
+    missing = targets.y.shape[1] - found.shape[1]
+    if missing < 0:
+        raise DataError(f"labels have {targets.y.shape[1]} timesteps, the modules decide at {found.shape[1]}.")
+    return np.pad(found, [(0, 0), (0, missing), (0, 0)], constant_values=np.nan)
+
+
 def _monolithic(
-    composition: Composition, network: Network | None, x: Any, true: np.ndarray, used: np.ndarray
+    composition: Composition,
+    network: Network | None,
+    x: Any,
+    true: np.ndarray,
+    used: np.ndarray,
+    targets: Targets,
 ) -> tuple[float | None, float | None]:
     """Accuracy of the whole network, and with its argmax restricted to the composition's classes."""
     if network is None or network.io.many_outputs != composition.many_outputs:
         return None, None
-    logits = network.logits(x)
+    logits = _as_long(network.logits(x), targets)
     if network.binary:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     columns = [network.labels.index(label) for label in composition.labels if label in network.labels]

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unbraid.errors import FormatError
+
+if sys.platform != "win32":
+    import fcntl
 
 MANIFEST = "unbraid.json"
 
@@ -16,22 +23,32 @@ MANIFEST = "unbraid.json"
 def write_folder(folder: str | os.PathLike[str], files: dict[str, bytes]) -> None:
     """Write ``files`` into ``folder``, atomically: after a crash there is the old folder or the new one.
 
+    A link is followed. Of several processes and threads that write beside each other one goes after the other.
+
     The files go to a temporary folder beside it, are flushed to disk, and the folder is renamed. An old folder is moved
     aside first; :func:`recover` brings it back where a crash fell between the two renames.
 
     Raises:
         FormatError: something that is no Unbraid folder lies there, or the place cannot be written.
     """
-    target = Path(os.path.abspath(folder))
+    target = Path(folder)
     try:
+        target = Path(os.path.realpath(folder))
         target.parent.mkdir(parents=True, exist_ok=True)
-        recover(target)
-        if target.exists() and not _ours(target):
-            raise FormatError(f"{target} exists and is no Unbraid folder: choose another name, or remove it first.")
-        _clear_leftovers(target)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+        with _alone(target.parent):
+            _exchange(target, files)
+    except ValueError as error:  # a name with a NUL
+        raise FormatError(f"{str(folder)!r}: cannot be written ({error}).") from None
     except OSError as error:
         raise FormatError(f"{target}: cannot be written ({error.strerror}).") from None
+
+
+def _exchange(target: Path, files: dict[str, bytes]) -> None:
+    _bring_back(target)
+    if target.exists() and not _ours(target):
+        raise FormatError(f"{target} exists and is no Unbraid folder: choose another name, or remove it first.")
+    _clear_leftovers(target)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
     try:
         for name, content in files.items():
             _write_synced(temporary / name, content)
@@ -43,15 +60,36 @@ def write_folder(folder: str | os.PathLike[str], files: dict[str, bytes]) -> Non
         os.rename(temporary, target)
         _sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        recover(target)
-        raise FormatError(f"{target}: cannot be written ({error.strerror}).") from None
+    except OSError:
+        _bring_back(target)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def _alone(parent: Path) -> Iterator[None]:
+    """No other process or thread exchanges folders here meanwhile, where the system can see to that."""
+    if sys.platform == "win32":
+        yield
+        return
+    place = os.open(parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems know no locks
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
+
+
 def recover(target: Path) -> None:
     """Bring back the old folder where a crash fell between the two renames of :func:`write_folder`."""
+    if _aside(target).exists() and not target.exists():  # or one is just being written
+        with _alone(target.parent):
+            _bring_back(target)
+
+
+def _bring_back(target: Path) -> None:
     old = _aside(target)
     if old.exists() and not target.exists():
         os.rename(old, target)
@@ -82,8 +120,10 @@ def _ours(target: Path) -> bool:
 
 def _clear_leftovers(target: Path) -> None:
     """What earlier saves of this folder left when they were killed."""
-    for leftover in target.parent.glob(f".{target.name}.new-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    mine = re.compile(re.escape(f".{target.name}.new-") + "[a-z0-9_]+")
+    for leftover in target.parent.iterdir():
+        if mine.fullmatch(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
     if target.exists():
         shutil.rmtree(_aside(target), ignore_errors=True)
 

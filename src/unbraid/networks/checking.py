@@ -39,6 +39,8 @@ def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
         raise DataError(
             f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}."
         )
+    if {"", -1} & set(plain):
+        raise DataError(f"a label is '' or -1, which mean no label in data: call it otherwise; got {plain[:12]}.")
     return plain
 
 

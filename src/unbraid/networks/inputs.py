@@ -158,6 +158,8 @@ def run_batched(function: Callable[[Any], Tensor], x: Inputs, device: torch.devi
     """
     with torch.inference_mode():
         parts = [function(to_device(batch, device)).cpu().numpy() for batch in x.batches(size)]
+    if (rows := sum(map(len, parts))) != len(x):
+        raise DataError(f"{len(x)} inputs gave {rows} results: every array of the inputs must hold as many examples.")
     steps = {part.shape[1] for part in parts if part.ndim > 1}
     if len(steps) > 1:
         parts = [_padded(part, max(steps)) for part in parts]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from unbraid.errors import UnsupportedLayer
+from unbraid.errors import DataError, UnsupportedLayer
 from unbraid.networks.cells import Cell, State
 from unbraid.networks.recurrent import RecurrentLayer
 
@@ -75,6 +75,7 @@ class RecurrentStack(nn.Module):
         states = () if hx is None else (hx if isinstance(hx, tuple) else (hx,))
         if unbatched:
             states = tuple(s.unsqueeze(1) for s in states)
+        self._check_states(states, x.shape[0])
         outputs, last = self._run(x, valid, states)
         if isinstance(input, PackedSequence):
             assert lengths is not None
@@ -83,6 +84,16 @@ class RecurrentStack(nn.Module):
         if unbatched:
             return outputs.squeeze(0), _pair(tuple(s.squeeze(1) for s in last))
         return (outputs if self.batch_first else outputs.transpose(0, 1)), _pair(last)
+
+    def _check_states(self, states: State, examples: int) -> None:
+        """torch's kernels read states of another size from beyond their end; raises DataError."""
+        expected = (self.num_layers * self.directions, examples, self.hidden_size)
+        wrong = [tuple(state.shape) for state in states if tuple(state.shape) != expected]
+        if wrong or len(states) not in (0, 2 if self.cell.kind == "lstm" else 1):
+            raise DataError(
+                f"{len(states)} initial states of shapes {wrong} for {examples} sequences, expected {expected}: make "
+                "them in forward, for as many examples as it is given."
+            )
 
     def _run(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
         """Outputs (N, T, directions*H) and last states (S, N, H)."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, FormatError, UnbraidError
+from unbraid.errors import DataError, FormatError, UnbraidError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
@@ -122,7 +122,12 @@ def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.M
         for leaf in leaves(dict(vars(part))):
             if isinstance(leaf, Tensor) and not leaf.is_leaf:
                 memo[id(leaf)] = leaf.detach()
-    return copy.deepcopy(module, memo)
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:  # a lock, an open file, whatever a user keeps in it
+        raise UnsupportedLayer(
+            f"{type(module).__name__} cannot be copied ({said(error)}): it keeps something besides weights and numbers."
+        ) from error
 
 
 def said(error: Exception) -> str:

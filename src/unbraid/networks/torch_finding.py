@@ -44,6 +44,8 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
         raise ConfigError(f"output={output!r}: expected 'softmax' or 'sigmoid', or None to find it.")
     _check_example(example)
     run = watched(module, example)
+    if idle := [site for site in sites if not run.counts[site]]:
+        raise UnsupportedLayer(f"recurrent layers {idle} do not run on the example: remove what forward does not call.")
     path, found = _head(module, run, head)
     layer = module.get_submodule(path)
     assert isinstance(layer, nn.Linear)
@@ -104,6 +106,11 @@ def _head(module: nn.Module, run: Run, head: str | None) -> tuple[str, Output | 
             raise DataError(f"head={head!r} is no nn.Linear of the module; it has {linears}.")
         if head not in run.linears:
             raise DataError(f"head={head!r} did not run on the example.")
+        if head not in fits and _overruled(run.linears[head][1], run):
+            raise UnsupportedLayer(
+                f"behind head={head!r} the module changes what it decides (by a mask, a prior?), and modules of that "
+                "layer would not: make it part of the layer's bias, or return the layer's own scores."
+            )
     elif not linears:
         raise UnsupportedLayer(f"{type(module).__name__} has no nn.Linear that could give its scores; {SUPPORTED}.")
     elif len(fits) != 1:
@@ -148,6 +155,18 @@ def _relation(scores: Tensor, run: Run) -> str | None:
                 if torch.allclose(given, values.to(given.dtype), rtol=1e-4, atol=1e-6):
                     return kind
     return None
+
+
+def _overruled(scores: Tensor, run: Run) -> bool:
+    """Whether results of the layer's own shape, which no layer explains, decide otherwise than its scores (..., C)."""
+    explained = [other for _, other in run.linears.values()]
+    for result in run.results:
+        if result.shape != scores.shape or scores.shape[-1] < 2:
+            continue
+        alone = Run(results=[result])
+        if all(_relation(other, alone) is None for other in explained):
+            return not torch.equal(result.argmax(-1), scores.argmax(-1))
+    return False
 
 
 def _activations(scores: Tensor) -> list[tuple[str, Tensor]]:
