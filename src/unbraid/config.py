@@ -215,11 +215,6 @@ class DecompositionConfig(BaseModel):
                 "strategy='reconstruct' makes smaller layers, so it goes with mode='rolled' and gates='hidden'; "
                 f"got mode={str(self.mode)!r}, gates={str(self.gates)!r}."
             )
-        if self.strategy is Strategy.RECONSTRUCT and (idle := sorted(self._changes() & REMOVAL_ONLY - {"encoder"})):
-            raise ConfigError(
-                f"strategy='reconstruct' makes smaller layers and knows no {', '.join(idle)}: leave that out, or "
-                "choose strategy='paper'."
-            )
         if self.max_loss is not None and self.strategy is not Strategy.RECONSTRUCT:
             raise ConfigError(
                 f"max_loss={self.max_loss} goes with strategy='reconstruct', got {str(self.strategy)!r}: "
@@ -237,10 +232,6 @@ class DecompositionConfig(BaseModel):
         if self.keep is not None and self.max_loss is not None:
             raise ConfigError(f"keep={self.keep} and max_loss={self.max_loss} both say how small: give one of them.")
         return self
-
-    def _changes(self) -> set[str]:
-        """Settings that are given, and other than their defaults."""
-        return {name for name in self.model_fields_set if getattr(self, name) != type(self).model_fields[name].default}
 
     def changed(self, **settings: Any) -> DecompositionConfig:
         """A copy with ``settings`` changed; raises ConfigError as :meth:`of` does."""
