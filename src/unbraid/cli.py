@@ -250,9 +250,10 @@ def replace(
         old = find_label(composition.labels, label, source)
         composition.replace(old, module).save(output)
         if composition.is_calibrated:
+            lost = "" if composition.referee is None else ", and the referee, which knew the old module, is left out"
             print(
-                f"{label} is not calibrated as the others are, and a referee is left out: 'unbraid compose {output} "
-                "--sample FILE -o FOLDER' makes the vote fair again.",
+                f"{label} is not calibrated as the others are{lost}: 'unbraid compose {output} --sample FILE -o "
+                "FOLDER' makes the vote fair again.",
                 file=sys.stderr,
             )
     _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")

@@ -84,6 +84,7 @@ def _alone(parent: Path) -> Iterator[None]:
 
 def recover(target: Path) -> None:
     """Bring back the old folder where a crash fell between the two renames of :func:`write_folder`."""
+    target = Path(os.path.realpath(target))  # as it was written
     if _aside(target).exists() and not target.exists():  # or one is just being written
         with _alone(target.parent):
             _bring_back(target)
