@@ -119,7 +119,7 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     )
     margins = _as_long(margins, targets)
     truth = _truth(targets, names, composition.labels)
-    used = np.asarray(truth.any(-1) | composition.independent) & np.isfinite(margins).all(-1)
+    used = np.asarray(truth.any(-1) | composition.independent) & ~np.isnan(margins).any(-1)  # NaN: no decision there
     if not used.any():
         raise DataError(f"no example is of a class in use: the composition has {composition.labels}.")
     margins_used, true = margins[used], truth[used]
