@@ -1,4 +1,21 @@
-"""What can go wrong, named. Every message says what was received, what was expected and what to do next."""
+"""Errors of the library. Every message states what was received, what was expected and what to do next."""
+
+QUOTED = 200  # characters of foreign content that a message repeats, at most
+
+
+def quoted(value: object, limit: int = QUOTED) -> str:
+    r"""Foreign content for a message: at most ``limit`` printable characters.
+
+    Control characters, escape codes and lone surrogates are written as escapes, so that a message cannot change the
+    terminal that it is printed on.
+
+    Example:
+        >>> quoted("a\x1b[31m")
+        'a\\x1b[31m'
+    """
+    text = str(value)[: limit + 1]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 class UnbraidError(Exception):
