@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -25,6 +25,7 @@ from unbraid.errors import UnbraidError
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
 from unbraid.modules.composing import compose as compose_modules
 from unbraid.modules.exporting import export_onnx
+from unbraid.networks.keras_loss import Task
 from unbraid.networks.network import Network
 from unbraid.opening import find_label, open_classifier, open_path, open_translator, pick
 from unbraid.progress import bar
@@ -45,6 +46,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole if Unbraid wrote it.")]
 Data = Annotated[
     Path, typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels.")
+]
+AsTask = Annotated[
+    Literal["classification"] | None,
+    typer.Option("--task", help="Of a model file: read its outputs as scores of classes [default: by its loss]."),
 ]
 X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
 Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]
@@ -77,8 +82,8 @@ def _emit(as_json: bool, data: dict[str, Any], text: str | Table) -> None:
         out.print(text, markup=False) if isinstance(text, str) else out.print(text)
 
 
-def _open_network(path: Path, labels: list[str] | None = None) -> Network:
-    opened = open_path(path, labels)
+def _open_network(path: Path, labels: list[str] | None = None, task: Task | None = None) -> Network:
+    opened = open_path(path, labels, task)
     if not isinstance(opened, Network):
         raise UnbraidError(f"{path} holds modules already, expected a trained .h5 or .keras model.")
     return opened
@@ -98,9 +103,9 @@ def main(version: Annotated[bool, typer.Option("--version", callback=_version, i
 @app.command(epilog="Example: `unbraid inspect intent-lstm.h5`")
 @_clear_errors
 def inspect(path: Annotated[Path, typer.Argument(help="A .h5 or .keras model, or a saved folder.")],
-            as_json: AsJson = False) -> None:  # fmt: skip
-    """Say what a model file or a saved folder holds."""
-    data = printing.description(open_path(path))
+            task: AsTask = None, as_json: AsJson = False) -> None:  # fmt: skip
+    """Describe a model file or a saved folder."""
+    data = printing.description(open_path(path, task=task))
     _emit(as_json, data, printing.description_text(data))
 
 
@@ -156,10 +161,11 @@ def decompose(
         str | None, typer.Option(help="Name of the targets in a file of pairs [default: target].")
     ] = None,
     y: PairY = None,
+    task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a trained network apart into one module per class, a translator into one per target language."""
-    network = _open_network(model)
+    network = _open_network(model, task=task)
     own = None if vocabulary is None else read_vocabulary(vocabulary, network.spec.steps)
     if network.io is IOArchitecture.ENCODER_DECODER:
         said = None if target_vocabulary is None else read_vocabulary(target_vocabulary)
@@ -171,7 +177,7 @@ def decompose(
                 f"--target, --target-vocabulary and --words are of translators; {model} is {network.io}."
             )
         found = read_examples(data, x, y)
-        network = _open_network(model, found.labels).read_with(own)
+        network = _open_network(model, found.labels, task).read_with(own)
         examples = found.x, found.y_for(network.labels)
     given = {
         "strategy": strategy,
@@ -292,13 +298,14 @@ def evaluate(
     against: Annotated[Path | None, typer.Option(help="Model to compare with [default: the modules' own].")] = None,
     x: X = None,
     y: Y = None,
+    task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a composition and each of its modules."""
     composition, network = open_classifier(source)
     examples = read_examples(data, x, y)
     if against is not None:
-        opened = open_path(against, examples.labels)
+        opened = open_path(against, examples.labels, task)
         if not isinstance(opened, Network):
             raise UnbraidError(f"--against {against}: expected a .h5 or .keras model.")
         network = opened
@@ -316,10 +323,11 @@ def predict(
     source: Annotated[Path, typer.Argument(help="A model file, or a folder of modules.")],
     data: Data,
     x: X = None,
+    task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
     """Label examples: one line each (with many outputs, tab-separated)."""
-    opened = open_path(source)
+    opened = open_path(source, task=task)
     model = opened if isinstance(opened, Network) else open_classifier(source)[0]
     examples = read_examples(data, x, need_labels=False)
     probabilities = model.predict_proba(examples.x)
@@ -375,10 +383,11 @@ def pull(
 def export(
     source: Annotated[Path, typer.Argument(help="A model file, or a saved folder; of a decomposition all modules.")],
     output: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.")],
+    task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a network, a module or a composition as an ONNX file, checked against torch; needs the extra [onnx]."""
-    opened = open_path(source)
+    opened = open_path(source, task=task)
     if isinstance(opened, Translator):
         raise UnbraidError(f"{source} is a translator, which ONNX export does not know: expected labels' modules.")
     model = compose_modules(opened) if isinstance(opened, Decomposition) else opened

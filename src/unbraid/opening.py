@@ -8,33 +8,38 @@ from pathlib import Path
 
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.data import Label
-from unbraid.errors import DataError, FormatError, IncompatibleModules
+from unbraid.errors import DataError, FormatError, IncompatibleModules, quoted
 from unbraid.modules.composing import compose
 from unbraid.modules.composition import Composition
 from unbraid.modules.loading import composition_of, load_modules
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.keras import load_keras
+from unbraid.networks.keras_loss import Task
+from unbraid.networks.loading import load
 from unbraid.networks.network import Network
 from unbraid.translation.translator import Translator
 
 Opened = Network | Decomposition | ConcernModule | Composition | Translator
 
 
-def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> Opened:
-    """What lies at ``path``.
+def open_path(path: str | os.PathLike[str], labels: list[str] | None = None, task: Task | None = None) -> Opened:
+    """Open a model file or a saved folder, by its content.
 
     Args:
-        path: a ``.h5`` or ``.keras`` file, or a folder that Unbraid saved.
+        path: a ``.h5`` or ``.keras`` file under any name, or a folder that Unbraid saved.
         labels: names for a model file's classes.
+        task: of a model file, see :func:`unbraid.load`.
 
     Raises:
         FormatError: neither, or damaged.
-        UnsupportedLayer: a model with a layer that cannot be run exactly.
+        UnsupportedLayer: a model with a layer that cannot be run exactly, or one that may be a regressor.
+        ConfigError: a task that is not supported.
     """
-    if Path(path).suffix in (".h5", ".hdf5", ".keras"):
-        return load_keras(path, labels)
-    if not Path(path).exists():
-        raise FormatError(f"{path}: no such file or folder; expected a .h5 or .keras model, or a folder Unbraid saved.")
+    if not os.path.exists(path):
+        raise FormatError(
+            f"{quoted(path)}: no such file or folder; expected a .h5 or .keras model, or a folder Unbraid saved."
+        )
+    if not os.path.isdir(path):
+        return load(path, labels, task=task)
     manifest, parents, modules = load_modules(path)
     if manifest.kind == "module":
         return modules[0]

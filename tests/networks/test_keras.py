@@ -39,7 +39,8 @@ def test_predicts_as_keras_did_for_the_authors_models(shared, name):
 @pytest.mark.parametrize("name", SMALL)
 def test_predicts_as_keras_does_for_every_layer_and_setting(name):
     expected = np.load((DATA / name).with_suffix(".npz"))
-    network = load_keras(DATA / name)
+    logits = ("k2-merges.keras", "k3-merges.keras")  # a linear output layer and no stored loss
+    network = load_keras(DATA / name, task="classification" if name in logits else None)
     np.testing.assert_allclose(outputs(network, expected["x"], expected["y"]), expected["y"], rtol=0, atol=1e-5)
 
 

@@ -67,7 +67,7 @@ def test_input_shape_is_none(legacy, shape):
 
 def test_layers_that_do_not_fit_together(legacy):
     refused(legacy(model=sequential(lstm(), embedding(), dense())), error=UnsupportedLayer)
-    refused(legacy(model=sequential(embedding(), lstm(), lstm(), dense())), "return_sequences=True")
+    refused(legacy(model=sequential(embedding(), lstm(), lstm(name="second"), dense())), "return_sequences=True")
     flat = sequential(embedding(), layer("Flatten", "flat"), dense())
     refused(legacy(model=flat, change=resized("out", "kernel", (T * D, C))), "no recurrent layer")
     refused(legacy(model=sequential()), "ends with nothing", error=UnsupportedLayer)

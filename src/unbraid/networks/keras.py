@@ -15,9 +15,11 @@ from unbraid.data import Label
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.keras_config import LayerConfig
 from unbraid.networks.keras_files import SavedModel, open_keras
-from unbraid.networks.keras_graph import layer_chain
+from unbraid.networks.keras_graph import layer_chain, masker_behind
 from unbraid.networks.keras_hdf5 import Shape
 from unbraid.networks.keras_layers import translate
+from unbraid.networks.keras_loss import Loss, Task, check_classifier, check_task, read_loss
+from unbraid.networks.keras_recurrent import check_unrolled
 from unbraid.networks.keras_translation import ELEMENTWISE, Translation
 from unbraid.networks.keras_translator import read_encoder_decoder, two_inputs
 from unbraid.networks.keras_weights import Variable
@@ -35,44 +37,54 @@ from unbraid.networks.spec import (
 _ZERO_AT_ZERO = ("tanh", "relu", "linear")  # a removed node must stay zero behind the recurrence
 
 
-def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None) -> Network:
+def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None, task: Task | None = None) -> Network:
     """Read a Keras model: ``.h5`` (Keras 2 and 3) or ``.keras`` (Keras 2.12 and later).
 
     Args:
         path: the file.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
+        task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
+            loss and the output activation, and refuses a network that may be a regressor.
 
     Returns:
         A network that predicts what the Keras model predicts. Where the last layer has no activation, its outputs
-        are logits. An encoder-decoder does not say which languages it knows: see
+        are logits. The languages of an encoder-decoder are not stored in the file: see
         :func:`unbraid.translation.languages.with_languages`.
 
     Raises:
         FormatError: there is no such file, or it is not what Keras writes.
-        UnsupportedLayer: the model has a layer that Unbraid cannot run exactly.
+        UnsupportedLayer: the model has a layer that Unbraid cannot run exactly, or may be a regressor.
         DataError: the labels are not C different ones.
+        ConfigError: a task that is not supported.
     """
+    check_task(task)
     spec: NetworkSpec | EncoderDecoderSpec
     with open_keras(path) as saved:
         if two_inputs(saved):
-            spec, weights = read_encoder_decoder(saved)
+            spec, weights = read_encoder_decoder(saved, task)
         else:
             layers, shape = layer_chain(saved.model, saved.keras)
             stages = _fused(_translated(saved, layers, shape))
-            spec, weights = _assembled(saved.file, stages, shape)
+            spec, weights = _assembled(saved, stages, shape, task)
     try:
-        return Network(spec, weights, labels)
+        network = Network(spec, weights, labels)
     except FormatError as error:
         raise FormatError(f"{saved.file}: {error}") from None
+    network.loss = read_loss(saved.compiled, spec.head).name
+    return network
 
 
 def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> list[Translation]:
     """Each layer as a stage; those that do nothing are left out."""
     counts, turns = Counter(layer.kind for layer in layers), Counter[str]()
     stages: list[Translation] = []
+    masker: LayerConfig | None = None
     for layer in layers:
         if not stages:
             _check_input(layer, shape)
+        if masker is not None:
+            check_unrolled(layer)
+        masker = masker_behind(layer, masker)
 
         def read(variables: Sequence[Variable], layer: LayerConfig = layer) -> list[np.ndarray]:
             return saved.weights.arrays(layer.name, layer.kind, (turns[layer.kind], counts[layer.kind]), variables)
@@ -108,12 +120,17 @@ def _fused(stages: list[Translation]) -> list[Translation]:
     return fused
 
 
-def _assembled(file: str, stages: list[Translation], shape: Shape) -> tuple[NetworkSpec, dict[str, Tensor]]:
+def _assembled(
+    saved: SavedModel, stages: list[Translation], shape: Shape, task: Task | None
+) -> tuple[NetworkSpec, dict[str, Tensor]]:
     """The network's spec and weights: the last dense layer is its output layer."""
+    file = saved.file
     head = stages[-1].spec if stages else None
     if not isinstance(head, DenseSpec):
         last = "nothing" if head is None else f"{head.type} {head.name!r}"
         raise UnsupportedLayer(f"{file}: the model ends with {last}; supported: a Dense or TimeDistributed(Dense).")
+    loss = read_loss(saved.compiled, head.name)
+    check_classifier(file, head.name, head.activation, loss, task)
     body = [stage.spec for stage in stages[:-1] if stage.spec is not None]
     _check_body(file, body)
     spec = NetworkSpec(
@@ -121,7 +138,7 @@ def _assembled(file: str, stages: list[Translation], shape: Shape) -> tuple[Netw
         head=head.name,
         features=head.inputs,
         classes=head.units,
-        output=_output(file, head),
+        output=_output(file, head, loss),
         steps=shape[0],
     )
     prefixes = [f"body.stages.{i}." for i in range(len(body))] + ["head."]
@@ -129,13 +146,14 @@ def _assembled(file: str, stages: list[Translation], shape: Shape) -> tuple[Netw
     return spec, weights
 
 
-def _output(file: str, head: DenseSpec) -> Literal["softmax", "sigmoid"]:
-    if head.activation == "sigmoid":
+def _output(file: str, head: DenseSpec, loss: Loss) -> Literal["softmax", "sigmoid"]:
+    if head.activation == "sigmoid" or (head.activation == "linear" and loss.binary_from_logits):
         return "sigmoid"
     if head.activation not in ("softmax", "linear") or head.units == 1:
         raise UnsupportedLayer(
             f"{file}: the output layer {head.name!r} has activation {head.activation!r} and units {head.units}; "
-            "supported: softmax or linear (logits) over several units, or sigmoid."
+            "supported: softmax or linear (logits) over several units, sigmoid, or linear with "
+            "BinaryCrossentropy(from_logits=True)."
         )
     return "softmax"
 

@@ -1,4 +1,4 @@
-"""Fields of a Keras configuration, read with care: the JSON is a stranger's."""
+"""Fields of a Keras configuration, checked one by one: the JSON comes from an untrusted source."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 import reprlib
 from typing import Any
 
-from unbraid.errors import FormatError, UnsupportedLayer
+from unbraid.errors import FormatError, UnsupportedLayer, quoted
 
 MAX_SIZE = 2**31
-MAX_REPEATS = 2**16  # RepeatVector's n is the one size that no weight vouches for
+MAX_REPEATS = 2**16  # RepeatVector's n is the one size that no weight confirms
+MAX_NAME = 1_000
 
 _OWN_MODULES = ("keras", "tensorflow.keras", "tensorflow.python.keras", "tf_keras")
 
@@ -37,9 +38,10 @@ class Config:
         return self.values.get(field, default)
 
     def text(self, field: str) -> str:
-        """A string that is not empty."""
+        """A string that is not empty and has no control characters or lone surrogates."""
         value = self.get(field)
-        return value if isinstance(value, str) and value else self._refuse(field, "a name")
+        named = isinstance(value, str) and value and len(value) <= MAX_NAME and value.isprintable()
+        return value if named else self._refuse(field, f"a name of at most {MAX_NAME} printable characters")
 
     def flag(self, field: str, default: bool = False) -> bool:
         """True or false."""
@@ -89,7 +91,10 @@ class LayerConfig(Config):
     def __init__(self, file: str, values: Any, keras: int, place: str) -> None:
         outer = Config(file, place, values)
         self.kind, self.keras, self.outer = outer.text("class_name"), keras, outer
-        super().__init__(file, outer.where, outer.get("config"))
+        settings = outer.get("config")
+        if isinstance(settings, list):  # a nested Sequential of Keras up to 2.2.2: its layers alone
+            settings = {"layers": settings, "name": outer.get("name") or place}
+        super().__init__(file, outer.where, settings)
         self.name = self.text("name") if "name" in self.values or "name" not in outer.values else outer.text("name")
         self.where = f"layer {shown(self.name)} ({shown(self.kind).strip(chr(39))})"
 
@@ -104,7 +109,8 @@ class LayerConfig(Config):
     @property
     def described(self) -> str:
         """Its class, as a message names it."""
-        return f"a custom {shown(self.kind)}" if self.custom else shown(self.kind)
+        kind = shown(self.kind).strip(chr(39))
+        return f"custom layer {kind}" if self.custom else kind
 
     def inner(self, field: str) -> LayerConfig:
         """The layer that this one wraps."""
@@ -117,5 +123,5 @@ def is_size(value: Any, largest: int = MAX_SIZE) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it, however long a stranger made it."""
-    return reprlib.repr(value)
+    """A value as a message shows it: at most 200 printable characters."""
+    return quoted(reprlib.repr(value))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from unbraid.errors import FormatError, UnsupportedLayer
+from unbraid.limits import check_size
 from unbraid.networks.keras_config import Config, LayerConfig, is_size, shown
 from unbraid.networks.keras_hdf5 import Shape
+from unbraid.networks.keras_layers import check_supported
 from unbraid.networks.keras_recurrent import KINDS, gives_sequences
 
 INPUT = "InputLayer"
-_MASK_OPERATIONS = ("NotEqual", "Any")  # how Keras 3 writes down the masks of Embedding and Masking
+_MASK_OPERATIONS = ("NotEqual", "Any", "Equal")  # Keras 3 stores masks as operations, see Graph.check_masks
 
 
 def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
@@ -25,6 +27,7 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
         inner = model.get("config")
         body = Config(model.file, "the model", {"layers": inner} if isinstance(inner, list) else inner)
         layers = _layers(body, keras)
+        check_supported(layers, (INPUT,))
     elif kind in ("Functional", "Model"):
         body = Config(model.file, "the model", model.get("config"))
         layers = Graph(body, keras).chain()
@@ -39,7 +42,16 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
 
 
 def _layers(model: Config, keras: int) -> list[LayerConfig]:
-    return [LayerConfig(model.file, v, keras, f"layer {i}") for i, v in enumerate(model.items("layers"))]
+    """All layers of a model; raises FormatError for too many, or for two of one name."""
+    values = model.items("layers")
+    check_size(len(values), "layers", model.file, "number of layers")
+    layers = [LayerConfig(model.file, value, keras, f"layer {i}") for i, value in enumerate(values)]
+    names = set[str]()
+    for layer in layers:
+        if layer.name in names:
+            raise FormatError(f"{model.file}: two layers are called {shown(layer.name)}; expected different names.")
+        names.add(layer.name)
+    return layers
 
 
 def _input_shape(model: Config, layers: list[LayerConfig]) -> Shape:
@@ -60,11 +72,8 @@ class Graph:
 
     def __init__(self, model: Config, keras: int) -> None:
         self.model, self.keras = model, keras
-        self.layers: dict[str, LayerConfig] = {}
-        for layer in _layers(model, keras):
-            if layer.name in self.layers:
-                raise FormatError(f"{model.file}: two layers are called {shown(layer.name)}; expected different names.")
-            self.layers[layer.name] = layer
+        self.layers = {layer.name: layer for layer in _layers(model, keras)}
+        check_supported(list(self.layers.values()), (INPUT, *_MASK_OPERATIONS))
 
     def chain(self) -> list[LayerConfig]:
         """From the input to the output."""
@@ -130,7 +139,7 @@ class Graph:
             given = {k: v for k, v in settings.items() if v is not None and not (k == "training" and v is False)}
             if given:
                 raise layer.unsupported(f"is called with {shown(given)}", "one input and no settings")
-            masker = _masker(layer, masker)
+            masker = masker_behind(layer, masker)
         return used
 
     def _check_mask(self, layer: LayerConfig, mask: Any, masker: LayerConfig | None) -> set[str]:
@@ -158,7 +167,7 @@ class Graph:
         )
 
 
-def _masker(layer: LayerConfig, before: LayerConfig | None) -> LayerConfig | None:
+def masker_behind(layer: LayerConfig, before: LayerConfig | None) -> LayerConfig | None:
     """Which layer made the mask that reaches the layer after this one."""
     if layer.kind == "Masking" or (layer.kind == "Embedding" and layer.flag("mask_zero")):
         return layer
@@ -186,9 +195,16 @@ def call(layer: LayerConfig) -> tuple[list[Any], dict[str, Any]]:
 def only_argument(layer: LayerConfig) -> Any:
     """What a layer reads."""
     arguments, _ = call(layer)
+    if len(arguments) == 1 and is_list_of_tensors(arguments[0]):
+        arguments = arguments[0]  # Keras 3, as a merge reads them
     if len(arguments) != 1:
         raise layer.unsupported(f"reads {len(arguments)} inputs", "layers with one input")
     return arguments[0]
+
+
+def is_list_of_tensors(value: Any) -> bool:
+    """Whether it is a list of what :func:`source` reads."""
+    return isinstance(value, list) and all(isinstance(part, list | dict) for part in value)
 
 
 def source(reader: Config, value: Any) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Reading HDF5 that a stranger made: only what is really stored in the file, and never more than the file has."""
+"""Reading HDF5 files from untrusted sources: only what is stored in the file, and never more than the file has."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
-from unbraid.errors import FormatError
+from unbraid.errors import FormatError, UnbraidError, quoted
+from unbraid.networks.keras_attributes import attribute_texts
 from unbraid.networks.keras_config import shown
+from unbraid.networks.keras_heap import Content
 
 Shape = tuple[int | None, ...]  # None: any size
-
-_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
 @contextmanager
 def reading(file: str, what: str) -> Iterator[None]:
-    """Turns h5py's errors into one that names the file."""
+    """Turn every error of h5py, zipfile and zlib into one that names the file: this is the reader's one boundary."""
     try:
         yield
-    except _ERRORS as error:
-        reason = shown(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    except UnbraidError:
+        raise
+    except Exception as error:  # h5py raises nearly every class there is
+        reason = quoted(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise FormatError(f"{file}: {what} cannot be read ({reason}): the file is damaged or cut short.") from None
 
 
@@ -32,11 +34,11 @@ class Store:
     Args:
         file: its name, for messages.
         opened: the file.
-        size: its bytes. All arrays together may not have more, or one stored array could be read a thousand times.
+        content: its bytes. All arrays together may not have more, or one stored array could be read many times.
     """
 
-    def __init__(self, file: str, opened: h5py.File, size: int) -> None:
-        self.file, self._opened, self._size, self._left = file, opened, size, size
+    def __init__(self, file: str, opened: h5py.File, content: Content) -> None:
+        self.file, self._opened, self._content, self._left = file, opened, content, len(content)
 
     def root(self) -> h5py.Group:
         """The topmost group."""
@@ -49,9 +51,9 @@ class Store:
             return [name for name in group if isinstance(name, str)]
 
     def has(self, group: h5py.Group, name: str) -> bool:
-        """Whether something of that name lies in a group or is an attribute of it."""
+        """Whether a group has a member or an attribute of that name; a link is not followed, it may lead elsewhere."""
         with reading(self.file, f"group {shown(group.name)}"):
-            return name in group or name in group.attrs
+            return bool(group.id.links.exists(name.encode())) or name in group.attrs
 
     def group(self, parent: h5py.Group, path: str) -> h5py.Group:
         """The group at a path."""
@@ -66,21 +68,14 @@ class Store:
         with reading(self.file, f"field {field!r}"):
             if field not in group.attrs:
                 return None
-            self._check_attribute(group, field, shape=())
-            value = group.attrs[field]
-            if isinstance(value, bytes):
-                value = value.decode("utf-8")
-        if not isinstance(value, str):
-            raise FormatError(f"{self.file}: field {field!r} is {shown(value)}, expected text.")
-        return value
+            return self._texts(group, field, shape=())[0]
 
     def text_list(self, group: h5py.Group, field: str, length: int) -> list[str]:
         """An attribute of ``length`` strings."""
         with reading(self.file, f"field {field!r} of {shown(group.name)}"):
             if field not in group.attrs:
                 raise FormatError(f"{self.file}: {shown(group.name)} has no field {field!r}, expected {length} names.")
-            self._check_attribute(group, field, shape=(length,))
-            return [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in group.attrs[field]]
+            return self._texts(group, field, shape=(length,))
 
     def array(self, parent: h5py.Group, path: str, shape: Shape) -> np.ndarray:
         """The dataset at a path as float32.
@@ -101,7 +96,7 @@ class Store:
             self._check_dataset(found, name, shape, wanted)
             stored = found[()]
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which Network refuses
-            return np.asarray(stored).astype(np.float32)
+            return np.asarray(stored).astype(np.float32, copy=False)
 
     def _check_dataset(self, found: h5py.Dataset, name: str, shape: Shape, wanted: str) -> None:
         if found.shape is None or not _fits(found.shape, shape):
@@ -121,15 +116,21 @@ class Store:
             )
         self._left -= found.nbytes
 
-    def _check_attribute(self, group: h5py.Group, field: str, shape: tuple[int, ...]) -> None:
+    def _texts(self, group: h5py.Group, field: str, shape: tuple[int, ...]) -> list[str]:
+        """The texts of an attribute of that shape."""
         attribute = h5py.h5a.open(group.id, field.encode())
-        if attribute.shape != shape or h5py.check_string_dtype(attribute.dtype) is None:
+        kind = h5py.check_string_dtype(attribute.dtype)
+        if attribute.shape != shape or kind is None:
             raise FormatError(
                 f"{self.file}: {shown(group.name)}: field {field!r} is {attribute.dtype} {attribute.shape}, "
                 f"expected {shape[0] if shape else 'one'} text{'s' if shape else ''}."
             )
-        if attribute.get_storage_size() > self._size:
-            raise FormatError(f"{self.file}: field {field!r} claims more bytes than the file has: it is damaged.")
+        if kind.length is None:
+            header = h5py.h5o.get_info(group.id).addr
+            return attribute_texts(self._content, header, field, shape[0] if shape else 1)
+        if attribute.get_storage_size() > len(self._content):
+            raise FormatError(f"{self.file}: field {field!r} declares more bytes than the file has: it is damaged.")
+        return [v.decode("utf-8") for v in np.atleast_1d(group.attrs[field]).tolist()]
 
     def _at(self, parent: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
         """What lies at a path, step by step, so that no link leads out of the file."""

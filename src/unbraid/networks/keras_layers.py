@@ -5,12 +5,12 @@ Shapes are those of one example, (T, D) or (D,), with None for a size that only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from unbraid.errors import UnsupportedLayer
-from unbraid.networks.keras_config import MAX_REPEATS, LayerConfig
+from unbraid.errors import UnsupportedLayer, quoted
+from unbraid.networks.keras_config import MAX_REPEATS, LayerConfig, shown
 from unbraid.networks.keras_hdf5 import Shape
-from unbraid.networks.keras_recurrent import bidirectional, recurrent
+from unbraid.networks.keras_recurrent import KINDS, bidirectional, recurrent
 from unbraid.networks.keras_translation import (
     ELEMENTWISE,
     Read,
@@ -22,6 +22,35 @@ from unbraid.networks.keras_translation import (
 )
 from unbraid.networks.keras_weights import Variable
 from unbraid.networks.spec import ActivationSpec, DenseSpec, EmbeddingSpec, FlattenSpec, MaskingSpec, RepeatSpec
+
+
+def check_supported(layers: Sequence[LayerConfig], besides: Sequence[str] = ()) -> None:
+    """Raise UnsupportedLayer, with the name of every layer that Unbraid cannot run.
+
+    Args:
+        layers: all layers of the model.
+        besides: classes that the caller reads itself.
+    """
+    wrong = {layer.name: found for layer in layers if layer.kind not in besides and (found := _unsupported(layer))}
+    if not wrong:
+        return
+    names = quoted(", ".join(f"{shown(name)} ({found})" for name, found in wrong.items()))
+    custom = "; no code from a file is run" if any(layer.custom for layer in layers) else ""
+    raise UnsupportedLayer(
+        f"{layers[0].file}: {len(wrong)} layer{'s are' if len(wrong) > 1 else ' is'} not supported: {names}; "
+        f"supported: {', '.join(_LAYERS)}{custom}. Train a model of supported layers in Keras and save it."
+    )
+
+
+def _unsupported(layer: LayerConfig) -> str | None:
+    """The class that Unbraid cannot run, of the layer itself or of the one that it wraps; None where it can."""
+    if layer.custom or layer.kind not in _LAYERS:
+        return layer.described
+    if layer.kind in _WRAPPED:
+        inner = layer.inner("layer")
+        if inner.custom or inner.kind not in _WRAPPED[layer.kind]:
+            return f"{layer.kind} around {inner.described}"
+    return None
 
 
 def translate(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
@@ -36,12 +65,6 @@ def translate(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
         UnsupportedLayer: Unbraid cannot run it exactly.
         FormatError: its configuration or its weights are not what Keras writes.
     """
-    if layer.custom or layer.kind not in _LAYERS:
-        what = "is a custom layer, and no code from a file is run" if layer.custom else "is not one that Unbraid runs"
-        raise UnsupportedLayer(
-            f"{layer.file}: {layer.where} {what}; supported: {', '.join(_LAYERS)}. "
-            "Replace it in Keras and save again, or bring the network in with Network.from_torch."
-        )
     dtype = layer.get("dtype")
     quantized = isinstance(dtype, dict) and "Quantized" in str(dtype.get("class_name"))
     if quantized or layer.get("quantization_config") is not None:
@@ -80,10 +103,7 @@ def _dense(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
 
 
 def _time_distributed(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
-    inner = layer.inner("layer")
-    if inner.custom or inner.kind != "Dense":
-        raise layer.unsupported(f"wraps {inner.described}", "TimeDistributed around Dense")
-    return _dense_named(inner, layer.name, "layer", expect_axes(layer, shape, 2), read)
+    return _dense_named(layer.inner("layer"), layer.name, "layer", expect_axes(layer, shape, 2), read)
 
 
 def _dense_named(layer: LayerConfig, name: str, part: str, shape: Shape, read: Read) -> Translation:
@@ -118,3 +138,5 @@ _LAYERS: dict[str, Callable[[LayerConfig, Shape, Read], Translation]] = {
     "Dropout": _inactive,
     "SpatialDropout1D": _inactive,
 }
+
+_WRAPPED = {"TimeDistributed": ("Dense",), "Bidirectional": tuple(KINDS)}

@@ -47,8 +47,6 @@ def recurrent(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
 def bidirectional(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
     """A Bidirectional around one of them."""
     forward = layer.inner("layer")
-    if forward.custom or forward.kind not in KINDS:
-        raise layer.unsupported(f"wraps {forward.described}", ", ".join(KINDS))
     _check_directions(layer, forward)
     merge = layer.get("merge_mode", "concat")
     if merge not in MERGES:
@@ -77,6 +75,25 @@ def bidirectional(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
 def gives_sequences(layer: LayerConfig) -> bool:
     """Whether a recurrent layer gives all its outputs."""
     return (layer.inner("layer") if layer.kind == "Bidirectional" else layer).flag("return_sequences")
+
+
+def check_unrolled(layer: LayerConfig) -> None:
+    """Refuse an unrolled Bidirectional that reads a mask.
+
+    Keras sets its outputs to zero where the mask is False. The unrolled loop that reads backwards sets those at the
+    mirrored timesteps to zero instead.
+
+    Raises:
+        UnsupportedLayer: it gives all its outputs and is unrolled.
+    """
+    if layer.kind != "Bidirectional" or not gives_sequences(layer):
+        return
+    backward = "layer" if layer.get("backward_layer") is None else "backward_layer"
+    if layer.inner(backward).flag("unroll"):
+        raise layer.unsupported(
+            "is unrolled and reads a mask, so that Keras masks its backward outputs at mirrored timesteps",
+            "unroll=False, or no mask",
+        )
 
 
 def _check_directions(layer: LayerConfig, forward: LayerConfig) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.keras_config import Config, LayerConfig, shown
 from unbraid.networks.keras_files import SavedModel
-from unbraid.networks.keras_graph import INPUT, Graph, call, source
+from unbraid.networks.keras_graph import INPUT, Graph, call, is_list_of_tensors, source
 from unbraid.networks.keras_layers import translate
+from unbraid.networks.keras_loss import Task, check_classifier, read_loss
 from unbraid.networks.keras_recurrent import KINDS
 from unbraid.networks.keras_translation import Translation
 from unbraid.networks.keras_weights import Variable
@@ -40,8 +41,12 @@ def two_inputs(saved: SavedModel) -> bool:
     return isinstance(inputs, list) and len(inputs) == 2 and all(isinstance(i, list) for i in inputs)
 
 
-def read_encoder_decoder(saved: SavedModel) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:
+def read_encoder_decoder(saved: SavedModel, task: Task | None = None) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:
     """Its spec, which names no languages, and its weights.
+
+    Args:
+        saved: the file.
+        task: what the user stated; None decides by the loss.
 
     Raises:
         UnsupportedLayer: the model is no encoder-decoder that Unbraid runs.
@@ -65,10 +70,15 @@ def read_encoder_decoder(saved: SavedModel) -> tuple[EncoderDecoderSpec, dict[st
         raise UnsupportedLayer(
             f"{saved.file}: inputs are {shown(inputs)}; supported: the source first, then the target."
         )
+    for side, chain in (("encoder", encoder), ("decoder", decoder)):
+        if len(chain) > 1 and chain[1].kind != "Embedding":
+            raise chain[1].unsupported(
+                f"is the first layer of the {side} and reads vectors (one-hot words?)", "an Embedding of word indices"
+            )
     masks = graph.check_masks(encoder) | graph.check_masks(decoder)
     graph.check_rest({layer.name for layer in [*encoder, *decoder]} | masks)
     read = _Reader(saved, graph)
-    return _assembled(saved.file, [read.side(encoder), read.side(decoder)])
+    return _assembled(saved, [read.side(encoder), read.side(decoder)], task)
 
 
 def _chain(graph: Graph, layer: LayerConfig) -> list[LayerConfig]:
@@ -94,9 +104,9 @@ def _starter(graph: Graph, layer: LayerConfig) -> LayerConfig:
     arguments, settings = call(layer)
     states: Any = settings.get("initial_state")
     if states is None:
-        arguments = arguments[0] if len(arguments) == 1 and _is_list_of_tensors(arguments[0]) else arguments
+        arguments = arguments[0] if len(arguments) == 1 and is_list_of_tensors(arguments[0]) else arguments
         states = arguments[1:]
-    states = states if _is_list_of_tensors(states) else [states]
+    states = states if is_list_of_tensors(states) else [states]
     found = [source(layer, state) for state in states]
     wanted = [(found[0][0], 1 + k) for k in range(_STATES[layer.kind])] if found else []
     if not found or found != wanted:
@@ -105,12 +115,8 @@ def _starter(graph: Graph, layer: LayerConfig) -> LayerConfig:
         )
     starter = graph.layer(found[0][0])
     if starter.kind != layer.kind:
-        raise layer.unsupported(f"starts from a {starter.described}", "the state of a layer of its own kind")
+        raise layer.unsupported(f"starts from the state of {starter.where}", "the state of a layer of its own kind")
     return starter
-
-
-def _is_list_of_tensors(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, list | dict) for part in value)
 
 
 class _Reader:
@@ -155,13 +161,20 @@ def _stateless(layer: LayerConfig, recurrent: int) -> LayerConfig:
     return LayerConfig(layer.file, {**layer.outer.values, "config": settings}, layer.keras, layer.where)
 
 
-def _assembled(file: str, sides: list[list[Translation]]) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:
-    encoder, decoder = sides
-    if decoder and isinstance(decoder[-1].spec, ActivationSpec) and decoder[-1].spec.activation == "softmax":
-        decoder = decoder[:-1]
+def _assembled(
+    saved: SavedModel, sides: list[list[Translation]], task: Task | None
+) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:
+    file, (encoder, decoder) = saved.file, sides
+    softmax = (
+        bool(decoder) and isinstance(decoder[-1].spec, ActivationSpec) and decoder[-1].spec.activation == "softmax"
+    )
+    decoder = decoder[:-1] if softmax else decoder
     head = decoder[-1].spec if decoder else None
     if not isinstance(head, DenseSpec) or head.activation not in ("softmax", "linear"):
         raise UnsupportedLayer(f"{file}: a decoder ends with a Dense over its words, softmax or linear (logits).")
+    loss = read_loss(saved.compiled, head.name)
+    if loss.name is not None:  # without a loss, a decoder that reads words gives scores of words
+        check_classifier(file, head.name, "softmax" if softmax else head.activation, loss, task)
     weights = {f"head.{name}": w for name, w in decoder[-1].weights.items()}
     parts: dict[str, Any] = {}
     for (words, layers), stages in zip((("source", "encoder"), ("target", "decoder")), (encoder, decoder[:-1]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,33 +13,35 @@ from torch import nn
 from unbraid.data import Label
 from unbraid.errors import FormatError
 from unbraid.networks.keras import load_keras
+from unbraid.networks.keras_loss import Task
 from unbraid.networks.network import Network
 from unbraid.vocabulary import Vocabulary
 
-TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-
 
 def load(
-    path: str | PathLike[str], labels: Sequence[Label] | None = None, vocabulary: Vocabulary | None = None
+    path: str | PathLike[str],
+    labels: Sequence[Label] | None = None,
+    vocabulary: Vocabulary | None = None,
+    task: Task | None = None,
 ) -> Network:
-    """Read a trained Keras model, ``.h5`` or ``.keras``; Keras itself is not needed.
+    """Read a trained Keras model from a ``.h5`` or ``.keras`` file; Keras itself is not needed.
+
+    The content of the file decides how it is read, not its name.
 
     Args:
         path: the file.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
         vocabulary: how it reads text; without one it reads word indices.
+        task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
+            training loss and the output activation, and refuses a network that may be a regressor.
 
     Raises:
-        FormatError: no such file, damaged, or a torch file (whose code lies elsewhere: see Network.from_torch).
-        UnsupportedLayer: a layer that cannot be run exactly.
+        FormatError: no such file, damaged, or a torch file (which has no code: see Network.from_torch).
+        UnsupportedLayer: a layer that cannot be run exactly, or a network that may be a regressor.
         DataError: labels or a vocabulary that do not fit.
+        ConfigError: a task that is not supported.
     """
-    if Path(path).suffix in TORCH_ENDINGS:
-        raise FormatError(
-            f"{path}: a torch file holds weights without the code that runs them: build the module, fill it with "
-            "unbraid.load_weights(module, path), and pass it to unbraid.Network.from_torch(module, example=...)."
-        )
-    return load_keras(path, labels).read_with(vocabulary)
+    return load_keras(path, labels, task).read_with(vocabulary)
 
 
 def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:

@@ -65,6 +65,7 @@ class Network(nn.Module):
     def _build(self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None) -> None:
         self.spec = spec
         self._digest: str | None = None  # weights do not change once they are loaded
+        self.loss: str | None = None  # the training loss, where a Keras file stores it
         self.vocabulary: Vocabulary | None = None
         self.target_vocabulary: Vocabulary | None = None  # of an encoder-decoder
         self.labels: list[Label] = check_labels(labels, spec)
