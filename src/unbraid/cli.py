@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -48,8 +48,8 @@ Data = Annotated[
     Path, typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels.")
 ]
 AsTask = Annotated[
-    Literal["classification"] | None,
-    typer.Option("--task", help="Of a model file: read its outputs as scores of classes [default: by its loss]."),
+    Task | None,
+    typer.Option("--task", help="Of a model file: classification, for outputs that are scores [default: by its loss]."),
 ]
 X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
 Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]

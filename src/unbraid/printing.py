@@ -9,9 +9,11 @@ from rich.table import Table
 
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.config import IOArchitecture
+from unbraid.errors import quoted
 from unbraid.evaluation.evaluate import Evaluation
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.cells import Cell
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
 from unbraid.translation.translator import Translator
@@ -37,6 +39,9 @@ def _network(network: Network) -> dict[str, Any]:
     return {
         "io": str(network.io),
         "output": network.spec.output,
+        "decision": _decision(network),
+        "columns": spec.classes,
+        "loss": network.loss,
         "labels": list(network.labels),
         "timesteps": network.spec.steps,
         "weights": sum(p.numel() for p in network.parameters()),
@@ -44,7 +49,24 @@ def _network(network: Network) -> dict[str, Any]:
         "layers": [
             stage.model_dump(mode="json") for stage in (spec.layers if isinstance(spec, TorchSpec) else spec.stages)
         ],
+        "head": {"name": spec.head, "inputs": spec.features, "units": spec.classes, "activation": spec.output},
     }
+
+
+def _decision(network: Network) -> str:
+    """How output columns become labels: ``classes`` (one of C), ``binary`` (one column) or ``independent`` labels."""
+    if network.io is IOArchitecture.ENCODER_DECODER:
+        return "words"
+    return "independent" if network.independent else "binary" if network.binary else "classes"
+
+
+_WIDEST = 10_000  # characters of a line of names from a file
+_COUNTED = {
+    "words": "{labels} languages",
+    "independent": "{labels} independent labels ({output}, one column each)",
+    "binary": "{labels} classes ({output}, one column)",
+    "classes": "{labels} classes ({output})",
+}
 
 
 def description_text(data: dict[str, Any]) -> str | Table:
@@ -52,16 +74,32 @@ def description_text(data: dict[str, Any]) -> str | Table:
     if data["kind"] != "network":
         referee = " and a referee" if data.get("referee") else ""
         return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules{referee}")
-    classes = "languages" if data["io"] == IOArchitecture.ENCODER_DECODER else f"classes ({data['output']})"
+    classes = _COUNTED[data["decision"]].format(labels=len(data["labels"]), output=data["output"])
     lines = [
-        f"{data['io']} network, {data['weights']:,} weights, {len(data['labels'])} {classes}",
+        f"{data['io']} network, {data['weights']:,} weights, {classes}",
         f"labels: {', '.join(map(str, data['labels'])) or 'none yet: see unbraid.translation.languages'}",
         f"timesteps: {data['timesteps'] or 'any'}",
     ]
-    for layer in data["layers"]:
-        rest = ", ".join(f"{k}={v}" for k, v in layer.items() if k not in ("type", "name") and v not in (None, False))
-        lines.append(f"  {layer['name']}: {layer['type']} ({rest})")
-    return "\n".join(lines)
+    lines += [f"  {layer['name']}: {_layer_text(layer)}" for layer in data["layers"]]
+    head = data["head"]
+    lines.append(
+        f"  {head['name']}: output layer (inputs {head['inputs']}, units {head['units']}, {head['activation']})"
+    )
+    lines.append(f"training loss: {data['loss'] or 'not stored'}")
+    return "\n".join(quoted(line, _WIDEST) for line in lines)
+
+
+def _layer_text(layer: dict[str, Any]) -> str:
+    """A layer's class and its settings other than the defaults."""
+    cell = layer.get("cell")
+    settings = {k: v for k, v in layer.items() if k not in ("type", "name", "cell", "site") and v not in (None, False)}
+    if not settings.get("bidirectional"):
+        settings.pop("merge", None)
+    if cell is not None:
+        settings |= {k: v for k, v in cell.items() if k != "kind" and v != Cell.model_fields[k].default}
+    kind = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}[cell["kind"]] if cell else layer["type"]
+    words = [k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {v}" for k, v in settings.items()]
+    return f"{kind} ({', '.join(words)})" if words else kind
 
 
 def modules_summary(modules: Any) -> dict[str, Any]:

@@ -8,10 +8,13 @@ Needed only to change them (the tests read the files). Those of Keras 3 are call
     python -m venv keras2 && keras2/bin/pip install tensorflow-cpu==2.15.1
     keras2/bin/python tests/data/keras/make.py
 
+Names of cases after the command make these alone.
+
 Each case gives ``.keras`` or ``.h5`` files (``.keras`` packed again with deflate: their HDF5 is mostly empty) and an
-``.npz`` with ``x`` and ``y``.
+``.npz`` with ``x`` and ``y``. Those in ``losses`` store a training loss.
 """
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -140,6 +143,32 @@ def cases():
         ("keras",),
         functional(K.Input((5, 2)), K.Masking(0.5), K.LSTM(3, **seq), K.LSTM(2), K.Dense(3, **end)),
     )
+    yield (
+        "unrolled",
+        ("keras",),
+        chain(
+            *words(), K.LSTM(3, unroll=True, **seq), K.LSTM(3, go_backwards=True, unroll=True, **seq),
+            K.GRU(3, unroll=True, **seq), K.Bidirectional(K.SimpleRNN(3, unroll=True)), K.Dense(3, **end),
+        ),
+    )  # fmt: skip
+    yield (
+        "losses/regressor",
+        BOTH,
+        compiled(chain(K.Input((5, 2)), K.LSTM(3), K.Dense(2)), keras.losses.MeanSquaredError()),
+    )
+    yield (
+        "losses/from_logits",
+        BOTH,
+        compiled(
+            functional(K.Input((5, 2)), K.LSTM(3), K.Dense(1)), keras.losses.BinaryCrossentropy(from_logits=True)
+        ),
+    )
+
+
+def compiled(model, loss):
+    """The model with a loss."""
+    model.compile("sgd", loss)
+    return model
 
 
 def fill(model, rng):
@@ -171,19 +200,21 @@ def pack(path):
 
 
 def main():
-    for old in HERE.glob(f"k{MAJOR}-*"):
-        old.unlink()
     for number, (name, kinds, model) in enumerate(cases()):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         rng = np.random.default_rng(number)
         fill(model, rng)
         x = inputs(model, rng)
-        stem = f"k{MAJOR}-{name}"
+        folder, _, last = name.rpartition("/")
+        stem = f"{folder}/k{MAJOR}-{last}"
         for kind in kinds:
-            path = HERE / f"{stem}.{kind}"
+            path = HERE / f"{stem}.{kind}".lstrip("/")
+            path.parent.mkdir(exist_ok=True)
             model.save(path)
             if kind == "keras":
                 pack(path)
-        np.savez_compressed(HERE / f"{stem}.npz", x=x, y=np.asarray(model.predict(x, verbose=0)))
+        np.savez_compressed(HERE / f"{stem}.npz".lstrip("/"), x=x, y=np.asarray(model.predict(x, verbose=0)))
 
 
 if __name__ == "__main__":
