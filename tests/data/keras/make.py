@@ -159,9 +159,7 @@ def cases():
     yield (
         "losses/from_logits",
         BOTH,
-        compiled(
-            functional(K.Input((5, 2)), K.LSTM(3), K.Dense(1)), keras.losses.BinaryCrossentropy(from_logits=True)
-        ),
+        compiled(functional(K.Input((5, 2)), K.LSTM(3), K.Dense(1)), keras.losses.BinaryCrossentropy(from_logits=True)),
     )
 
 
