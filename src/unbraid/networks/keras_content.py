@@ -45,8 +45,8 @@ def content_of(path: Path) -> Literal["hdf5", "zip"]:
     Raises:
         FormatError: it is missing, unreadable, too large, not a regular file, or neither of the two.
     """
-    if path.is_dir():
-        saved = (path / "saved_model.pb").exists()
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
+        saved = os.path.exists(path / "saved_model.pb")
         what = (
             f"TensorFlow SavedModel: load it in Keras and {WHOLE}" if saved else f"folder, expected one file: {WHOLE}"
         )
