@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -58,20 +59,27 @@ def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None,
         ConfigError: a task that is not supported.
     """
     check_task(task)
+    spec, weights, loss = _read(path, task)  # the content of the file is freed before the network is built
+    try:
+        network = Network(spec, weights, labels)
+    except FormatError as error:
+        raise FormatError(f"{Path(path).name}: {error}") from None
+    network.loss = loss.name
+    return network
+
+
+def _read(
+    path: str | PathLike[str], task: Task | None
+) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
+    """A file's spec, weights and training loss."""
     spec: NetworkSpec | EncoderDecoderSpec
     with open_keras(path) as saved:
         if two_inputs(saved):
             spec, weights = read_encoder_decoder(saved, task)
         else:
             layers, shape = layer_chain(saved.model, saved.keras)
-            stages = _fused(_translated(saved, layers, shape))
-            spec, weights = _assembled(saved, stages, shape, task)
-    try:
-        network = Network(spec, weights, labels)
-    except FormatError as error:
-        raise FormatError(f"{saved.file}: {error}") from None
-    network.loss = read_loss(saved.compiled, spec.head).name
-    return network
+            spec, weights = _assembled(saved, _fused(_translated(saved, layers, shape)), shape, task)
+        return spec, weights, read_loss(saved.compiled, spec.head)
 
 
 def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> list[Translation]:
