@@ -54,14 +54,19 @@ def write_folder(
         FormatError: ``folder`` holds anything else, cannot be written, or ``verify`` refuses.
     """
     try:
-        target = Path(os.path.realpath(folder))
+        target = _real(folder, FormatError)
         with _writing(target):
             settle(target)
             _replace(target, files, _old_files(target), verify)
-    except ValueError as problem:  # a NUL in the name
-        raise FormatError(f"{quoted(folder)}: cannot be written ({problem}).") from None
     except OSError as problem:
         raise FormatError(f"{quoted(folder)}: cannot be written ({problem.strerror}).") from None
+
+
+def _real(path: str | os.PathLike[str], error: type[UnbraidError]) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        raise error(f"{quoted(path)}: cannot be written (the name holds a NUL character).") from None
 
 
 @contextmanager
@@ -156,7 +161,7 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         ['model.onnx']
     """
     try:
-        target = Path(os.path.realpath(path))
+        target = _real(path, error)
         mode = mode_of(target)
         if mode is not None and not stat.S_ISREG(os.lstat(target).st_mode):
             raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
@@ -167,8 +172,6 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
             write_synced(work / CONTENT, content, mode)
             os.replace(work / CONTENT, target)
             sync(target.parent)
-    except ValueError:  # a NUL in the name
-        raise error(f"{quoted(path)}: cannot be written (the name holds a NUL character).") from None
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
 
