@@ -6,13 +6,15 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from unbraid.errors import FormatError
+from unbraid.errors import FormatError, UnbraidError, quoted
+from unbraid.modules.workfolder import COMMIT, CONTENT, abandoned, mode_of, remove, sync, work_folder, write_synced
 
 if sys.platform != "win32":
     import fcntl
@@ -80,6 +82,44 @@ def _alone(parent: Path) -> Iterator[None]:
         yield
     finally:
         os.close(place)
+
+
+def write_file(path: str | os.PathLike[str], content: bytes, error: type[UnbraidError] = FormatError) -> None:
+    """Write one file atomically: after a crash there is the old file or the new one.
+
+    An existing file keeps its mode. A symbolic link to a file is followed.
+
+    Args:
+        path: a regular file or a new name.
+        content: what is written.
+        error: class of the error that is raised.
+
+    Raises:
+        UnbraidError: of class ``error``: ``path`` is a folder, a device or another special file, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_file(f"{folder}/model.onnx", b"content")
+        ...     os.listdir(folder)
+        ['model.onnx']
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        mode = mode_of(target)
+        if mode is not None and not stat.S_ISREG(os.lstat(target).st_mode):
+            raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
+        for left in abandoned(target.parent):
+            if not (left / COMMIT).exists():  # else a save of this folder is still to be finished
+                remove(left)
+        with work_folder(target.parent) as work:
+            write_synced(work / CONTENT, content, mode)
+            os.replace(work / CONTENT, target)
+            sync(target.parent)
+    except ValueError:  # a NUL in the name
+        raise error(f"{quoted(path)}: cannot be written (the name holds a NUL character).") from None
+    except OSError as problem:
+        raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
 
 
 def recover(target: Path) -> None:
