@@ -11,6 +11,7 @@ from unbraid.data import Label
 from unbraid.errors import DataError, FormatError, IncompatibleModules
 from unbraid.modules.composing import compose
 from unbraid.modules.composition import Composition
+from unbraid.modules.folders import consistently
 from unbraid.modules.loading import composition_of, load_modules
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.keras import load_keras
@@ -35,6 +36,10 @@ def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> 
         return load_keras(path, labels)
     if not Path(path).exists():
         raise FormatError(f"{path}: no such file or folder; expected a .h5 or .keras model, or a folder Unbraid saved.")
+    return consistently(path, lambda: _open_folder(path))
+
+
+def _open_folder(path: str | os.PathLike[str]) -> Opened:
     manifest, parents, modules = load_modules(path)
     if manifest.kind == "module":
         return modules[0]

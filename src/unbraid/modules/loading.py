@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from unbraid.errors import ConfigError, DataError, FormatError
-from unbraid.modules.card import CARD, RECIPE
+from unbraid.modules.card import CARD
+from unbraid.modules.commit import current
 from unbraid.modules.composition import Composition
-from unbraid.modules.folders import MANIFEST, read_file, recover
+from unbraid.modules.folders import MANIFEST, consistently, read_file, recover
 from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, vocabulary_file
+from unbraid.modules.layout import is_known as is_known
 from unbraid.modules.manifest import Kind, Manifest, parse_manifest
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.rebuilding import (
@@ -47,6 +48,12 @@ def load_modules(
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the others.
     """
+    return consistently(folder, lambda: _read_modules(folder, kind, module))
+
+
+def _read_modules(
+    folder: Folder, kind: Kind | None, module: OwnModules
+) -> tuple[Manifest, list[Network], list[ConcernModule]]:
     place = Path(os.path.abspath(folder))
     recover(place)
     where = str(place / MANIFEST)
@@ -89,8 +96,12 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
     """
-    manifest, _, modules = load_modules(folder, "composition", module)
-    return composition_of(folder, manifest, modules)
+
+    def read() -> Composition:
+        manifest, _, modules = load_modules(folder, "composition", module)
+        return composition_of(folder, manifest, modules)
+
+    return consistently(folder, read)
 
 
 def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
@@ -116,6 +127,10 @@ def check_folder(folder: Folder) -> list[str]:
     Raises:
         FormatError: it is no Unbraid folder, a file is missing or damaged, or one has a name that none of ours has.
     """
+    return consistently(folder, lambda: _check_folder(folder))
+
+
+def _check_folder(folder: Folder) -> list[str]:
     place = Path(os.path.abspath(folder))
     recover(place)
     manifest = parse_manifest(read_file(place, MANIFEST).decode("utf-8", "replace"), str(place / MANIFEST))
@@ -132,15 +147,7 @@ def check_folder(folder: Folder) -> list[str]:
         manifest, _, modules = load_modules(place)
         if manifest.kind == "composition":
             composition_of(place, manifest, modules)
-    return [MANIFEST, *manifest.files, *([CARD] if (place / CARD).is_file() else [])]
-
-
-def is_known(name: str) -> bool:
-    """Whether a folder of ours may hold a file of this name."""
-    return (
-        name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES, REFEREE)
-        or re.fullmatch(r"vocabulary-\d+(-target)?\.json", name) is not None
-    )
+    return [MANIFEST, *manifest.files, *([CARD] if current(place, CARD).is_file() else [])]
 
 
 def _tensors(place: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:

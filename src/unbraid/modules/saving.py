@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unbraid._version import __version__
 from unbraid.config import DecompositionConfig, Mode
+from unbraid.errors import FormatError, quoted
 from unbraid.modules.calibration import UNTOUCHED, Scale
 from unbraid.modules.card import CARD, NOTHING, RECIPE, About, card, plain_scores
 from unbraid.modules.composition import Composition, Vote
@@ -19,6 +20,7 @@ from unbraid.modules.folders import MANIFEST, write_folder
 from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
 from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.verification import check_precision, verify
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
 
@@ -69,6 +71,7 @@ def _save(
     bits: dict[str, Tensor] = {}
     texts: dict[str, bytes] = {}
     everything = [*modules, *([] if alone else _originals(modules))]
+    check_precision(everything)
     for number, module in enumerate(everything):
         remnant = is_remnant(module) or (alone and _can_be_sliced(module))
         key = f"{number}" if remnant else module.parent_sha256
@@ -96,8 +99,11 @@ def _save(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
     )  # fmt: skip
-    described = {MANIFEST: manifest.model_dump_json(indent=1).encode(), CARD: card(manifest, modules, about).encode()}
-    write_folder(folder, {**files, **described})  # people edit cards: it has no digest
+    try:
+        text = {MANIFEST: manifest.model_dump_json(indent=1).encode(), CARD: card(manifest, modules, about).encode()}
+    except ValueError as error:  # a lone surrogate
+        raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
+    write_folder(folder, {**files, **text}, lambda place: verify(place, modules))  # the card is for editing
 
 
 def is_remnant(module: ConcernModule) -> bool:

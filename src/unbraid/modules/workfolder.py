@@ -54,11 +54,20 @@ def _new_folder(parent: Path, mode: int, stack: ExitStack) -> Path:
             raise
 
 
-def abandoned(parent: Path) -> Iterator[Path]:
-    """Working folders in ``parent`` whose process has ended, each locked while it is treated."""
+def abandoned(parent: Path, wait: bool = False) -> Iterator[Path]:
+    """Working folders in ``parent`` whose process has ended, each locked while it is treated.
+
+    Args:
+        parent: where they are.
+        wait: whether to wait for the end of processes that are still at work.
+    """
     for work in work_folders(parent):
-        with suppress(FileNotFoundError), locked(work, wait=False) as free:
-            if free and work.is_dir():
+        with ExitStack() as stack:
+            try:
+                free = stack.enter_context(locked(work, wait))
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+            if free:
                 yield work
 
 
@@ -81,7 +90,7 @@ def is_work_folder(path: Path) -> bool:
 
 
 def remove(work: Path) -> None:
-    """Delete a working folder; its marker goes last, so that it is known as one until the end."""
+    """Delete a working folder; its marker goes last, so that it is recognised until the end."""
     marker = work.name.removeprefix(".unbraid-")
     with suppress(OSError):
         for name in sorted(os.listdir(work), key=lambda name: (name == marker, name != COMMIT)):
@@ -91,10 +100,13 @@ def remove(work: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, wait: bool = True, shared: bool = False) -> Iterator[bool]:
-    """Lock a folder for this thread alone, or with ``shared`` against those who want it alone.
+    """Lock a folder for this thread alone, or with ``shared`` for all that share it.
 
     Yields:
-        whether the lock was free; without ``wait`` it may not be. True where the system has no such locks.
+        whether it is locked; without ``wait`` another may hold it. True where the system has no such locks.
+
+    Raises:
+        FileNotFoundError: the folder is gone, or was gone when it could be locked.
     """
     if sys.platform == "win32":
         yield True
@@ -107,6 +119,8 @@ def locked(folder: Path, wait: bool = True, shared: bool = False) -> Iterator[bo
             fcntl.flock(place, kind if wait else kind | fcntl.LOCK_NB)
         except OSError as error:  # others than these: a file system without locks
             free = error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+        if not os.path.samestat(os.fstat(place), os.stat(folder)):
+            raise FileNotFoundError(errno.ENOENT, "another folder has its name now", str(folder))
         yield free
     finally:
         os.close(place)
@@ -135,7 +149,7 @@ def sync(folder: Path) -> None:
 
 
 def mode_of(path: Path) -> int | None:
-    """The mode of an existing file or folder; None where there is none."""
+    """The permissions of an existing file or folder; None where there is none."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return stat.S_IMODE(os.lstat(path).st_mode)
     return None
