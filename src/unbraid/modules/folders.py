@@ -33,6 +33,7 @@ from unbraid.modules.workfolder import (
 
 T = TypeVar("T")
 LONGEST_WAIT = 60.0  # seconds that a reader waits for the end of a save
+TRIES = 100
 NAMED = 3  # files that a refusal names, at most
 
 
@@ -69,14 +70,15 @@ def _writing(target: Path) -> Iterator[None]:
     made: list[Path] = []
     with ExitStack() as stack:
         try:
-            while True:
+            for left in reversed(range(TRIES)):
                 made += [place for place in (target, *target.parents) if not place.exists()]
-                target.mkdir(parents=True, exist_ok=True)
                 try:
+                    target.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(locked(target))
                     break
-                except FileNotFoundError:  # another writer failed and deleted the empty folder that it had made
-                    continue
+                except FileNotFoundError:  # another writer failed and deleted the empty folders that it had made
+                    if not left:
+                        raise
             for place in made:
                 sync(place.parent)
             yield
