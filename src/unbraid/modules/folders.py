@@ -100,7 +100,7 @@ def _old_files(target: Path) -> set[str]:
     except FormatError as error:
         reason = f"its {MANIFEST} is not valid: {error}" if MANIFEST in found else f"it has no {MANIFEST}"
         raise FormatError(
-            f"{quoted(target)} exists and is not an Unbraid folder ({reason}). It holds {_few(found)}: {advice}."
+            f"{quoted(target)} exists and is no Unbraid folder ({reason}). It holds {_few(found)}: {advice}."
         ) from None
     known = {MANIFEST, CARD, *(name for name in manifest.files if is_known(name))}
     others = [n for n in found if n not in known or not stat.S_ISREG(os.lstat(target / n).st_mode)]
@@ -174,20 +174,18 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
 
 
 def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
-    """The content of a folder's file.
+    """The content of a regular file in a saved folder.
 
     Args:
         folder: what a ``save`` wrote.
-        name: of the file.
-        sha256: the digest that its content must have; None: any.
+        name: name of the file.
+        sha256: digest that the content must have; None: any.
 
     Raises:
-        FormatError: the file is missing, not a regular file, too large, or has another digest.
+        FormatError: the file is missing, a link, not a regular file, too large, or has another digest.
     """
-    path = current(folder, name)
-    if not os.path.lexists(path):
-        raise FormatError(f"{folder / name}: no such file; expected a folder that Unbraid saved.")
-    content = read_regular(path, "json_bytes" if name.endswith(".json") else "file_bytes")
+    place = current(folder, name)
+    content = read_regular(place, "json_bytes" if name.endswith(".json") else "file_bytes", follow=False)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise FormatError(
             f"{folder / name}: its content is not what {MANIFEST} names (sha256 differs): the file is damaged."

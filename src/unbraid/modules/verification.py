@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unbraid.errors import FormatError
+from unbraid.modules.layout import only_words
 from unbraid.modules.loading import composition_of, load_modules
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.spec import TorchSpec
@@ -69,5 +70,9 @@ def _compare(saved: ConcernModule, found: ConcernModule) -> None:
 
 
 def _running(module: ConcernModule) -> dict[str, Tensor]:
-    """The weights without the whole head, of which a module saved alone stores only its own columns."""
-    return {name: weight for name, weight in module.state_dict().items() if not name.startswith("whole_head.")}
+    """The weights of a module that a folder holds, also of one saved alone: without what it never reads.
+
+    That are the columns of the whole head for removed features, and the rows of a target embedding for other words.
+    """
+    weights = {name: weight for name, weight in module.state_dict().items() if not name.startswith("whole_head.")}
+    return only_words(weights, module.head.words)
