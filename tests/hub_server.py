@@ -4,7 +4,8 @@ import base64
 import hashlib
 import json
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +20,10 @@ class Hub:
         private: the repositories that need the token.
         large: sha256 -> contents uploaded beside a commit.
         asked: method and path of every request.
+        tokens: what each of them had for a token.
+        declared: file name -> the size that listings give in place of the true one.
+        elsewhere: address of another server, to which requests for files are redirected.
+        slow: seconds that it waits before each byte of a file.
         failing: how it answers everything, where it does not work: (status, message).
     """
 
@@ -27,6 +32,10 @@ class Hub:
         self.private: set[str] = set()
         self.large: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.tokens: list[str | None] = []
+        self.declared: dict[str, int | None] = {}
+        self.elsewhere: str | None = None
+        self.slow = 0.0
         self.failing: tuple[int, str] | None = None
         self.url = ""
 
@@ -91,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = self._chunks()
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append(f"{self.command} {path}")
+        self.hub.tokens.append(self.headers.get("Authorization"))
         if self.hub.failing:
             return self._refuse(*self.hub.failing)
         parts = path.strip("/").split("/")
@@ -129,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "Invalid rev id", "RevisionNotFound")
         commit, files = found
         if verb == "revision":
-            names = [{"rfilename": name} for name in files]
+            sizes = {name: self.hub.declared.get(name, len(content)) for name, content in files.items()}
+            names = [{"rfilename": name, "size": size} for name, size in sizes.items()]
             return self._json({"id": repo, "modelId": repo, "sha": commit, "private": False, "siblings": names})
         if verb == "tree":
             return self._json([self._entry(name, content) for name, content in files.items()])
@@ -138,7 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             modes = [(name, "lfs" if name.endswith(".safetensors") else "regular") for name in wanted]
             return self._json({"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes]})
         assert verb == "commit", verb
-        self.hub.commit(repo, [json.loads(line) for line in body.splitlines()])
+        lines = [json.loads(line) for line in body.splitlines()]
+        if lines[0]["value"].get("parentCommit") not in (None, commit):
+            return self._refuse(412, "A commit has happened since")
+        self.hub.commit(repo, lines)
         made = self.hub.commit_id(repo, len(self.hub.repos[repo]) - 1)
         self._json({"success": True, "commitOid": made, "commitUrl": f"{self.hub.url}/{repo}/commit/{made}"})
 
@@ -161,6 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
         commit, files = self.hub.at(repo, revision)
         if name not in files:
             return self._refuse(404, "Entry not found", "EntryNotFound")
+        if self.hub.elsewhere:
+            return self._answer(302, b"", {"Location": f"{self.hub.elsewhere}{self.path}"})
         tag = f'"{hashlib.sha256(files[name]).hexdigest()}"'
         self._answer(200, files[name], {"ETag": tag, "X-Repo-Commit": commit})
 
@@ -185,4 +201,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self._send(content, 0 if "X-Repo-Commit" not in headers else self.hub.slow)
+
+    def _send(self, content, pause):
+        with suppress(ConnectionError):  # the client had enough
+            for start in range(0, len(content), 1 if pause else len(content)):
+                time.sleep(pause)
+                self.wfile.write(content[start : start + 1] if pause else content)

@@ -253,7 +253,7 @@ def test_what_is_no_recipe_is_one_clear_line(place, what):
 def test_files_that_are_none(place, tmp_path):
     for content, says in (
         (b"# " + b"x" * 2**20, "more than 262144 bytes"),
-        (b"title: \xff", "no UTF-8"),
+        (b"title: \xff", "not UTF-8"),
         (None, "No such file"),
     ):
         path = tmp_path / "x.yaml"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from unbraid import hub, printing
 from unbraid._version import __version__
@@ -21,7 +18,7 @@ from unbraid.concerns.decomposition import decompose as run_decompose
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Strategy, Words
 from unbraid.data import Label
 from unbraid.data_files import read_examples, read_pair_columns
-from unbraid.errors import UnbraidError
+from unbraid.errors import DataError, UnbraidError, printable
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
 from unbraid.modules.composing import compose as compose_modules
 from unbraid.modules.exporting import export_onnx
@@ -30,6 +27,7 @@ from unbraid.networks.network import Network
 from unbraid.opening import find_label, open_classifier, open_path, open_translator, pick
 from unbraid.progress import bar
 from unbraid.recipe import Calibration, compose_sources
+from unbraid.terminal import emit, guarded, notice, reading, show
 from unbraid.translation.pair_files import ready_for
 from unbraid.translation.translator import Translator
 from unbraid.vocabulary import read_vocabulary
@@ -40,7 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-out = Console(soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole if Unbraid wrote it.")]
@@ -59,27 +56,6 @@ PairX = Annotated[
 PairY = Annotated[
     str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label; of pairs language].")
 ]
-
-
-def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """An expected error is one short line and exit code 2."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except UnbraidError as error:
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
-            raise typer.Exit(2) from None
-
-    return wrapped
-
-
-def _emit(as_json: bool, data: dict[str, Any], text: str | Table) -> None:
-    if as_json:
-        print(json.dumps(data))
-    else:
-        out.print(text, markup=False) if isinstance(text, str) else out.print(text)
 
 
 def _open_network(path: Path, labels: list[str] | None = None, task: Task | None = None) -> Network:
@@ -101,19 +77,21 @@ def main(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 
 @app.command(epilog="Example: `unbraid inspect intent-lstm.h5`")
-@_clear_errors
+@guarded
+@reading
 def inspect(path: Annotated[Path, typer.Argument(help="A .h5 or .keras model, or a saved folder.")],
             task: AsTask = None, as_json: AsJson = False) -> None:  # fmt: skip
     """Describe a model file or a saved folder."""
     data = printing.description(open_path(path, task=task))
-    _emit(as_json, data, printing.description_text(data))
+    emit(as_json, data, printing.description_text(data))
 
 
 @app.command(
     epilog="Examples: `unbraid decompose intent-lstm.h5 train.npz -o parts --mode unrolled --head softmax`, "
     "`unbraid decompose nmt.h5 pairs.csv -o parts --vocabulary en.json --target-vocabulary words.json`"
 )
-@_clear_errors
+@guarded
+@reading
 def decompose(
     model: Annotated[Path, typer.Argument(help="A trained .h5 or .keras model.")],
     data: Annotated[
@@ -196,7 +174,7 @@ def decompose(
     parts = run_decompose(network, examples, config=config, progress=bar)
     parts.save(output)
     summary = printing.modules_summary(parts)
-    _emit(
+    emit(
         as_json,
         {"folder": str(output), **summary},
         printing.modules_table(summary, f"{len(parts)} modules in {output}"),
@@ -207,7 +185,8 @@ def decompose(
     epilog="Examples: `unbraid compose parts:travel,home other:money=banking -o faq --sample few.csv --referee`, "
     "`unbraid compose faq.yaml -o faq`"
 )
-@_clear_errors
+@guarded
+@reading
 def compose(
     sources: Annotated[list[str], typer.Argument(help="FOLDER, FOLDER:LABEL,NEW=LABEL, or one recipe.yaml.")],
     output: Out,
@@ -230,13 +209,14 @@ def compose(
     calibration = None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee)
     composition = compose_sources(sources, calibration, bar)
     composition.save(output)
-    _emit(
+    emit(
         as_json, {"folder": str(output), "labels": composition.labels}, f"{len(composition.labels)} modules in {output}"
     )
 
 
 @app.command(epilog="Example: `unbraid replace faq travel better:travel -o fixed`")
-@_clear_errors
+@guarded
+@reading
 def replace(
     source: Annotated[str, typer.Argument(help="A composition's or decomposition's folder.")],
     label: Annotated[str, typer.Argument(help="The module to exchange.")],
@@ -257,16 +237,16 @@ def replace(
         composition.replace(old, module).save(output)
         if composition.is_calibrated:
             lost = "" if composition.referee is None else ", and the referee, which knew the old module, is left out"
-            print(
+            notice(
                 f"{label} is not calibrated as the others are{lost}: 'unbraid compose {output} --sample FILE -o "
-                "FOLDER' makes the vote fair again.",
-                file=sys.stderr,
+                "FOLDER' makes the vote fair again."
             )
-    _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
+    emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
 
 @app.command(epilog="Example: `unbraid fuse faq questions.npz -o faq-fused --keep 0.4`")
-@_clear_errors
+@guarded
+@reading
 def fuse(
     source: Annotated[str, typer.Argument(help="A composition's or decomposition's folder.")],
     data: Data,
@@ -282,16 +262,15 @@ def fuse(
     fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
     fused.save(output)
     if composition.referee is not None:
-        print(
-            "the referee knew the modules apart and is left out: fit one anew by 'compose --sample'.", file=sys.stderr
-        )
+        notice("the referee knew the modules apart and is left out: fit one anew by 'compose --sample'.")
     summary = printing.modules_summary(fused.modules_by_label)
     title = f"{len(fused.labels)} modules fused in {output}"
-    _emit(as_json, {"folder": str(output), **summary}, printing.modules_table(summary, title))
+    emit(as_json, {"folder": str(output), **summary}, printing.modules_table(summary, title))
 
 
 @app.command(epilog="Example: `unbraid evaluate parts test.npz --json`")
-@_clear_errors
+@guarded
+@reading
 def evaluate(
     source: Annotated[Path, typer.Argument(help="A folder of modules.")],
     data: Data,
@@ -313,12 +292,13 @@ def evaluate(
     result = run_evaluate(composition, (examples.x, examples.y_for(classes, network is None)), against=network)
     if as_json:
         return print(json.dumps(result.to_dict()))
-    out.print(str(result), markup=False)
-    out.print(printing.scores_table(result))
+    show(str(result))
+    show(printing.scores_table(result))
 
 
 @app.command(epilog="Example: `unbraid predict faq questions.npz > labels.txt`")
-@_clear_errors
+@guarded
+@reading
 def predict(
     source: Annotated[Path, typer.Argument(help="A model file, or a folder of modules.")],
     data: Data,
@@ -338,11 +318,12 @@ def predict(
         )
         return
     for row in np.atleast_2d(labels.T).T:
-        print("\t".join(str(label) for label in row))
+        print("\t".join(printable(str(label)) for label in row))
 
 
 @app.command(epilog="Example: `unbraid translate translator --to fr < lines.txt`")
-@_clear_errors
+@guarded
+@reading
 def translate(
     source: Annotated[Path, typer.Argument(help="A translator's folder, or one of languages' modules.")],
     to: Annotated[str, typer.Option(help="The language to translate into.")],
@@ -351,35 +332,41 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Translate the lines of standard input: one line each."""
-    lines = sys.stdin.read().splitlines()
+    try:
+        lines = sys.stdin.read().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is not text in {error.encoding}: convert it first.") from None
     said = open_translator(source).translate(lines, to, beam=beam, longest=longest)
-    print(json.dumps({"to": to, "translations": said}) if as_json else "\n".join(said))
+    print(json.dumps({"to": to, "translations": said}) if as_json else "\n".join(map(printable, said)))
 
 
 @app.command(epilog="Example: `unbraid push faq owner/faq`")
-@_clear_errors
+@guarded
+@reading
 def push(
     folder: Annotated[Path, typer.Argument(help="A folder that Unbraid saved.")],
     repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub; made if it is not there.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Share a folder of modules on a hub; needs the extra [hub]."""
-    out.print(f"{folder} is at {hub.push(folder, repo, private=private)}", markup=False)
+    show(f"{folder} is at {hub.push(folder, repo, private=private)}")
 
 
 @app.command(epilog="Example: `unbraid pull owner/faq -o faq`")
-@_clear_errors
+@guarded
+@reading
 def pull(
     repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
     output: Out,
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
 ) -> None:
     """Fetch a folder of modules from a hub, checked before it is put in place; needs the extra [hub]."""
-    out.print(f"{repo} is in {hub.pull(repo, output, revision=revision)}", markup=False)
+    show(f"{repo} is in {hub.pull(repo, output, revision=revision, progress=bar)}")
 
 
 @app.command(epilog="Example: `unbraid export parts -o parts.onnx`")
-@_clear_errors
+@guarded
+@reading
 def export(
     source: Annotated[Path, typer.Argument(help="A model file, or a saved folder; of a decomposition all modules.")],
     output: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.")],
@@ -393,11 +380,11 @@ def export(
     model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
     export_onnx(model, output)
     data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}
-    _emit(as_json, data, f"{output}: {data['bytes']} bytes, {len(model.labels)} labels, the same answers as torch")
+    emit(as_json, data, f"{output}: {data['bytes']} bytes, {len(model.labels)} labels, the same answers as torch")
 
 
 @app.command(epilog="Example: `unbraid demo --out /tmp/demo`")
-@_clear_errors
+@guarded
 def demo(
     output: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")] = Path("unbraid-demo"),
     seed: Annotated[int, typer.Option(help="Of training and sampling.")] = 0,
@@ -409,7 +396,7 @@ def demo(
     from unbraid.demo.run import run_demo  # trains: only the demo needs it
     from unbraid.demo.run_translation import run_translation_demo
 
-    (run_translation_demo if translation else run_demo)(output, seed, out)
+    (run_translation_demo if translation else run_demo)(output, seed, Console(soft_wrap=True))
 
 
 if __name__ == "__main__":

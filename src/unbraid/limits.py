@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,28 @@ def override(**changes: int) -> Iterator[Limits]:
         yield current()
     finally:
         _limits.reset(token)
+
+
+def parse_size(text: str, where: str = "size") -> int:
+    """A size as people write it, in bytes.
+
+    Args:
+        text: a number and a unit: B, KB, MB, GB or TB of 1,000, KiB, MiB, GiB or TiB of 1,024; without a unit bytes.
+        where: the name of the setting, for the message.
+
+    Raises:
+        ConfigError: anything else, or less than one byte.
+
+    Example:
+        >>> parse_size("1.5GB"), parse_size("2 MiB")
+        (1500000000, 2097152)
+    """
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(?:([KMGT]?)(I?)B?)", str(text).strip().upper(), re.ASCII)
+    number, prefix, binary = match.groups() if match else ("0", "", "")
+    size = int(Decimal(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))
+    if size < 1 or (binary and not prefix):
+        raise ConfigError(f"{where} {quoted(text, 60)!r}: expected a number of bytes above 0, as 500MB or 2GB.")
+    return size
 
 
 def check_size(found: int, limit: str, where: object, what: str = "size") -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.data import Label
-from unbraid.errors import DataError, FormatError, IncompatibleModules, quoted
+from unbraid.errors import DataError, FormatError, IncompatibleModules, quoted, unknown_label
 from unbraid.modules.composing import compose
 from unbraid.modules.composition import Composition
-from unbraid.modules.folders import consistently
+from unbraid.modules.folders import consistently, recover
 from unbraid.modules.loading import composition_of, load_modules
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.keras_loss import Task
@@ -35,13 +35,22 @@ def open_path(path: str | os.PathLike[str], labels: list[str] | None = None, tas
         UnsupportedLayer: a model with a layer that cannot be run exactly, or one that may be a regressor.
         ConfigError: a task that is not supported.
     """
-    if not os.path.exists(path):
+    if not _exists(path):
         raise FormatError(
             f"{quoted(path)}: no such file or folder; expected a .h5 or .keras model, or a folder Unbraid saved."
         )
     if not os.path.isdir(path):
         return load(path, labels, task=task)
     return consistently(path, lambda: _open_folder(path))
+
+
+def _exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file or folder, also after a save of it was killed; False for a name that cannot be one."""
+    try:
+        recover(Path(path))
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        return False
 
 
 def _open_folder(path: str | os.PathLike[str]) -> Opened:
@@ -89,7 +98,7 @@ def pick(source: str) -> dict[Label, ConcernModule]:
         IncompatibleModules: a label that the folder does not have.
         FormatError, DataError: as :func:`open_path`.
     """
-    folder, _, wanted = source.partition(":") if not Path(source).exists() else (source, "", "")
+    folder, _, wanted = (source, "", "") if _exists(source) else source.partition(":")
     have = modules_in(folder)
     if not wanted:
         return dict(have)
@@ -116,11 +125,11 @@ def modules_in(folder: str) -> Mapping[Label, ConcernModule]:
 
 
 def find_label(labels: list[Label], text: str, where: str) -> Label:
-    """The label written ``text``; raises IncompatibleModules, naming the known ones."""
+    """The label written ``text``; raises UnknownLabel, naming the known ones."""
     for label in labels:
         if str(label) == text:
             return label
-    raise IncompatibleModules(f"{where} has no module {text!r}; it has {[str(v) for v in labels]}.")
+    raise unknown_label(text, [str(label) for label in labels], quoted(where))
 
 
 def merged(sources: list[str]) -> dict[Label, ConcernModule]:

@@ -1,46 +1,43 @@
-"""YAML from strangers: plain values as they are written, and nothing else."""
+"""YAML of unknown origin: plain values as they are written, and nothing else."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from unbraid.errors import FormatError
+from unbraid.errors import FormatError, quoted
+from unbraid.limits import current, read_regular
 
 LARGEST = 2**18  # bytes of a file; reading that takes seconds
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """A small text file; raises FormatError where it cannot be read, is no UTF-8 or too large."""
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror}); expected a YAML file.") from None
+    """A small text file; raises FormatError where it cannot be read, is not UTF-8 or is too large."""
+    content = read_regular(path, "json_bytes")
     if len(content) > LARGEST:
-        raise FormatError(f"{path}: found more than {LARGEST} bytes, expected a YAML file of a few lines.")
+        raise FormatError(f"{quoted(path)}: found more than {LARGEST} bytes, expected a YAML file of a few lines.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: found bytes that are no UTF-8 (at {error.start}), expected a YAML file.") from None
+        raise FormatError(
+            f"{quoted(path)}: found bytes that are not UTF-8 (at {error.start}), expected a YAML file."
+        ) from None
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """Mappings, lists and text: a value ``no`` is the text "no", not a boolean, and an empty one is "".
 
     Raises:
-        FormatError: no YAML, or YAML with aliases, tags or a key that comes twice.
+        FormatError: not YAML, or YAML with aliases, tags, a key that comes twice, or deep nesting.
     """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise FormatError(f"{where}: {_problem(error)}") from None
-    except (RecursionError, ValueError):
-        raise FormatError(f"{where}: not the YAML that was expected, it is nested too deeply.") from None
+    except (RecursionError, ValueError) as error:  # nesting above Python's own limit, or a character that is none
+        raise FormatError(f"{where}: is not YAML that can be read ({type(error).__name__}).") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,7 +45,26 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # pyyaml's own
 
+    depth = 0
+
+    def fetch_flow_collection_start(self, token: Any) -> None:  # the scanner is quadratic in the depth of brackets
+        if self.flow_level > current().json_depth:
+            raise self._too_deep()
+        super().fetch_flow_collection_start(token)
+
     def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > current().json_depth:
+            raise self._too_deep()
+        node = self._plain_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def _too_deep(self) -> yaml.MarkedYAMLError:
+        problem = f"it is nested too deeply, in more than {current().json_depth} levels"
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+
+    def _plain_node(self, parent: Any, index: Any) -> Any:
         event, odd = self.peek_event(), None
         if self.check_event(yaml.AliasEvent):
             odd = f"an alias *{event.anchor}"
@@ -58,11 +74,20 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=f"found {odd}, expected plain values", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            problem = "found half of a surrogate pair, expected whole characters"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return value
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"found key {key.value[:60]!r} twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"found key {quoted(key.value, 60)!r} twice", problem_mark=key.start_mark
+                )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
 
@@ -71,4 +96,4 @@ def _problem(error: yaml.YAMLError) -> str:
     """One line of what pyyaml says in several."""
     mark = getattr(error, "problem_mark", None)
     said = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML")
-    return f"{f'line {mark.line + 1}: ' if mark else ''}{said[:120]}."
+    return f"{f'line {mark.line + 1}: ' if mark else ''}{quoted(said, 120)}."

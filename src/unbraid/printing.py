@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.config import IOArchitecture
@@ -17,6 +18,8 @@ from unbraid.networks.cells import Cell
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
 from unbraid.translation.translator import Translator
+
+LABEL = 60  # characters of a label or a name that are shown
 
 
 def description(opened: Network | Decomposition | ConcernModule | Composition | Translator) -> dict[str, Any]:
@@ -75,9 +78,10 @@ def description_text(data: dict[str, Any]) -> str | Table:
         referee = " and a referee" if data.get("referee") else ""
         return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules{referee}")
     classes = _COUNTED[data["decision"]].format(labels=len(data["labels"]), output=data["output"])
+    labels = ", ".join(quoted(label, LABEL) for label in data["labels"])
     lines = [
         f"{data['io']} network, {data['weights']:,} weights, {classes}",
-        f"labels: {', '.join(map(str, data['labels'])) or 'none yet: see unbraid.translation.languages'}",
+        f"labels: {labels or 'none yet: see unbraid.translation.languages'}",
         f"timesteps: {data['timesteps'] or 'any'}",
     ]
     lines += [f"  {layer['name']}: {_layer_text(layer)}" for layer in data["layers"]]
@@ -113,14 +117,14 @@ def modules_summary(modules: Any) -> dict[str, Any]:
 
 def modules_table(summary: dict[str, Any], title: str) -> Table:
     """What each module keeps of its parent."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(quoted(title)), title_justify="left")
     table.add_column("module")
     table.add_column("mode")
     for column in ("nodes", "recurrent weights", "all weights", "bytes", "FLOPs"):
         table.add_column(column, justify="right")
     for m in summary["modules"]:
         shares = [m["nodes"], m["recurrent_weights"], m["weights"], m["bytes"], m["flops"]]
-        table.add_row(str(m["label"]), m["mode"], *(f"{share:.1%}" for share in shares))
+        table.add_row(_plain(m["label"]), m["mode"], *(f"{share:.1%}" for share in shares))
     return table
 
 
@@ -134,5 +138,10 @@ def scores_table(result: Evaluation) -> Table:
         d = score.detection
         jaccard = "-" if score.jaccard is None else f"{score.jaccard:.3f}"
         numbers = [f"{v:.3f}" for v in (d.precision, d.recall, d.f1, d.false_positive_rate)]
-        table.add_row(str(label), *numbers, f"{score.retention.nodes:.1%}", f"{score.cohesion:.3f}", jaccard)
+        table.add_row(_plain(label), *numbers, f"{score.retention.nodes:.1%}", f"{score.cohesion:.3f}", jaccard)
     return table
+
+
+def _plain(label: object) -> Text:
+    """A label for a table: no markup in it is applied, and no control character reaches the terminal."""
+    return Text(quoted(label, LABEL))

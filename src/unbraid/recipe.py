@@ -29,7 +29,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from unbraid.config import IOArchitecture
 from unbraid.data import Label
 from unbraid.data_files import read_examples
-from unbraid.errors import FormatError, IncompatibleModules, UnbraidError
+from unbraid.errors import FormatError, IncompatibleModules, UnbraidError, quoted
 from unbraid.modules.card import About
 from unbraid.modules.composing import compose
 from unbraid.modules.composition import Composition, Vote
@@ -107,7 +107,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     Raises:
         FormatError: the file is missing, too large, no YAML, or a field is unknown, missing or wrong.
     """
-    return parse_recipe(read_text(path), str(path))
+    return parse_recipe(read_text(path), quoted(path))
 
 
 def parse_recipe(text: str, where: str) -> Recipe:
@@ -134,7 +134,7 @@ def build_recipe(path: str | os.PathLike[str], progress: Progress = silent) -> C
         DataError: a sample that does not fit.
     """
     text = read_text(path)
-    recipe = parse_recipe(text, str(path))
+    recipe = parse_recipe(text, quoted(path))
     place = Path(path).parent
     modules: dict[Label, ConcernModule] = {}
     for number, part in enumerate(recipe.modules):
@@ -212,18 +212,18 @@ class _Field:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, UnbraidError):
-            raise type(error)(f"{self.path}: field {self.name}: {error}") from None
+            raise type(error)(f"{quoted(self.path)}: field {self.name}: {error}") from None
 
 
 def _first(error: ValidationError) -> str:
     """One line of the first of pydantic's errors, the nearest known key for an unknown one."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a key misspelt is one missing, too
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
-    field = "".join(c if c.isprintable() else "?" for c in ".".join(path))[:80]
+    field = quoted(".".join(path), 80)
     found = _shown(first["input"])
     if first["type"] == "extra_forbidden":
         known = _keys(path[:-1])
-        near = difflib.get_close_matches(path[-1], known, 1)
+        near = difflib.get_close_matches(path[-1][:80], known, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"field {field}: found an unknown key.{hint} Expected one of {', '.join(known)}."
     if first["type"] == "missing":
@@ -242,4 +242,4 @@ def _keys(path: list[str]) -> list[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return f"{'a mapping' if isinstance(value, dict) else 'a list'} of {len(value)}"
-    return repr(value[:60] if isinstance(value, str) else value) if value is not None else "nothing"
+    return "nothing" if value is None else repr(quoted(value, 60))

@@ -168,7 +168,7 @@ def test_what_cannot_be_composed_is_refused():
     with pytest.raises(IncompatibleModules, match="taken"):
         whole.add(parts["a"])
     for change in (lambda: whole.replace("z", parts["a"]), lambda: whole.drop("z")):
-        with pytest.raises(IncompatibleModules, match="no module is called 'z'"):
+        with pytest.raises(IncompatibleModules, match="no module 'z'"):
             change()
     with pytest.raises(IncompatibleModules, match="at least one"):
         whole.drop("a").drop("b").drop("c")

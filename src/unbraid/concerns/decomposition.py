@@ -31,6 +31,8 @@ from unbraid.concerns.tendency import central_tendency
 from unbraid.concerns.tolerance import held_out_split, smallest
 from unbraid.config import CapScope, DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Strategy
 from unbraid.data import Label, Targets, read_targets
+from unbraid.errors import unknown_label, wrong_object
+from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.card import NOTHING
 from unbraid.modules.concern import Concern
 from unbraid.modules.loading import load_modules
@@ -58,6 +60,9 @@ class Decomposition(Mapping[Label, ConcernModule]):
         self._modules = dict(modules)
 
     def __getitem__(self, label: Label) -> ConcernModule:
+        """The module of a label; raises UnknownLabel, which is a KeyError and names the nearest label."""
+        if label not in self._modules:
+            raise unknown_label(label, self._modules, "the decomposition")
         return self._modules[label]
 
     def __iter__(self) -> Iterator[Label]:
@@ -112,7 +117,12 @@ def decompose(
     Raises:
         ConfigError: an unknown setting or a value out of range.
         DataError: inputs or labels that do not fit, or a class with fewer than two examples.
+        ArgumentError: ``network`` is not a Network, ``examples`` not a pair, or ``config`` not a DecompositionConfig.
     """
+    check_network(network, "network")
+    check_pair(examples, "examples")
+    if config is not None and not isinstance(config, DecompositionConfig):
+        raise wrong_object(config, "config", "a DecompositionConfig", "pass single settings as keywords")
     config = (config or DecompositionConfig()).changed(**settings)
     if network.io is IOArchitecture.ENCODER_DECODER:
         from unbraid.concerns.languages import decompose_languages  # built of the parts below

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from unbraid.data import Label, Targets, read_targets
-from unbraid.errors import DataError
+from unbraid.errors import DataError, wrong_object
 from unbraid.evaluation.metrics import Detection, cohesion, coupling, detection, expected_calibration_error, jaccard
+from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.retention import Retention
@@ -106,7 +107,12 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
 
     Raises:
         DataError: inputs or labels that do not fit, or no example of a class in use.
+        ArgumentError: ``composition`` is not a Composition, ``examples`` not a pair, or ``against`` not a Network.
     """
+    _check_composition(composition)
+    check_pair(examples, "examples")
+    if against is not None:
+        check_network(against, "against")
     x, y = examples
     margins = composition.margins(x)
     names = against.labels if against is not None else composition.labels
@@ -148,6 +154,13 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         left_out=int(targets.counted().sum() - used.sum()),
         modules=modules,
     )
+
+
+def _check_composition(composition: Any) -> None:
+    """Raise ArgumentError for anything but a Composition."""
+    if not isinstance(composition, Composition):
+        advice = "call unbraid.compose(modules) first, as unbraid.evaluate(unbraid.compose(parts), examples)"
+        raise wrong_object(composition, "composition", "a Composition", advice)
 
 
 def _as_long(found: np.ndarray, targets: Targets) -> np.ndarray:

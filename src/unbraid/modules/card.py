@@ -23,6 +23,7 @@ from unbraid.modules.manifest import Manifest, ParentEntry
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
 
+LIBRARY = "unbraid"  # how model hubs name it
 LONGEST = 200  # characters of a label that are shown
 CITATION = """\
 Taking recurrent networks apart into modules is the method of
@@ -98,6 +99,13 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+def is_card(text: str) -> bool:
+    """Whether a ``README.md`` is a model card that :func:`card` wrote, whatever was edited in it since."""
+    start, _, rest = text.replace("\r\n", "\n").partition("\n")
+    front, end, _ = rest.partition("\n---")
+    return start == "---" and bool(end) and f"library_name: {LIBRARY}" in front.split("\n")
+
+
 def escape(value: object) -> str:
     """Any words as one line of Markdown that shows them as they are."""
     text = "".join(c if c.isprintable() else " " for c in str(value)).strip()
@@ -130,7 +138,7 @@ def _name(label: object) -> str:
 
 
 def _front_matter(about: About) -> str:
-    data: dict[str, Any] = {"library_name": "unbraid", "tags": ["unbraid"]}
+    data: dict[str, Any] = {"library_name": LIBRARY, "tags": [LIBRARY]}
     if about.license:
         data = {"license": about.license, **data}
     return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10**6)}---"

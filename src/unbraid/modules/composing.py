@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unbraid.data import Label
-from unbraid.errors import ConfigError, IncompatibleModules
+from unbraid.errors import ConfigError
+from unbraid.modules.arguments import check_pair, named_modules
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
 from unbraid.progress import Progress, silent
@@ -33,9 +34,12 @@ def compose(
     Raises:
         IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.
         DataError: a sample that does not fit.
-        ConfigError: ``calibrate`` or ``referee`` without a sample.
+        ConfigError: ``calibrate`` or ``referee`` without a sample, or another vote.
+        ArgumentError: ``modules`` holds something else than modules, or ``sample`` is not a pair.
     """
-    composition = Composition(modules if isinstance(modules, Mapping) else _named(modules), vote)
+    composition = Composition(named_modules(modules), vote)
+    if sample is not None:
+        check_pair(sample, "sample")
     if (calibrate or referee) and sample is None:
         wanted = "calibrate" if calibrate else "referee"
         raise ConfigError(f"{wanted}=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
@@ -44,14 +48,3 @@ def compose(
     parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
     fair = len(parents) > 1 if calibrate is None else calibrate
     return composition.calibrated(*sample, progress) if fair and sample is not None else composition
-
-
-def _named(modules: Iterable[ConcernModule]) -> dict[Label, ConcernModule]:
-    named: dict[Label, ConcernModule] = {}
-    for module in modules:
-        if module.label in named:
-            raise IncompatibleModules(
-                f"two modules are called {module.label!r}: pass a mapping of labels to modules to tell them apart."
-            )
-        named[module.label] = module
-    return named

@@ -10,8 +10,8 @@ Shapes: N examples, T timesteps, K modules.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
 from unbraid.data import Label
-from unbraid.errors import ConfigError, DataError, IncompatibleModules
+from unbraid.errors import ConfigError, DataError, IncompatibleModules, unknown_label
 from unbraid.modules import referee as referees
+from unbraid.modules.arguments import named_modules
 from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled, labelled
 from unbraid.modules.card import NOTHING, About
 from unbraid.modules.compatibility import check_compatible
@@ -62,8 +63,11 @@ class Composition(nn.Module):
         referee: referees.Referee | None = None,
     ) -> None:
         super().__init__()
+        modules = named_modules(modules)
         check_compatible(list(modules.values()))
         self.labels: list[Label] = list(modules)
+        if vote not in get_args(Vote):
+            raise ConfigError(f"vote={vote!r}: expected one of {', '.join(map(repr, get_args(Vote)))}.")
         self.vote: Vote = vote
         self.about: About = NOTHING
         self.calibration = {v: check_scale(v, (calibration or {}).get(v, UNTOUCHED)) for v in self.labels}
@@ -76,7 +80,18 @@ class Composition(nn.Module):
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
+        """The module of a label; raises UnknownLabel, which is a KeyError and names the nearest label."""
+        self._known(label)
         return self.modules_by_label[label]
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.labels
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     @property
     def modules_by_label(self) -> dict[Label, ConcernModule]:
@@ -385,4 +400,4 @@ class Composition(nn.Module):
 
     def _known(self, label: Label) -> None:
         if label not in self.labels:
-            raise IncompatibleModules(f"no module is called {label!r}; the composition has {self.labels}.")
+            raise unknown_label(label, self.labels, "the composition")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +14,10 @@ from torch import Tensor, nn
 
 from unbraid._version import __version__
 from unbraid.config import IOArchitecture
-from unbraid.errors import DataError, FormatError, UnbraidError
+from unbraid.errors import DataError, UnbraidError, wrong_object
 from unbraid.modules.composition import Composition
 from unbraid.modules.export_check import compare, fixed_steps, needed, random_inputs, resized, tensors
+from unbraid.modules.folders import write_file
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
@@ -41,15 +40,17 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
 
     Args:
         model: a network, a module or a composition.
-        path: of the file; one that is there is replaced.
+        path: of the file; a regular file that is there is replaced.
         example: a batch as the model reads it; needed only for users' own modules, and where features are flattened.
         check: whether onnxruntime runs the file on inputs of several sizes and must answer as torch does, to 1e-5.
 
     Raises:
         DataError: no example where one is needed, one that does not fit, or modules with different vocabularies.
         UnbraidError: the model cannot be written as a graph, the file computes something else, or a package is missing.
-        FormatError: the file cannot be written.
+        FormatError: the file cannot be written, or ``path`` is a folder, a device or a pipe.
+        ArgumentError: ``model`` is something else.
     """
+    os.fspath(path)  # before anything is computed
     parents = _parents(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:
         raise UnbraidError("an encoder-decoder says its words in a loop, for which no graph is written.")
@@ -72,7 +73,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     content = proto.SerializeToString()
     if check:
         compare(content, answers, names, probes, parents[0].device)
-    _write(Path(path), content)
+    write_file(path, content)
 
 
 class Answers(nn.Module):
@@ -104,17 +105,15 @@ class Answers(nn.Module):
         return scores, torch.softmax(nn.functional.logsigmoid(scores), dim=-1)
 
 
-def _parents(model: Exportable) -> list[Network]:
+def _parents(model: Any) -> list[Network]:
     if isinstance(model, Network):
         return [model]
     if isinstance(model, ConcernModule):
         return [model.parent]
     if isinstance(model, Composition):
         return [module.parent for module in model.modules_by_label.values()]
-    raise UnbraidError(
-        f"expected a Network, a ConcernModule or a Composition, got {type(model).__name__}; of a Decomposition export "
-        "unbraid.compose(parts), or its modules."
-    )
+    advice = "of a Decomposition export unbraid.compose(parts), of an nn.Module Network.from_torch(module, example)"
+    raise wrong_object(model, "model", "a Network, a ConcernModule or a Composition", advice)
 
 
 def _refuse(model: Exportable) -> None:
@@ -211,21 +210,3 @@ def _describe(proto: Any, model: Exportable) -> None:
     said = {"kind": kind, "labels": json.dumps(model.labels), "io": str(model.io.value), "unbraid": __version__}
     helper.set_model_props(proto, said)
     proto.producer_name, proto.producer_version = "unbraid", __version__
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none: it gets its name once it is on the disk."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be written ({error.strerror}).") from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)

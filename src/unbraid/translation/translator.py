@@ -14,6 +14,7 @@ import torch
 
 from unbraid.data import Label
 from unbraid.errors import DataError, IncompatibleModules
+from unbraid.modules.arguments import module_pairs
 from unbraid.modules.card import NOTHING
 from unbraid.modules.loading import load_modules
 from unbraid.modules.module import ConcernModule
@@ -39,8 +40,7 @@ class Translator:
     """
 
     def __init__(self, modules: Modules) -> None:
-        pairs = modules.items() if isinstance(modules, Mapping) else [(m.label, m) for m in modules]
-        named = [(str(name), module) for name, module in pairs]
+        named = [(str(name), module) for name, module in module_pairs(modules)]
         if not named:
             raise IncompatibleModules("a translator needs at least one language's module.")
         self.modules: dict[str, ConcernModule] = {}

@@ -1,0 +1,78 @@
+"""Checks of the objects that users pass to the public functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from unbraid.data import Label
+from unbraid.errors import ConfigError, IncompatibleModules, wrong_object
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.network import Network
+
+
+def check_network(network: Any, argument: str) -> None:
+    """Raise ArgumentError for anything but a Network, with the way to get one."""
+    if isinstance(network, Network):
+        return
+    advice = ""
+    if isinstance(network, ConcernModule):
+        advice = "pass its parent, as module.parent"
+    elif isinstance(getattr(network, "network", None), Network):
+        advice = "pass its network, as parts.network"
+    elif isinstance(network, nn.Module):
+        advice = "make one with unbraid.Network.from_torch(module, example)"
+    elif isinstance(network, str | os.PathLike):
+        advice = "load one with unbraid.load(path)"
+    raise wrong_object(network, argument, "a Network", advice)
+
+
+def check_pair(examples: Any, argument: str) -> None:
+    """Raise ArgumentError for anything but inputs and labels."""
+    if not isinstance(examples, tuple | list) or len(examples) != 2:
+        raise wrong_object(examples, argument, "a pair (x, y) of inputs and labels")
+
+
+def named_modules(modules: Any) -> dict[Label, ConcernModule]:
+    """Modules by label, of a mapping or under their own labels.
+
+    Raises:
+        ArgumentError, ConfigError: as :func:`module_pairs`.
+        IncompatibleModules: two modules of one label.
+    """
+    named: dict[Label, ConcernModule] = {}
+    for label, module in module_pairs(modules):
+        if label in named:
+            raise IncompatibleModules(
+                f"two modules are called {label!r}: pass a mapping of labels to modules to tell them apart."
+            )
+        named[label] = module
+    return named
+
+
+def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
+    """Labels and modules, of a mapping or under their own labels.
+
+    Raises:
+        ArgumentError: something else.
+        ConfigError: a label that is neither text nor a whole number.
+    """
+    advice = "pass a Decomposition, a mapping of labels to modules, or a list of modules"
+    if isinstance(modules, nn.Module | str | bytes) or not isinstance(modules, Iterable):
+        raise wrong_object(modules, "modules", "several ConcernModules", advice)
+    given: list[tuple[Any, Any]] = (
+        list(modules.items()) if isinstance(modules, Mapping) else [(None, module) for module in modules]
+    )
+    found: list[tuple[Label, ConcernModule]] = []
+    for name, module in given:
+        if not isinstance(module, ConcernModule):
+            raise wrong_object(module, "modules", "ConcernModules in it", advice)
+        label = module.label if name is None else name.item() if isinstance(name, np.generic) else name
+        if not isinstance(label, str | int):
+            raise ConfigError(f"a label is {type(label).__name__}, expected text or a whole number.")
+        found.append((label, module))
+    return found
