@@ -33,7 +33,7 @@ from unbraid.modules.workfolder import (
 
 T = TypeVar("T")
 LONGEST_WAIT = 60.0  # seconds that a reader waits for the end of a save
-TRIES = 100
+TRIES = 100  # to make a folder that other writers delete at the same time
 NAMED = 3  # files that a refusal names, at most
 
 
