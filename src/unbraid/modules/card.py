@@ -16,12 +16,13 @@ import numpy as np
 import yaml
 
 from unbraid.errors import DataError
+from unbraid.modules.layout import CARD as CARD
+from unbraid.modules.layout import RECIPE as RECIPE
 from unbraid.modules.layout import REFEREE
 from unbraid.modules.manifest import Manifest, ParentEntry
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
 
-CARD, RECIPE = "README.md", "recipe.yaml"
 LONGEST = 200  # characters of a label that are shown
 CITATION = """\
 Taking recurrent networks apart into modules is the method of

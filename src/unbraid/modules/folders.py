@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unbraid.errors import FormatError
+from unbraid.limits import read_regular
 
 if sys.platform != "win32":
     import fcntl
@@ -97,16 +98,20 @@ def _bring_back(target: Path) -> None:
 
 
 def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
-    """A file's bytes; raises FormatError where it is missing, or not the one that ``sha256`` names."""
-    try:
-        content = (folder / name).read_bytes()
-    except OSError as error:
-        raise FormatError(
-            f"{folder / name}: cannot be read ({error.strerror}); expected a folder that Unbraid saved."
-        ) from None
+    """The content of a regular file in a saved folder.
+
+    Args:
+        folder: what a ``save`` wrote.
+        name: name of the file.
+        sha256: digest that the content must have; None: any.
+
+    Raises:
+        FormatError: the file is missing, a link, not a regular file, too large, or has another digest.
+    """
+    content = read_regular(folder / name, "json_bytes" if name.endswith(".json") else "file_bytes", follow=False)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise FormatError(
-            f"{folder / name}: its content is not what {MANIFEST} says (sha256 differs): the file is damaged."
+            f"{folder / name}: its content is not what {MANIFEST} names (sha256 differs): the file is damaged."
         )
     return content
 

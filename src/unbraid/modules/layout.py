@@ -9,9 +9,11 @@ compact modules share are there once. What fused modules were made from is numbe
 from __future__ import annotations
 
 import os
+import re
 
 from torch import Tensor, nn
 
+MANIFEST, CARD, RECIPE = "unbraid.json", "README.md", "recipe.yaml"
 PARENTS, MODULES, REFEREE = "parent.safetensors", "modules.safetensors", "referee.safetensors"
 TARGET = "body.target.weight"  # of an encoder-decoder
 Folder = str | os.PathLike[str]
@@ -20,6 +22,14 @@ Folder = str | os.PathLike[str]
 def vocabulary_file(parent: int, target: bool = False) -> str:
     """Where a vocabulary of parent number ``parent`` lies, a ``tokenizer.json``: of what it reads or says."""
     return f"vocabulary-{parent}{'-target' if target else ''}.json"
+
+
+def is_known(name: str) -> bool:
+    """Whether a saved folder may hold a file of this name."""
+    return (
+        name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES, REFEREE)
+        or re.fullmatch(r"vocabulary-[0-9]{1,9}(-target)?\.json", name) is not None
+    )
 
 
 def body_weights(body: nn.Module) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from unbraid.modules.card import CARD, NOTHING, RECIPE, About, card, plain_score
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.folders import MANIFEST, write_folder
 from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
-from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry
+from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, named_errors
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
@@ -52,6 +52,7 @@ def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: 
     _save(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
 
 
+@named_errors()
 def _save(
     folder: Folder,
     kind: Kind,
@@ -96,7 +97,7 @@ def _save(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
     )  # fmt: skip
-    described = {MANIFEST: manifest.model_dump_json(indent=1).encode(), CARD: card(manifest, modules, about).encode()}
+    described = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
     write_folder(folder, {**files, **described})  # people edit cards: it has no digest
 
 
