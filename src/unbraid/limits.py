@@ -57,7 +57,7 @@ class Limits:
     layers: int = 1_000
     modules: int = 20_000
     vocabulary: int = 10_000_000
-    label_chars: int = 1_000
+    label_chars: int = 10_000
     text_chars: int = 1_000_000
     columns: int = 10_000
     download_bytes: int = 16 * GIB
@@ -161,7 +161,7 @@ def read_regular(
                 raise error(f"{quoted(path)} is not a regular file: give the path of a file.")
             allowed: int = getattr(current(), limit)
             with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(allowed + 1) if status.st_size <= allowed else b""
+                content = file.read(status.st_size + 1) if status.st_size <= allowed else b""
             size = max(status.st_size, len(content))
         finally:
             os.close(descriptor)

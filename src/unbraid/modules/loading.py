@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unbraid.errors import FormatError, UnbraidError
+from unbraid.modules.calibration import check_scale
 from unbraid.modules.card import CARD
+from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.composition import Composition
 from unbraid.modules.folders import MANIFEST, read_file, recover
 from unbraid.modules.layout import REFEREE, Folder, vocabulary_file
@@ -83,10 +85,15 @@ def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[Concern
     """The composition that a folder holds; raises FormatError for numbers out of range or a referee of others."""
     place, named = Path(os.path.abspath(folder)), {m.label: m for m in modules}
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
+    with _named(place / MANIFEST):
+        check_compatible(list(modules))
+        for label, scale in scales.items():
+            check_scale(label, scale)
+    if REFEREE not in manifest.files:
+        return Composition(named, manifest.vote, scales)
     with _named(place):
-        referee = None
-        if REFEREE in manifest.files:
-            referee = rebuilt_referee(read_file(place, REFEREE, manifest.files[REFEREE]), REFEREE)
+        referee = rebuilt_referee(read_file(place, REFEREE, manifest.files[REFEREE]), REFEREE)
+    with _named(place / REFEREE):
         return Composition(named, manifest.vote, scales, referee)
 
 

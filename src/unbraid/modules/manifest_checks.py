@@ -64,7 +64,9 @@ def parse_manifest(content: bytes, where: str, kind: Kind | None = None) -> Mani
 def _check_seal(value: dict[str, Any], where: str) -> None:
     """Format and checksum."""
     number = value.get("format")
-    if type(number) is int and not 1 <= number <= FORMAT:
+    if type(number) is not int:
+        return  # refused by its type
+    if not 1 <= number <= FORMAT:
         raise FormatError(
             f"{where}: field format: found {quoted(hex(number) if number > 2**63 else number, 40)}, this version reads "
             f"up to {FORMAT}: upgrade unbraid."

@@ -21,7 +21,7 @@ from unbraid.modules.manifest import Manifest, ParentEntry
 from unbraid.modules.module import ConcernModule, LayerWeights
 from unbraid.modules.referee import Referee
 from unbraid.modules.shells import Budget, Shell, check_steps, module_tensors, read_concern, read_words, shell_of
-from unbraid.modules.tensor_files import Expected, TensorFile, declared_tensors, loaded
+from unbraid.modules.tensor_files import TensorFile, declared_tensors, loaded
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
@@ -206,11 +206,10 @@ def _of_type(found: Tensor, dtype: torch.dtype, what: str) -> Tensor:
 
 def rebuilt_referee(content: bytes, where: str) -> Referee:
     """A composition's referee, weight (F, K) and bias (K,), of any size."""
-    declared = declared_tensors(content, where)
-    shape = declared["weight"].shape if "weight" in declared else ()
-    expected = {"weight": Expected((None, None)), "bias": Expected(shape[1:])}
-    if set(declared) != set(expected) or not all(expected[name].accepts(one) for name, one in declared.items()):
-        raise FormatError(f"{where}: found {quoted(declared)}, expected float32 weight (F, K) and bias (K,).")
+    declared = declared_tensors(content, where, ("F32",))
+    shapes = {name: one.shape for name, one in declared.items()}
+    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][1:]:
+        raise FormatError(f"{where}: found {quoted(shapes)}, expected weight (F, K) and bias (K,).")
     tensors = loaded(content, where)
     for name, tensor in tensors.items():
         if not (tensor.abs() <= LARGEST).all():

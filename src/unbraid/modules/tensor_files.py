@@ -6,7 +6,7 @@ Names are ``NUMBER/NAME``: the number is that of a parent or of a module.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -125,11 +125,16 @@ def loaded(content: bytes, where: str) -> dict[str, Tensor]:
         raise FormatError(f"{where}: not a safetensors file ({quoted(error)}).") from None
 
 
-def declared_tensors(content: bytes, where: str) -> dict[str, Declared]:
+def declared_tensors(content: bytes, where: str, types: Collection[str] = tuple(TYPES)) -> dict[str, Declared]:
     """Name -> type and shape, as the header of a safetensors file names them.
 
+    Args:
+        content: the file's bytes.
+        where: its path, for messages.
+        types: the types that it may hold, as safetensors names them.
+
     Raises:
-        FormatError: not a safetensors file, or a type that a folder never holds.
+        FormatError: not a safetensors file, or a tensor of another type.
     """
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > len(content) - 8:
@@ -139,16 +144,15 @@ def declared_tensors(content: bytes, where: str) -> dict[str, Declared]:
     if not isinstance(header, dict):
         raise FormatError(f"{where}: not a safetensors file (its header is no mapping).")
     header.pop("__metadata__", None)
-    return {name: _declared(name, entry, where) for name, entry in header.items()}
+    return {name: _declared(name, entry, where, types) for name, entry in header.items()}
 
 
-def _declared(name: str, entry: object, where: str) -> Declared:
+def _declared(name: str, entry: object, where: str, types: Collection[str]) -> Declared:
     kind = entry.get("dtype") if isinstance(entry, dict) else None
     shape = entry.get("shape") if isinstance(entry, dict) else None
-    if not isinstance(kind, str) or kind not in TYPES:
-        raise FormatError(
-            f"{where}: tensor {quoted(name)!r} has type {quoted(kind, 40)}, expected one of {', '.join(TYPES)}."
-        )
+    if not isinstance(kind, str) or kind not in types:
+        expected = " or ".join(str(TYPES[one]).removeprefix("torch.") for one in types)
+        raise FormatError(f"{where}: tensor {quoted(name)!r} has type {quoted(kind, 40)}, expected {expected}.")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise FormatError(f"{where}: tensor {quoted(name)!r} has no shape: not a safetensors file.")
     return Declared(TYPES[kind], tuple(shape))
