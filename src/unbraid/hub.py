@@ -20,7 +20,7 @@ from unbraid.modules.commit import current
 from unbraid.modules.folders import MANIFEST, write_folder
 from unbraid.modules.layout import is_known
 from unbraid.modules.loading import check_folder
-from unbraid.modules.manifest import parse_manifest
+from unbraid.modules.manifest_checks import parse_manifest
 from unbraid.progress import Progress, silent
 
 UNTOUCHED = {CARD, ".gitattributes"}  # files of a repository that does not hold anything yet
@@ -161,7 +161,7 @@ def _old_files(hub: HubClient, listing: Listing) -> set[str]:
         return set()
     content = hub.read(listing, MANIFEST, limits.current().json_bytes)
     try:
-        manifest = parse_manifest(content.decode("utf-8", "replace"), f"{hub.address}/{MANIFEST}")
+        manifest = parse_manifest(content, f"{hub.address}/{MANIFEST}")
     except FormatError as error:
         raise HubError(f"the {MANIFEST} there is not valid, so no file is replaced: {advice}. ({error})") from None
     return {MANIFEST, *(name for name in manifest.files if is_known(name))} & set(listing.sizes)
@@ -178,7 +178,7 @@ def _download(hub: HubClient, revision: str | None, progress: Progress) -> dict[
     if MANIFEST not in listing.sizes:
         raise FormatError(f"{hub.address} holds no {MANIFEST}: expected a repository that 'unbraid push' made.")
     files = {MANIFEST: hub.read(listing, MANIFEST, limits.current().json_bytes)}
-    manifest = parse_manifest(files[MANIFEST].decode("utf-8", "replace"), f"{hub.address}/{MANIFEST}")
+    manifest = parse_manifest(files[MANIFEST], f"{hub.address}/{MANIFEST}")
     names = [name for name in manifest.files if is_known(name)]
     missing = sorted(set(names) - set(listing.sizes))
     if missing:

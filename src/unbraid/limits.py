@@ -44,6 +44,7 @@ class Limits:
         layers: layers (or stages) of one network.
         modules: modules, and parents, of one folder.
         vocabulary: largest word index plus one.
+        label_chars: characters of one label.
         text_chars: characters of one text that a tokenizer reads.
         columns: columns of a table (``.csv``, ``.jsonl``).
         download_bytes: total size of one ``pull``.
@@ -58,6 +59,7 @@ class Limits:
     layers: int = 1_000
     modules: int = 20_000
     vocabulary: int = 10_000_000
+    label_chars: int = 10_000
     text_chars: int = 1_000_000
     columns: int = 10_000
     download_bytes: int = 16 * GIB
@@ -117,14 +119,22 @@ def parse_size(text: str, where: str = "size") -> int:
     return size
 
 
-def check_size(found: int, limit: str, where: object, what: str = "size") -> None:
-    """Raise FormatError where ``found`` is above the limit of that name."""
+def check_size(
+    found: int, limit: str, where: object, what: str = "size", error: type[UnbraidError] = FormatError
+) -> None:
+    """Raise an error of that class where ``found`` is above the limit of that name."""
     allowed: int = getattr(current(), limit)
     if found > allowed:
-        raise FormatError(
+        raise error(
             f"{where}: {what} is {found}, above the limit of {allowed}. If you trust the file, raise the limit with "
             f"unbraid.limits.override({limit}=...) or --max-size."
         )
+
+
+def expands(decoded: int, stored: int) -> bool:
+    """Whether content of ``stored`` bytes would take far more memory than that; see :func:`check_expansion`."""
+    limits = current()
+    return decoded > limits.free_bytes and decoded > limits.expansion * max(stored, 1)
 
 
 def check_expansion(decoded: int, stored: int, where: object) -> None:
@@ -135,11 +145,10 @@ def check_expansion(decoded: int, stored: int, where: object) -> None:
         stored: bytes that the file holds.
         where: what is read, for the message.
     """
-    limits = current()
-    if decoded > limits.free_bytes and decoded > limits.expansion * max(stored, 1):
+    if expands(decoded, stored):
         raise FormatError(
-            f"{where}: {stored} stored bytes declare {decoded} bytes in memory, more than {limits.expansion} times as "
-            "many. If you trust the file, raise unbraid.limits.override(expansion=...) or --max-size."
+            f"{where}: {stored} stored bytes declare {decoded} bytes in memory, more than {current().expansion} times "
+            "as many. If you trust the file, raise unbraid.limits.override(expansion=...) or --max-size."
         )
 
 
@@ -169,13 +178,17 @@ def read_regular(
     try:
         if not follow and os.path.islink(path):
             raise error(f"{quoted(path)} is a symbolic link, expected a regular file: copy the file into the folder.")
-        with open(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise error(f"{quoted(path)} is not a regular file: give the path of a file.")
             allowed: int = getattr(current(), limit)
-            content = file.read(allowed + 1) if status.st_size <= allowed else b""
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(status.st_size + 1) if status.st_size <= allowed else b""
             size = max(status.st_size, len(content))
+        finally:
+            os.close(descriptor)
     except ValueError:  # a NUL in the name
         raise error(f"{quoted(path)}: no such file.") from None
     except OSError as problem:
@@ -188,17 +201,18 @@ def read_regular(
     return content
 
 
-def parse_json(content: bytes | str, where: str | Path) -> Any:
+def parse_json(content: bytes | str, where: str | Path, *, strict: bool = False) -> Any:
     """Parse JSON of bounded size and depth; raises FormatError for anything else.
 
     Args:
         content: UTF-8 bytes or text.
         where: what is read, for messages.
+        strict: refuse keys that occur twice in one object, and numbers that JSON does not have (``NaN``).
     """
     check_size(len(content), "json_bytes", where)
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number) if strict else json.loads(text)
     except UnicodeDecodeError:
         raise FormatError(f"{where}: is not UTF-8 text, expected JSON.") from None
     except RecursionError:
@@ -207,6 +221,20 @@ def parse_json(content: bytes | str, where: str | Path) -> Any:
         raise FormatError(f"{where}: is not JSON ({quoted(str(problem))}).") from None
     check_depth(value, where)
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs of a JSON object; raises ValueError where a key occurs twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"key {quoted(repeated, 60)!r} occurs twice")
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def check_depth(value: Any, where: str | Path) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import unbraid
 from tests.hub_server import TOKEN
+from tests.manifests import sealed
 from unbraid.cli import app
 from unbraid.errors import FormatError, UnbraidError
 from unbraid.hub import HubError, pull, push
@@ -93,7 +94,7 @@ def test_a_card_that_people_edited_is_pulled_as_it_is(hub, saved, tmp_path):
 def changed(content, change):
     manifest = json.loads(content["unbraid.json"])
     change(manifest)
-    return {**content, "unbraid.json": json.dumps(manifest).encode()}
+    return {**content, "unbraid.json": sealed(manifest).encode()}
 
 
 BAD = {

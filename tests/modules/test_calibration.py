@@ -1,7 +1,5 @@
 """Calibration: two numbers per module, fitted on a small sample, kept through changes and on disk."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from hypothesis import strategies as st
 
 import unbraid
 from tests import factory
+from tests.manifests import edit
 from unbraid import Composition, compose
 from unbraid.errors import ConfigError, DataError, FormatError
 from unbraid.evaluation.metrics import expected_calibration_error
@@ -184,10 +183,13 @@ def test_what_is_saved_comes_back_bit_for_bit(two_parents, tmp_path):
 
 def test_folders_of_before_calibration_load(two_parents, tmp_path):
     compose(two_parents[0]).save(tmp_path / "x")
-    manifest = json.loads((tmp_path / "x" / "unbraid.json").read_text())
-    for entry in manifest["modules"]:
-        del entry["temperature"], entry["offset"]
-    (tmp_path / "x" / "unbraid.json").write_text(json.dumps(manifest))
+
+    def older(manifest):
+        manifest["format"] = 1
+        for entry in manifest["modules"]:
+            del entry["temperature"], entry["offset"]
+
+    edit(tmp_path / "x", older)
     assert unbraid.load_composition(tmp_path / "x").calibration == dict.fromkeys("abc", (1.0, 0.0))
 
 
@@ -197,9 +199,7 @@ def test_folders_of_before_calibration_load(two_parents, tmp_path):
 )
 def test_numbers_that_cannot_be_are_refused(two_parents, tmp_path, field, value):
     compose(two_parents[0]).save(tmp_path / "x")
-    manifest = json.loads((tmp_path / "x" / "unbraid.json").read_text())
-    manifest["modules"][1][field] = value
-    (tmp_path / "x" / "unbraid.json").write_text(json.dumps(manifest))
+    edit(tmp_path / "x", lambda manifest: manifest["modules"][1].update({field: value}))
     with pytest.raises(FormatError, match=rf"modules\.1\.{field}"):
         unbraid.load_composition(tmp_path / "x")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tests.manifests import sealed
 from tests.modules.test_saving import decomposed
 from unbraid import compose, load_composition, load_decomposition, load_module
 from unbraid.errors import FormatError, UnbraidError
@@ -58,7 +59,7 @@ def edit(folder, change, tensors=None):
     manifest = json.loads((folder / NAMES[0]).read_text())
     manifest["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in NAMES[1:]}
     change(manifest)
-    (folder / NAMES[0]).write_text(json.dumps(manifest))
+    (folder / NAMES[0]).write_text(sealed(manifest))
 
 
 def refused(folder, message=None):

@@ -1,7 +1,5 @@
 """A referee: fitted on a small sample, as good as calibration or better, kept on disk."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,10 +10,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import unbraid
 from tests import factory
+from tests.manifests import edit
 from unbraid import Composition, compose, decompose
 from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules, UnbraidError
 from unbraid.modules import referee
-from unbraid.modules.folders import MANIFEST
 from unbraid.modules.groups import Evidence
 from unbraid.modules.loading import check_folder
 from unbraid.opening import open_path
@@ -276,7 +274,7 @@ def test_a_damaged_one_is_refused(mixed, tmp_path, what):
     save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
     with pytest.raises(FormatError, match=r"referee\.safetensors"):
         unbraid.load_composition(tmp_path / "x")  # its digest does not fit
-    rewritten(tmp_path / "x", path)
+    edit(tmp_path / "x")
     with pytest.raises(FormatError, match=rf"referee\.safetensors: .*{said}"):
         unbraid.load_composition(tmp_path / "x")
     with pytest.raises(FormatError, match=r"referee\.safetensors"):
@@ -285,10 +283,7 @@ def test_a_damaged_one_is_refused(mixed, tmp_path, what):
 
 def test_what_is_wrong_with_a_calibration_is_not_the_referees(mixed, tmp_path):
     mixed[0].save(tmp_path / "x")
-    path = tmp_path / "x" / MANIFEST
-    manifest = json.loads(path.read_text())
-    manifest["modules"][0]["temperature"] = 1e-9
-    path.write_text(json.dumps(manifest))
+    edit(tmp_path / "x", lambda manifest: manifest["modules"][0].update(temperature=1e-9))
     with pytest.raises(FormatError, match=r"unbraid\.json: calibration of 'one'"):
         unbraid.load_composition(tmp_path / "x")
 
@@ -428,12 +423,3 @@ class Last(torch.nn.Module):
 
     def forward(self, x):
         return self.rnn(x)[0][:, -1]
-
-
-def rewritten(folder, path):
-    """The manifest with a file's digest as it is now."""
-    import hashlib
-
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / MANIFEST).write_text(json.dumps(manifest))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from tests import factory
+from tests.manifests import sealed
 from tests.translation.talking import SOURCE, TARGET, TEXTS, modules, network
 from unbraid import Translator, load_decomposition, load_module, load_translator
 from unbraid.errors import DataError, FormatError, IncompatibleModules
@@ -102,7 +103,7 @@ def test_damaged_folders_are_refused(tmp_path):
         for key in path[:-1]:
             place = place[key]
         place[path[-1]] = value
-        (tmp_path / "d" / "unbraid.json").write_text(json.dumps(broken))
+        (tmp_path / "d" / "unbraid.json").write_text(sealed(broken))
         with pytest.raises(FormatError, match=part):
             load_decomposition(tmp_path / "d")
 

@@ -17,7 +17,7 @@ from unbraid.modules.commit import commit, current, finish, settle
 from unbraid.modules.commit import recover as recover
 from unbraid.modules.layout import CARD, is_known
 from unbraid.modules.layout import MANIFEST as MANIFEST
-from unbraid.modules.manifest import parse_manifest
+from unbraid.modules.manifest_checks import parse_manifest
 from unbraid.modules.workfolder import (
     COMMIT,
     CONTENT,
@@ -101,7 +101,7 @@ def _old_files(target: Path) -> set[str]:
         return set()
     advice = "choose another name, or move them away first"
     try:
-        manifest = parse_manifest(read_file(target, MANIFEST).decode("utf-8", "replace"), str(target / MANIFEST))
+        manifest = parse_manifest(read_file(target, MANIFEST), str(target / MANIFEST))
     except FormatError as error:
         reason = f"its {MANIFEST} is not valid: {error}" if MANIFEST in found else f"it has no {MANIFEST}"
         raise FormatError(

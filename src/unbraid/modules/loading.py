@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
-
-from unbraid.errors import ConfigError, DataError, FormatError
+from unbraid.errors import FormatError, UnbraidError
+from unbraid.modules.calibration import check_scale
 from unbraid.modules.card import CARD
 from unbraid.modules.commit import current
+from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.composition import Composition
 from unbraid.modules.folders import MANIFEST, consistently, read_file, recover
-from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, vocabulary_file
+from unbraid.modules.layout import REFEREE, Folder, vocabulary_file
 from unbraid.modules.layout import is_known as is_known
-from unbraid.modules.manifest import Kind, Manifest, parse_manifest
+from unbraid.modules.manifest import Kind, Manifest
+from unbraid.modules.manifest_checks import parse_manifest
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.rebuilding import (
-    OwnModules,
-    rebuilt_concern,
-    rebuilt_modules,
-    rebuilt_parent,
-    rebuilt_referee,
-    rebuilt_words,
-)
+from unbraid.modules.rebuilding import OwnModules, read_content, rebuilt_modules, rebuilt_parents, rebuilt_referee
 from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
 from unbraid.vocabulary import Padding, Vocabulary
@@ -56,20 +49,15 @@ def _read_modules(
 ) -> tuple[Manifest, list[Network], list[ConcernModule]]:
     place = Path(os.path.abspath(folder))
     recover(place)
-    where = str(place / MANIFEST)
-    manifest = parse_manifest(read_file(place, MANIFEST).decode("utf-8", "replace"), where, kind)
-    tensors = _tensors(place, manifest, PARENTS)
-    bits = _tensors(place, manifest, MODULES)
-    try:
-        concerns = [rebuilt_concern(entry, manifest, bits, number) for number, entry in enumerate(manifest.entries)]
-        words = {n: rebuilt_words(m, n, manifest, bits) for n, m in enumerate(manifest.entries) if m.words is not None}
-        parents = [rebuilt_parent(p, n, tensors, concerns, module, words) for n, p in enumerate(manifest.parents)]
+    manifest, files = _read_files(place, kind)
+    with _named(place):
+        content = read_content(manifest, files)
+        parents = rebuilt_parents(content, module)
         for number, (entry, parent) in enumerate(zip(manifest.parents, parents, strict=True)):
-            said = _vocabulary(place, manifest, vocabulary_file(number, target=True), entry.target_vocabulary)
-            parent.read_with(_vocabulary(place, manifest, vocabulary_file(number), entry.vocabulary), said)
-        modules = rebuilt_modules(manifest, parents, concerns, bits, words)
-    except (FormatError, DataError) as error:
-        raise FormatError(f"{place}: {error}") from None
+            source = _vocabulary(files, vocabulary_file(number), entry.vocabulary)
+            target = _vocabulary(files, vocabulary_file(number, target=True), entry.target_vocabulary)
+            parent.read_with(source, target)
+        modules = rebuilt_modules(content, parents)
     return manifest, parents, modules
 
 
@@ -108,14 +96,16 @@ def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[Concern
     """The composition that a folder holds; raises FormatError for numbers out of range or a referee of others."""
     place, named = Path(os.path.abspath(folder)), {m.label: m for m in modules}
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
-    tensors = _tensors(place, manifest, REFEREE) if REFEREE in manifest.files else None
-    at = MANIFEST
-    try:
-        plain = Composition(named, manifest.vote, scales)
-        at = REFEREE
-        return plain if tensors is None else Composition(named, manifest.vote, scales, rebuilt_referee(tensors))
-    except (ConfigError, FormatError) as error:
-        raise FormatError(f"{place / at}: {error}") from None
+    with _named(place / MANIFEST):
+        check_compatible(list(modules))
+        for label, scale in scales.items():
+            check_scale(label, scale)
+    if REFEREE not in manifest.files:
+        return Composition(named, manifest.vote, scales)
+    with _named(place):
+        referee = rebuilt_referee(read_file(place, REFEREE, manifest.files[REFEREE]), REFEREE)
+    with _named(place / REFEREE):
+        return Composition(named, manifest.vote, scales, referee)
 
 
 def check_folder(folder: Folder) -> list[str]:
@@ -133,16 +123,12 @@ def check_folder(folder: Folder) -> list[str]:
 def _check_folder(folder: Folder) -> list[str]:
     place = Path(os.path.abspath(folder))
     recover(place)
-    manifest = parse_manifest(read_file(place, MANIFEST).decode("utf-8", "replace"), str(place / MANIFEST))
-    for name, sha256 in manifest.files.items():
-        if not is_known(name):
-            raise FormatError(f"{place / MANIFEST}: field files: found {name[:60]!r}, which is no file of ours.")
-        read_file(place, name, sha256)
+    manifest, files = _read_files(place)
     if any(isinstance(parent.spec, TorchSpec) for parent in manifest.parents):
-        _tensors(place, manifest, PARENTS)
-        _tensors(place, manifest, MODULES)
-        if REFEREE in manifest.files:
-            rebuilt_referee(_tensors(place, manifest, REFEREE))
+        with _named(place):
+            if REFEREE in files:
+                rebuilt_referee(files[REFEREE], REFEREE)
+            read_content(manifest, files)
     else:
         manifest, _, modules = load_modules(place)
         if manifest.kind == "composition":
@@ -150,21 +136,26 @@ def _check_folder(folder: Folder) -> list[str]:
     return [MANIFEST, *manifest.files, *([CARD] if current(place, CARD).is_file() else [])]
 
 
-def _tensors(place: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:
+def _read_files(place: Path, kind: Kind | None = None) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest, and the content of every file that it names."""
+    manifest = parse_manifest(read_file(place, MANIFEST), str(place / MANIFEST), kind)
+    return manifest, {name: read_file(place, name, sha256) for name, sha256 in manifest.files.items()}
+
+
+@contextmanager
+def _named(place: Path) -> Iterator[None]:
+    """Raise any error about what a folder holds as a FormatError that begins with its path."""
     try:
-        return load(read_file(place, name, _digest(place, manifest, name)))
-    except SafetensorError as error:
-        raise FormatError(f"{place / name}: not a safetensors file ({error}).") from None
+        yield
+    except UnbraidError as error:
+        raise FormatError(f"{place}: {error}") from None
 
 
-def _digest(place: Path, manifest: Manifest, name: str) -> str:
-    if name not in manifest.files:
-        raise FormatError(f"{place / MANIFEST}: field files: expected {name!r}, found {sorted(manifest.files)}.")
-    return manifest.files[name]
-
-
-def _vocabulary(place: Path, manifest: Manifest, name: str, padding: Padding | None) -> Vocabulary | None:
+def _vocabulary(files: Mapping[str, bytes], name: str, padding: Padding | None) -> Vocabulary | None:
     if padding is None:
         return None
-    text = read_file(place, name, _digest(place, manifest, name)).decode("utf-8", "replace")
+    try:
+        text = files[name].decode("utf-8")
+    except UnicodeDecodeError:
+        raise FormatError(f"{name}: is not UTF-8 text, expected a tokenizer.json.") from None
     return Vocabulary.from_json(text, padding, name)

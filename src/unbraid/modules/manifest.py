@@ -1,21 +1,39 @@
-"""The JSON of a saved folder: what it says, and that it is what it should be."""
+"""The content of ``unbraid.json``, and the checksum over it. See ``docs/format.md``."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from unbraid.config import DecompositionConfig, Edges, Mode
-from unbraid.errors import FormatError
+from unbraid.errors import DataError, FormatError, quoted
 from unbraid.modules.calibration import LARGEST
-from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, TorchSpec, label_count
+from unbraid.networks.checking import check_label
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, TorchSpec
 from unbraid.vocabulary import Padding
 
-FORMAT = 1
+FORMAT = 2
+UNSEALED = 1  # the format without a checksum
+CHECKSUM = "checksum"
 Kind = Literal["decomposition", "module", "composition", "translator"]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Label = str | int
+
+
+def _label(label: str | int) -> str | int:
+    try:
+        return check_label(label)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+Label = Annotated[str | int, AfterValidator(_label)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class _Entry(BaseModel):
@@ -23,39 +41,51 @@ class _Entry(BaseModel):
 
 
 class ParentEntry(_Entry):
-    """A monolithic model, or what one rolled module needs of it.
+    """A parent network, or the slices of it that one rolled module needs.
 
     Attributes:
-        sha256: digest of the whole model.
+        sha256: digest of the whole network.
         labels: names of its classes.
         spec: its layers, with their sizes.
-        sliced_by: the module whose slices alone are stored; None: the whole model is.
-        vocabulary: how its texts are padded, where it has a vocabulary (the words lie in ``vocabulary-P.json``).
-        target_vocabulary: likewise, of what an encoder-decoder says (``vocabulary-P-target.json``).
+        sliced_by: number of the module whose slices alone are stored; None: the whole network is.
+        vocabulary: how its texts are padded, where it has a vocabulary (the words are in ``vocabulary-P.json``).
+        target_vocabulary: the same for the target words of an encoder-decoder (``vocabulary-P-target.json``).
     """
 
     sha256: Digest
-    labels: list[Label]
+    labels: Annotated[list[Label], Field(fail_fast=True)]
     spec: Annotated[NetworkSpec | EncoderDecoderSpec | TorchSpec, Field(discriminator="type")]
-    sliced_by: int | None = None
+    sliced_by: Count | None = None
     vocabulary: Padding | None = None
     target_vocabulary: Padding | None = None
 
 
 class ModuleEntry(_Entry):
-    """One module: whose part it is, what it keeps (shapes; the bits lie in modules.safetensors), how it was made.
+    """One module. The bits of its masks are in ``modules.safetensors``.
 
-    ``compact``: its layers have weights of their own, or with ``shares`` those of an earlier module. ``original``: of a
-    fused module the one that it was made from. Both are numbers in :attr:`Manifest.entries`. ``temperature`` and
-    ``offset`` calibrate it in a composition.
-    ``words``: of a language's module, how many of the output columns it keeps (the bits lie in modules.safetensors);
-    ``shares_head``: these are the parent's own, and not stored again. ``bridged``: weights of its own lead from the
-    encoder's last states to the decoder's first.
+    Attributes:
+        label: its name.
+        index: its class, a position in the labels of its parent.
+        parent: number of its parent.
+        steps: layer -> timesteps that the layer ran over when it was observed.
+        mode: rolled or unrolled.
+        by_gates: whether masks of gated layers have a gate axis.
+        edges: which edges of an unrolled node were removed.
+        idle: output columns that are always zero and share in the softmax.
+        config: the settings that it was made with.
+        compact: its layers have weights of their own, or with ``shares`` those of an earlier module.
+        shares: number of the entry whose weights it shares, in :attr:`Manifest.entries`.
+        original: of a fused module, number of the entry that it was made from.
+        words: of a language's module, how many output columns it keeps.
+        shares_head: the output columns are those of the parent and not stored again.
+        bridged: weights lead from the encoder's last states to the decoder's first states.
+        temperature: divides the margin, in a calibrated composition.
+        offset: is added to the margin, in a calibrated composition.
     """
 
     label: Label
-    index: Annotated[int, Field(ge=0)]
-    parent: Annotated[int, Field(ge=0)]
+    index: Count
+    parent: Count
     steps: dict[str, Annotated[int, Field(ge=1, le=2**20)]]
     mode: Mode
     by_gates: bool
@@ -63,8 +93,8 @@ class ModuleEntry(_Entry):
     idle: Annotated[int, Field(ge=0, le=2**24)]
     config: DecompositionConfig
     compact: bool = False
-    shares: Annotated[int, Field(ge=0)] | None = None
-    original: Annotated[int, Field(ge=0)] | None = None
+    shares: Count | None = None
+    original: Count | None = None
     words: Annotated[int, Field(ge=1)] | None = None
     shares_head: bool = False
     bridged: bool = False
@@ -77,21 +107,25 @@ class Manifest(_Entry):
 
     Attributes:
         format: number of the folder format.
+        checksum: sha256 of the canonical JSON of all other fields; None in format 1.
         unbraid: version of the library that wrote it.
         kind: what the folder holds.
         files: file name -> sha256 of its bytes.
+        parents: the parent networks.
+        modules: the modules.
         originals: what fused modules were made from, so that they can be taken apart again.
         vote: of a composition.
-        scores: figures that whoever saved it wanted kept.
+        scores: figures that were passed to ``save``.
     """
 
     format: int
+    checksum: Digest | None = None
     unbraid: str
     kind: Kind
     files: dict[str, Digest]
-    parents: list[ParentEntry]
-    modules: list[ModuleEntry]
-    originals: list[ModuleEntry] = []
+    parents: Annotated[list[ParentEntry], Field(fail_fast=True)]
+    modules: Annotated[list[ModuleEntry], Field(fail_fast=True)]
+    originals: Annotated[list[ModuleEntry], Field(fail_fast=True)] = []
     vote: Literal["margin", "probability"] = "margin"
     scores: dict[str, Any] = {}
 
@@ -100,75 +134,44 @@ class Manifest(_Entry):
         """Modules and originals, as the tensors of modules.safetensors number them."""
         return [*self.modules, *self.originals]
 
+    def to_json(self) -> bytes:
+        """The content of ``unbraid.json``, with the checksum; raises FormatError for text that is not valid Unicode."""
+        with named_errors():
+            sealed = self.model_copy(update={CHECKSUM: checksum(json.loads(self.model_dump_json()))})
+            return sealed.model_dump_json(indent=1).encode()
 
-def parse_manifest(text: str, where: str, kind: Kind | None = None) -> Manifest:
-    """Read ``unbraid.json``.
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """The checksum of a manifest: sha256 of its canonical JSON.
+
+    Canonical JSON has no ``checksum`` field, sorted keys, no spaces, no escapes but the necessary ones, and is UTF-8.
 
     Args:
-        text: its content.
-        where: its path, for messages.
-        kind: what the caller expects; None: anything.
+        content: the manifest as parsed JSON.
 
     Raises:
-        FormatError: not JSON, a newer format, a field that is missing or wrong, or another kind.
+        ValueError: text that is not valid Unicode, or a number that JSON does not have.
     """
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Raise FormatError where a manifest cannot hold a value, in place of pydantic's and Python's errors."""
     try:
-        manifest = Manifest.model_validate_json(text)
+        yield
     except ValidationError as error:
-        _refuse_newer(text, where)
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "content"
-        raise FormatError(f"{where}: field {field}: {first['msg']} (found {str(first['input'])[:60]!r}).") from None
-    _refuse_newer(text, where)
-    if kind is not None and manifest.kind != kind:
-        raise FormatError(
-            f"{where}: field kind: found {manifest.kind!r}, expected {kind!r}: use load_{manifest.kind}()."
-        )
-    if not manifest.modules:
-        raise FormatError(f"{where}: field modules: found none, expected at least one.")
-    names = [module.label for module in manifest.modules]
-    if len(set(names)) != len(names):
-        raise FormatError(f"{where}: field modules: labels repeat: {names[:12]}.")
-    for number, entry in enumerate(manifest.entries):
-        _check_entry(entry, number, manifest, where)
-    for number, parent in enumerate(manifest.parents):
-        if len(parent.labels) != label_count(parent.spec):  # before anything of that size is made
-            raise FormatError(
-                f"{where}: field parents.{number}.labels: found {len(parent.labels)} for {parent.spec.classes} classes."
-            )
-        if parent.sliced_by is not None and not 0 <= parent.sliced_by < len(manifest.modules):
-            raise FormatError(f"{where}: field parents.{number}.sliced_by: found {parent.sliced_by}, no such module.")
-    return manifest
+        raise FormatError(f"cannot be saved: {first_problem(error)}.") from None
+    except (PydanticSerializationError, UnicodeEncodeError) as error:
+        raise FormatError(f"cannot be saved: a text is not valid Unicode ({quoted(error)}).") from None
 
 
-def _check_entry(entry: ModuleEntry, number: int, manifest: Manifest, where: str) -> None:
-    """What an entry says of others; raises FormatError."""
-    own = number < len(manifest.modules)
-    field = f"modules.{number}" if own else f"originals.{number - len(manifest.modules)}"
-    if entry.parent >= len(manifest.parents):
-        raise FormatError(f"{where}: field {field}.parent: found {entry.parent}, expected a parent's number.")
-    labels = manifest.parents[entry.parent].labels
-    if entry.index >= len(labels):
-        raise FormatError(f"{where}: field {field}.index: found {entry.index}, the parent has no such class.")
-    if entry.idle > len(labels):
-        raise FormatError(f"{where}: field {field}.idle: found {entry.idle}, the parent has fewer classes.")
-    if entry.shares is not None:
-        lent = manifest.entries[entry.shares] if entry.shares < number else None
-        if lent is None or not (lent.compact and entry.compact) or lent.parent != entry.parent:
-            raise FormatError(
-                f"{where}: field {field}.shares: found {entry.shares}, expected an earlier compact module's number."
-            )
-    if entry.original is not None and not (own and len(manifest.modules) <= entry.original < len(manifest.entries)):
-        raise FormatError(f"{where}: field {field}.original: found {entry.original}, expected an original's number.")
-
-
-def _refuse_newer(text: str, where: str) -> None:
-    class _Number(BaseModel):
-        format: int
-
-    try:
-        number = _Number.model_validate_json(text).format
-    except ValidationError:
-        return
-    if not 1 <= number <= FORMAT:
-        raise FormatError(f"{where}: field format: found {number}, this version reads up to {FORMAT}: upgrade unbraid.")
+def first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found: the field, what was expected, what was found."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "content"
+    found = first["input"]
+    shown = f"{type(found).__name__} of {len(found)}" if isinstance(found, dict | list) else repr(quoted(found, 60))
+    return f"field {quoted(field)}: {quoted(first['msg'])} (found {shown})"

@@ -1,84 +1,90 @@
-"""Parents and modules from the entries and tensors of a folder; what does not fit raises FormatError."""
+"""Parents and modules from the entries and tensors of a folder; what does not fit raises FormatError.
+
+Shapes: H units, F features, R head rows, K modules.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbraid.config import Mode
-from unbraid.errors import FormatError
+from unbraid.errors import FormatError, quoted
 from unbraid.modules.calibration import LARGEST
 from unbraid.modules.concern import Concern, kept_indices
-from unbraid.modules.layout import body_weights, only_words
-from unbraid.modules.manifest import Manifest, ModuleEntry, ParentEntry
+from unbraid.modules.expanding import expanded
+from unbraid.modules.layout import MODULES, PARENTS
+from unbraid.modules.manifest import Manifest, ParentEntry
 from unbraid.modules.module import ConcernModule, LayerWeights
 from unbraid.modules.referee import Referee
+from unbraid.modules.shells import Budget, Shell, check_steps, module_tensors, read_concern, read_words, shell_of
+from unbraid.modules.tensor_files import TensorFile, declared_tensors, loaded
 from unbraid.networks.heads import Head
-from unbraid.networks.layers import Layer, sliced
+from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
-from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, TorchSpec
-
-SPARSEST = 1000  # declared to stored weights of a sliced module, beyond which a file is not believed
-
+from unbraid.networks.spec import TorchSpec
 
 OwnModules = nn.Module | Mapping[str, nn.Module] | None
 
 
-def rebuilt_concern(entry: ModuleEntry, manifest: Manifest, bits: dict[str, Tensor], number: int) -> Concern:
-    """What module ``number`` keeps."""
-    spec = manifest.parents[entry.parent].spec
-    layers = _layers(spec)
-    if set(entry.steps) != set(layers):
-        raise FormatError(
-            f"module {entry.label!r}: field steps: found {sorted(entry.steps)}, expected {sorted(layers)}."
-        )
-    kept = {}
-    shell = Concern({}, entry.steps, entry.mode, entry.by_gates, entry.edges)
-    for name, layer in layers.items():
-        shape = (len(layer.cell.gates), layer.units) if layer.cell and shell.has_gates(layer) else (layer.units,)
-        if entry.mode is Mode.UNROLLED and (layer.cell is not None or entry.steps[name] > 1):
-            shape = (entry.steps[name], *shape)
-        size = int(np.prod(shape))
-        packed = _tensor(bits, f"{number}/mask/{name}", ((size + 7) // 8,), torch.uint8)
-        kept[name] = np.unpackbits(packed.numpy(), count=size).astype(bool).reshape(shape)
-    return Concern(kept, entry.steps, entry.mode, entry.by_gates, entry.edges)
+@dataclass
+class Content:
+    """What the files of a folder hold, checked as far as that is possible without a user's own module.
+
+    Attributes:
+        manifest: the content of ``unbraid.json``.
+        shells: the parents' structures.
+        parents: for each parent, name -> tensor.
+        modules: for each module and original, name -> tensor.
+        concerns: what each of these keeps.
+        words: the output columns that each of these keeps; None for modules of no language.
+        budget: memory that all of it takes.
+    """
+
+    manifest: Manifest
+    shells: list[Shell]
+    parents: list[dict[str, Tensor]]
+    modules: list[dict[str, Tensor]]
+    concerns: list[Concern]
+    words: list[Tensor | None]
+    budget: Budget
 
 
-def rebuilt_referee(tensors: Mapping[str, Tensor]) -> Referee:
-    """A composition's referee, of whatever size."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][1:]:
-        raise FormatError(f"found {str(shapes)[:120]}, expected weight (F, K) and bias (K,).")
-    weight, bias = tensors["weight"], tensors["bias"]
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            raise FormatError(f"{name}: found {tensor.dtype}, expected float32.")
-        if not (tensor.abs() <= LARGEST).all():
-            raise FormatError(f"{name}: found NaN or values above {LARGEST:g}, expected finite ones up to that.")
-    return Referee(weight, bias)
+def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
+    """The tensors of a folder, all of them expected ones and none missing; their bytes are taken out of ``files``."""
+    budget = Budget(len(files[PARENTS]) + len(files[MODULES]))
+    shells = [shell_of(p, n, len(files[PARENTS]), budget) for n, p in enumerate(manifest.parents)]
+    entries = manifest.entries
+    stored = TensorFile(files.pop(MODULES), MODULES, len(entries))
+    for number, entry in enumerate(entries):
+        check_steps(entry, shells[entry.parent])
+        alone = manifest.parents[entry.parent].sliced_by is not None
+        expected = module_tensors(entry, shells[entry.parent], alone, stored.declared[number])
+        stored.check(number, expected)
+    modules = stored.load()
+    own = [shells[entry.parent] for entry in entries]
+    concerns = [read_concern(e, s, t, budget) for e, s, t in zip(entries, own, modules, strict=True)]
+    words = [read_words(e, s, t) for e, s, t in zip(entries, own, modules, strict=True)]
+    weights = TensorFile(files.pop(PARENTS), PARENTS, len(shells))
+    for number, (parent, shell) in enumerate(zip(manifest.parents, shells, strict=True)):
+        if shell.skeleton is not None and parent.sliced_by is None:
+            weights.check(number, shell.weights())
+    return Content(manifest, shells, weights.load(), modules, concerns, words, budget)
 
 
-def _layers(spec: Spec) -> Mapping[str, Layer]:
-    """A parent's layers, without weights."""
-    if not isinstance(spec, TorchSpec):
-        return Network.skeleton(spec).layers
-    with torch.device("meta"):
-        return {p.name: Layer(p.name, RecurrentLayer(p.cell, p.inputs, p.units)) for p in spec.layers}
+def rebuilt_parents(content: Content, module: OwnModules) -> list[Network]:
+    """The parents; one that is a user's own module needs a fresh instance of it, or several by class name."""
+    return [_parent(content, number, module) for number in range(len(content.shells))]
 
 
-def rebuilt_parent(
-    entry: ParentEntry, number: int, tensors: dict[str, Tensor], concerns: list[Concern], module: OwnModules,
-    words: Mapping[int, Tensor],
-) -> Network:  # fmt: skip
-    """Parent ``number``; of a user's own module with ``module``, whose weights are not believed either."""
-    prefix = f"{number}/"
-    own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    if entry.sliced_by is not None and not isinstance(entry.spec, TorchSpec):
-        full = _expanded(entry.spec, own, concerns[entry.sliced_by], words.get(entry.sliced_by))
+def _parent(content: Content, number: int, module: OwnModules) -> Network:
+    entry, shell, own = content.manifest.parents[number], content.shells[number], content.parents[number]
+    if entry.sliced_by is not None:
+        assert shell.skeleton is not None
+        full = expanded(shell.skeleton, own, content.concerns[entry.sliced_by], content.words[entry.sliced_by])
         return Network(entry.spec, full, entry.labels)
     instance = module
     if isinstance(module, Mapping):
@@ -87,140 +93,127 @@ def rebuilt_parent(
     network = Network(entry.spec, own, entry.labels, instance)
     if network.sha256() != entry.sha256:
         raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
+    if isinstance(entry.spec, TorchSpec):
+        _check_own(network, entry, number)
     return network
 
 
-def rebuilt_modules(
-    manifest: Manifest,
-    parents: list[Network],
-    concerns: list[Concern],
-    bits: dict[str, Tensor],
-    words: Mapping[int, Tensor],
-) -> list[ConcernModule]:
+def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
+    """A user's own module is what the manifest states about it; raises FormatError."""
+    assert isinstance(entry.spec, TorchSpec)
+    found, expected = tuple(network.head.weight.shape), (entry.spec.classes, entry.spec.features)
+    if found != expected:
+        raise FormatError(f"parent {number}: its output layer is {found}, field spec states {expected}.")
+    for layer in entry.spec.layers:
+        if network.layers[layer.name].cell != layer.cell:
+            raise FormatError(
+                f"parent {number}: layer {quoted(layer.name)!r} is of another cell than field spec states."
+            )
+
+
+def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[ConcernModule]:
     """The modules; their originals are made first."""
-    weights: list[LayerWeights | None] = []
-    for number, entry in enumerate(manifest.entries):
-        own = None
-        if entry.compact and manifest.parents[entry.parent].sliced_by is None:
-            own = _layer_weights(bits, number, parents[entry.parent]) if entry.shares is None else weights[entry.shares]
-        weights.append(own)
+    manifest = content.manifest
+    entries, count = manifest.entries, len(manifest.modules)
+    weights = _layer_weights(content, parents)
+    shared = [{p.data_ptr() for p in parent.parameters()} for parent in parents]
     made: dict[int, ConcernModule] = {}
-    count = len(manifest.modules)
-    for number in [*range(count, len(manifest.entries)), *range(count)]:
-        origin = manifest.entries[number].original
-        original = None if origin is None else made[origin]
-        made[number] = _module(number, manifest, parents, concerns, bits, weights[number], original, words.get(number))
+    for number in [*range(count, len(entries)), *range(count)]:
+        origin = entries[number].original
+        parent = entries[number].parent
+        one = _module(content, number, parents[parent], weights[number], None if origin is None else made[origin])
+        content.budget.spend(sum(p.nbytes for p in one.body.parameters() if p.data_ptr() not in shared[parent]))
+        made[number] = one
     return [made[number] for number in range(count)]
 
 
+def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWeights | None]:
+    """For each module its own layers' weights, of one object where modules share them."""
+    found: list[LayerWeights | None] = []
+    for number, entry in enumerate(content.manifest.entries):
+        own: LayerWeights | None = None
+        if entry.shares is not None:
+            own = found[entry.shares]
+            mine, lent = content.concerns[number].kept, content.concerns[entry.shares].kept
+            if any(not np.array_equal(mask, lent[name]) for name, mask in mine.items()):
+                raise FormatError(
+                    f"module {quoted(entry.label)!r}: field shares: entry {entry.shares} has other nodes."
+                )
+        elif entry.compact and content.manifest.parents[entry.parent].sliced_by is None:
+            layers = parents[entry.parent].layers
+            own = {
+                name: {
+                    key: _of_type(content.modules[number][f"layer/{name}/{key}"], weight.dtype, f"layer {name}, {key}")
+                    for key, weight in layer.module.named_parameters()
+                }
+                for name, layer in layers.items()
+            }
+        found.append(own)
+    return found
+
+
 def _module(
-    number: int,
-    manifest: Manifest,
-    parents: list[Network],
-    concerns: list[Concern],
-    bits: dict[str, Tensor],
-    weights: LayerWeights | None,
-    original: ConcernModule | None,
-    words: Tensor | None,
+    content: Content, number: int, parent: Network, weights: LayerWeights | None, original: ConcernModule | None
 ) -> ConcernModule:
-    entry = manifest.entries[number]
-    parent, concern = parents[entry.parent], concerns[number]
-    remnant = manifest.parents[entry.parent].sliced_by is not None
-    features = _features(parent, concern) if remnant else None
-    width = parent.spec.features if features is None else len(features)
-    weight = bits.get(f"{number}/head.weight")
-    rows = 0 if weight is None or weight.dim() != 2 else weight.shape[0]
-    if words is not None:
-        rows = len(words)
-        if entry.shares_head:
-            own = {"weight": parent.head.weight[words], "bias": parent.head.bias[words]}
-            bits = bits | {f"{number}/head.{key}": t for key, t in own.items()}
-    dtype = parent.head.weight.dtype
-    weight = _tensor(bits, f"{number}/head.weight", (max(rows, 1), width), dtype)
-    bias = _tensor(bits, f"{number}/head.bias", (max(rows, 1),), dtype)
-    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise FormatError(f"module {entry.label!r}: its head holds NaN or infinite values.")
-    if features is not None:
-        weight = torch.zeros(rows, parent.spec.features).index_copy(1, features, weight)
-    head = Head(weight, bias, entry.idle, words)
-    sha256 = manifest.parents[entry.parent].sha256
-    bridges = _bridges(entry, number, parent, bits)
+    entry, tensors = content.manifest.entries[number], content.modules[number]
+    concern, words = content.concerns[number], content.words[number]
+    head = _head(content, number, parent)
+    bridges = None
+    if entry.bridged:
+        bridges = {name.removeprefix("bridge/"): t for name, t in tensors.items() if name.startswith("bridge/")}
+    sha256 = content.manifest.parents[entry.parent].sha256
     return ConcernModule(
-        parent, entry.index, concern, head, entry.config, entry.label, sha256, weights, original, bridges
-    )
+        parent, entry.index, concern, Head(*head, entry.idle, words), entry.config, entry.label, sha256, weights,
+        original, bridges,
+    )  # fmt: skip
 
 
-def _layer_weights(bits: dict[str, Tensor], number: int, parent: Network) -> dict[str, dict[str, Tensor]]:
-    """A compact module's own tensors; the module checks their shapes."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for name in parent.layers:
-        prefix = f"{number}/layer/{name}/"
-        found[name] = {key.removeprefix(prefix): t for key, t in bits.items() if key.startswith(prefix)}
+def _head(content: Content, number: int, parent: Network) -> tuple[Tensor, Tensor]:
+    """Weight (R, F) and bias (R,) of a module's output layer, over all features of its parent."""
+    entry, tensors = content.manifest.entries[number], content.modules[number]
+    if entry.shares_head:
+        words = content.words[number]
+        assert words is not None
+        return parent.head.weight[words], parent.head.bias[words]
+    dtype, where = parent.head.weight.dtype, f"module {quoted(entry.label)!r}"
+    weight, bias = (_of_type(tensors[f"head.{key}"], dtype, f"{where}: head.{key}") for key in ("weight", "bias"))
+    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+        raise FormatError(f"{where}: its head holds NaN or infinite values.")
+    if content.manifest.parents[entry.parent].sliced_by is None:
+        return weight, bias
+    features = _features(content, number)
+    width = parent.spec.features if features is None else len(features)
+    if weight.shape[1] != width:
+        raise FormatError(f"{where}: its head reads {weight.shape[1]} features, expected {width}.")
+    if features is not None:
+        weight = torch.zeros(len(weight), parent.spec.features).index_copy(1, features, weight)
+    return weight, bias
+
+
+def _features(content: Content, number: int) -> Tensor | None:
+    """Which features of the parent a rolled module still has; None: all of them."""
+    skeleton = content.shells[content.manifest.entries[number].parent].skeleton
+    assert skeleton is not None
+    kept = {name: kept_indices(content.concerns[number], layer) for name, layer in skeleton.layers.items()}
+    return sliced(skeleton.body, kept)[1]
+
+
+def _of_type(found: Tensor, dtype: torch.dtype, what: str) -> Tensor:
+    if found.dtype != dtype:
+        raise FormatError(f"{quoted(what)}: found {found.dtype}, expected {dtype} as the parent has.")
     return found
 
 
-def _bridges(entry: ModuleEntry, number: int, parent: Network, bits: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Weights between encoder and decoder; the module checks their shapes."""
-    if not entry.bridged:
-        return None
-    if not isinstance(parent.spec, EncoderDecoderSpec) or entry.mode is Mode.UNROLLED:
-        raise FormatError(
-            f"module {entry.label!r}: field bridged: found true, expected a rolled module of a translator."
-        )
-    prefix = f"{number}/bridge/"
-    return {key.removeprefix(prefix): t for key, t in bits.items() if key.startswith(prefix)}
-
-
-def rebuilt_words(entry: ModuleEntry, number: int, manifest: Manifest, bits: dict[str, Tensor]) -> Tensor:
-    """Which of the parent's output columns a language's module keeps, ascending."""
-    spec = manifest.parents[entry.parent].spec
-    if not isinstance(spec, EncoderDecoderSpec):
-        raise FormatError(f"module {entry.label!r}: field words: found {entry.words} for a network without any.")
-    packed = _tensor(bits, f"{number}/words", ((spec.classes + 7) // 8,), torch.uint8)
-    found = np.flatnonzero(np.unpackbits(packed.numpy(), count=spec.classes))
-    if len(found) != entry.words:
-        raise FormatError(f"module {entry.label!r}: field words: found {len(found)} words, expected {entry.words}.")
-    return torch.from_numpy(found)
-
-
-def _expanded(
-    spec: NetworkSpec | EncoderDecoderSpec, own: dict[str, Tensor], concern: Concern, words: Tensor | None
-) -> dict[str, Tensor]:
-    """A sliced module's weights in their parent's places, zeros elsewhere.
-
-    Where each weight belongs is found by slicing a network whose weights are their own positions.
-    """
-    positions = Network.skeleton(spec)
-    declared = sum(p.numel() for p in positions.parameters())
-    if declared > SPARSEST * sum(t.numel() for t in own.values()) + 10**6:
-        raise FormatError(f"field spec: declares {declared} weights, the file holds far fewer.")
-    for name, parameter in list(positions.named_parameters()):
-        place = nn.Parameter(torch.arange(parameter.numel()).view(parameter.shape), requires_grad=False)
-        positions.get_submodule(name.rpartition(".")[0]).register_parameter(name.rpartition(".")[2], place)
-    kept = {name: kept_indices(concern, layer) for name, layer in positions.layers.items()}
-    small = only_words(body_weights(sliced(positions.body, kept)[0]), words)
-    full = {}
-    for name, parameter in positions.named_parameters():
-        values = torch.zeros(parameter.shape)
-        if name in small:
-            found = _tensor(own, name, tuple(small[name].shape), torch.float32)
-            values.view(-1)[small[name].flatten()] = found.flatten()
-        full[name] = values
-    extra = sorted(set(own) - set(small))
-    if extra:
-        raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(small)}.")
-    return full
-
-
-def _features(parent: Network, concern: Concern) -> Tensor | None:
-    kept = {name: kept_indices(concern, layer) for name, layer in parent.layers.items()}
-    return sliced(parent.body, kept)[1]
-
-
-def _tensor(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    if name not in tensors:
-        raise FormatError(f"tensor {name!r} is missing; expected shape {shape}.")
-    found = tensors[name]
-    if tuple(found.shape) != shape or found.dtype != dtype:
-        raise FormatError(f"tensor {name!r} is {found.dtype} {tuple(found.shape)}, expected {dtype} {shape}.")
-    return found
+def rebuilt_referee(content: bytes, where: str) -> Referee:
+    """A composition's referee, weight (F, K) and bias (K,), of any size."""
+    declared = declared_tensors(content, where, ("F32",))
+    shapes = {name: one.shape for name, one in declared.items()}
+    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][1:]:
+        raise FormatError(f"{where}: found {quoted(shapes)}, expected weight (F, K) and bias (K,).")
+    tensors = loaded(content, where)
+    for name, tensor in tensors.items():
+        if not (tensor.abs() <= LARGEST).all():
+            raise FormatError(
+                f"{where}: {name}: found NaN or values above {LARGEST:g}, expected finite ones up to that."
+            )
+    return Referee(tensors["weight"], tensors["bias"])

@@ -18,7 +18,7 @@ from unbraid.modules.card import CARD, NOTHING, RECIPE, About, card, plain_score
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.folders import MANIFEST, write_folder
 from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
-from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry
+from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, named_errors
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.verification import check_precision, verify
 from unbraid.networks.network import Network
@@ -54,6 +54,7 @@ def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: 
     _save(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
 
 
+@named_errors()
 def _save(
     folder: Folder,
     kind: Kind,
@@ -100,7 +101,7 @@ def _save(
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
     )  # fmt: skip
     try:
-        text = {MANIFEST: manifest.model_dump_json(indent=1).encode(), CARD: card(manifest, modules, about).encode()}
+        text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
     except ValueError as error:  # a lone surrogate
         raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
     write_folder(folder, {**files, **text}, lambda place: verify(place, modules))  # the card is for editing

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from unbraid.data import Label
-from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.errors import DataError, FormatError, UnsupportedLayer, quoted
+from unbraid.limits import check_size
+from unbraid.networks.flow import Flow
 from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
     EncoderDecoderSpec,
-    FlattenSpec,
     NetworkSpec,
     RecurrentSpec,
     Spec,
@@ -41,36 +43,66 @@ def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
         )
     if {"", -1} & set(plain):
         raise DataError(f"a label is '' or -1, which mean no label in data: call it otherwise; got {plain[:12]}.")
+    for label in plain:
+        check_label(label)
     return plain
 
 
+def check_label(label: Label) -> Label:
+    """A label that can be saved and put into an array, returned as it is.
+
+    Raises:
+        DataError: text that is not valid Unicode, holds a NUL or is too long, or a number of more than 64 bits.
+    """
+    if isinstance(label, int):
+        if not -(2**63) <= label < 2**63:
+            raise DataError(f"label {quoted(hex(label), 40)} is a number of more than 64 bits: use a text.")
+        return label
+    check_size(len(label), "label_chars", f"label {quoted(label, 40)!r}", "its length", DataError)
+    if "\0" in label:  # NumPy drops it at the end of a text
+        raise DataError(f"label {quoted(label)!r} holds a NUL character: remove it.")
+    try:
+        label.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"label {quoted(label)!r} is not valid Unicode (half a surrogate pair): remove it.") from None
+    return label
+
+
 def check_flow(spec: NetworkSpec) -> None:
-    """Sizes must fit from stage to stage, so that a made-up file fails here and not inside a kernel."""
-    width: int | None = None
-    recurrent = False
-    for stage in spec.stages:
-        if isinstance(stage, RecurrentSpec | DenseSpec):
-            if width is not None and stage.inputs != width:
-                raise FormatError(
-                    f"layer {stage.name!r} reads {stage.inputs} features, the layer before it gives {width}."
-                )
-            width = stage.units
-            if isinstance(stage, RecurrentSpec):
-                recurrent = True
-                width *= 2 if stage.bidirectional and stage.merge == "concat" else 1
-        elif isinstance(stage, FlattenSpec):
-            width = None  # T*D: T is known only where the file fixes it
-        elif stage.type == "embedding":
-            width = stage.dimension
-        if recurrent:
-            _check_zero_stays_zero(stage)
-    if not recurrent:
-        raise FormatError("the network has no recurrent layer; expected at least one SimpleRNN, LSTM or GRU.")
-    if width is not None and spec.features != width:
-        raise FormatError(f"the output layer reads {spec.features} features, the layer before it gives {width}.")
-    names = [stage.name for stage in spec.stages]
+    """Sizes and timesteps must fit from stage to stage; raises FormatError, or UnsupportedLayer."""
+    check_names(spec.stages)
+    run_flow(spec)
+
+
+def check_names(stages: Sequence[StageSpec]) -> None:
+    """Layers, and the two directions of a layer, must have different names; raises FormatError."""
+    names = [stage.name for stage in stages]
+    both = [s.name for s in stages if isinstance(s, RecurrentSpec) and s.bidirectional]
+    names += [f"{name}.{way}" for name in both for way in ("forward", "backward")]
     if len(set(names)) != len(names):
-        raise FormatError(f"layer names repeat: {names}.")
+        repeated = next(name for name, times in Counter(names).items() if times > 1)
+        raise FormatError(f"layer names repeat: {quoted(repeated)!r} occurs twice.")
+
+
+def run_flow(spec: NetworkSpec, steps: Mapping[str, int] | None = None) -> None:
+    """Follow the sizes of a signal through the stages, and the timesteps of layers that were observed.
+
+    Args:
+        spec: the network.
+        steps: layer name -> timesteps, with the two directions of a layer as ``name.forward`` and ``name.backward``.
+
+    Raises:
+        FormatError: a size, an axis or a number of timesteps that does not fit.
+        UnsupportedLayer: a stage behind the recurrence that makes something of a removed node's zero.
+    """
+    flow = Flow(spec.steps, steps)
+    for position, stage in enumerate(spec.stages):
+        flow.enter(stage, position)
+        if flow.recurrent:
+            _check_zero_stays_zero(stage)
+    if not flow.recurrent:
+        raise FormatError("the network has no recurrent layer; expected at least one SimpleRNN, LSTM or GRU.")
+    flow.reads("the output layer", spec.features)
 
 
 def _check_zero_stays_zero(stage: StageSpec) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from unbraid.errors import FormatError, UnsupportedLayer
+from unbraid.errors import FormatError, UnsupportedLayer, quoted
 from unbraid.networks.cells import State
+from unbraid.networks.checking import check_names
 from unbraid.networks.layers import (
     Edit,
     Layer,
@@ -232,12 +233,12 @@ def check_encoder_decoder(spec: EncoderDecoderSpec) -> None:
         for layer in side:
             if layer.bidirectional or (layer.reverse and side is spec.decoder) or not layer.sequences:
                 raise UnsupportedLayer(
-                    f"layer {layer.name!r} of an encoder-decoder is bidirectional, reads backwards or gives its last "
-                    "output alone; supported: one direction, sequences=True (an encoder may read backwards)."
+                    f"layer {quoted(layer.name)!r} of an encoder-decoder is bidirectional, reads backwards or gives "
+                    "its last output alone; supported: one direction, sequences=True (an encoder may read backwards)."
                 )
             if layer.inputs != width:
                 raise FormatError(
-                    f"layer {layer.name!r} reads {layer.inputs} features, the layer before it gives {width}."
+                    f"layer {quoted(layer.name)!r} reads {layer.inputs} features, the layer before it gives {width}."
                 )
             width = layer.units
     pairs = [[(s.cell, s.units) for s in side] for side in (spec.encoder, spec.decoder)]
@@ -250,9 +251,7 @@ def check_encoder_decoder(spec: EncoderDecoderSpec) -> None:
         raise FormatError(
             f"the target embedding knows {spec.target.vocabulary} words, the output layer {spec.classes}."
         )
-    names = [stage.name for stage in spec.stages]
-    if len(set(names)) != len(names):
-        raise FormatError(f"layer names repeat: {names}.")
+    check_names(spec.stages)
     _check_languages(spec)
 
 
@@ -260,9 +259,9 @@ def _check_languages(spec: EncoderDecoderSpec) -> None:
     for tag in spec.languages:
         if max(tag.start, tag.end) >= spec.classes or tag.start == tag.end:
             raise FormatError(
-                f"language {tag.name!r} begins with word {tag.start} and ends with {tag.end}, expected two different "
-                f"ones of 1 to {spec.classes - 1}."
+                f"language {quoted(tag.name)!r} begins with word {tag.start} and ends with {tag.end}, expected two "
+                f"different ones of 1 to {spec.classes - 1}."
             )
     names = [tag.name for tag in spec.languages]
     if len(set(names)) != len(names):
-        raise FormatError(f"languages repeat: {names}.")
+        raise FormatError(f"languages repeat: {quoted(names)}.")

@@ -98,7 +98,7 @@ class NetworkSpec(_Spec):
     """
 
     type: Literal["stages"] = "stages"
-    stages: list[StageSpec]
+    stages: Annotated[list[StageSpec], Field(fail_fast=True)]
     head: str
     features: Size
     classes: Size
@@ -143,14 +143,14 @@ class TorchSpec(_Spec):
 
     type: Literal["torch"] = "torch"
     module: str
-    layers: list[TorchLayerSpec]
+    layers: Annotated[list[TorchLayerSpec], Field(fail_fast=True)]
     head: str
     features: Size
     classes: Size
     output: Literal["softmax", "sigmoid"]
     many_outputs: bool
     time_first: bool
-    axes: list[Annotated[int, Field(ge=1, le=8)]]
+    axes: Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(fail_fast=True)]
     batch_axis: Annotated[int, Field(ge=0, le=1)]
     steps: None = None
 
@@ -188,13 +188,13 @@ class EncoderDecoderSpec(_Spec):
 
     type: Literal["encoder-decoder"] = "encoder-decoder"
     source: EmbeddingSpec
-    encoder: Annotated[list[RecurrentSpec], Field(min_length=1, max_length=4)]
+    encoder: Annotated[list[RecurrentSpec], Field(min_length=1, max_length=4, fail_fast=True)]
     target: EmbeddingSpec
-    decoder: Annotated[list[RecurrentSpec], Field(min_length=1, max_length=4)]
+    decoder: Annotated[list[RecurrentSpec], Field(min_length=1, max_length=4, fail_fast=True)]
     head: str
     features: Size
     classes: Size
-    languages: list[LanguageTag] = []
+    languages: Annotated[list[LanguageTag], Field(fail_fast=True)] = []
     encoder_too: bool = False
     output: Literal["softmax"] = "softmax"
     steps: None = None
@@ -211,3 +211,27 @@ Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec
 def label_count(spec: Spec) -> int:
     """How many labels a network has: its languages, its classes, or 2 for a single sigmoid column."""
     return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)
+
+
+def weight_count(spec: Spec) -> int:
+    """How many weights a network declares: all of them, or of a user's own module those of its recurrent layers."""
+    if isinstance(spec, TorchSpec):
+        return sum(_recurrent_count(layer.cell, layer.inputs, layer.units) for layer in spec.layers)
+    return sum(map(_stage_count, spec.stages)) + spec.classes * (spec.features + 1)
+
+
+def _stage_count(stage: StageSpec) -> int:
+    match stage:
+        case EmbeddingSpec():
+            return stage.vocabulary * stage.dimension
+        case RecurrentSpec():
+            one = _recurrent_count(stage.cell, stage.inputs, stage.units)
+            return 2 * one if stage.bidirectional else one
+        case DenseSpec():
+            return stage.units * (stage.inputs + 1)
+        case _:
+            return 0
+
+
+def _recurrent_count(cell: Cell, inputs: int, units: int) -> int:
+    return len(cell.gates) * units * (inputs + units + 2)

@@ -1,0 +1,166 @@
+"""Reading a safetensors file: names, types and shapes are checked before any tensor is made.
+
+Names are ``NUMBER/NAME``: the number is that of a parent or of a module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from unbraid.errors import FormatError, quoted
+from unbraid.limits import check_size, parse_json
+
+TYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+Shape = tuple[int | None, ...]  # None: any size, which is checked where it is known
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Type and shape that a tensor must have.
+
+    Attributes:
+        shape: sizes; None where any size is right.
+        dtypes: the types that are right.
+    """
+
+    shape: Shape
+    dtypes: tuple[torch.dtype, ...] = (torch.float32,)
+
+    def __str__(self) -> str:
+        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
+        return f"{' or '.join(map(str, self.dtypes))} ({sizes})"
+
+    def accepts(self, found: Declared) -> bool:
+        """Whether a tensor of that type and shape is right."""
+        return (
+            found.dtype in self.dtypes
+            and len(found.shape) == len(self.shape)
+            and all(e in (None, f) for e, f in zip(self.shape, found.shape, strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Type and shape of a tensor, as the header of a file names them."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class TensorFile:
+    """The content of a safetensors file.
+
+    Args:
+        content: its bytes.
+        where: its path, for messages.
+        owners: how many parents or modules there are.
+
+    Attributes:
+        declared: for each owner, name -> type and shape of its tensors.
+        size: bytes of the file.
+
+    Raises:
+        FormatError: not a safetensors file, a type that a folder never holds, or a tensor that belongs to no owner.
+    """
+
+    def __init__(self, content: bytes, where: str, owners: int) -> None:
+        self._content, self._where, self.size = content, where, len(content)
+        self.declared: list[dict[str, Declared]] = [{} for _ in range(owners)]
+        for name, found in declared_tensors(content, where).items():
+            number, own = _split(name, owners)
+            if number is None:
+                raise FormatError(f"{where}: tensor {quoted(name)!r} belongs to nothing in the folder.")
+            self.declared[number][own] = found
+
+    def check(self, number: int, expected: Mapping[str, Expected]) -> None:
+        """Raise FormatError where the tensors of owner ``number`` are not exactly the expected ones."""
+        found = self.declared[number]
+        for name, wanted in expected.items():
+            if name not in found:
+                raise FormatError(f"{self._where}: tensor '{number}/{quoted(name)}' is missing; expected {wanted}.")
+            if not wanted.accepts(found[name]):
+                one = f"{found[name].dtype} {quoted(found[name].shape)}"
+                raise FormatError(f"{self._where}: tensor '{number}/{quoted(name)}' is {one}, expected {wanted}.")
+        extra = sorted(set(found) - set(expected))
+        if extra:
+            raise FormatError(
+                f"{self._where}: tensor '{number}/{quoted(extra[0])}' is not used ({len(extra)} of them): remove it."
+            )
+
+    def load(self) -> list[dict[str, Tensor]]:
+        """For each owner, name -> tensor; raises FormatError for a damaged file. The content is let go."""
+        found: list[dict[str, Tensor]] = [{} for _ in self.declared]
+        for name, tensor in loaded(self._content, self._where).items():
+            number, own = _split(name, len(found))
+            assert number is not None
+            found[number][own] = tensor
+        self._content = b""
+        return found
+
+
+def loaded(content: bytes, where: str) -> dict[str, Tensor]:
+    """Name -> tensor of a safetensors file whose header was checked; raises FormatError."""
+    try:
+        return load(content)
+    except (SafetensorError, RuntimeError, ValueError, OverflowError, KeyError) as error:
+        raise FormatError(f"{where}: not a safetensors file ({quoted(error)}).") from None
+
+
+def declared_tensors(content: bytes, where: str, types: Collection[str] = tuple(TYPES)) -> dict[str, Declared]:
+    """Name -> type and shape, as the header of a safetensors file names them.
+
+    Args:
+        content: the file's bytes.
+        where: its path, for messages.
+        types: the types that it may hold, as safetensors names them.
+
+    Raises:
+        FormatError: not a safetensors file, or a tensor of another type.
+    """
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > len(content) - 8:
+        raise FormatError(f"{where}: not a safetensors file (it ends within its header).")
+    check_size(length, "json_bytes", where, "length of the header")
+    header = parse_json(content[8 : 8 + length], where, strict=True)
+    if not isinstance(header, dict):
+        raise FormatError(f"{where}: not a safetensors file (its header is no mapping).")
+    header.pop("__metadata__", None)
+    return {name: _declared(name, entry, where, types) for name, entry in header.items()}
+
+
+def _declared(name: str, entry: object, where: str, types: Collection[str]) -> Declared:
+    kind = entry.get("dtype") if isinstance(entry, dict) else None
+    shape = entry.get("shape") if isinstance(entry, dict) else None
+    if not isinstance(kind, str) or kind not in types:
+        expected = " or ".join(str(TYPES[one]).removeprefix("torch.") for one in types)
+        raise FormatError(f"{where}: tensor {quoted(name)!r} has type {quoted(kind, 40)}, expected {expected}.")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise FormatError(f"{where}: tensor {quoted(name)!r} has no shape: not a safetensors file.")
+    return Declared(TYPES[kind], tuple(shape))
+
+
+def _split(name: str, owners: int) -> tuple[int | None, str]:
+    """Number and name of ``NUMBER/NAME``; no number where it is none of the owners."""
+    match = re.fullmatch(r"(0|[1-9][0-9]{0,8})/(.+)", name, re.DOTALL)
+    if match is None or int(match[1]) >= owners:
+        return None, name
+    return int(match[1]), match[2]

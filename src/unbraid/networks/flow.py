@@ -1,0 +1,106 @@
+"""Following the shape of a signal through the stages of a network, before anything is built.
+
+Shapes: N examples, T timesteps, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from unbraid.errors import FormatError, quoted
+from unbraid.networks.spec import (
+    ActivationSpec,
+    DenseSpec,
+    EmbeddingSpec,
+    FlattenSpec,
+    MaskingSpec,
+    RecurrentSpec,
+    RepeatSpec,
+    StageSpec,
+)
+
+
+class Flow:
+    """The shape of a signal: (N, T, D), or (N, D) behind a stage that drops the timesteps.
+
+    Args:
+        steps: T of the inputs, where it is fixed.
+        observed: layer name -> T that the layer was observed with; None: no layer was.
+
+    Attributes:
+        timesteps: whether the signal has a time axis.
+        width: D; None where it is not known yet.
+        steps: T; None where it is not known.
+        recurrent: whether a recurrent layer came before.
+    """
+
+    def __init__(self, steps: int | None, observed: Mapping[str, int] | None = None) -> None:
+        self.timesteps, self.recurrent = True, False
+        self.width: int | None = None
+        self.steps = steps
+        self._observed = observed
+        self._flattened: int | None = None  # D of a signal of unknown T that was flattened to (N, T*D)
+
+    def enter(self, stage: StageSpec, position: int) -> None:
+        """Change the shape as a stage does; raises FormatError where the stage cannot read it."""
+        match stage:
+            case EmbeddingSpec():
+                if position:
+                    raise FormatError(f"embedding {_name(stage)} is not the first layer: it reads word indices.")
+                self.width = stage.dimension
+            case MaskingSpec():
+                self._needs_timesteps(stage)
+            case FlattenSpec():
+                self._flatten()
+            case RepeatSpec():
+                if self.timesteps:
+                    raise FormatError(f"layer {_name(stage)} repeats (N, D), the layer before it gives timesteps.")
+                self.timesteps, self.steps = True, stage.times
+            case RecurrentSpec():
+                self._needs_timesteps(stage)
+                self.reads(f"layer {_name(stage)}", stage.inputs)
+                for name in (
+                    [f"{stage.name}.forward", f"{stage.name}.backward"] if stage.bidirectional else [stage.name]
+                ):
+                    self._observe(name)
+                self.timesteps, self.recurrent = stage.sequences, True
+                self.width = stage.units * (2 if stage.bidirectional and stage.merge == "concat" else 1)
+            case DenseSpec():
+                self.reads(f"layer {_name(stage)}", stage.inputs)
+                if self.recurrent:
+                    self._observe(stage.name)
+                self.width = stage.units
+            case ActivationSpec():
+                pass
+
+    def reads(self, who: str, inputs: int) -> None:
+        """Raise FormatError where the signal does not have ``inputs`` features."""
+        if self._flattened is not None:
+            if inputs % self._flattened:
+                raise FormatError(f"{who} reads {inputs} features, no multiple of the {self._flattened} of a timestep.")
+            self._flattened = None
+        elif self.width is not None and inputs != self.width:
+            raise FormatError(f"{who} reads {inputs} features, the layer before it gives {self.width}.")
+
+    def _needs_timesteps(self, stage: StageSpec) -> None:
+        if not self.timesteps:
+            raise FormatError(f"layer {_name(stage)} reads timesteps, the layer before it gives one vector.")
+
+    def _flatten(self) -> None:
+        if self.timesteps and self.width is not None:
+            self._flattened = self.width if self.steps is None else None
+            self.width = None if self.steps is None else self.width * self.steps
+        self.timesteps = False
+
+    def _observe(self, layer: str) -> None:
+        if self._observed is None:
+            return
+        found, expected = self._observed[layer], self.steps if self.timesteps else 1
+        if expected is None:
+            self.steps = found
+        elif found != expected:
+            raise FormatError(f"field steps: layer {quoted(layer)!r} ran over {found} timesteps, expected {expected}.")
+
+
+def _name(stage: StageSpec) -> str:
+    return repr(quoted(stage.name))
