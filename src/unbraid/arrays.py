@@ -138,7 +138,10 @@ def _of_objects(array: np.ndarray, what: str) -> np.ndarray:
         raise DataError(f"{what} hold whole numbers that are too large for 64 bits.")
     if only(str, int, np.integer) and bool not in kinds:
         return _guarded(lambda: array.astype(str), what)
-    if not only(str, bytes) and any(issubclass(kind, list | tuple | np.ndarray | Tensor) for kind in kinds):
+    if any(issubclass(kind, list | tuple | np.ndarray | Tensor) for kind in kinds):
+        rows = _converted([list(row) if isinstance(row, np.ndarray) else row for row in array.tolist()], what)
+        if rows.ndim > array.ndim:
+            return as_array(rows, what)
         raise DataError(f"{what} have rows of different lengths: pad them to one length.")
     found = ", ".join(sorted(kind.__name__ for kind in kinds)[:4])
     raise DataError(f"{what} hold values of type {found}, expected numbers or strings; missing values must be filled.")

@@ -71,13 +71,14 @@ def _header(file: IO[bytes], where: str) -> tuple[np.dtype, str, tuple[int, ...]
         raise DataError(f"{where} has a header that is damaged or larger than {HEADER_BYTES} bytes.")
     text = file.read(length).decode("latin-1")
     found = {name: pattern.search(text) for name, pattern in _FIELDS.items()}
-    rest = text
+    rest = text.strip()
+    whole = rest.startswith("{") and rest.endswith("}")
     for match in found.values():
         rest = rest.replace(match.group(), "", 1) if match else rest
     if _OBJECTS.search(text):
         raise DataError(f"{where} holds Python objects, which are never loaded: save plain arrays.")
     descr, fortran, shape = (found[name] for name in _FIELDS)
-    if descr is None or fortran is None or shape is None or rest.strip("{}, \t\n"):
+    if descr is None or fortran is None or shape is None or not whole or rest.strip("{}, \t"):
         raise DataError(f"{where} has a header that is not a plain array's: {quoted(text.strip(), 100)}.")
     axes = tuple(int(size) for size in shape.group(2).split(",") if size.strip())
     if len(axes) > AXES:

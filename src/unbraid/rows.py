@@ -37,6 +37,8 @@ def aligned(labels: Sequence[Sequence[Any]], steps: int, side: Side) -> list[lis
 
 def has_rows(y: Any) -> bool:
     """Whether labels come as lists, one list for every example."""
+    if hasattr(y, "to_numpy") or (isinstance(y, np.ndarray) and y.dtype.kind == "O"):
+        y = list(y)
     return isinstance(y, Sequence) and not isinstance(y, str) and any(isinstance(row, ROW) for row in y)
 
 

@@ -18,7 +18,7 @@ def as_texts(texts: Any) -> list[Any]:
         texts: a list, tuple or array of texts, a pandas Series of them, or an iterator.
     """
     if isinstance(texts, str | bytes):
-        raise DataError(f"inputs are a single text, {quoted(repr(texts), 40)}: pass a list, as in [text].")
+        raise DataError(f"inputs are a single text, {quoted(repr(texts), 40)}: pass a list of texts, as in [text].")
     if isinstance(texts, np.ndarray) or hasattr(texts, "to_numpy"):
         plain = texts if isinstance(texts, np.ndarray) else np.asarray(texts.to_numpy())
         values = (as_array(plain) if plain.dtype.kind != "O" else plain).tolist()

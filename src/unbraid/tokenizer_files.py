@@ -141,7 +141,7 @@ def _post_processor(step: dict[str, Any], where: str) -> int:
 
 def _model(model: dict[str, Any], where: str) -> None:
     kind = model.get("type")
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise _unknown(kind, where, MODELS)
     for name in ("continuing_subword_prefix", "end_of_word_suffix", "unk_token"):
         if model.get(name) is not None:

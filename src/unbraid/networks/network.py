@@ -283,6 +283,7 @@ class Network(nn.Module):
         per_word = self.io is IOArchitecture.MANY_TO_MANY and is_text(texts) and has_rows(y)
         if self.vocabulary is None or not per_word:
             return y
+        y = list(y)
         steps = leaves(x.tree)[0].shape[1 - x.axis]
         if {len(row) if isinstance(row, ROW) else None for row in y} == {steps}:
             return y

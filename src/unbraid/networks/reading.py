@@ -72,11 +72,8 @@ def _check_pairs(spec: EncoderDecoderSpec, x: Any) -> Inputs:
 
 def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
     """Inputs of a user's own module: arrays of as many axes as the example had, finite, all of N examples."""
-    if (
-        isinstance(x, list)
-        and len(spec.axes) == 1
-        and not any(isinstance(leaf, np.ndarray | Tensor) for leaf in leaves(x))
-    ):
+    plain_list = isinstance(x, list) and not any(isinstance(leaf, np.ndarray | Tensor) for leaf in leaves(x))
+    if not isinstance(x, tuple | list | dict) or (plain_list and len(spec.axes) == 1):
         x = _numbers(x)
     tree = map_tree(_plain, x)
     arrays = [leaf for leaf in leaves(tree) if isinstance(leaf, np.ndarray) and leaf.ndim]
