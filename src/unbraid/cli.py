@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -21,7 +22,7 @@ from unbraid.concerns.decomposition import decompose as run_decompose
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Strategy, Words
 from unbraid.data import Label
 from unbraid.data_files import read_examples, read_pair_columns
-from unbraid.errors import UnbraidError
+from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
 from unbraid.modules.composing import compose as compose_modules
 from unbraid.modules.exporting import export_onnx
@@ -57,17 +58,36 @@ PairY = Annotated[
 
 
 def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """An expected error is one short line and exit code 2."""
+    """An expected error is one short line and exit code 2; a warning is one short line."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except UnbraidError as error:
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
-            raise typer.Exit(2) from None
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning(warnings.showwarning)
+            warnings.simplefilter("always", UnbraidWarning)
+            try:
+                command(*args, **kwargs)
+            except UnbraidError as error:
+                _complain(f"error: {error}")
+                raise typer.Exit(2) from None
 
     return wrapped
+
+
+def _complain(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
+
+
+def _show_warning(usual: Callable[..., None]) -> Callable[..., None]:
+    """As ``usual``, but one line without a place in the code for warnings that are meant for the user."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, UnbraidWarning):
+            _complain(f"warning: {message}")
+        else:
+            usual(message, category, *place, **more)
+
+    return show
 
 
 def _emit(as_json: bool, data: dict[str, Any], text: str | Table) -> None:
@@ -249,13 +269,6 @@ def replace(
         composition, _ = open_classifier(source)
         old = find_label(composition.labels, label, source)
         composition.replace(old, module).save(output)
-        if composition.is_calibrated:
-            lost = "" if composition.referee is None else ", and the referee, which knew the old module, is left out"
-            print(
-                f"{label} is not calibrated as the others are{lost}: 'unbraid compose {output} --sample FILE -o "
-                "FOLDER' makes the vote fair again.",
-                file=sys.stderr,
-            )
     _emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
 
@@ -275,10 +288,6 @@ def fuse(
     composition, _ = open_classifier(source)
     fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
     fused.save(output)
-    if composition.referee is not None:
-        print(
-            "the referee knew the modules apart and is left out: fit one anew by 'compose --sample'.", file=sys.stderr
-        )
     summary = printing.modules_summary(fused.modules_by_label)
     title = f"{len(fused.labels)} modules fused in {output}"
     _emit(as_json, {"folder": str(output), **summary}, printing.modules_table(summary, title))

@@ -1,4 +1,4 @@
-"""Errors of the library. Every message states what was received, what was expected and what to do next."""
+"""Errors and warnings of the library. Every message states what was received, what was expected and what to do next."""
 
 QUOTED = 200  # characters of foreign content that a message repeats, at most
 
@@ -40,3 +40,12 @@ class ConfigError(UnbraidError):
 
 class IncompatibleModules(UnbraidError):
     """Modules that cannot take part in one composition."""
+
+
+class UnbraidWarning(UserWarning):
+    """A result that is probably not what the caller wants: the message names the cause and what to do next.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("ignore", UnbraidWarning)  # to silence all warnings of this library
+    """

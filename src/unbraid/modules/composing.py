@@ -7,6 +7,7 @@ from typing import Any
 
 from unbraid.data import Label
 from unbraid.errors import ConfigError, IncompatibleModules
+from unbraid.modules.comparability import vote_problems, warn
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
 from unbraid.progress import Progress, silent
@@ -34,6 +35,9 @@ def compose(
         IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.
         DataError: a sample that does not fit.
         ConfigError: ``calibrate`` or ``referee`` without a sample.
+
+    Warns:
+        UnbraidWarning: modules of several parents that are not calibrated, or whose vocabularies are not known.
     """
     composition = Composition(modules if isinstance(modules, Mapping) else _named(modules), vote)
     if (calibrate or referee) and sample is None:
@@ -43,7 +47,10 @@ def compose(
         return composition.refereed(*sample, progress)
     parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
     fair = len(parents) > 1 if calibrate is None else calibrate
-    return composition.calibrated(*sample, progress) if fair and sample is not None else composition
+    if fair and sample is not None:
+        return composition.calibrated(*sample, progress)
+    warn(vote_problems(composition.modules_by_label, composition.calibration))
+    return composition
 
 
 def _named(modules: Iterable[ConcernModule]) -> dict[Label, ConcernModule]:
