@@ -312,7 +312,7 @@ def evaluate(
             raise UnbraidError(f"--against {against}: expected a .h5 or .keras model.")
         network = opened
     classes = composition.labels if network is None else network.labels
-    result = run_evaluate(composition, (examples.x, examples.y_for(classes, network is None)), against=network)
+    result = run_evaluate(composition, (examples.x, examples.y_for(classes)), against=network)
     if as_json:
         return print(json.dumps(result.to_dict()))
     out.print(str(result), markup=False)
