@@ -7,8 +7,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import jitter
+
 ROOT = Path(__file__).parents[1]
 
+jitter.install()  # only where the variable asks for it
 torch.set_num_threads(1)  # the test workers share the cores already
 settings.register_profile("local", deadline=None, max_examples=50)
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
