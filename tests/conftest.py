@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+
+from tests import jitter
 
 ROOT = Path(__file__).parents[1]
 
+jitter.install()  # only where the variable asks for it
 torch.set_num_threads(1)  # the test workers share the cores already
-settings.register_profile("local", deadline=None, max_examples=50)
-settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+# no limits of time, which a busy processor breaks; the same examples in every run, but for HYPOTHESIS_PROFILE=explore
+settings.register_profile("explore", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "same")
 
 
 @pytest.fixture(scope="session")

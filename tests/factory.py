@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 
-from tests import reference
+from tests import jitter, reference
 from unbraid import Network
 from unbraid.concerns.observation import observe
 from unbraid.config import Edges, Mode
@@ -35,6 +36,8 @@ CELLS = {
     "gru-hard": Cell(kind="gru", gate_activation="hard_sigmoid"),
     "gru-before": Cell(kind="gru", reset_after=False),
 }
+# for tests of something else with modules of several parents, which do not calibrate them
+UNCALIBRATED = pytest.mark.filterwarnings("ignore::unbraid.UnbraidWarning")
 IO = ("1:1", "1:N", "M:1", "M:N")
 VOCABULARY, DIMENSION, WORDS = 120, 3, 4  # words: T of the inputs
 
@@ -166,7 +169,7 @@ def random_weights(spec, seed):
         else:
             values = values * 0.4 - 0.2  # so that some rectified nodes sleep
         weights[name] = values
-    return weights
+    return jitter.changed_weights(weights)
 
 
 def examples(net, count=24, seed=0, steps=WORDS, padded=False):

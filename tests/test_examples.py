@@ -1,18 +1,31 @@
+"""The examples show what they claim. Every number here has room: see tests/jitter.py."""
+
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from tests import jitter
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+JITTERED = """
+import runpy, sys
+from tests import jitter
+jitter.install()
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def printed(name, folder):
     """What an example prints, started by itself in an empty folder, warnings being errors."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
+    start = [] if jitter.wanted() is None else ["-c", JITTERED]
+    command = [sys.executable, "-W", "error", *start, str(EXAMPLES / f"{name}.py")]
+    paths = [path for path in (os.environ.get("PYTHONPATH"), str(ROOT) if start else "") if path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir())
     return done.stdout
@@ -31,7 +44,7 @@ def test_every_example_is_short_and_tested():
 def test_tagger(tmp_path):
     text = printed("tagger", tmp_path)
     composed, better = numbers(r"accuracy ([\d.]+)", text)
-    assert better > 0.9 > composed > 0.8
+    assert better > composed + 0.1 and better > 0.85
     assert text.splitlines()[-1] == "DET NOUN VERB ADV"
 
 
@@ -46,8 +59,8 @@ def test_sensors(tmp_path):
     text = printed("sensors", tmp_path)
     before, after = numbers(r"accuracy ([\d.]+)", text)
     f1_before, f1_after = (float(f) for f in re.search(r"([\d.]+) -> ([\d.]+)", text).groups())
-    assert after > before > 0.5
-    assert f1_after > f1_before
+    assert after > before + 0.1
+    assert f1_after > 0.8 > 0.5 > f1_before
 
 
 def test_keras_file(tmp_path):

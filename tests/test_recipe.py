@@ -55,6 +55,7 @@ def written(place, text, name="faq.yaml"):
     return place / "recipes" / name
 
 
+@factory.UNCALIBRATED
 def test_a_recipe_is_built(place):
     composition = build_recipe(written(place, EXAMPLE))
     assert composition.labels == ["travel", "home", "money"] and composition.vote == "margin"
@@ -65,6 +66,7 @@ def test_a_recipe_is_built(place):
     np.testing.assert_array_equal(composition.margins(x), wanted.margins(x))
 
 
+@factory.UNCALIBRATED
 def test_the_folder_keeps_the_recipe_and_its_card_says_what_it_says(place, tmp_path):
     path = written(place, EXAMPLE)
     done = CliRunner().invoke(app, ["compose", str(path), "-o", str(tmp_path / "faq")])
@@ -81,6 +83,7 @@ def test_the_folder_keeps_the_recipe_and_its_card_says_what_it_says(place, tmp_p
     assert not (tmp_path / "changed" / "recipe.yaml").exists()
 
 
+@factory.UNCALIBRATED
 def test_a_whole_folder_a_composition_and_one_module(place, tmp_path):
     numbers = unbraid.load_decomposition(place / "numbers")
     numbers[1].save(place / "one")
@@ -101,6 +104,7 @@ def test_labels_are_text_as_they_are_written(place):
     assert recipe.modules[0].labels == {"on": "1_0", "2024-01-01": "0x1f", "~": ".5"} and recipe.title == "1e3"
 
 
+@factory.UNCALIBRATED
 @pytest.mark.parametrize(
     "sample", ["{sample: dev.npz}", "{sample: coded.npz}", "{sample: named.npz, x: inputs, y: kind}"]
 )
@@ -117,6 +121,7 @@ def test_a_recipe_calibrates(place, tmp_path, sample):
     assert unbraid.load_composition(tmp_path / "x").calibration == wanted
 
 
+@factory.UNCALIBRATED
 def test_a_recipe_asks_for_a_referee(place):
     plain = build_recipe(written(place, EXAMPLE))
     path = written(place, EXAMPLE + "calibration: {sample: dev.npz, referee: true}\n")

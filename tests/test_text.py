@@ -9,6 +9,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import unbraid
+from tests import factory
 from unbraid.cli import app
 from unbraid.data import read_targets
 from unbraid.demo.architectures import sequence_spec
@@ -71,6 +72,7 @@ def examples():
     return [" ".join(words) for words, _ in rows], np.asarray([label for _, label in rows])
 
 
+@factory.UNCALIBRATED
 @pytest.mark.parametrize("mode", ["rolled", "unrolled"])
 def test_modules_of_different_vocabularies_compose(mode, tmp_path):
     texts, labels = examples()

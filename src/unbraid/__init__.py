@@ -7,7 +7,7 @@ Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reu
 from unbraid._version import __version__
 from unbraid.concerns.decomposition import Decomposition, decompose, load_decomposition
 from unbraid.config import DecompositionConfig
-from unbraid.errors import UnbraidError
+from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import Evaluation, evaluate
 from unbraid.modules.composing import compose
 from unbraid.modules.composition import Composition
@@ -28,6 +28,7 @@ __all__ = [
     "Network",
     "Translator",
     "UnbraidError",
+    "UnbraidWarning",
     "Vocabulary",
     "__version__",
     "compose",

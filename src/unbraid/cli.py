@@ -27,7 +27,7 @@ from unbraid.networks.network import Network
 from unbraid.opening import find_label, open_classifier, open_path, open_translator, pick
 from unbraid.progress import bar
 from unbraid.recipe import Calibration, compose_sources
-from unbraid.terminal import emit, guarded, notice, reading, show
+from unbraid.terminal import emit, guarded, reading, show
 from unbraid.translation.pair_files import ready_for
 from unbraid.translation.translator import Translator
 from unbraid.vocabulary import read_vocabulary
@@ -235,12 +235,6 @@ def replace(
         composition, _ = open_classifier(source)
         old = find_label(composition.labels, label, source)
         composition.replace(old, module).save(output)
-        if composition.is_calibrated:
-            lost = "" if composition.referee is None else ", and the referee, which knew the old module, is left out"
-            notice(
-                f"{label} is not calibrated as the others are{lost}: 'unbraid compose {output} --sample FILE -o "
-                "FOLDER' makes the vote fair again."
-            )
     emit(as_json, {"folder": str(output), "replaced": old}, f"module {label} replaced; written to {output}")
 
 
@@ -261,8 +255,6 @@ def fuse(
     composition, _ = open_classifier(source)
     fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
     fused.save(output)
-    if composition.referee is not None:
-        notice("the referee knew the modules apart and is left out: fit one anew by 'compose --sample'.")
     summary = printing.modules_summary(fused.modules_by_label)
     title = f"{len(fused.labels)} modules fused in {output}"
     emit(as_json, {"folder": str(output), **summary}, printing.modules_table(summary, title))
@@ -289,7 +281,7 @@ def evaluate(
             raise UnbraidError(f"--against {against}: expected a .h5 or .keras model.")
         network = opened
     classes = composition.labels if network is None else network.labels
-    result = run_evaluate(composition, (examples.x, examples.y_for(classes, network is None)), against=network)
+    result = run_evaluate(composition, (examples.x, examples.y_for(classes)), against=network)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))

@@ -91,15 +91,19 @@ def open_translator(path: str | os.PathLike[str]) -> Translator:
     raise FormatError(f"{path} holds no languages' modules, expected a translator, a decomposition of one or a module.")
 
 
-def pick(source: str) -> dict[Label, ConcernModule]:
+def pick(source: str, calibrated: list[str] | None = None) -> dict[Label, ConcernModule]:
     """Modules named as ``FOLDER`` (all of them) or ``FOLDER:LABEL[,LABEL...]``, each ``LABEL`` also ``NEW=LABEL``.
+
+    Args:
+        source: the text.
+        calibrated: where to add the folder's name if it holds a calibrated composition: its modules come without that.
 
     Raises:
         IncompatibleModules: a label that the folder does not have.
         FormatError, DataError: as :func:`open_path`.
     """
     folder, _, wanted = (source, "", "") if _exists(source) else source.partition(":")
-    have = modules_in(folder)
+    have = modules_in(folder, calibrated)
     if not wanted:
         return dict(have)
     chosen: dict[Label, ConcernModule] = {}
@@ -112,9 +116,16 @@ def pick(source: str) -> dict[Label, ConcernModule]:
     return chosen
 
 
-def modules_in(folder: str) -> Mapping[Label, ConcernModule]:
-    """All modules of a folder, by label; raises as :func:`open_path`, and FormatError for a whole network."""
+def modules_in(folder: str, calibrated: list[str] | None = None) -> Mapping[Label, ConcernModule]:
+    """All modules of a folder, by label; raises as :func:`open_path`, and FormatError for a whole network.
+
+    Args:
+        folder: where.
+        calibrated: as for :func:`pick`.
+    """
     opened = open_path(folder)
+    if calibrated is not None and isinstance(opened, Composition) and opened.is_calibrated:
+        calibrated.append(folder)
     if isinstance(opened, Network):
         raise FormatError(f"{folder} is a whole network, expected modules: run 'unbraid decompose' on it first.")
     if isinstance(opened, ConcernModule):
@@ -132,8 +143,8 @@ def find_label(labels: list[Label], text: str, where: str) -> Label:
     raise unknown_label(text, [str(label) for label in labels], quoted(where))
 
 
-def merged(sources: list[str]) -> dict[Label, ConcernModule]:
-    """Modules of several sources, see :func:`pick`.
+def merged(sources: list[str], calibrated: list[str] | None = None) -> dict[Label, ConcernModule]:
+    """Modules of several sources; the arguments are those of :func:`pick`.
 
     Raises:
         DataError: no source.
@@ -143,7 +154,7 @@ def merged(sources: list[str]) -> dict[Label, ConcernModule]:
         raise DataError("name at least one folder of modules.")
     found: dict[Label, ConcernModule] = {}
     for source in sources:
-        for label, module in pick(source).items():
+        for label, module in pick(source, calibrated).items():
             if str(label) in map(str, found):
                 raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in FOLDER:new={label}.")
             found[label] = module

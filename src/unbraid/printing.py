@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from unbraid.concerns.decomposition import Decomposition
 from unbraid.config import IOArchitecture
 from unbraid.errors import quoted
-from unbraid.evaluation.evaluate import Evaluation
+from unbraid.evaluation.report import Evaluation
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.cells import Cell
@@ -130,7 +131,12 @@ def modules_table(summary: dict[str, Any], title: str) -> Table:
 
 def scores_table(result: Evaluation) -> Table:
     """Each module by itself."""
-    table = Table(title="modules alone", title_justify="left")
+    table = Table(
+        title=f"modules alone, on the {result.decisions:,} decisions judged",
+        title_justify="left",
+        caption=escape(str(result.left_out_why)) or None,
+        caption_justify="left",
+    )
     table.add_column("module")
     for column in ("precision", "recall", "F1", "false positives", "nodes", "cohesion", "Jaccard"):
         table.add_column(column, justify="right")

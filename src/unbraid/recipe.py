@@ -31,6 +31,7 @@ from unbraid.data import Label
 from unbraid.data_files import read_examples
 from unbraid.errors import FormatError, IncompatibleModules, UnbraidError, quoted
 from unbraid.modules.card import About
+from unbraid.modules.comparability import warn
 from unbraid.modules.composing import compose
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
@@ -137,14 +138,17 @@ def build_recipe(path: str | os.PathLike[str], progress: Progress = silent) -> C
     recipe = parse_recipe(text, quoted(path))
     place = Path(path).parent
     modules: dict[Label, ConcernModule] = {}
+    calibrated: list[str] = []
     for number, part in enumerate(recipe.modules):
         with _Field(path, f"modules.{number}"):
-            for label, module in _chosen(place, part).items():
+            for label, module in _chosen(place, part, calibrated).items():
                 if label in modules:
                     raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in {{new: old}}.")
                 modules[label] = module
     with _Field(path, "modules"):
-        composition = compose(modules, recipe.vote)
+        composition = (
+            Composition(modules, recipe.vote) if recipe.calibration else _plain(modules, recipe.vote, calibrated)
+        )
     if recipe.calibration is not None:
         with _Field(path, "calibration"):
             composition = _fair(composition, place, recipe.calibration, progress)
@@ -171,13 +175,26 @@ def compose_sources(
         raise FormatError(f"{recipes[0]} is a recipe: its sample is named in it, under 'calibration:'.")
     if recipes:
         return build_recipe(recipes[0], progress)
-    modules = merged(sources)
+    calibrated: list[str] = []
+    modules = merged(sources, calibrated)
     if not any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
-        composition = Composition(modules)
-        return composition if calibration is None else _fair(composition, Path(), calibration, progress)
+        if calibration is None:
+            return _plain(modules, "margin", calibrated)
+        return _fair(Composition(modules), Path(), calibration, progress)
     if calibration is not None:
         raise IncompatibleModules("languages' modules hold no vote, so there is nothing to calibrate on a sample.")
     return Translator(modules)
+
+
+def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str]) -> Composition:
+    """Not calibrated; warns of folders whose calibration is lost by that."""
+    warn(
+        [
+            f"the calibration of {folder}, and its referee if it has one, are dropped: name a sample"
+            for folder in calibrated
+        ]
+    )
+    return compose(modules, vote)
 
 
 def _fair(composition: Composition, place: Path, wanted: Calibration, progress: Progress) -> Composition:
@@ -186,9 +203,9 @@ def _fair(composition: Composition, place: Path, wanted: Calibration, progress: 
     return (composition.refereed if wanted.referee else composition.calibrated)(x, y, progress)
 
 
-def _chosen(place: Path, part: Part) -> dict[Label, ConcernModule]:
+def _chosen(place: Path, part: Part, calibrated: list[str]) -> dict[Label, ConcernModule]:
     folder = str(place / part.source)
-    have = modules_in(folder)
+    have = modules_in(folder, calibrated)
     if part.labels is None:
         return dict(have)
     found = {new: find_label(list(have), old, folder) for new, old in part.labels.items()}

@@ -68,6 +68,7 @@ def test_independent_and_binary_columns(output, classes):
     np.testing.assert_array_equal(fused.predict(x), net.predict(x))
 
 
+@factory.UNCALIBRATED
 def test_several_parents_are_fused_apart():
     _, x, one = parts_of(("lstm",), labels=["a", "b", "c"])
     _, _, two = parts_of(("gru", "lstm"), labels=["d", "e", "f"], seed=5, changes={"head": "mean", "mode": "unrolled"})
@@ -78,6 +79,7 @@ def test_several_parents_are_fused_apart():
     np.testing.assert_allclose(fused.margins(x), plain.margins(x), atol=1e-4, rtol=1e-4)
 
 
+@factory.UNCALIBRATED
 def test_it_is_a_composition_like_any_other():
     net, x, parts = parts_of(("lstm",), labels=["a", "b", "c"], units=6)
     _, _, other = parts_of(("gru",), labels=["a", "b", "c"], seed=7)
@@ -100,6 +102,7 @@ def test_taken_apart_it_is_what_it_was():
     np.testing.assert_array_equal(fused.drop(0).taken_apart().margins(x), plain.drop(0).margins(x))
 
 
+@factory.UNCALIBRATED
 @pytest.mark.parametrize("strategy", ["paper", "reconstruct"])
 def test_a_saved_one_comes_back_with_its_recipe_and_shares_weights(strategy, tmp_path):
     _, x, parts = parts_of(("lstm", "gru"), units=6, labels=["a", "b", "c"], changes={"strategy": strategy})

@@ -118,6 +118,7 @@ def two_parents():
     return {"a": first["a"], "b": first["b"], "c": second["c"]}, x, y
 
 
+@factory.UNCALIBRATED
 def test_modules_of_two_parents_are_calibrated_where_there_is_a_sample(two_parents):
     modules, x, y = two_parents
     plain = compose(modules)
@@ -133,6 +134,7 @@ def test_modules_of_two_parents_are_calibrated_where_there_is_a_sample(two_paren
         compose(modules, calibrate=True)
 
 
+@factory.UNCALIBRATED
 def test_calibrated_margins_are_margin_over_temperature_plus_offset(two_parents):
     modules, x, y = two_parents
     plain, calibrated = compose(modules), compose(modules, sample=(x, y))
@@ -150,6 +152,7 @@ def _positions(y):
     return np.array(["abc".index(label) for label in y])
 
 
+@factory.UNCALIBRATED
 def test_weights_stay_as_they_are(two_parents):
     modules, x, y = two_parents
     before = {k: v.clone() for k, v in compose(modules).state_dict().items()}
@@ -158,6 +161,7 @@ def test_weights_stay_as_they_are(two_parents):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@factory.UNCALIBRATED
 def test_changes_keep_the_calibration_of_modules_that_stay(two_parents):
     modules, x, y = two_parents
     whole = compose(modules, sample=(x, y))
@@ -181,6 +185,7 @@ def test_what_is_saved_comes_back_bit_for_bit(two_parents, tmp_path):
     assert open_path(tmp_path / "x").calibration == whole.calibration
 
 
+@factory.UNCALIBRATED
 def test_folders_of_before_calibration_load(two_parents, tmp_path):
     compose(two_parents[0]).save(tmp_path / "x")
 
@@ -193,6 +198,7 @@ def test_folders_of_before_calibration_load(two_parents, tmp_path):
     assert unbraid.load_composition(tmp_path / "x").calibration == dict.fromkeys("abc", (1.0, 0.0))
 
 
+@factory.UNCALIBRATED
 @pytest.mark.parametrize(
     ("field", "value"),
     [("temperature", 0), ("temperature", -1), ("temperature", 1e300), ("offset", 1e300), ("temperature", None)],
@@ -211,6 +217,7 @@ def test_a_calibration_out_of_range_is_refused(two_parents, scale):
     assert check_scale("b", (0.1, 0.2)) == (float(np.float32(0.1)), float(np.float32(0.2)))
 
 
+@factory.UNCALIBRATED
 def test_every_timestep_is_a_decision_and_some_have_no_label():
     first, x, y = parts_of("M:N")
     second, _, _ = parts_of("M:N", cell="gru", seed=3, mode="unrolled")
@@ -248,6 +255,7 @@ def test_labels_that_are_missing_do_not_count(two_parents):
     )
 
 
+@factory.UNCALIBRATED
 def test_evaluation_reports_the_calibration_error_and_modules_as_they_are_alone(two_parents):
     modules, x, y = two_parents
     plain, calibrated = compose(modules), compose(modules, sample=(x, y))

@@ -47,6 +47,7 @@ def tables(text):
     return found
 
 
+@factory.UNCALIBRATED
 def test_it_says_what_the_folder_holds(tmp_path):
     first, second = parts_of(), parts_of(["d", "e", "f"], "gru", mode="unrolled", max_removed=0.4)
     composition = compose([first["a"], first["c"], second["e"]], vote="probability")
@@ -116,6 +117,7 @@ class Other(Own):
     pass
 
 
+@factory.UNCALIBRATED
 def test_a_users_own_network_is_loaded_with_an_instance(tmp_path):
     x = np.random.default_rng(0).normal(size=(30, 4, 2)).astype(np.float32)
     made = []

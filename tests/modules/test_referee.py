@@ -200,6 +200,7 @@ def test_it_is_saved_and_comes_back_bit_for_bit(mixed, tmp_path):
     assert unbraid.load_composition(tmp_path / "plain").referee is None
 
 
+@factory.UNCALIBRATED
 def test_changes_leave_the_referee_behind(mixed):
     plain, x, y, _, _ = mixed
     judged = plain.refereed(x, y)

@@ -70,7 +70,7 @@ def test_a_killed_save_leaves_the_old_version_or_the_new_one(tmp_path):
     source = str(Path(unbraid.__file__).parents[1])
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
-        capture_output=True, text=True, timeout=300, env={"PYTHONPATH": source, "PATH": ""},
+        capture_output=True, text=True, timeout=600, env={"PYTHONPATH": source, "PATH": ""},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
     lines = [line.split() for line in ran.stdout.splitlines()]

@@ -34,7 +34,7 @@ def fuse(composition: Composition, x: Any, keep: float | None = None, progress: 
     elif keep not in (None, 1):
         raise ConfigError(f"keep={keep} needs inputs to reconstruct on: give x, a sample without labels.")
     parents: dict[str, Members] = {}
-    for label, module in composition.taken_apart().modules_by_label.items():
+    for label, module in composition.without_referee().taken_apart().modules_by_label.items():
         if module.parent_sha256 != module.parent.sha256():
             raise IncompatibleModules(
                 f"module {label!r} was saved alone: of its parent only its own slices are left, and fusing needs the "

@@ -2,95 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unbraid.data import Label, Targets, read_targets
-from unbraid.errors import DataError, wrong_object
-from unbraid.evaluation.metrics import Detection, cohesion, coupling, detection, expected_calibration_error, jaccard
+from unbraid.data import Label, Targets
+from unbraid.errors import DataError, quoted, wrong_object
+from unbraid.evaluation.metrics import cohesion, coupling, detection, expected_calibration_error, jaccard
+from unbraid.evaluation.report import Evaluation, LeftOut, ModuleScore
+from unbraid.evaluation.truth import columns_of, read_truth
 from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.retention import Retention
 from unbraid.networks.network import Network
 
-
-@dataclass(frozen=True)
-class ModuleScore:
-    """One module by itself.
-
-    Attributes:
-        detection: precision, recall, F1 and false-positive rate of its own claims (P(dominant) > 0.5).
-        retention: shares of its parent that it keeps.
-        cohesion: share of its recurrent edges that stay among its nodes.
-        jaccard: the paper's index against ``against``; None where it is no part of that network.
-    """
-
-    detection: Detection
-    retention: Retention
-    cohesion: float
-    jaccard: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A composition's figures; accuracies in [0, 1].
-
-    Attributes:
-        accuracy: of the composition (the paper's CMA); of independent labels the share of right yes-or-no decisions.
-        monolithic_accuracy: of ``against`` on the same decisions (MMA).
-        restricted_accuracy: of ``against`` with its argmax restricted to the classes in use: an honest baseline.
-        delta: accuracy - monolithic_accuracy (the cost of decomposition).
-        jaccard: mean of the modules' (the paper's index).
-        coupling: mean pairwise Jaccard of the modules' node sets.
-        calibration_error: expected calibration error of the composition's probabilities.
-        decisions: how many examples (or timesteps) were judged.
-        left_out: how many were not, their class being none of the composition's, or at steps without a decision.
-        modules: label -> what each is worth by itself.
-    """
-
-    accuracy: float
-    monolithic_accuracy: float | None
-    restricted_accuracy: float | None
-    delta: float | None
-    jaccard: float | None
-    coupling: float
-    calibration_error: float
-    decisions: int
-    left_out: int
-    modules: dict[Label, ModuleScore]
-
-    @property
-    def retention(self) -> Retention:
-        """Mean of the modules' retentions."""
-        return _mean(Retention, [m.retention for m in self.modules.values()])
-
-    @property
-    def detection(self) -> Detection:
-        """Mean of the modules' own precision, recall, F1 and false-positive rate."""
-        return _mean(Detection, [m.detection for m in self.modules.values()])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
-        plain = dataclasses.asdict(self)
-        plain["modules"] = {str(label): score for label, score in plain["modules"].items()}
-        return {
-            **plain,
-            "retention": dataclasses.asdict(self.retention),
-            "detection": dataclasses.asdict(self.detection),
-        }
-
-    def __str__(self) -> str:
-        lines = [f"accuracy {self.accuracy:.4f} over {self.decisions} decisions, {len(self.modules)} modules"]
-        if self.monolithic_accuracy is not None and self.delta is not None:
-            lines.append(f"monolithic {self.monolithic_accuracy:.4f}, difference {100 * self.delta:+.2f} points")
-        kept, alone = self.retention, self.detection
-        lines.append(f"kept: {kept.nodes:.1%} of the nodes, {kept.recurrent_weights:.1%} of the recurrent weights")
-        lines.append(f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}")
-        return "\n".join(lines)
+__all__ = ["Evaluation", "LeftOut", "ModuleScore", "evaluate"]
 
 
 def evaluate(composition: Composition, examples: tuple[Any, Any], against: Network | None = None) -> Evaluation:
@@ -100,6 +26,7 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         composition: what to measure.
         examples: (x, y): inputs, and labels as names or as indices into the labels of ``against`` (without it: of the
             composition); (N,), or (N, T) where all modules have many outputs; independent labels as 0/1 columns.
+            Examples of classes that no module has are left out and counted.
         against: the monolithic model to compare with.
 
     Returns:
@@ -115,22 +42,15 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         check_network(against, "against")
     x, y = examples
     margins = composition.margins(x)
-    names = against.labels if against is not None else composition.labels
-    targets = read_targets(
-        composition.align(y, x),
-        names,
-        many=composition.many_outputs,
-        independent=composition.independent,
-        examples=len(margins),
-    )
-    margins = _as_long(margins, targets)
-    truth = _truth(targets, names, composition.labels)
-    used = np.asarray(truth.any(-1) | composition.independent) & ~np.isnan(margins).any(-1)  # NaN: no decision there
+    truth = read_truth(composition, against, composition.align(y, x), len(margins))
+    columns = columns_of(composition, against)
+    margins = _as_long(margins, truth.targets)
+    used, left_out = truth.used(margins), truth.left_out(margins, columns)
     if not used.any():
-        raise DataError(f"no example is of a class in use: the composition has {composition.labels}.")
-    margins_used, true = margins[used], truth[used]
+        raise DataError(f"no example is of a class in use: {_why_none(composition, left_out)}")
+    margins_used, true = margins[used], truth.right[used]
     alone = margins_used if composition.referee is None else composition.without_referee().margins(x)[used]
-    mono, restricted = _monolithic(composition, against, x, true, used, targets)
+    whole, restricted, reason = _monolithic(composition, against, x, true, used, truth.targets, columns)
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
         claimed = alone[..., place] > composition.calibration[label][1]  # the module's own margin > 0
@@ -144,14 +64,18 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     accuracy = _share_right(composition.decide(margins_used), true)
     return Evaluation(
         accuracy=accuracy,
-        monolithic_accuracy=mono,
         restricted_accuracy=restricted,
-        delta=None if mono is None else accuracy - mono,
+        restricted_delta=None if restricted is None else accuracy - restricted,
+        monolithic_accuracy=whole,
+        delta=None if whole is None else accuracy - whole,
+        network_classes=None if against is None else len(against.labels),
+        not_compared=reason,
         jaccard=float(np.mean(indices)) if indices else None,
         coupling=coupling(list(composition.modules_by_label.values())),
         calibration_error=_calibration_error(composition, margins_used, true),
         decisions=int(true.size if composition.independent else used.sum()),
-        left_out=int(targets.counted().sum() - used.sum()),
+        left_out=left_out.other_label + left_out.no_decision,
+        left_out_why=left_out,
         modules=modules,
     )
 
@@ -161,6 +85,11 @@ def _check_composition(composition: Any) -> None:
     if not isinstance(composition, Composition):
         advice = "call unbraid.compose(modules) first, as unbraid.evaluate(unbraid.compose(parts), examples)"
         raise wrong_object(composition, "composition", "a Composition", advice)
+
+
+def _why_none(composition: Composition, left_out: LeftOut) -> str:
+    has = [quoted(label, 40) for label in composition.labels[:9]]
+    return f"the composition has {has}, {left_out}."
 
 
 def _as_long(found: np.ndarray, targets: Targets) -> np.ndarray:
@@ -180,30 +109,30 @@ def _monolithic(
     true: np.ndarray,
     used: np.ndarray,
     targets: Targets,
-) -> tuple[float | None, float | None]:
-    """Accuracy of the whole network, and with its argmax restricted to the composition's classes."""
-    if network is None or network.io.many_outputs != composition.many_outputs:
-        return None, None
+    columns: dict[Label, int | None],
+) -> tuple[float | None, float | None, str | None]:
+    """Accuracy of the whole network, the same restricted to the composition's classes, or why there is none."""
+    if network is None:
+        return None, None, None
+    if network.io.many_outputs != composition.many_outputs:
+        return None, None, f"one of the two decides per timestep ({network.io} and {composition.io})"
+    known = [column for column in columns.values() if column is not None]
+    if len(known) < len(columns):
+        missing = next(label for label, column in columns.items() if column is None)
+        return None, None, f"it has no class {quoted(missing, 40)!r}"
     logits = _as_long(network.logits(x), targets)
     if network.binary:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    columns = [network.labels.index(label) for label in composition.labels if label in network.labels]
-    if len(columns) < len(composition.labels):
-        return None, None  # a class that the network does not have
     if composition.independent:
-        return _share_right(logits[used][..., columns] > 0, true), None
+        share = _share_right(logits[used][..., known] > 0, true)
+        return share, share, None  # each label is decided by itself
     place = np.full(len(network.labels), -1)
-    place[columns] = np.arange(len(columns))
+    place[known] = np.arange(len(known))
     return (
         _share_right(place[logits[used].argmax(-1)], true),
-        _share_right(logits[used][..., columns].argmax(-1), true),
+        _share_right(logits[used][..., known].argmax(-1), true),
+        None,
     )
-
-
-def _truth(targets: Targets, names: list[Label], labels: list[Label]) -> np.ndarray:
-    """Which of ``labels`` hold, booleans (..., K)."""
-    nowhere = np.zeros(targets.counted().shape, bool)
-    return np.stack([targets.members(names.index(n)) if n in names else nowhere for n in labels], axis=-1)
 
 
 def _share_right(decided: np.ndarray, true: np.ndarray) -> float:
@@ -223,7 +152,3 @@ def _jaccard(module: ConcernModule, network: Network | None) -> float | None:
     if network is None or module.parent.spec != network.spec or module.weights is not None:
         return None
     return jaccard(module, network)
-
-
-def _mean(kind: Any, parts: list[Any]) -> Any:
-    return kind(**{f.name: float(np.mean([getattr(p, f.name) for p in parts])) for f in dataclasses.fields(kind)})

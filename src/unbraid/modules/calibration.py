@@ -53,7 +53,7 @@ def fit_labelled(
         progress: see :mod:`unbraid.progress`.
 
     Raises:
-        DataError: labels of another shape, unknown ones, or a class without an example.
+        DataError: labels of another shape, unknown ones, margins that are NaN, or a class without an example.
     """
     used, truth = labelled(margins, y, labels, many)
     return dict(zip(labels, fit(margins[used], truth[used], parents, progress), strict=True))
@@ -67,6 +67,7 @@ def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -
     truth = read_targets(y, labels, many=many, examples=len(margins)).y
     if truth.shape != margins.shape[:-1]:
         raise DataError(f"labels of the sample have shape {truth.shape}, the modules decide {margins.shape[:-1]}.")
+    _check_numbers(margins, truth >= 0, many)
     used = (truth >= 0) & np.isfinite(margins).all(-1)
     missing = [label for place, label in enumerate(labels) if not (truth[used] == place).any()]
     if missing:
@@ -75,6 +76,18 @@ def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -
             f"here: {list(labels)[:9]}."
         )
     return used, truth
+
+
+def _check_numbers(margins: np.ndarray, counted: np.ndarray, many: bool) -> None:
+    """Raises DataError for NaN at a label: in one decision per example, or in all decisions of an example."""
+    nan = np.isnan(margins).any(-1)
+    bad = nan & counted if not many else (nan | ~counted).all(-1) & counted.any(-1)  # some steps may be padding
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        raise DataError(
+            f"the modules' margins are NaN for {len(rows)} of the sample's {len(margins)} examples, the first is "
+            f"number {rows[0]} (from 0): check these inputs for NaN, infinite or very large values, or leave them out."
+        )
 
 
 def fit(

@@ -8,6 +8,7 @@ from typing import Any
 from unbraid.data import Label
 from unbraid.errors import ConfigError
 from unbraid.modules.arguments import check_pair, named_modules
+from unbraid.modules.comparability import vote_problems, warn
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
 from unbraid.progress import Progress, silent
@@ -36,6 +37,9 @@ def compose(
         DataError: a sample that does not fit.
         ConfigError: ``calibrate`` or ``referee`` without a sample, or another vote.
         ArgumentError: ``modules`` holds something else than modules, or ``sample`` is not a pair.
+
+    Warns:
+        UnbraidWarning: modules of several parents that are not calibrated, or whose vocabularies are not known.
     """
     composition = Composition(named_modules(modules), vote)
     if sample is not None:
@@ -47,4 +51,7 @@ def compose(
         return composition.refereed(*sample, progress)
     parents = {module.parent_sha256 for module in composition.modules_by_label.values()}
     fair = len(parents) > 1 if calibrate is None else calibrate
-    return composition.calibrated(*sample, progress) if fair and sample is not None else composition
+    if fair and sample is not None:
+        return composition.calibrated(*sample, progress)
+    warn(vote_problems(composition.modules_by_label, composition.calibration))
+    return composition

@@ -22,8 +22,9 @@ from unbraid.data import Label, labels_at
 from unbraid.errors import ConfigError, DataError, IncompatibleModules, unknown_label
 from unbraid.modules import referee as referees
 from unbraid.modules.arguments import named_modules
-from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled, labelled
+from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
 from unbraid.modules.card import NOTHING, About
+from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
 from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
@@ -115,26 +116,39 @@ class Composition(nn.Module):
         return next((io for io in ios if not io.many_outputs), ios[0])
 
     def add(self, module: ConcernModule, label: Label | None = None) -> Composition:
-        """A composition with one class more, without a referee; raises IncompatibleModules where the label is taken."""
+        """A composition with one class more, without a referee; warns as :meth:`replace`.
+
+        Raises:
+            IncompatibleModules: the label is taken.
+        """
         name = module.label if label is None else label
         if name in self.labels:
             raise IncompatibleModules(f"label {name!r} is taken: use replace(), or add(module, label=...).")
-        return Composition({**self.modules_by_label, name: module}, self.vote, self.calibration)
+        return self._changed({**self.modules_by_label, name: module}, self.calibration)
 
     def replace(self, label: Label, module: ConcernModule) -> Composition:
         """A composition in which ``module``, not calibrated, answers for ``label``; without a referee.
 
+        ``compose({**c.modules_by_label, label: module}, sample=(x, y))`` exchanges a module and calibrates at once.
+
         Raises:
             IncompatibleModules: an unknown label.
+
+        Warns:
+            UnbraidWarning: a referee is dropped, or the new margins are not comparable with the others.
         """
         self._known(label)
-        others = {**self.calibration, label: UNTOUCHED}
-        return Composition({**self.modules_by_label, label: module}, self.vote, others)
+        return self._changed({**self.modules_by_label, label: module}, {**self.calibration, label: UNTOUCHED})
 
     def drop(self, label: Label) -> Composition:
-        """A composition without a class or referee; raises IncompatibleModules for an unknown label or the last one."""
+        """A composition without a class, and without a referee, of which it warns; the calibration stays.
+
+        Raises:
+            IncompatibleModules: an unknown label, or the last one.
+        """
         self._known(label)
         rest = {n: m for n, m in self.modules_by_label.items() if n != label}
+        warn(self._referee_dropped())
         return Composition(rest, self.vote, self.calibration)
 
     def calibrated(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
@@ -148,13 +162,17 @@ class Composition(nn.Module):
             progress: see :mod:`unbraid.progress`.
 
         Raises:
-            DataError: inputs or labels that do not fit, or a class without an example.
+            DataError: inputs or labels that do not fit, a margin that is NaN, or a class without an example.
             IncompatibleModules: labels that hold independently.
+
+        Warns:
+            UnbraidWarning: a referee is dropped; :meth:`refereed` fits both, :meth:`without_referee` drops it silently.
         """
         if self.independent:
             raise IncompatibleModules("calibration makes votes comparable; here each label is decided by itself.")
         plain = self._plain(x).numpy()
         scales = fit_labelled(plain, self.align(y, x), self.labels, self.many_outputs, self._parents, progress)
+        warn(self._referee_dropped())
         return Composition(self.modules_by_label, self.vote, scales)
 
     def refereed(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
@@ -169,26 +187,12 @@ class Composition(nn.Module):
             progress: see :mod:`unbraid.progress`.
 
         Raises:
-            DataError: inputs or labels that do not fit, or a class without an example.
+            DataError: inputs or labels that do not fit, a margin that is NaN, or a class without an example.
             IncompatibleModules: a single module, one decision per timestep, or labels that hold independently.
         """
-        if len(self.labels) < 2:
-            raise IncompatibleModules(f"a referee decides between modules, and there is only {self.labels[0]!r}.")
-        if self.independent:
-            raise IncompatibleModules("a referee decides for one of the labels; here several may hold at once.")
-        if self.many_outputs:
-            raise IncompatibleModules(
-                "a referee decides once per example; the modules here give a decision per timestep: use calibrated()."
-            )
-        found = self.evidence(x)
-        used, truth = labelled(found.margins, y, self.labels, self.many_outputs)
-        scales = fit_labelled(found.margins, y, self.labels, self.many_outputs, self._parents, progress)
-        fair = Composition(self.modules_by_label, self.vote, scales)
-        blocks = [block[used] for block in (*found.features, *found.read)]
-        margins = fair._scaled(torch.from_numpy(found.margins)).numpy()[used]
-        return Composition(
-            self.modules_by_label, self.vote, scales, referees.fit(margins, blocks, truth[used], progress)
-        )
+        referees.check_task(self.labels, self.independent, self.many_outputs)
+        scales, judge = referees.fit_labelled(self.evidence(x), y, self.labels, self._parents, progress)
+        return Composition(self.modules_by_label, self.vote, scales, judge)
 
     def without_referee(self) -> Composition:
         """The same modules and calibration, voting by margins alone."""
@@ -204,7 +208,8 @@ class Composition(nn.Module):
             progress: a progress bar's factory, see :mod:`unbraid.progress`.
 
         Returns:
-            the same classes, vote and calibration, without a referee; :meth:`taken_apart` gives these modules back.
+            the same classes, vote and calibration, without a referee, of which it warns; :meth:`taken_apart` gives
+            these modules back.
 
         Raises:
             IncompatibleModules: a module whose parent is not there.
@@ -213,10 +218,13 @@ class Composition(nn.Module):
         """
         from unbraid.concerns.fusing import fuse  # reconstruction builds on modules, so it cannot come first
 
-        return fuse(self, x, keep, progress)
+        fused = fuse(self, x, keep, progress)
+        warn(self._referee_dropped())
+        return fused
 
     def taken_apart(self) -> Composition:
-        """The modules that a fused composition was made from; others stay as they are."""
+        """The modules that a fused composition was made from; others stay. It warns where a referee is dropped."""
+        warn(self._referee_dropped())
         originals = {label: module.original or module for label, module in self.modules_by_label.items()}
         return Composition(originals, self.vote, self.calibration)
 
@@ -314,12 +322,7 @@ class Composition(nn.Module):
             return
         features = [module.head.weight.shape[1] for module in self.modules_by_label.values()]
         numbers = sum(features) + sum(size for group in self._groups for size in group.read_sizes)
-        found, expected = tuple(self.referee.weight.shape), (numbers, len(self.labels))
-        if found != expected:
-            raise ConfigError(
-                f"the referee weighs {found[0]} numbers for {found[1]} modules, expected {expected[0]} for "
-                f"{expected[1]}: it was fitted on others, or before a vocabulary was set; call refereed() again."
-            )
+        self.referee.check(numbers, len(self.labels))
 
     def _refereed(self, found: Evidence) -> Tensor:
         """The referee's margins (N, K)."""
@@ -405,6 +408,15 @@ class Composition(nn.Module):
         from unbraid.modules.saving import save_composition  # saving knows compositions, so it cannot come first
 
         save_composition(folder, self, self.about.changed(license, scores))
+
+    def _changed(self, modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale]) -> Composition:
+        """With other modules; warns the caller's caller of what that means for the vote."""
+        found = Composition(modules, self.vote, calibration)
+        warn(self._referee_dropped() + vote_problems(modules, found.calibration), stacklevel=4)
+        return found
+
+    def _referee_dropped(self) -> list[str]:
+        return [] if self.referee is None else [REFEREE_DROPPED]
 
     def _known(self, label: Label) -> None:
         if label not in self.labels:

@@ -11,13 +11,18 @@ Shapes: N examples, K modules, F numbers in all blocks together, R = min(N, F + 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbraid.modules.calibration import folds
+from unbraid.data import Label
+from unbraid.errors import ConfigError, IncompatibleModules
+from unbraid.modules import calibration
+from unbraid.modules.calibration import Scale, check_scale, folds, labelled
+from unbraid.modules.groups import Evidence
 from unbraid.modules.minimum import minimum
 from unbraid.networks.heads import one_against_rest
 from unbraid.progress import Progress, silent
@@ -49,6 +54,50 @@ class Referee(nn.Module):
         votes = nn.functional.logsigmoid(margins)
         columns = torch.cat([block.to(votes.dtype) for block in blocks], dim=-1)
         return one_against_rest(votes + columns @ self.weight.to(votes.dtype) + self.bias.to(votes.dtype))
+
+    def check(self, numbers: int, modules: int) -> None:
+        """Raises ConfigError unless it was fitted on so many numbers about each example and so many modules."""
+        found, expected = tuple(self.weight.shape), (numbers, modules)
+        if found != expected:
+            raise ConfigError(
+                f"the referee weighs {found[0]} numbers for {found[1]} modules, expected {expected[0]} for "
+                f"{expected[1]}: it was fitted on others, or before a vocabulary was set; call refereed() again."
+            )
+
+
+def check_task(labels: Sequence[Label], independent: bool, many: bool) -> None:
+    """Raises IncompatibleModules unless there is one decision per example between several modules."""
+    if len(labels) < 2:
+        raise IncompatibleModules(f"a referee decides between modules, and there is only {labels[0]!r}.")
+    if independent:
+        raise IncompatibleModules("a referee decides for one of the labels; here several may hold at once.")
+    if many:
+        raise IncompatibleModules(
+            "a referee decides once per example; the modules here give a decision per timestep: use calibrated()."
+        )
+
+
+def fit_labelled(
+    evidence: Evidence, y: Any, labels: Sequence[Label], parents: Sequence[Hashable], progress: Progress = silent
+) -> tuple[dict[Label, Scale], Referee]:
+    """The calibration of a labelled sample, and its referee.
+
+    Args:
+        evidence: of N examples, margins not calibrated.
+        y: labels or their positions, (N,); -1 or "" = none.
+        labels: of the K modules.
+        parents: which parent each of the K modules is from.
+        progress: see :mod:`unbraid.progress`.
+
+    Raises:
+        DataError: as :func:`unbraid.modules.calibration.fit_labelled`.
+    """
+    used, truth = labelled(evidence.margins, y, labels, many=False)
+    scales = calibration.fit_labelled(evidence.margins, y, labels, False, parents, progress)
+    temperature, offset = torch.tensor([check_scale(label, scale) for label, scale in scales.items()]).T
+    margins = (torch.from_numpy(evidence.margins) / temperature + offset).numpy()
+    blocks = [block[used] for block in (*evidence.features, *evidence.read)]
+    return scales, fit(margins[used], blocks, truth[used], progress)
 
 
 def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, progress: Progress = silent) -> Referee:

@@ -1,0 +1,113 @@
+"""Which decisions an evaluation judges, and what is right there. Shapes: N examples, T timesteps, K modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unbraid.data import Label, Targets, read_targets
+from unbraid.errors import DataError
+from unbraid.evaluation.report import LeftOut
+from unbraid.modules.composition import Composition
+from unbraid.networks.network import Network
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Labels as a composition's modules see them.
+
+    Attributes:
+        targets: the labels as they were given.
+        right: booleans (N, [T,] K), whose class each label is.
+    """
+
+    targets: Targets
+    right: np.ndarray
+
+    def used(self, margins: np.ndarray) -> np.ndarray:
+        """Which decisions are judged, booleans (N,) or (N, T), of margins (N, [T,] K)."""
+        used: np.ndarray = (self.right.any(-1) | self.targets.independent) & ~_undecided(margins)
+        return used
+
+    def left_out(self, margins: np.ndarray, columns: dict[Label, int | None]) -> LeftOut:
+        """How many are not, and why."""
+        counted, undecided = self.targets.counted(), _undecided(margins)
+        names = self.targets.labels
+        if self.targets.independent:
+            others = [label for place, label in enumerate(names) if place not in columns.values()]
+            return LeftOut(0, int(undecided.sum()), 0, others)
+        foreign = counted & ~self.right.any(-1)
+        found = np.unique(self.targets.y[foreign]).tolist()
+        return LeftOut(
+            int(foreign.sum()),
+            int((undecided & counted & ~foreign).sum()),
+            int((~counted).sum()),
+            [names[place] for place in found],
+        )
+
+
+def columns_of(composition: Composition, network: Network | None) -> dict[Label, int | None]:
+    """Label of the composition -> the network's class that it stands for; None where it has none.
+
+    A class is found by its name. A module of this network under a new name stands for the class that it was made for.
+    """
+    if network is None:
+        return dict.fromkeys(composition.labels)
+    found: dict[Label, int | None] = {}
+    for label, module in composition.modules_by_label.items():
+        own = module.index if module.parent_sha256 == network.sha256() else None
+        found[label] = network.labels.index(label) if label in network.labels else own
+    return found
+
+
+def read_truth(composition: Composition, network: Network | None, y: Any, examples: int) -> Truth:
+    """Labels ``y`` of N examples for a composition, see :func:`unbraid.evaluate`.
+
+    Raises:
+        DataError: labels that do not fit, or no column of independent labels for a module.
+    """
+    columns = columns_of(composition, network)
+    names = list(composition.labels if network is None else network.labels)
+    targets = read_targets(
+        y,
+        names if composition.independent else [*names, *_other_names(y, names, composition, network)],
+        many=composition.many_outputs,
+        independent=composition.independent,
+        examples=examples,
+    )
+    right = [_members(targets, label, columns[label]) for label in composition.labels]
+    return Truth(targets, np.stack(right, axis=-1))
+
+
+def _other_names(y: Any, names: list[Label], composition: Composition, network: Network | None) -> list[Label]:
+    """Labels that ``y`` may hold beyond ``names``: the composition's own and, without a network, any other."""
+    try:
+        values: np.ndarray = np.unique(np.asarray(y))
+    except (ValueError, TypeError):  # rows of different lengths, or labels of several types: their reader refuses them
+        return []
+    if values.dtype.kind in "USO":
+        known = {str(name) for name in names} | {"", "-1"}
+        found = [*composition.labels, *(values.astype(str).tolist() if network is None else [])]
+        return list({str(label): label for label in found if str(label) not in known}.values())
+    by_value = network is None and all(isinstance(name, int) for name in names)
+    if not by_value or values.dtype.kind not in "iuf" or np.ndim(y) != 1 + composition.many_outputs:
+        return []  # places in the names, or 0/1 columns
+    return [int(value) for value in values if value >= 0 and value == round(value) and value not in names]
+
+
+def _members(targets: Targets, label: Label, column: int | None) -> np.ndarray:
+    """Where a module is right: at its own label, and at the network's class that it stands for."""
+    named = targets.labels.index(label) if label in targets.labels else None
+    places = {place for place in (column, named) if place is not None}
+    if targets.independent and not places:
+        raise DataError(
+            f"the labels have columns for {list(targets.labels)[:9]} and none for {label!r}: evaluate without a "
+            "network, with one column for each of the composition's labels."
+        )
+    return np.any([targets.members(place) for place in places] or [np.zeros(targets.counted().shape, bool)], axis=0)
+
+
+def _undecided(margins: np.ndarray) -> np.ndarray:
+    return np.asarray(np.isnan(margins).any(-1))
