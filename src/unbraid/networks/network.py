@@ -29,7 +29,9 @@ from unbraid.networks.spec import (
     TorchSpec,
 )
 from unbraid.networks.stages import StageSequence
+from unbraid.networks.torch_answer import Answer
 from unbraid.networks.torch_body import TorchBody, copied, copied_linear, own_module
+from unbraid.networks.torch_calling import check_tree
 from unbraid.networks.torch_finding import find, recurrent_sites
 from unbraid.vocabulary import ROW, Vocabulary, aligned, check_rows, has_rows, is_text
 
@@ -62,7 +64,9 @@ class Network(nn.Module):
         self.read_with(vocabulary)
         self._load(weights)
 
-    def _build(self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None) -> None:
+    def _build(
+        self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None, answer: Answer | None = None
+    ) -> None:
         self.spec = spec
         self._digest: str | None = None  # weights do not change once they are loaded
         self.vocabulary: Vocabulary | None = None
@@ -71,7 +75,7 @@ class Network(nn.Module):
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
             ready = own_module(spec, module)
-            self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec)
+            self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec, answer=answer)
         else:
             self._declare(spec)
         self.requires_grad_(False)
@@ -113,10 +117,12 @@ class Network(nn.Module):
                 copied.
             example: a batch of at least two different examples as the module reads it: a tensor, a tuple (its
                 arguments) or a dict (by name).
-            head: path of that nn.Linear; found by itself where only one fits.
+            head: path of that nn.Linear; found where one alone gives what the module returns. A layer whose softmax,
+                sigmoid or argmax is returned is preferred to one whose numbers are returned as they are.
             labels: the classes' names; 0..C-1 by default.
             output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes); taken from
-                what the module does behind the layer where that shows.
+                what the module does behind the layer where that shows. One column without a sigmoid is taken for a
+                regression, and refused, unless ``output="sigmoid"`` is given.
             vocabulary: how it reads text; the module is then given indices (N, T), and lengths where it takes two.
 
         Returns:
@@ -124,15 +130,18 @@ class Network(nn.Module):
 
         Raises:
             UnsupportedLayer: a construction that cannot be taken apart exactly; the message says which.
-            DataError: a head that was not found, or an example that does not run.
+            DataError: a head that was not found, a regression, or an example that does not run. Later, wherever the
+                network runs: inputs on which the module's own result decides otherwise than its output layer.
         """
         recurrent_sites(module)  # refuses before anything is copied
-        own = copied(module).eval()
-        tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
-        spec = find(own, tree, head, output)
-        network = cls.__new__(cls)
-        nn.Module.__init__(network)
-        network._build(spec, labels, own)
+        check_tree(example, "examples")
+        with torch.inference_mode(False):  # weights that are copied in that mode never take part in gradients
+            own = copied(module).eval()
+            tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
+            spec, answer = find(own, tree, head, output)
+            network = cls.__new__(cls)
+            nn.Module.__init__(network)
+            network._build(spec, labels, own, answer)
         network._check_finite()
         network.read_with(vocabulary)
         return network
@@ -260,6 +269,8 @@ class Network(nn.Module):
 
     def check(self, x: Any) -> Inputs:
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
+        if isinstance(self.spec, TorchSpec):
+            check_tree(x, "inputs")
         return check_inputs(self.spec, x, self.vocabulary)
 
     def align(self, y: Any, x: Inputs, texts: Any) -> Any:
