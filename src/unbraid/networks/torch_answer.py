@@ -70,9 +70,9 @@ def changed_answer(scores: Tensor, results: Sequence[Tensor], others: Sequence[T
         others: scores of all layers.
     """
     for place, result in enumerate(results):
-        if result.shape == scores.shape and result.is_floating_point():
-            if all(find_answer(other, [result]) is None for other in others):
-                return Answer(place, CHANGED)
+        alike = result.shape == scores.shape and result.is_floating_point()
+        if alike and all(find_answer(other, [result]) is None for other in others):
+            return Answer(place, CHANGED)
     return None
 
 
@@ -150,8 +150,8 @@ def _moved(given: Tensor, scores: Tensor, relation: str) -> Tensor | None:
     for known in ("", "softmax", "log_softmax", "sigmoid", "logsigmoid") if relation == CHANGED else (relation,):
         rows, own = _related(scores, known).flatten(1), given.flatten(1)
         apart = ~torch.isclose(own, rows.to(own.dtype), rtol=1e-3, atol=1e-5).all(-1)
-        in_order = [values[values[:, 0].argsort()] for values in (own, rows.to(own.dtype))]
-        if torch.allclose(*in_order, rtol=1e-3, atol=1e-5):
+        ours, theirs = (values[values[:, 0].argsort()] for values in (rows.to(own.dtype), own))
+        if torch.allclose(theirs, ours, rtol=1e-3, atol=1e-5):
             return apart
     return None
 

@@ -48,7 +48,7 @@ class TorchBody(nn.Module):
         spec: what was found in it.
         copies: K modules that run side by side; inputs are repeated example by example.
         whole: whether it is the network itself, whose decisions must be those of the user's module.
-        answer: which of the module's results comes from the output layer; found on the first inputs where none is given.
+        answer: which of the module's results comes from the output layer; None finds it on the first inputs.
     """
 
     def __init__(

@@ -84,7 +84,8 @@ def _check_initialized(module: nn.Module) -> None:
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if nn.parameter.is_lazy(tensor):
             raise UnsupportedLayer(
-                f"weight {name!r} has no shape yet (a lazy layer): run the module once, and train it or load its weights."
+                f"weight {name!r} has no shape yet (a lazy layer): run the module once, and train it or "
+                "load its weights."
             )
 
 

@@ -137,7 +137,7 @@ def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], linears: l
 def _regression(name: str) -> str:
     return (
         f"layer {name!r} gives one number per decision without a sigmoid, a regression output, and classes are needed. "
-        f"Where it is the logit of two classes pass head={name!r}, output='sigmoid'; else name another layer with head=."
+        f"Where it is the logit of two classes pass head={name!r}, output='sigmoid'; else name another by head=."
     )
 
 
@@ -191,6 +191,6 @@ def _check_head(layer: Any, name: str, run: Run) -> None:
         )
     if features.dim() not in (2, 3):
         raise UnsupportedLayer(
-            f"output layer {name!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F): does the example have a "
-            "batch axis? A list or tuple holds forward's arguments, so one argument that is a list is ([a, b],)."
+            f"output layer {name!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F): does the example have "
+            "a batch axis? A list or tuple holds forward's arguments, so one argument that is a list is ([a, b],)."
         )

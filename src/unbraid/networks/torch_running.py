@@ -38,7 +38,7 @@ class Run:
 
 
 def watched(module: nn.Module, example: Any, what: str = "example does") -> Run:
-    """Run ``module`` once; raises DataError where its forward does not take the example, which a message calls ``what``."""
+    """Run ``module`` once; raises DataError where its forward fails, with ``what`` as the first words."""
     run = Run()
     handles = [
         part.register_forward_hook(_hook(run, name))
