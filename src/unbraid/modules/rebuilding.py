@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import torch
@@ -105,12 +105,28 @@ def rebuilt_modules(
             own = _layer_weights(bits, number, parents[entry.parent]) if entry.shares is None else weights[entry.shares]
         weights.append(own)
     made: dict[int, ConcernModule] = {}
+    bodies: dict[Hashable, ConcernModule] = {}  # modules that share weights share a body
     count = len(manifest.modules)
     for number in [*range(count, len(manifest.entries)), *range(count)]:
-        origin = manifest.entries[number].original
+        origin, own = manifest.entries[number].original, weights[number]
         original = None if origin is None else made[origin]
-        made[number] = _module(number, manifest, parents, concerns, bits, weights[number], original, words.get(number))
+        body = _body_key(manifest.entries[number], concerns[number], own)
+        found = _module(
+            number, manifest, parents, concerns, bits, own, original, words.get(number), bodies.get(body)
+        )  # fmt: skip
+        made[number] = found
+        if body is not None:
+            bodies.setdefault(body, found)
     return [made[number] for number in range(count)]
+
+
+def _body_key(entry: ModuleEntry, concern: Concern, weights: LayerWeights | None) -> Hashable:
+    """The same for modules of one body: those that were stored with the same weights, or fused without inputs."""
+    if weights is not None:
+        return (entry.parent, id(weights), *(mask.tobytes() for mask in concern.kept.values()))
+    if entry.original is not None and entry.mode is Mode.ROLLED:
+        return (entry.parent, *(mask.tobytes() for mask in concern.kept.values()))
+    return None
 
 
 def _module(
@@ -122,6 +138,7 @@ def _module(
     weights: LayerWeights | None,
     original: ConcernModule | None,
     words: Tensor | None,
+    like: ConcernModule | None,
 ) -> ConcernModule:
     entry = manifest.entries[number]
     parent, concern = parents[entry.parent], concerns[number]
@@ -146,7 +163,7 @@ def _module(
     sha256 = manifest.parents[entry.parent].sha256
     bridges = _bridges(entry, number, parent, bits)
     return ConcernModule(
-        parent, entry.index, concern, head, entry.config, entry.label, sha256, weights, original, bridges
+        parent, entry.index, concern, head, entry.config, entry.label, sha256, weights, original, bridges, like
     )
 
 

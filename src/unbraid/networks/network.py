@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decod
 from unbraid.networks.inputs import Inputs, check_inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.snapshot import Snapshot, own_copy
 from unbraid.networks.spec import (
     EmbeddingSpec,
     EncoderDecoderSpec,
@@ -41,7 +41,7 @@ class Network(nn.Module):
 
     Args:
         spec: its stages and output layer, or what was found in a user's own module.
-        weights: name -> tensor, as :meth:`weights` gives them.
+        weights: name -> tensor, as :meth:`weights` gives them; copied.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
         module: an instance of the user's own module, where the spec is one's; it is copied, its weights are not used.
         vocabulary: how it reads text; without one it reads numbers only.
@@ -68,7 +68,7 @@ class Network(nn.Module):
         self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None, answer: Answer | None = None
     ) -> None:
         self.spec = spec
-        self._digest: str | None = None  # weights do not change once they are loaded
+        self._snapshot: Snapshot | None = None
         self.vocabulary: Vocabulary | None = None
         self.target_vocabulary: Vocabulary | None = None  # of an encoder-decoder
         self.labels: list[Label] = check_labels(labels, spec)
@@ -298,13 +298,14 @@ class Network(nn.Module):
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
     def sha256(self) -> str:
-        """Digest of the weights and their names: two networks with the same digest compute the same."""
-        if self._digest is None:
-            digest = hashlib.sha256(self.spec.model_dump_json().encode())
-            for name, tensor in sorted(self.weights().items()):
-                digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-            self._digest = digest.hexdigest()
-        return self._digest
+        """Digest of the weights as they are now, and their names: networks with one digest compute the same."""
+        return self.snapshot().sha256
+
+    def snapshot(self) -> Snapshot:
+        """The weights as they are now; the same object while nothing changes them. Raises DataError without values."""
+        if self._snapshot is None or not self._snapshot.matches(self):
+            self._snapshot = Snapshot(self, self.spec.model_dump_json())
+        return self._snapshot
 
     def as_released(self) -> Network:
         """This network as the authors' release evaluates it: sigmoid gates, and a GRU that resets after the product.
@@ -332,10 +333,13 @@ class Network(nn.Module):
             found = weights[name]
             if tuple(found.shape) != shape:
                 raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, expected {shape}.")
+            if not isinstance(self.spec, TorchSpec) and found.dtype not in (torch.float32, torch.float64):
+                raise FormatError(f"weight {name!r} is {found.dtype}, expected float32 or float64.")
         extra = sorted(set(weights) - set(expected))
         if extra:
             raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(expected)}.")
-        self.load_state_dict(dict(weights), assign=True)
+        with torch.inference_mode(False):
+            self.load_state_dict({name: own_copy(tensor) for name, tensor in weights.items()}, assign=True)
         self.requires_grad_(False)
         self._check_finite()
 

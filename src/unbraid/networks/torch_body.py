@@ -105,6 +105,10 @@ class TorchBody(nn.Module):
         """The inputs themselves: what a user's forward does before its recurrent layers cannot be told apart."""
         return x
 
+    def opening_parameters(self) -> list[nn.Parameter]:
+        """None: what comes before the recurrent layers runs with them."""
+        return []
+
     def rest(self, x: Any) -> Tensor:
         """All of :meth:`forward`."""
         features: Tensor = self(x)
