@@ -35,11 +35,17 @@ def fuse(composition: Composition, x: Any, keep: float | None = None, progress: 
         raise ConfigError(f"keep={keep} needs inputs to reconstruct on: give x, a sample without labels.")
     parents: dict[str, Members] = {}
     for label, module in composition.without_referee().taken_apart().modules_by_label.items():
-        if module.parent_sha256 != module.parent.sha256():
+        if module.is_remnant:
             raise IncompatibleModules(
                 f"module {label!r} was saved alone: of its parent only its own slices are left, and fusing needs the "
                 "whole parent. Take the module from a saved decomposition or composition."
             )
+        for tuned in (module, composition[label]):
+            if tuned.tuned:
+                raise IncompatibleModules(
+                    f"module {label!r} was trained after it was made; fusing starts from its parent, and would lose "
+                    "that. Fuse first and train the fused modules, or decompose a network that is trained."
+                )
         parents.setdefault(module.parent_sha256, {})[label] = module
     fused: Members = {}
     with progress("fusing", sum(len({m.index for m in members.values()}) for members in parents.values())) as advance:
@@ -56,7 +62,7 @@ def default_keep(used: int, classes: int) -> float:
 
 def _fused(members: Members, x: Any, keep: float | None, advance: Advance) -> Members:
     """The members of one parent, over one body."""
-    network = next(iter(members.values())).parent
+    network = next(iter(members.values())).origin.network()
     used = list(dict.fromkeys(module.index for module in members.values()))
     share = default_keep(len(used), network.classes) if keep is None else keep
     configs = [_config(module, share) for module in members.values()]
@@ -69,24 +75,30 @@ def _fused(members: Members, x: Any, keep: float | None, advance: Advance) -> Me
     made = compactor.make_together(
         [m.index for m in members.values()], share, Head(weight, bias), [p.tolist() for p in places]
     )
-    found = {}
+    found: Members = {}
     for (label, module), config, head, own in zip(members.items(), configs, heads, places, strict=True):
         small = Head(made.head.weight[own], made.head.bias[own], head.idle)
+        first = next(iter(found.values()), None)  # all share its body
         found[label] = ConcernModule(
-            network, module.index, made.concern, small, config, module.label, weights=made.weights, original=module
-        )
+            network, module.index, made.concern, small, config, module.label,
+            weights=made.weights, original=module, like=first,
+        )  # fmt: skip
     return found
 
 
 def _whole(members: Members) -> Members:
     """The members of one parent over the parent's whole body."""
-    found = {}
+    found: Members = {}
+    network = next(iter(members.values())).origin.network()
     for label, module in members.items():
-        network, config = module.parent, _config(module, 1.0)
+        config = _config(module, 1.0)
         everything = {name: np.ones(layer.units, bool) for name, layer in network.layers.items()}
         concern = Concern(everything, module.concern.steps, Mode.ROLLED)
         head = channel(network, module.index, config)
-        found[label] = ConcernModule(network, module.index, concern, head, config, module.label, original=module)
+        first = next(iter(found.values()), None)
+        found[label] = ConcernModule(
+            network, module.index, concern, head, config, module.label, original=module, like=first
+        )
     return found
 
 

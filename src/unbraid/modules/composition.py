@@ -9,6 +9,7 @@ Shapes: N examples, T timesteps, K modules.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
@@ -38,6 +39,10 @@ Vote = Literal["margin", "probability"]
 
 class Composition(nn.Module):
     """A classifier made of modules.
+
+    It holds the modules themselves: training one of them, or loading weights into it, changes this composition and any
+    other that holds it. Work that modules have in common is done once while their weights for it are equal. Trained as
+    a whole, every module trains its own weights; those of a fused composition share a body, and train it together.
 
     Args:
         modules: label -> module, in the order of the classes.
@@ -75,7 +80,7 @@ class Composition(nn.Module):
         for place, name in enumerate(("temperature", "offset")):
             self.register_buffer(name, torch.tensor([s[place] for s in self.calibration.values()]), persistent=False)
         self.members = nn.ModuleList(modules.values())
-        self.groups = nn.ModuleList(grouped(list(modules.values())))
+        self._plan = nn.ModuleList(grouped(list(modules.values())))
         self.referee = referee
         self.check_referee()
         self.eval()
@@ -233,6 +238,8 @@ class Composition(nn.Module):
         if self.referee is not None:
             self.check_referee()
             return self._refereed(self._gathered([group.evidence(x) for group in self._groups]))
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.members.parameters()):
+            return self._scaled(self._each_by_itself(x))
         return self._scaled(self._joined([group(x) for group in self._groups]))
 
     def margins(self, x: Any) -> np.ndarray:
@@ -292,8 +299,32 @@ class Composition(nn.Module):
         return None not in own and len(own) > 1
 
     @property
+    def groups(self) -> nn.ModuleList:
+        """Which modules run together; found anew where weights were changed since."""
+        if not torch.compiler.is_compiling() and not all(group.holds() for group in self._plan):  # type: ignore[operator]
+            self._plan = nn.ModuleList(grouped(list(self.modules_by_label.values())))
+        return self._plan
+
+    @property
     def _groups(self) -> list[Group]:
         return list(self.groups)  # type: ignore[arg-type]  # all are groups
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Composition:
+        """Moves and conversions copy what modules share: they share it again afterwards."""
+        super()._apply(fn, recurse)
+        self._link()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Composition:
+        other = Composition.__new__(Composition)
+        memo[id(self)] = other
+        other.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
+        other._link()
+        return other
+
+    def _link(self) -> None:
+        for group in self._plan:
+            group.link()  # type: ignore[operator]  # all are groups
 
     def check_text(self, x: Any) -> None:
         """Raises DataError for numbers where the modules' vocabularies differ."""
@@ -337,6 +368,19 @@ class Composition(nn.Module):
         if all(scale == UNTOUCHED for scale in self.calibration.values()):
             return margins
         return margins / self.temperature.to(margins.device) + self.offset.to(margins.device)
+
+    def _each_by_itself(self, x: Any) -> Tensor:
+        """Margins (N, [T,] K), so that gradients reach every module's own weights."""
+        features: dict[int, Tensor] = {}
+        found = []
+        for module in self.modules_by_label.values():
+            if id(module.body) not in features:
+                features[id(module.body)] = module.body(x)
+            margins = module.head.margin(features[id(module.body)])
+            if margins.dim() == 2 and not self.many_outputs:
+                margins = margins.nan_to_num(-torch.inf).amax(dim=1)
+            found.append(margins)
+        return torch.stack(found, dim=-1)
 
     def _joined(self, found: list[Tensor]) -> Tensor:
         """The groups' margins (N, [T,] k) as one, in the order of the labels."""

@@ -5,6 +5,7 @@ Shapes: N examples, T timesteps, F features, K modules of a group, k of them ove
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.modules.concern import removals
-from unbraid.modules.module import ConcernModule, aliased, check_steps
+from unbraid.modules.module import ConcernModule, check_steps
 from unbraid.networks.heads import JoinedHeads
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import pruned
+from unbraid.networks.removal import Removal
+from unbraid.networks.snapshot import own_copy, unchanged
 from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.stages import PrunedDense
 
 ROWS = 4096  # rows of one batch, over all modules that run side by side
 
@@ -42,8 +46,8 @@ class Lane(nn.Module):
     """One body and the modules whose features it gives.
 
     Args:
-        members: place in the composition -> a module; rolled ones that share their nodes and weights, or unrolled ones,
-            which run side by side in one batch.
+        members: place in the composition -> a module; rolled ones that share a body, or unrolled ones of the same
+            weights, which run side by side in one batch.
 
     Attributes:
         places: of its modules in the composition.
@@ -59,12 +63,29 @@ class Lane(nn.Module):
         self.share = max((float(nodes.mean()) for nodes in modules[0].kept_nodes.values()), default=1.0)
         self.side_by_side = len(modules) > 1 and modules[0].concern.mode is Mode.UNROLLED
         self.joined = None
+        self._bodies = tuple(m.body for m in modules)  # no submodules: only the masks of the first one run
         if self.side_by_side:
-            parent = modules[0].parent
-            masks = removals([m.concern for m in modules], parent.layers, parent.device)
-            self.body = aliased(pruned(parent.body, masks, len(modules))).to(modules[0].head.weight.device)
+            self.body = _side_by_side(modules)
         elif len(modules) > 1:
             self.joined = JoinedHeads([m.head for m in modules])
+
+    def holds(self) -> bool:
+        """Whether its modules' weights still are those that it was made of."""
+        if self.joined is not None and not self.joined.holds(list(self.heads)):  # type: ignore[arg-type]  # all are heads
+            return False
+        return all(_same_weights(body, self.body) for body in self._bodies)
+
+    def link(self) -> None:
+        """Let equal weights of its modules share memory again, after all of them were moved or copied."""
+        if self.joined is not None:
+            self.joined = JoinedHeads(list(self.heads))  # type: ignore[arg-type]  # all are heads
+        if self.side_by_side:
+            for body in self._bodies:
+                share_memory(_weights(body), _weights(self.body))
+
+    def opening_parameters(self) -> list[nn.Parameter]:
+        """The weights that the body's opening reads."""
+        return list(self.body.opening_parameters())  # type: ignore[operator]  # every body has it
 
     def forward(self, signal: Any) -> Tensor:
         """Margins (N, [T,] k) from what the body's opening gave."""
@@ -96,6 +117,19 @@ class Group(nn.Module):
         self.places = [place for lane in lanes for place in lane]
         self._members = tuple(module for lane in lanes for module in lane.values())  # not submodules: the heads are
         self.lanes = nn.ModuleList(Lane(lane) for lane in lanes)
+
+    def holds(self) -> bool:
+        """Whether its modules' weights still allow to do their common work once."""
+        first, *others = [lane.opening_parameters() for lane in self._lanes]
+        return all(_alike(first, other) for other in others) and all(lane.holds() for lane in self._lanes)
+
+    def link(self) -> None:
+        """Let equal weights of its modules share memory again, after all of them were moved or copied."""
+        first, *others = [lane.opening_parameters() for lane in self._lanes]
+        for other in others:
+            share_memory(other, first)  # embeddings: see unbraid.networks.snapshot on what may share memory
+        for lane in self._lanes:
+            lane.link()
 
     def forward(self, x: Any) -> Tensor:
         """Margins (N, [T,] K)."""
@@ -218,25 +252,87 @@ def _by_timesteps(values: Tensor) -> Tensor:
 
 
 def grouped(modules: Sequence[ConcernModule]) -> list[Group]:
-    """The groups of a composition whose modules, in the order of their places, are these."""
-    found: dict[Hashable, dict[Hashable, dict[int, ConcernModule]]] = {}
+    """The groups of a composition whose modules, in the order of their places, are these.
+
+    Modules of one parent are put into one group while the weights of their common work are equal; what was trained
+    apart runs apart.
+    """
+    found: dict[Hashable, list[list[dict[int, ConcernModule]]]] = {}
     for place, module in enumerate(modules):
-        found.setdefault(_group_key(module), {}).setdefault(_lane_key(module), {})[place] = module
-    return [Group(lanes.values()) for lanes in found.values()]
+        alike = found.setdefault(_group_key(module), [])
+        lanes = next((lanes for lanes in alike if _same_opening(next(iter(lanes[0].values())), module)), None)
+        if lanes is None:
+            alike.append([{place: module}])
+            continue
+        lane = next((lane for lane in lanes if _same_lane(next(iter(lane.values())), module)), None)
+        if lane is None:
+            lanes.append({place: module})
+        else:
+            lane[place] = module
+    with torch.inference_mode(False):
+        return [Group(lanes) for alike in found.values() for lanes in alike]
+
+
+def share_memory(tensors: Iterable[Tensor], others: Iterable[Tensor]) -> None:
+    """Let tensors share the memory of others that are equal, until either side is written to."""
+    for tensor, other in zip(tensors, others, strict=False):
+        if tensor is not other and unchanged(tensor, other):
+            tensor.data = own_copy(other, lazily=True)
 
 
 def _group_key(module: ConcernModule) -> Hashable:
-    concern, device = module.concern, module.head.weight.device
+    concern, device, dtype = module.concern, module.head.weight.device, module.head.weight.dtype
     if concern.mode is Mode.ROLLED:
         words = module.parent.vocabulary
-        return module.parent.sha256(), None if words is None else words.digest, device  # a remnant's digest is its own
-    return module.parent_sha256, device, concern.by_gates, concern.edges, *concern.steps.values()
+        own = module.origin.sha256  # a remnant's is its own
+        return own, None if words is None else words.digest, device, dtype
+    return module.parent_sha256, device, dtype, concern.by_gates, concern.edges, *concern.steps.values()
 
 
-def _lane_key(module: ConcernModule) -> Hashable:
-    """The same for modules that have one body: their own weights, if any, are one object, and so are their nodes."""
-    concern = module.concern
-    if concern.mode is Mode.UNROLLED:
-        return None
-    own = None if module.weights is None else id(module.weights)
-    return own, concern.by_gates, *(mask.tobytes() for mask in concern.kept.values())
+def _same_opening(first: ConcernModule, other: ConcernModule) -> bool:
+    one, two = (module.body.opening_parameters() for module in (first, other))  # type: ignore[operator]
+    return _alike(one, two)
+
+
+def _same_lane(first: ConcernModule, other: ConcernModule) -> bool:
+    """Whether two modules can run as one body: with the same weights, and if rolled with the same nodes."""
+    if first.concern.mode is Mode.ROLLED and not _same_nodes(first, other):
+        return False
+    return _same_weights(first.body, other.body)
+
+
+def _same_nodes(first: ConcernModule, other: ConcernModule) -> bool:
+    one, two = first.concern, other.concern
+    alike = one.by_gates == two.by_gates and (first.weights is None) == (other.weights is None)
+    return alike and all(np.array_equal(mask, two.kept[name]) for name, mask in one.kept.items())
+
+
+def _same_weights(body: nn.Module, other: nn.Module) -> bool:
+    return body is other or _alike(_weights(body), _weights(other))
+
+
+def _weights(body: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, without the masks of unrolled modules."""
+    found: list[Tensor] = []
+    for part in body.modules():
+        if not isinstance(part, Removal):
+            found += part.parameters(recurse=False)
+            found += [] if isinstance(part, PrunedDense) else part.buffers(recurse=False)
+    return found
+
+
+def _alike(first: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    pairs = zip(first, other, strict=False)
+    return len(first) == len(other) and all(one is two or unchanged(one, two) for one, two in pairs)
+
+
+def _side_by_side(modules: Sequence[ConcernModule]) -> nn.Module:
+    """A body for unrolled modules of the same weights: the first one's weights, the masks of all."""
+    parent, device = modules[0].parent, modules[0].head.weight.device
+    masks = removals([m.concern for m in modules], parent.layers, device)
+    body = pruned(parent.body, masks, len(modules))
+    memo: dict[int, Any] = {}
+    for old, own in zip(_weights(body), _weights(modules[0].body), strict=True):
+        new = own_copy(own, lazily=True)
+        memo[id(old)] = nn.Parameter(new, requires_grad=False) if isinstance(old, nn.Parameter) else new
+    return copy.deepcopy(body, memo)

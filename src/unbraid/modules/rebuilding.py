@@ -5,19 +5,20 @@ Shapes: H units, F features, R head rows, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unbraid.config import Mode
 from unbraid.errors import FormatError, quoted
 from unbraid.modules.calibration import LARGEST
 from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.expanding import expanded
 from unbraid.modules.layout import MODULES, PARENTS
-from unbraid.modules.manifest import Manifest, ParentEntry
+from unbraid.modules.manifest import Manifest, ModuleEntry, ParentEntry
 from unbraid.modules.module import ConcernModule, LayerWeights
 from unbraid.modules.referee import Referee
 from unbraid.modules.shells import Budget, Shell, check_steps, module_tensors, read_concern, read_words, shell_of
@@ -25,6 +26,7 @@ from unbraid.modules.tensor_files import TensorFile, declared_tensors, loaded
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
+from unbraid.networks.snapshot import address
 from unbraid.networks.spec import TorchSpec
 
 OwnModules = nn.Module | Mapping[str, nn.Module] | None
@@ -116,13 +118,20 @@ def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[Concer
     manifest = content.manifest
     entries, count = manifest.entries, len(manifest.modules)
     weights = _layer_weights(content, parents)
-    shared = [{p.data_ptr() for p in parent.parameters()} for parent in parents]
+    shared = [{address(p) for p in parent.parameters()} for parent in parents]
     made: dict[int, ConcernModule] = {}
+    bodies: dict[Hashable, ConcernModule] = {}
     for number in [*range(count, len(entries)), *range(count)]:
         origin = entries[number].original
         parent = entries[number].parent
-        one = _module(content, number, parents[parent], weights[number], None if origin is None else made[origin])
-        content.budget.spend(sum(p.nbytes for p in one.body.parameters() if p.data_ptr() not in shared[parent]))
+        original = None if origin is None else made[origin]
+        key = _body_key(entries[number], content.concerns[number], weights[number])
+        like = None if key is None else bodies.get(key)
+        one = _module(content, number, parents[parent], weights[number], original, like)
+        if like is None:
+            content.budget.spend(sum(p.nbytes for p in one.body.parameters() if address(p) not in shared[parent]))
+        if key is not None:
+            bodies.setdefault(key, one)
         made[number] = one
     return [made[number] for number in range(count)]
 
@@ -152,8 +161,22 @@ def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWe
     return found
 
 
+def _body_key(entry: ModuleEntry, concern: Concern, weights: LayerWeights | None) -> Hashable:
+    """Equal for modules of one body: those stored with the same weights, or fused without inputs; None for others."""
+    if weights is not None:
+        return (entry.parent, id(weights), *(mask.tobytes() for mask in concern.kept.values()))
+    if entry.original is not None and entry.mode is Mode.ROLLED:
+        return (entry.parent, *(mask.tobytes() for mask in concern.kept.values()))
+    return None
+
+
 def _module(
-    content: Content, number: int, parent: Network, weights: LayerWeights | None, original: ConcernModule | None
+    content: Content,
+    number: int,
+    parent: Network,
+    weights: LayerWeights | None,
+    original: ConcernModule | None,
+    like: ConcernModule | None,
 ) -> ConcernModule:
     entry, tensors = content.manifest.entries[number], content.modules[number]
     concern, words = content.concerns[number], content.words[number]
@@ -164,7 +187,7 @@ def _module(
     sha256 = content.manifest.parents[entry.parent].sha256
     return ConcernModule(
         parent, entry.index, concern, Head(*head, entry.idle, words), entry.config, entry.label, sha256, weights,
-        original, bridges,
+        original, bridges, like,
     )  # fmt: skip
 
 

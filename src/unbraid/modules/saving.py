@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from unbraid._version import __version__
-from unbraid.config import DecompositionConfig, Mode
+from unbraid.config import DecompositionConfig
 from unbraid.errors import FormatError, quoted
 from unbraid.modules.calibration import UNTOUCHED, Scale
 from unbraid.modules.card import CARD, NOTHING, RECIPE, About, card, plain_scores
@@ -20,9 +20,9 @@ from unbraid.modules.folders import MANIFEST, write_folder
 from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
 from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, named_errors
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.tuning import can_be_sliced, stored_modules
 from unbraid.modules.verification import check_precision, verify
 from unbraid.networks.network import Network
-from unbraid.networks.spec import TorchSpec
 
 
 def save_decomposition(
@@ -73,19 +73,20 @@ def _save(
     texts: dict[str, bytes] = {}
     everything = [*modules, *([] if alone else _originals(modules))]
     check_precision(everything)
-    for number, module in enumerate(everything):
-        remnant = is_remnant(module) or (alone and _can_be_sliced(module))
+    stored = stored_modules(everything, alone)
+    for number, module in enumerate(stored):
+        remnant = module.is_remnant or (alone and can_be_sliced(module))
         key = f"{number}" if remnant else module.parent_sha256
         if key not in places:
             places[key] = len(parents)
-            own = only_words(body_weights(module.body), module.head.words) if remnant else module.parent.weights()
+            own = only_words(body_weights(module.body), module.head.words) if remnant else module.origin.weights
             weights |= {f"{len(parents)}/{name}": t for name, t in own.items()}
             parents.append(_parent_entry(module, number if remnant else None))
             for words, target in ((module.parent.vocabulary, False), (module.parent.target_vocabulary, True)):
                 if words is not None:
                     texts[vocabulary_file(len(parents) - 1, target)] = words.to_json().encode()
         scale = UNTOUCHED if scales is None or number >= len(modules) else scales[number]
-        shares, shares_head = _lender(everything[:number], module), _shares_head(module, remnant)
+        shares, shares_head = _lender(stored[:number], module), _shares_head(module, remnant)
         original = next((n for n, m in enumerate(everything) if m is module.original), None)
         entries.append(_module_entry(module, places[key], scale, shares, original, shares_head))
         own = _module_tensors(module, remnant, shares is not None, shares_head)
@@ -105,16 +106,6 @@ def _save(
     except ValueError as error:  # a lone surrogate
         raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
     write_folder(folder, {**files, **text}, lambda place: verify(place, modules))  # the card is for editing
-
-
-def is_remnant(module: ConcernModule) -> bool:
-    """Whether a module's parent is only what the module itself needs of it."""
-    return module.parent_sha256 != module.parent.sha256()
-
-
-def _can_be_sliced(module: ConcernModule) -> bool:
-    """A rolled module is stored as its slices; one of a user's own forward needs that module's other weights anyway."""
-    return module.concern.mode is Mode.ROLLED and not isinstance(module.parent.spec, TorchSpec)
 
 
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
@@ -167,10 +158,10 @@ def _lender(earlier: Sequence[ConcernModule], module: ConcernModule) -> int | No
 
 def _shares_head(module: ConcernModule, remnant: bool) -> bool:
     """Whether a language's module has its parent's own output columns."""
-    words, own, head = module.head.words, module.whole_head, module.parent.head
+    words, own, parent = module.head.words, module.whole_head, module.origin.weights
     if remnant or words is None:
         return False
-    return torch.equal(own.weight, head.weight[words]) and torch.equal(own.bias, head.bias[words])
+    return torch.equal(own.weight, parent["head.weight"][words]) and torch.equal(own.bias, parent["head.bias"][words])
 
 
 def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_head: bool) -> dict[str, Tensor]:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from unbraid.networks.snapshot import own_copy, unchanged
+
 
 class Head(nn.Module):
     """The rows of one module.
@@ -63,9 +65,15 @@ class JoinedHeads(nn.Module):
         super().__init__()
         weight, bias, rows = distinct_rows(heads)
         self.sizes, self.idle = [len(own) for own in rows], [head.idle for head in heads]
+        self._made_of = [(own_copy(head.weight, lazily=True), own_copy(head.bias, lazily=True)) for head in heads]
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("rows", torch.cat(rows), persistent=False)
+
+    def holds(self, heads: Sequence[Head]) -> bool:
+        """Whether the heads still are what this was made of."""
+        pairs = zip(heads, self._made_of, strict=True)
+        return all(unchanged(head.weight, weight) and unchanged(head.bias, bias) for head, (weight, bias) in pairs)
 
     def forward(self, features: Tensor) -> Tensor:
         """Margins: (N, [T,] F) -> (N, [T,] K)."""

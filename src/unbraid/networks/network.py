@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.snapshot import Snapshot, own_copy
 from unbraid.networks.spec import (
     EmbeddingSpec,
     EncoderDecoderSpec,
@@ -30,7 +30,9 @@ from unbraid.networks.spec import (
     TorchSpec,
 )
 from unbraid.networks.stages import StageSequence
+from unbraid.networks.torch_answer import Answer
 from unbraid.networks.torch_body import TorchBody, copied, copied_linear, own_module
+from unbraid.networks.torch_calling import check_tree
 from unbraid.networks.torch_finding import find, recurrent_sites
 from unbraid.rows import ROW, aligned, check_rows, has_rows
 from unbraid.texts import is_text
@@ -42,7 +44,7 @@ class Network(nn.Module):
 
     Args:
         spec: its stages and output layer, or what was found in a user's own module.
-        weights: name -> tensor, as :meth:`weights` gives them.
+        weights: name -> tensor, as :meth:`weights` gives them; copied.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
         module: an instance of the user's own module, where the spec is one's; it is copied, its weights are not used.
         vocabulary: how it reads text; without one it reads numbers only.
@@ -65,17 +67,19 @@ class Network(nn.Module):
         self.read_with(vocabulary)
         self._load(weights)
 
-    def _build(self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None) -> None:
+    def _build(
+        self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None, answer: Answer | None = None
+    ) -> None:
         self.spec = spec
-        self._digest: str | None = None  # weights do not change once they are loaded
         self.loss: str | None = None  # the training loss, where a Keras file stores it
+        self._snapshot: Snapshot | None = None
         self.vocabulary: Vocabulary | None = None
         self.target_vocabulary: Vocabulary | None = None  # of an encoder-decoder
         self.labels: list[Label] = check_labels(labels, spec)
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
             ready = own_module(spec, module)
-            self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec)
+            self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec, answer=answer)
         else:
             self._declare(spec)
         self.requires_grad_(False)
@@ -117,10 +121,12 @@ class Network(nn.Module):
                 copied.
             example: a batch of at least two different examples as the module reads it: a tensor, a tuple (its
                 arguments) or a dict (by name).
-            head: path of that nn.Linear; found by itself where only one fits.
+            head: path of that nn.Linear; found where one alone gives what the module returns. A layer whose softmax,
+                sigmoid or argmax is returned is preferred to one whose numbers are returned as they are.
             labels: the classes' names; 0..C-1 by default.
             output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes); taken from
-                what the module does behind the layer where that shows.
+                what the module does behind the layer where that shows. One column without a sigmoid is taken for a
+                regression, and refused, unless ``output="sigmoid"`` is given.
             vocabulary: how it reads text; the module is then given indices (N, T), and lengths where it takes two.
 
         Returns:
@@ -128,15 +134,18 @@ class Network(nn.Module):
 
         Raises:
             UnsupportedLayer: a construction that cannot be taken apart exactly; the message says which.
-            DataError: a head that was not found, or an example that does not run.
+            DataError: a head that was not found, a regression, or an example that does not run. Later, wherever the
+                network runs: inputs on which the module's own result decides otherwise than its output layer.
         """
         recurrent_sites(module)  # refuses before anything is copied
-        own = copied(module).eval()
-        tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
-        spec = find(own, tree, head, output)
-        network = cls.__new__(cls)
-        nn.Module.__init__(network)
-        network._build(spec, labels, own)
+        check_tree(example, "examples")
+        with torch.inference_mode(False):  # weights that are copied in that mode never take part in gradients
+            own = copied(module).eval()
+            tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
+            spec, answer = find(own, tree, head, output)
+            network = cls.__new__(cls)
+            nn.Module.__init__(network)
+            network._build(spec, labels, own, answer)
         network._check_finite()
         network.read_with(vocabulary)
         return network
@@ -268,6 +277,8 @@ class Network(nn.Module):
 
     def check(self, x: Any) -> Inputs:
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
+        if isinstance(self.spec, TorchSpec):
+            check_tree(x, "inputs")
         return check_inputs(self.spec, x, self.vocabulary)
 
     def align(self, y: Any, x: Inputs, texts: Any) -> Any:
@@ -296,13 +307,14 @@ class Network(nn.Module):
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
     def sha256(self) -> str:
-        """Digest of the weights and their names: two networks with the same digest compute the same."""
-        if self._digest is None:
-            digest = hashlib.sha256(self.spec.model_dump_json().encode())
-            for name, tensor in sorted(self.weights().items()):
-                digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-            self._digest = digest.hexdigest()
-        return self._digest
+        """Digest of the weights as they are now, and their names: networks with one digest compute the same."""
+        return self.snapshot().sha256
+
+    def snapshot(self) -> Snapshot:
+        """The weights as they are now; the same object while nothing changes them. Raises DataError without values."""
+        if self._snapshot is None or not self._snapshot.matches(self):
+            self._snapshot = Snapshot(self, self.spec.model_dump_json())
+        return self._snapshot
 
     def as_released(self) -> Network:
         """This network as the authors' release evaluates it: sigmoid gates, and a GRU that resets after the product.
@@ -330,10 +342,13 @@ class Network(nn.Module):
             found = weights[name]
             if tuple(found.shape) != shape:
                 raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, expected {shape}.")
+            if not isinstance(self.spec, TorchSpec) and found.dtype not in (torch.float32, torch.float64):
+                raise FormatError(f"weight {name!r} is {found.dtype}, expected float32 or float64.")
         extra = sorted(set(weights) - set(expected))
         if extra:
             raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(expected)}.")
-        self.load_state_dict(dict(weights), assign=True)
+        with torch.inference_mode(False):
+            self.load_state_dict({name: own_copy(tensor) for name, tensor in weights.items()}, assign=True)
         self.requires_grad_(False)
         self._check_finite()
 

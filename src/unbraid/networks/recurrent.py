@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from unbraid.errors import DataError
 from unbraid.networks.cells import Cell, State
 from unbraid.networks.removal import AtStep, Removal
 
@@ -56,7 +57,11 @@ class RecurrentLayer(nn.Module):
 
         Returns:
             outputs (N, T, H) in input order, and the state after the last step read, each (N, H).
+
+        Raises:
+            DataError: a tensor of another shape, dtype or device than the weights need.
         """
+        self.check(x, valid, initial)
         if initial is None:
             initial = zero_state(self.cell, x.shape[0], self.units, x)
         if self.units == 0:  # every node was cut out; torch's kernels divide by this
@@ -68,6 +73,48 @@ class RecurrentLayer(nn.Module):
             return self._packed(x, valid, initial)
         outputs, state = self._fused(x.flip(1) if self.reverse else x, initial)
         return (outputs.flip(1) if self.reverse else outputs), state
+
+    def check(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> None:
+        """Refuse inputs that do not fit the weights: torch's kernels read beyond the end of weights that are too small.
+
+        Args:
+            x: (N, T, D).
+            valid: (N, T) booleans.
+            initial: h (and c), each (N, H).
+
+        Raises:
+            DataError: another shape, dtype or device.
+        """
+        if x.dim() != 3 or x.shape[2] != self.inputs or x.shape[1] == 0:
+            raise DataError(
+                f"a recurrent layer was given inputs of shape {tuple(x.shape)}, expected (N, T, {self.inputs}) with at "
+                "least one timestep: give as many features per timestep as the network was trained with."
+            )
+        self._check_kind("inputs", x)
+        if valid is not None and (valid.shape != x.shape[:2] or valid.dtype != torch.bool):
+            raise DataError(
+                f"the mask of a recurrent layer is {valid.dtype} {tuple(valid.shape)}, expected booleans "
+                f"{tuple(x.shape[:2])}."
+            )
+        if initial is not None:
+            self.check_initial(initial, x.shape[0])
+
+    def check_initial(self, initial: State, examples: int) -> None:
+        """Refuse first states that are not (N, H), or of another dtype or device than the weights; raises DataError."""
+        count, expected = 2 if self.cell.kind == "lstm" else 1, (examples, self.units)
+        shapes = [tuple(state.shape) for state in initial]
+        if shapes != [expected] * count:
+            raise DataError(f"initial states have shapes {shapes}, expected {count} of shape {expected}.")
+        for state in initial:
+            self._check_kind("initial states", state)
+
+    def _check_kind(self, what: str, values: Tensor) -> None:
+        weight = self.weight_hh
+        if values.dtype != weight.dtype or values.device != weight.device:
+            raise DataError(
+                f"{what} of a recurrent layer are {values.dtype} on {values.device}, its weights {weight.dtype} on "
+                f"{weight.device}: convert one to the other."
+            )
 
     def gates(self, x: Tensor, outputs: Tensor, initial: Tensor | None = None) -> tuple[Tensor, ...]:
         """Every gate's values at every timestep from the layer's own outputs: one product, no scan.
@@ -178,6 +225,7 @@ class PrunedRecurrentLayer(nn.Module):
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         """As :meth:`RecurrentLayer.forward`, giving (K*N, T, H) and states (K*N, H); ``valid`` is (N, T)."""
         k = self.modules_count
+        self._check(x, valid, initial)
         x = x.unsqueeze(0) if self.opens else self._apart(x)
         if initial is None:
             state = tuple(s.expand(k, -1, -1) for s in zero_state(self.layer.cell, x.shape[1], self.units, x))
@@ -187,6 +235,22 @@ class PrunedRecurrentLayer(nn.Module):
             valid = valid[::k]  # the K copies of an example have one length
         outputs, state = scan(self.layer, x, state, valid, self.removal)
         return self._together(outputs), tuple(self._together(s) for s in state)
+
+    def _check(self, x: Tensor, valid: Tensor | None, initial: State | None) -> None:
+        """As :meth:`RecurrentLayer.check`, for rows of K modules; raises DataError."""
+        k = self.modules_count
+        self.layer.check(x)
+        rows = x.shape[0] * (k if self.opens else 1)
+        if rows % k:
+            raise DataError(f"{rows} rows for {k} modules side by side: expected as many for each of them.")
+        masked = rows if self.interleaved else rows // k
+        if valid is not None and (tuple(valid.shape) != (masked, x.shape[1]) or valid.dtype != torch.bool):
+            raise DataError(
+                f"the mask of a recurrent layer is {valid.dtype} {tuple(valid.shape)}, expected booleans "
+                f"{(masked, x.shape[1])}."
+            )
+        if initial is not None:
+            self.layer.check_initial(initial, rows)
 
     def at_step(self, position: int) -> PrunedRecurrentLayer:
         """The same modules for a sequence of one timestep, the one at ``position``; DataError past the masks."""

@@ -64,6 +64,8 @@ class RecurrentStack(nn.Module):
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | State | None = None) -> Result:
         """As torch's: (N, T, D) or (T, N, D) by ``batch_first``, (T, D), or packed; hx (S, N, H), LSTM: a pair."""
         lengths = None
+        if isinstance(input, Tensor) and input.dim() not in (2, 3):
+            raise DataError(f"a recurrent layer was given {tuple(input.shape)}, expected (N, T, D) or (T, D).")
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if isinstance(input, PackedSequence):
             x, lengths = pad_packed_sequence(input, batch_first=True)
@@ -72,10 +74,10 @@ class RecurrentStack(nn.Module):
         valid = None
         if lengths is not None:
             valid = torch.arange(x.shape[1], device=x.device) < lengths.to(x.device).unsqueeze(1)
-        states = () if hx is None else (hx if isinstance(hx, tuple) else (hx,))
+        states = () if hx is None else (tuple(hx) if isinstance(hx, tuple | list) else (hx,))
         if unbatched:
             states = tuple(s.unsqueeze(1) for s in states)
-        self._check_states(states, x.shape[0])
+        self._check_states(states, x)
         outputs, last = self._run(x, valid, states)
         if isinstance(input, PackedSequence):
             assert lengths is not None
@@ -85,15 +87,21 @@ class RecurrentStack(nn.Module):
             return outputs.squeeze(0), _pair(tuple(s.squeeze(1) for s in last))
         return (outputs if self.batch_first else outputs.transpose(0, 1)), _pair(last)
 
-    def _check_states(self, states: State, examples: int) -> None:
+    def _check_states(self, states: State, x: Tensor) -> None:
         """torch's kernels read states of another size from beyond their end; raises DataError."""
-        expected = (self.num_layers * self.directions, examples, self.hidden_size)
-        wrong = [tuple(state.shape) for state in states if tuple(state.shape) != expected]
-        if wrong or len(states) not in (0, 2 if self.cell.kind == "lstm" else 1):
+        expected = (self.num_layers * self.directions, x.shape[0], self.hidden_size)
+        found = [tuple(state.shape) for state in states]
+        if len(states) not in (0, 2 if self.cell.kind == "lstm" else 1) or any(shape != expected for shape in found):
             raise DataError(
-                f"{len(states)} initial states of shapes {wrong} for {examples} sequences, expected {expected}: make "
+                f"{len(states)} initial states of shapes {found} for {x.shape[0]} sequences, expected {expected}: make "
                 "them in forward, for as many examples as it is given."
             )
+        for state in states:
+            if state.dtype != x.dtype or state.device != x.device:
+                raise DataError(
+                    f"initial states are {state.dtype} on {state.device}, the inputs {x.dtype} on {x.device}: make the "
+                    "states in forward with x.new_zeros(...)."
+                )
 
     def _run(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
         """Outputs (N, T, directions*H) and last states (S, N, H)."""

@@ -194,6 +194,10 @@ class StageSequence(nn.Module):
         """What :meth:`opening` gave through all other stages: the features."""
         return self._through(self.stages[self._first_recurrent :], signal)[0]
 
+    def opening_parameters(self) -> list[nn.Parameter]:
+        """The weights that :meth:`opening` reads."""
+        return list(self.stages[: self._first_recurrent].parameters())
+
     @property
     def _first_recurrent(self) -> int:
         return next((i for i, spec in enumerate(self.specs) if isinstance(spec, RecurrentSpec)), len(self.specs))

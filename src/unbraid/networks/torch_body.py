@@ -6,7 +6,6 @@ Shapes: N examples, T timesteps, H units, F features of the output layer, K modu
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,10 +19,13 @@ from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
 from unbraid.networks.spec import TorchSpec
 from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.torch_answer import Answer, changed_answer, check_answer, find_answer
+from unbraid.networks.torch_calling import call, said
+from unbraid.networks.torch_running import watched
 
 
 class Tap(nn.Linear):
-    """The output layer, remembering what it read."""
+    """The output layer, remembering what it read and gave."""
 
     def __init__(self, original: nn.Linear) -> None:
         super().__init__(1, 1, original.bias is not None, device="meta")
@@ -31,10 +33,11 @@ class Tap(nn.Linear):
         self.weight = original.weight
         self.bias = original.bias
         self.seen: Tensor | None = None
+        self.gave: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        self.seen = input
-        return super().forward(input)
+        self.seen, self.gave = input, super().forward(input)
+        return self.gave
 
 
 class TorchBody(nn.Module):
@@ -44,27 +47,43 @@ class TorchBody(nn.Module):
         module: the user's, with RecurrentStacks and a Tap in it (see :func:`prepared`).
         spec: what was found in it.
         copies: K modules that run side by side; inputs are repeated example by example.
+        whole: whether it is the network itself, whose decisions must be those of the user's module.
+        answer: which of the module's results comes from the output layer; None finds it on the first inputs.
     """
 
-    def __init__(self, module: nn.Module, spec: TorchSpec, copies: int = 1) -> None:
+    def __init__(
+        self, module: nn.Module, spec: TorchSpec, copies: int = 1, whole: bool = True, answer: Answer | None = None
+    ) -> None:
         super().__init__()
-        self.module, self.spec, self.copies = module, spec, copies
+        self.module, self.spec, self.copies, self.whole = module, spec, copies, whole
+        self.answer, self._sought = answer, answer is not None
 
     def forward(self, x: Any) -> Tensor:
-        """Features (N, F) or (N, T, F); with K modules (K*N, ...), module by module."""
+        """Features (N, F) or (N, T, F); with K modules (K*N, ...), module by module.
+
+        Raises:
+            DataError: the module's forward fails on the inputs, or its result decides otherwise than its output layer.
+        """
         if self.copies > 1:
             x = _repeated(x, self.spec, self.copies)
+        compared = self.whole and not torch.compiler.is_compiling()
+        if compared and not self._sought:
+            self._seek(x)
         tap = self.module.get_submodule(self.spec.head)
         assert isinstance(tap, Tap)
         try:
-            call(self.module, x)
+            result = call(self.module, x)
         except UnbraidError:
             raise
         except Exception as error:  # whatever a user's forward raises
             raise DataError(f"the module's own forward failed on these inputs: {said(error)}") from error
-        features, tap.seen = tap.seen, None
-        if features is None:
+        features, scores = tap.seen, tap.gave
+        tap.seen = tap.gave = None
+        if features is None or scores is None:
             raise DataError(f"the module's forward never ran its output layer {self.spec.head!r} on these inputs.")
+        if compared and self.answer is not None:
+            results = [leaf.detach() for leaf in leaves(result) if isinstance(leaf, Tensor)]
+            check_answer(self.answer, scores.detach(), results, self.spec.output, self.spec.head)
         if features.dim() == (2 if self.spec.many_outputs else 1):
             features = features.unsqueeze(0)  # one example, whose axis the module squeezed away
         elif self.spec.time_first:
@@ -73,9 +92,22 @@ class TorchBody(nn.Module):
             features = features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
         return features
 
+    def _seek(self, x: Any) -> None:
+        """Find which of the module's results comes from its output layer."""
+        run = watched(self.module, x, "inputs do")
+        if self.spec.head in run.linears:
+            scores = run.linears[self.spec.head][1]
+            others = [given for _, given in run.linears.values()]
+            self.answer = find_answer(scores, run.results) or changed_answer(scores, run.results, others)
+        self._sought = True
+
     def opening(self, x: Any) -> Any:
         """The inputs themselves: what a user's forward does before its recurrent layers cannot be told apart."""
         return x
+
+    def opening_parameters(self) -> list[nn.Parameter]:
+        """None: what comes before the recurrent layers runs with them."""
+        return []
 
     def rest(self, x: Any) -> Tensor:
         """All of :meth:`forward`."""
@@ -91,7 +123,7 @@ class TorchBody(nn.Module):
         memo: dict[int, Any] = {id(p): p for p in self.module.parameters()}
         for name, stack in self.stacks().items():
             memo[id(stack)] = stacks[name]
-        return TorchBody(copied(self.module, memo), self.spec, copies)
+        return TorchBody(copied(self.module, memo), self.spec, copies, whole=False)
 
 
 def prepared(module: nn.Module, spec_head: str) -> nn.Module:
@@ -128,20 +160,6 @@ def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.M
         raise UnsupportedLayer(
             f"{type(module).__name__} cannot be copied ({said(error)}): it keeps something besides weights and numbers."
         ) from error
-
-
-def said(error: Exception) -> str:
-    """An error's first line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def call(module: nn.Module, x: Any) -> Any:
-    """Call a module: a tuple or list as its arguments, a dict by name where the names fit, anything else as the one."""
-    if isinstance(x, dict):
-        return module(**x) if _binds(module, kwargs=x) else module(x)
-    if isinstance(x, tuple | list):
-        return module(*x) if _binds(module, args=x) else module(x)
-    return module(x)
 
 
 def layer_names(site: str, stack: RecurrentStack) -> list[str]:
@@ -206,14 +224,6 @@ def _repeated(x: Any, spec: TorchSpec, copies: int) -> Any:
         return leaf if where is None else leaf.repeat_interleave(copies, dim=where)
 
     return map_tree(repeat, x)
-
-
-def _binds(module: nn.Module, args: Any = (), kwargs: Any = None) -> bool:
-    try:
-        inspect.signature(module.forward).bind(*args, **(kwargs or {}))
-    except TypeError:
-        return False
-    return True
 
 
 def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:

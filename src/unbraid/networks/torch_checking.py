@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from unbraid.errors import FormatError, UnsupportedLayer
 
@@ -17,6 +18,7 @@ SUPPORTED = "supported are nn.RNN, nn.LSTM and nn.GRU with one output nn.Linear 
 def recurrent_sites(module: Any) -> dict[str, nn.RNNBase]:
     """Path -> nn.RNN, nn.LSTM or nn.GRU; raises UnsupportedLayer with what was found instead."""
     _check_module(module)
+    _check_initialized(module)
     sites: dict[str, nn.RNNBase] = {}
     for name, part in module.named_modules():
         if isinstance(part, nn.RNNCellBase):
@@ -78,10 +80,23 @@ def _check_module(module: Any) -> None:
         raise UnsupportedLayer("a scripted module hides its layers: pass the nn.Module that it was made from.")
 
 
+def _check_initialized(module: nn.Module) -> None:
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise UnsupportedLayer(
+                f"weight {name!r} has no shape yet (a lazy layer): run the module once, and train it or "
+                "load its weights."
+            )
+
+
 def _check_recurrent(name: str, part: nn.RNNBase) -> None:
     kind = next((k for k in (nn.RNN, nn.LSTM, nn.GRU) if isinstance(part, k)), None)
     if kind is None or type(part).forward is not kind.forward:
         raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__}, with a forward of its own; {SUPPORTED}.")
+    if any(hook for hook in part._forward_pre_hooks.values() if isinstance(hook, BasePruningMethod)):
+        raise UnsupportedLayer(
+            f"layer {name!r} is pruned by masks: make them plain first (torch.nn.utils.prune.remove, for every weight)."
+        )
     if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
         raise UnsupportedLayer(
             f"layer {name!r} has parametrized weights: make them plain first "

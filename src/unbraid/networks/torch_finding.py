@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, F features, C classes.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,23 +14,26 @@ from unbraid.errors import ConfigError, DataError, UnsupportedLayer
 from unbraid.networks.inputs import leaves
 from unbraid.networks.spec import TorchLayerSpec, TorchSpec
 from unbraid.networks.stack import RecurrentStack
-from unbraid.networks.torch_body import TorchBody, layer_names, prepared, said
+from unbraid.networks.torch_answer import Answer, Output, changed_answer, disagreements, find_answer
+from unbraid.networks.torch_body import TorchBody, layer_names, prepared
+from unbraid.networks.torch_calling import said
 from unbraid.networks.torch_checking import SUPPORTED, check_plain, recurrent_sites
 from unbraid.networks.torch_running import Run, batch_axes, watched
-
-Output = Literal["softmax", "sigmoid"]
 
 __all__ = ["find", "recurrent_sites"]
 
 
-def find(module: nn.Module, example: Any, head: str | None, output: Output | None) -> TorchSpec:
+def find(module: nn.Module, example: Any, head: str | None, output: Output | None) -> tuple[TorchSpec, Answer | None]:
     """Describe a user's module.
 
     Args:
         module: in eval mode.
         example: at least two examples, as the module reads them.
         head: path of the output nn.Linear; None finds it where only one fits.
-        output: ``softmax`` or ``sigmoid``; None takes it from what follows the output layer, else by its size.
+        output: ``softmax`` or ``sigmoid``; None takes it from what follows the output layer, else ``softmax``.
+
+    Returns:
+        what was found, and which of the module's results comes from the output layer (None: none that can be compared).
 
     Raises:
         UnsupportedLayer: no recurrent layer, or one that cannot be taken apart.
@@ -46,7 +49,7 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
     run = watched(module, example)
     if idle := [site for site in sites if not run.counts[site]]:
         raise UnsupportedLayer(f"recurrent layers {idle} do not run on the example: remove what forward does not call.")
-    path, found = _head(module, run, head)
+    path, answer = _head(module, run, head, output)
     layer = module.get_submodule(path)
     assert isinstance(layer, nn.Linear)
     features = run.linears[path][0]
@@ -56,21 +59,20 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
         stack = RecurrentStack(original)
         for name, part in zip(layer_names(site, stack), stack.layers, strict=True):
             names.append(TorchLayerSpec(name=name, site=site, cell=stack.cell, inputs=part.inputs, units=part.units))
-    default: Output = "sigmoid" if layer.out_features == 1 else "softmax"
     spec = TorchSpec(
         module=type(module).__name__,
         layers=names,
         head=path,
         features=layer.in_features,
         classes=layer.out_features,
-        output=output or found or default,
+        output=output or (answer and answer.output) or "softmax",
         many_outputs=features.dim() == 3,
         time_first=features.dim() == 3 and out_axis == 1,
         axes=[leaf.dim() for leaf in leaves(example) if isinstance(leaf, Tensor) and leaf.dim()],
         batch_axis=batch_axis,
     )
     _check_same(module, spec, example, features.transpose(0, 1) if spec.time_first else features)
-    return spec
+    return spec, answer
 
 
 def _check_example(example: Any) -> None:
@@ -97,30 +99,77 @@ def _check_same(module: nn.Module, spec: TorchSpec, example: Any, wanted: Tensor
         )
 
 
-def _head(module: nn.Module, run: Run, head: str | None) -> tuple[str, Output | None]:
-    """Path of the output layer, and the activation that the module itself puts behind it."""
+def _head(module: nn.Module, run: Run, head: str | None, output: Output | None) -> tuple[str, Answer | None]:
+    """Path of the output layer, and which result of the module comes from it."""
     linears = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    fits = {name: kind for name, (_, scores) in run.linears.items() if (kind := _relation(scores, run)) is not None}
-    if head is not None:
-        if head not in linears:
-            raise DataError(f"head={head!r} is no nn.Linear of the module; it has {linears}.")
-        if head not in run.linears:
-            raise DataError(f"head={head!r} did not run on the example.")
-        if head not in fits and _overruled(run.linears[head][1], run):
-            raise UnsupportedLayer(
-                f"behind head={head!r} the module changes what it decides (by a mask, a prior?), and modules of that "
-                "layer would not: make it part of the layer's bias, or return the layer's own scores."
-            )
-    elif not linears:
+    if head is None and not linears:
         raise UnsupportedLayer(f"{type(module).__name__} has no nn.Linear that could give its scores; {SUPPORTED}.")
-    elif len(fits) != 1:
-        for only in [name for name in run.linears if not fits and len(run.linears) == 1]:
-            _check_head(module.get_submodule(only), only, run)
-        many = f"several layers fit: {sorted(fits)}" if fits else f"none of {linears} gives the module's result"
-        raise DataError(f"the output layer was not found ({many}): name it with head=.")
-    name = next(iter(fits)) if head is None else head
+    _check_kinds(module, run)
+    fits = {name: found for name, (_, scores) in run.linears.items() if (found := find_answer(scores, run.results))}
+    name = _found_head(module, run, fits, linears, output) if head is None else head
+    if name not in linears:
+        raise DataError(f"head={head!r} is no nn.Linear of the module; it has {linears}.")
+    if name not in run.linears:
+        raise DataError(f"head={head!r} did not run on the example.")
     _check_head(module.get_submodule(name), name, run)
-    return name, fits.get(name) or None  # type: ignore[return-value]  # "" says nothing about the activation
+    scores = run.linears[name][1]
+    if scores.shape[-1] == 1 and output != "sigmoid" and (name not in fits or fits[name].output != "sigmoid"):
+        raise DataError(_regression(name))
+    return name, fits.get(name) or _changed(name, run, output)
+
+
+def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], linears: list[str], output: Output | None) -> str:
+    """The one layer that gives a result: better one whose activation or decision is returned than one of raw scores."""
+    numbers = [n for n in fits if run.linears[n][1].shape[-1] == 1 and fits[n].output is None and output != "sigmoid"]
+    classes = {name: fits[name] for name in fits if name not in numbers}
+    shown = [name for name, answer in classes.items() if answer.output is not None]
+    candidates = shown or list(classes)
+    if len(candidates) == 1:
+        return candidates[0]
+    if numbers and not classes:
+        raise DataError(_regression(numbers[0]))
+    for only in [name for name in run.linears if not fits and len(run.linears) == 1]:
+        _check_head(module.get_submodule(only), only, run)
+    many = f"several layers fit: {sorted(candidates)}" if candidates else f"none of {linears} gives the module's result"
+    raise DataError(f"the output layer was not found ({many}): name it with head=.")
+
+
+def _regression(name: str) -> str:
+    return (
+        f"layer {name!r} gives one number per decision without a sigmoid, a regression output, and classes are needed. "
+        f"Where it is the logit of two classes pass head={name!r}, output='sigmoid'; else name another by head=."
+    )
+
+
+def _check_kinds(module: nn.Module, run: Run) -> None:
+    """Raises UnsupportedLayer where forward changes how tensors are computed."""
+    for name, (features, scores) in run.linears.items():
+        if features.is_inference() or scores.is_inference():
+            raise UnsupportedLayer(
+                "the module's forward runs under torch.inference_mode(), and no gradients pass through its tensors: "
+                "remove it from forward, and use it where the module is called."
+            )
+        weight = dict(module.named_parameters()).get(f"{name}.weight")
+        if weight is not None and scores.dtype != weight.dtype:
+            raise UnsupportedLayer(
+                f"layer {name!r} has weights of {weight.dtype} and gives {scores.dtype}: the module's forward uses "
+                "autocast. Remove it from forward, and use it where the module is called."
+            )
+
+
+def _changed(name: str, run: Run, output: Output | None) -> Answer | None:
+    """A result that no layer explains and that decides as a layer's scores do; raises UnsupportedLayer if otherwise."""
+    scores = run.linears[name][1]
+    answer = changed_answer(scores, run.results, [given for _, given in run.linears.values()])
+    if answer is None:
+        return None
+    wrong = disagreements(answer, scores, run.results, output or "softmax")
+    if wrong is not None and bool(wrong.any()):
+        raise UnsupportedLayer(
+            f"behind head={name!r} the module changes what it decides (by a mask, a prior?), and modules of that "
+            "layer would not: make it part of the layer's bias, or return the layer's own scores."
+        )
+    return answer
 
 
 def _check_head(layer: Any, name: str, run: Run) -> None:
@@ -141,39 +190,7 @@ def _check_head(layer: Any, name: str, run: Run) -> None:
             f"output layer {name!r} is {type(layer).__name__}, with a forward of its own; {SUPPORTED}."
         )
     if features.dim() not in (2, 3):
-        raise UnsupportedLayer(f"output layer {name!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F).")
-
-
-def _relation(scores: Tensor, run: Run) -> str | None:
-    """How a layer's scores become one of the results: "" as they are, "softmax", "sigmoid"; None: they do not."""
-    for result in run.results:
-        if result.numel() != scores.numel():
-            continue
-        for candidate in (result, result.transpose(0, 1) if result.dim() > 1 else result):
-            given = candidate.reshape(scores.shape)
-            for kind, values in _activations(scores):
-                if torch.allclose(given, values.to(given.dtype), rtol=1e-4, atol=1e-6):
-                    return kind
-    return None
-
-
-def _overruled(scores: Tensor, run: Run) -> bool:
-    """Whether results of the layer's own shape, which no layer explains, decide otherwise than its scores (..., C)."""
-    explained = [other for _, other in run.linears.values()]
-    for result in run.results:
-        if result.shape != scores.shape or scores.shape[-1] < 2:
-            continue
-        alone = Run(results=[result])
-        if all(_relation(other, alone) is None for other in explained):
-            return not torch.equal(result.argmax(-1), scores.argmax(-1))
-    return False
-
-
-def _activations(scores: Tensor) -> list[tuple[str, Tensor]]:
-    return [
-        ("", scores),
-        ("softmax", torch.softmax(scores, -1)),
-        ("softmax", torch.log_softmax(scores, -1)),
-        ("sigmoid", torch.sigmoid(scores)),
-        ("sigmoid", nn.functional.logsigmoid(scores)),
-    ]
+        raise UnsupportedLayer(
+            f"output layer {name!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F): does the example have "
+            "a batch axis? A list or tuple holds forward's arguments, so one argument that is a list is ([a, b],)."
+        )

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unbraid.errors import DataError, UnsupportedLayer
+from unbraid.errors import DataError, UnbraidError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree
-from unbraid.networks.torch_body import call, said
+from unbraid.networks.torch_calling import call, said
 
 
 @dataclass
@@ -37,8 +37,8 @@ class Run:
     rows: dict[str, set[int]] = field(default_factory=dict)
 
 
-def watched(module: nn.Module, example: Any) -> Run:
-    """Run ``module`` once; raises DataError where its forward does not take the example."""
+def watched(module: nn.Module, example: Any, what: str = "example does") -> Run:
+    """Run ``module`` once; raises DataError where its forward fails, with ``what`` as the first words."""
     run = Run()
     handles = [
         part.register_forward_hook(_hook(run, name))
@@ -48,8 +48,10 @@ def watched(module: nn.Module, example: Any) -> Run:
     try:
         with torch.no_grad():
             result = call(module, example)
+    except UnbraidError:
+        raise
     except Exception as error:  # whatever a user's forward raises
-        raise DataError(f"example does not run through the module: {said(error)}") from error
+        raise DataError(f"{what} not run through the module: {said(error)}") from error
     finally:
         for handle in handles:
             handle.remove()

@@ -19,7 +19,7 @@ from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, LanguageTag, RecurrentSpec
 from unbraid.networks.stack import RecurrentStack
-from unbraid.networks.torch_body import call, said
+from unbraid.networks.torch_calling import call, said
 
 
 def encoder_decoder_from_torch(

@@ -1,0 +1,53 @@
+"""Modules that were trained after they were made, as modules that a folder can hold.
+
+A folder holds whole networks and, for each module, what it keeps of one. Weights of a module's own layers are stored
+with the module; a change of weights that it has from its parent as they stand (an embedding) makes it a module of
+another parent, which is the parent with these weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unbraid.config import Mode
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.origin import BodyWeights
+from unbraid.networks.network import Network
+from unbraid.networks.spec import TorchSpec
+
+
+def stored_modules(modules: Sequence[ConcernModule], alone: bool) -> list[ConcernModule]:
+    """The same modules, those that were trained as equal ones whose weights a folder can hold.
+
+    Args:
+        modules: what to save.
+        alone: whether each is saved with only what it needs of its parent.
+    """
+    made: dict[int, ConcernModule] = {}  # by body, so that modules that share one still do
+    parents: dict[str, Network] = {}
+    return [_stored(module, alone, made, parents) for module in modules]
+
+
+def can_be_sliced(module: ConcernModule) -> bool:
+    """A rolled module is stored as its slices; one of a user's own forward needs that module's other weights anyway."""
+    return module.concern.mode is Mode.ROLLED and not isinstance(module.parent.spec, TorchSpec)
+
+
+def _stored(
+    module: ConcernModule, alone: bool, made: dict[int, ConcernModule], parents: dict[str, Network]
+) -> ConcernModule:
+    if module.is_remnant or (alone and can_be_sliced(module)):
+        return module  # the weights of its body are stored
+    changed = module.changed_inherited()
+    sliced = module.weights is None and module.concern.mode is Mode.ROLLED and module.changed_own()
+    if not changed and not sliced:
+        return module
+    parent = module.origin.changed(changed) if changed else module.origin.network()
+    parent = parents.setdefault(parent.sha256(), parent)
+    weights = BodyWeights(module.body) if sliced or module.weights is not None else None
+    found = ConcernModule(
+        parent, module.index, module.concern, module.whole_head, module.config, module.label,
+        weights=weights, original=module.original, bridges=module.bridges, like=made.get(id(module.body)),
+    )  # fmt: skip
+    made.setdefault(id(module.body), found)
+    return found

@@ -1,0 +1,135 @@
+"""The weights of a network as they were at one time: copies, their digest, and whether the network still has them.
+
+Tables (embeddings and plain linear layers) are copied on write: the copy takes no memory until either side changes.
+Everything else is copied at once, because torch's recurrent kernels write to what they read, which two threads that
+share memory must not do.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.errors import DataError
+from unbraid.networks.stages import Embedding
+
+
+def own_copy(tensor: Tensor, lazily: bool = False) -> Tensor:
+    """A copy that shares no change with the original.
+
+    Args:
+        tensor: any.
+        lazily: whether the memory is shared until one of the two is written to, where torch can do that.
+    """
+    tensor = tensor.detach()
+    if lazily:
+        try:
+            return torch._lazy_clone(tensor)
+        except (AttributeError, RuntimeError):  # memory of NumPy or of a file, or another version of torch
+            pass
+    return tensor.clone()
+
+
+def address(tensor: Tensor) -> int:
+    """Where the values of a tensor lie. Memory that is shared until it is written to stays shared."""
+    reads = getattr(torch._C, "_data_address", None)  # data_ptr() would copy shared memory
+    return int(reads(tensor) if reads is not None else tensor.data_ptr())
+
+
+def unchanged(tensor: Tensor, copy: Tensor) -> bool:
+    """Whether a tensor has the values, the type and the device of a copy that was made of it."""
+    if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device or tensor.is_meta:
+        return False
+    if address(tensor) == address(copy) and tensor.stride() == copy.stride():
+        return True
+    return torch.equal(tensor, copy)
+
+
+def tables(module: nn.Module) -> set[str]:
+    """Names of the weights of embeddings and linear layers: large, and read by kernels that leave memory shared."""
+    found = set()
+    for name, part in module.named_modules():
+        plain = isinstance(part, nn.Embedding) and part.max_norm is None  # with max_norm its forward writes
+        if isinstance(part, Embedding | nn.Linear) or plain:
+            found |= {f"{name}.{own}" if name else own for own in ("weight", "bias")}
+    return found
+
+
+class Snapshot:
+    """The weights of a network at one time; it never changes.
+
+    Args:
+        network: an nn.Module.
+        described: what it computes besides its weights, part of the digest.
+
+    Attributes:
+        weights: name -> tensor, parameters and buffers.
+        sha256: digest of the description, the names and the weights.
+    """
+
+    def __init__(self, network: nn.Module, described: str) -> None:
+        lazy = tables(network)
+        with torch.inference_mode(False):
+            self.weights = {n: own_copy(t, n in lazy) for n, t in _tensors(network).items()}
+        self.sha256 = _digest(self.weights, described)
+        self._network: nn.Module | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Snapshot:
+        return self
+
+    def matches(self, network: nn.Module) -> bool:
+        """Whether a network still has these weights, whatever was done to it in between."""
+        now = _tensors(network)
+        return now.keys() == self.weights.keys() and all(unchanged(now[n], t) for n, t in self.weights.items())
+
+    def network(self, network: nn.Module) -> nn.Module:
+        """The network itself while it matches, else a copy of it with these weights."""
+        if self.matches(network):
+            return network
+        if self._network is None:
+            self._network = with_weights(network, self.weights)
+        return self._network
+
+
+def with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a network with other weights; what is no module, as vocabularies, is shared.
+
+    Args:
+        network: what to copy.
+        weights: name -> tensor of the same shape; where one parameter has several names the last one counts.
+    """
+    lazy, memo = tables(network), _not_copied(network)
+    with torch.inference_mode(False):
+        for name, parameter in network.named_parameters(remove_duplicate=False):
+            if name in weights:
+                memo[id(parameter)] = nn.Parameter(own_copy(weights[name], name in lazy), requires_grad=False)
+        for name, buffer in network.named_buffers(remove_duplicate=False):
+            if name in weights:
+                memo[id(buffer)] = own_copy(weights[name])
+        return copy.deepcopy(network, memo)
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {n: t for n, t in network.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
+
+
+def _not_copied(network: nn.Module) -> dict[int, Any]:
+    kept = (getattr(network, name, None) for name in ("vocabulary", "target_vocabulary", "spec"))
+    return {id(value): value for value in kept if value is not None}
+
+
+def _digest(weights: Mapping[str, Tensor], described: str) -> str:
+    found = hashlib.sha256(described.encode())
+    for name, tensor in sorted(weights.items()):
+        if tensor.is_meta:
+            raise DataError(f"weight {name!r} lies on the meta device, without values: load the weights first.")
+        plain = tensor.cpu().contiguous().flatten().view(torch.uint8)
+        found.update(
+            name.encode() + plain.clone().numpy().tobytes()
+        )  # .numpy() of shared memory would copy it for good
+    return found.hexdigest()

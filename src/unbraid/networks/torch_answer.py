@@ -1,0 +1,197 @@
+"""Whether a user's module decides as its output layer does: what it returns, compared with that layer's scores.
+
+Shapes: N examples, T timesteps, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from unbraid.errors import DataError
+
+Output = Literal["softmax", "sigmoid"]
+TIE = 1e-4  # scores that differ by less, relative to the largest, may decide either way
+
+CHANGED = "changed"
+ACTIVATION: dict[str, Output] = {
+    "softmax": "softmax",
+    "log_softmax": "softmax",
+    "argmax": "softmax",
+    "sigmoid": "sigmoid",
+    "logsigmoid": "sigmoid",
+    "positive": "sigmoid",
+}  # relations that show which activation belongs to the output layer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which of a module's results comes from its output layer, and how.
+
+    Attributes:
+        place: position among the tensors that the module returns.
+        relation: "" for the scores themselves, a key of :data:`ACTIVATION`, or ``changed`` for values that no known
+            activation gives but that decided alike on the example.
+        transposed: whether its first two axes are exchanged.
+    """
+
+    place: int
+    relation: str
+    transposed: bool = False
+
+    @property
+    def output(self) -> Output | None:
+        """The activation that it shows."""
+        return ACTIVATION.get(self.relation)
+
+
+def find_answer(scores: Tensor, results: Sequence[Tensor]) -> Answer | None:
+    """The first result that is a known function of a layer's scores (N, [T,] C); None where there is none."""
+    for place, result in enumerate(results):
+        for transposed in (False, True):
+            for relation in _relations(scores, result):
+                given = _aligned(result, _shape(scores, relation), transposed)
+                if given is not None and _equal(given, _related(scores, relation)):
+                    return Answer(place, relation, transposed)
+    return None
+
+
+def changed_answer(scores: Tensor, results: Sequence[Tensor], others: Sequence[Tensor]) -> Answer | None:
+    """The first result of the scores' own shape that no layer explains: something is done to the scores behind it.
+
+    Args:
+        scores: of the output layer, (N, [T,] C).
+        results: what the module returned.
+        others: scores of all layers.
+    """
+    for place, result in enumerate(results):
+        alike = result.shape == scores.shape and result.is_floating_point()
+        if alike and all(find_answer(other, [result]) is None for other in others):
+            return Answer(place, CHANGED)
+    return None
+
+
+def check_answer(answer: Answer, scores: Tensor, results: Sequence[Tensor], output: Output, head: str) -> None:
+    """Compare the module's own decisions with those of its output layer, over the examples of one run.
+
+    Args:
+        answer: which result to compare.
+        scores: of the output layer, (N, [T,] C).
+        results: the tensors that the module returned.
+        output: the output layer's activation.
+        head: its path.
+
+    Raises:
+        DataError: decisions differ; the message gives their share.
+    """
+    wrong = disagreements(answer, scores, results, output)
+    if wrong is not None and bool(wrong.any()):
+        count, total = int(wrong.sum()), wrong.numel()
+        raise DataError(
+            f"the module's own result decides otherwise than its output layer {head!r} in {count} of {total} decisions "
+            f"({count / total:.1%}): something behind that layer changes or reorders its scores (a second layer added "
+            "to them, a prior, a mask, sorting), and modules of the layer would not. Make it part of the layer, and "
+            "restore the order of the inputs before it."
+        )
+
+
+def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], output: Output) -> Tensor | None:
+    """Decisions that differ and are no near ties, booleans; None where the result cannot be compared.
+
+    Where a result holds the same examples in another order, all that are not in their place count.
+
+    Args:
+        answer: which result to compare.
+        scores: of the output layer, (N, [T,] C).
+        results: the tensors that the module returned.
+        output: the output layer's activation.
+    """
+    shown = answer.output
+    if not scores.numel() or answer.place >= len(results) or (shown is not None and shown != output):
+        return None  # another activation was asked for than the module shows
+    given = _aligned(results[answer.place], _shape(scores, answer.relation), answer.transposed)
+    if given is None:
+        return None
+    if answer.relation != CHANGED and _same_values(given, scores, answer.relation):
+        return scores.new_zeros(scores.shape[:1], dtype=torch.bool)
+    moved = _moved(given, scores, answer.relation)
+    return _decided_otherwise(given, scores, answer.relation, output) if moved is None else moved
+
+
+def _same_values(given: Tensor, scores: Tensor, relation: str) -> bool:
+    """Whether a result is what its relation to the scores makes of them: the usual case, so it must be fast."""
+    if not given.is_floating_point():
+        return torch.equal(given.long(), _related(scores, relation).long())
+    if relation == "" and given.data_ptr() == scores.data_ptr() and given.stride() == scores.stride():
+        return True  # the module returns the very scores
+    values = _related(scores, relation).to(given.dtype)
+    return bool((given - values).abs().amax() <= 1e-5 * (1 + values.abs().amax()))
+
+
+def _decided_otherwise(given: Tensor, scores: Tensor, relation: str, output: Output) -> Tensor:
+    close = TIE * (1 + scores.abs().amax(-1, keepdim=True))
+    if output == "sigmoid":
+        return (_holds(given, relation) != (scores > 0)) & (scores.abs() > close)
+    chosen = given.long() if relation == "argmax" else given.argmax(-1)
+    chosen = chosen.clamp(0, scores.shape[-1] - 1)
+    behind = scores.amax(-1) - scores.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+    return behind > close.squeeze(-1)
+
+
+def _moved(given: Tensor, scores: Tensor, relation: str) -> Tensor | None:
+    """Which examples (N,) are not in their place, where the result is the scores in another order; else None."""
+    if not given.is_floating_point() or not given.shape[0]:
+        return None
+    for known in ("", "softmax", "log_softmax", "sigmoid", "logsigmoid") if relation == CHANGED else (relation,):
+        rows, own = _related(scores, known).flatten(1), given.flatten(1)
+        apart = ~torch.isclose(own, rows.to(own.dtype), rtol=1e-3, atol=1e-5).all(-1)
+        ours, theirs = (values[values[:, 0].argsort()] for values in (rows.to(own.dtype), own))
+        if torch.allclose(theirs, ours, rtol=1e-3, atol=1e-5):
+            return apart
+    return None
+
+
+def _relations(scores: Tensor, result: Tensor) -> tuple[str, ...]:
+    if result.is_floating_point():
+        return "", "softmax", "log_softmax", "sigmoid", "logsigmoid"
+    if result.dtype.is_complex or result.numel() == 0:
+        return ()
+    return ("positive", "argmax") if scores.shape[-1] > 1 else ("positive",)
+
+
+def _shape(scores: Tensor, relation: str) -> torch.Size:
+    return scores.shape[:-1] if relation == "argmax" else scores.shape
+
+
+def _aligned(result: Tensor, shape: torch.Size, transposed: bool) -> Tensor | None:
+    if result.numel() != shape.numel() or (transposed and result.dim() < 2):
+        return None
+    return (result.transpose(0, 1) if transposed else result).reshape(shape)
+
+
+def _related(scores: Tensor, relation: str) -> Tensor:
+    if relation == "":
+        return scores
+    if relation in ("softmax", "log_softmax"):
+        return (torch.softmax if relation == "softmax" else torch.log_softmax)(scores, -1)
+    if relation in ("sigmoid", "logsigmoid"):
+        return (torch.sigmoid if relation == "sigmoid" else logsigmoid)(scores)
+    return scores.argmax(-1) if relation == "argmax" else scores > 0
+
+
+def _equal(given: Tensor, values: Tensor) -> bool:
+    if not given.is_floating_point():
+        return torch.equal(given.long(), values.long())
+    return torch.allclose(given, values.to(given.dtype), rtol=1e-4, atol=1e-6)
+
+
+def _holds(given: Tensor, relation: str) -> Tensor:
+    """Which independent labels hold by a result."""
+    if relation == "sigmoid" or (relation == CHANGED and bool(((given >= 0) & (given <= 1)).all())):
+        return given > 0.5
+    return given.exp() > 0.5 if relation == "logsigmoid" else given > 0
