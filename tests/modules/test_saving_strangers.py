@@ -96,7 +96,7 @@ def test_a_folder_without_a_valid_manifest_is_refused(tmp_path, versions, manife
     text = (place / "unbraid.json").read_text()
     (place / "unbraid.json").write_text(MANIFESTS[manifest](text), encoding="latin-1")
     before = tree(place)
-    with pytest.raises(FormatError, match="is no Unbraid folder"):
+    with pytest.raises(FormatError, match="is not an Unbraid folder"):
         versions[1].save(place)
     assert tree(place) == before
 

@@ -105,7 +105,7 @@ def _old_files(target: Path) -> set[str]:
     except FormatError as error:
         reason = f"its {MANIFEST} is not valid: {error}" if MANIFEST in found else f"it has no {MANIFEST}"
         raise FormatError(
-            f"{quoted(target)} exists and is no Unbraid folder ({reason}). It holds {_few(found)}: {advice}."
+            f"{quoted(target)} exists and is not an Unbraid folder ({reason}). It holds {_few(found)}: {advice}."
         ) from None
     known = {MANIFEST, CARD, *(name for name in manifest.files if is_known(name))}
     others = [n for n in found if n not in known or not stat.S_ISREG(os.lstat(target / n).st_mode)]

@@ -184,7 +184,7 @@ def check_decided(scores: np.ndarray) -> None:
     if len(wrong):
         raise DataError(
             f"{len(wrong)} of {len(scores)} examples give NaN, the first is example {wrong[0]}: values in the inputs "
-            "are too large for the network's number type. Scale the inputs as for training."
+            "or weights are too large for the network's number type. Scale the inputs as for training."
         )
 
 
