@@ -42,6 +42,7 @@ from unbraid.networks.cells import CANDIDATE
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
+from unbraid.networks.precision import check_full
 from unbraid.progress import Advance, Progress, silent
 
 Differences = dict[int, tuple[np.ndarray, np.ndarray]]
@@ -93,6 +94,8 @@ class Decomposition(Mapping[Label, ConcernModule]):
         save_decomposition(folder, self.network, list(self.values()), self.config, about)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def decompose(
     network: Network,
     examples: tuple[Any, Any],
@@ -124,6 +127,7 @@ def decompose(
     if config is not None and not isinstance(config, DecompositionConfig):
         raise wrong_object(config, "config", "a DecompositionConfig", "pass single settings as keywords")
     config = (config or DecompositionConfig()).changed(**settings)
+    check_full(network)
     if network.io is IOArchitecture.ENCODER_DECODER:
         from unbraid.concerns.languages import decompose_languages  # built of the parts below
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from unbraid.concerns.channeling import channel
 from unbraid.concerns.compacting import Compactor
@@ -22,11 +23,14 @@ from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head, distinct_rows
 from unbraid.networks.network import Network
+from unbraid.networks.precision import check_full
 from unbraid.progress import Advance, Progress, silent
 
 Members = dict[Label, ConcernModule]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fuse(composition: Composition, x: Any, keep: float | None = None, progress: Progress = silent) -> Composition:
     """What :meth:`Composition.fuse` does, with its arguments and errors."""
     if x is not None:
@@ -50,6 +54,7 @@ def fuse(composition: Composition, x: Any, keep: float | None = None, progress: 
     fused: Members = {}
     with progress("fusing", sum(len({m.index for m in members.values()}) for members in parents.values())) as advance:
         for members in parents.values():
+            check_full(next(iter(members.values())).origin.network())
             fused |= _whole(members) if x is None else _fused(members, x, keep, advance)
     in_order = {label: fused[label] for label in composition.labels}
     return Composition(in_order, composition.vote, composition.calibration)

@@ -192,9 +192,11 @@ def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     for number, parent in enumerate(manifest.parents):
         if _number(manifest, number) != str(number + 1):
             continue
-        io = next(str(m.io) for m, e in zip(modules, manifest.modules, strict=True) if e.parent == number)
+        ios = [str(m.io) for m, e in zip(modules, manifest.modules, strict=True) if e.parent == number]
+        if not ios:  # only what fused modules were made from is of this network
+            continue
         classes = ", ".join(_name(label) for label in parent.labels[:50]) + (" …" if len(parent.labels) > 50 else "")
-        rows.append([str(number + 1), io, _layers(parent), classes, f"`{parent.sha256}`"])
+        rows.append([str(number + 1), ios[0], _layers(parent), classes, f"`{parent.sha256}`"])
     return _table(["network", "input/output", "layers", "classes", "sha256 of its weights"], rows)
 
 

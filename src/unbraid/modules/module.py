@@ -25,6 +25,7 @@ from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.layers import decomposable_layers, gate_rows, pruned, sliced
 from unbraid.networks.network import Network
+from unbraid.networks.precision import check_values
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import unchanged
 from unbraid.networks.spec import NetworkSpec
@@ -239,7 +240,8 @@ class ConcernModule(nn.Module):
 
 
 def check_steps(module: ConcernModule, x: Inputs) -> None:
-    """Unrolled masks are made for one T; raises DataError for another."""
+    """Unrolled masks are made for one T; raises DataError for another, and for weights without values."""
+    check_values(module, f"module {module.label!r}")
     if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
         return
     if x.ragged:

@@ -13,6 +13,7 @@ from unbraid.config import Mode
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.origin import BodyWeights
 from unbraid.networks.network import Network
+from unbraid.networks.precision import check_values
 from unbraid.networks.spec import TorchSpec
 
 
@@ -22,7 +23,12 @@ def stored_modules(modules: Sequence[ConcernModule], alone: bool) -> list[Concer
     Args:
         modules: what to save.
         alone: whether each is saved with only what it needs of its parent.
+
+    Raises:
+        DataError: weights on the meta device.
     """
+    for module in modules:
+        check_values(module, f"module {module.label!r}")
     made: dict[int, ConcernModule] = {}  # by body, so that modules that share one still do
     parents: dict[str, Network] = {}
     return [_stored(module, alone, made, parents) for module in modules]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from unbraid.networks.precision import full
 from unbraid.networks.snapshot import own_copy, unchanged
 
 
@@ -40,7 +41,7 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The rows' scores: (N, [T,] F) -> (N, [T,] R)."""
-        return nn.functional.linear(features, self.weight, self.bias)
+        return full(nn.functional.linear(features, self.weight, self.bias))
 
     def margin(self, features: Tensor) -> Tensor:
         """z_D - logsumexp(others): (N,), or (N, T) for many outputs."""
@@ -77,7 +78,7 @@ class JoinedHeads(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Margins: (N, [T,] F) -> (N, [T,] K)."""
-        scores = nn.functional.linear(features, self.weight, self.bias)
+        scores = full(nn.functional.linear(features, self.weight, self.bias))
         rows = self.get_buffer("rows")
         alike = len(set(self.sizes)) == 1 and not any(self.idle)
         if alike and self.sizes[0] == len(self.bias) > 1:

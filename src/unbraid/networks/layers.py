@@ -215,7 +215,7 @@ class Scattered(nn.Module):
     def __init__(self, layer: RecurrentLayer, kept: Tensor, units: int) -> None:
         super().__init__()
         self.layer, self.units = layer, units
-        self.register_buffer("kept", kept)
+        self.register_buffer("kept", kept, persistent=False)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         """As :meth:`RecurrentLayer.forward`, at the full width."""

@@ -16,6 +16,7 @@ from unbraid.networks.checking import check_flow, check_labels
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
+from unbraid.networks.precision import check_values, full
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
@@ -233,8 +234,7 @@ class Network(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         """The output layer's scores before its activation: (N, C) or (N, T, C)."""
-        scores: Tensor = self.head(self.features(x))
-        return scores
+        return full(self.head(self.features(x)))
 
     def activate(self, logits: Tensor) -> Tensor:
         """The output activation over the last axis."""
@@ -277,6 +277,7 @@ class Network(nn.Module):
 
     def check(self, x: Any) -> Inputs:
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
+        check_values(self, "the network")
         if isinstance(self.spec, TorchSpec):
             check_tree(x, "inputs")
         return check_inputs(self.spec, x, self.vocabulary)

@@ -24,7 +24,7 @@ class Removal(nn.Module):
 
     def __init__(self, kept: Tensor) -> None:
         super().__init__()
-        self.register_buffer("kept", kept)
+        self.register_buffer("kept", kept, persistent=False)  # no weight: a state dict does not change it
 
     def check_steps(self, steps: int) -> None:
         """Raises DataError where a sequence is longer than the masks."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.networks.cells import ACTIVATIONS
+from unbraid.networks.precision import like_weights
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import (
     ActivationSpec,
@@ -117,7 +118,7 @@ class PrunedDense(nn.Module):
     def __init__(self, dense: Dense, kept: Tensor) -> None:
         super().__init__()
         self.dense = dense
-        self.register_buffer("kept", kept)  # (K, T or 1, H)
+        self.register_buffer("kept", kept, persistent=False)  # (K, T or 1, H)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
         values, mask = self.dense(x, mask)
@@ -188,6 +189,8 @@ class StageSequence(nn.Module):
 
     def opening(self, x: Tensor) -> Signal:
         """Inputs through the stages before the first recurrent one, which all modules of a network have in common."""
+        if (first := next(self.parameters(), None)) is not None:
+            x = like_weights(x, first.dtype)
         return self._through(self.stages[: self._first_recurrent], (x, None))
 
     def rest(self, signal: Signal) -> Tensor:

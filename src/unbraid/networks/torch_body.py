@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unbraid.errors import DataError, FormatError, UnbraidError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
+from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
 from unbraid.networks.spec import TorchSpec
@@ -64,13 +65,14 @@ class TorchBody(nn.Module):
         Raises:
             DataError: the module's forward fails on the inputs, or its result decides otherwise than its output layer.
         """
+        tap = self.module.get_submodule(self.spec.head)
+        assert isinstance(tap, Tap)
+        x = map_tree(lambda leaf: _converted(leaf, tap.weight.dtype), x)
         if self.copies > 1:
             x = _repeated(x, self.spec, self.copies)
         compared = self.whole and not torch.compiler.is_compiling()
         if compared and not self._sought:
             self._seek(x)
-        tap = self.module.get_submodule(self.spec.head)
-        assert isinstance(tap, Tap)
         try:
             result = call(self.module, x)
         except UnbraidError:
@@ -224,6 +226,13 @@ def _repeated(x: Any, spec: TorchSpec, copies: int) -> Any:
         return leaf if where is None else leaf.repeat_interleave(copies, dim=where)
 
     return map_tree(repeat, x)
+
+
+def _converted(leaf: Any, dtype: torch.dtype) -> Any:
+    """A number in the type of weights that were converted: by half(), bfloat16() or double()."""
+    if not isinstance(leaf, Tensor) or not (dtype in HALF or (dtype, leaf.dtype) == (torch.float64, torch.float32)):
+        return leaf
+    return like_weights(leaf, dtype)
 
 
 def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:

@@ -1,0 +1,42 @@
+"""Weights of other types and devices than float32 on a CPU: what runs, and what is refused.
+
+A network or module runs in half precision: inputs are converted to the type of its weights, scores are float32 again.
+Networks are decomposed in float32 or float64 only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.errors import DataError
+
+HALF = (torch.float16, torch.bfloat16)
+FULL = (torch.float32, torch.float64)
+
+
+def like_weights(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers as weights of a type read them; word indices as they are."""
+    return values.to(dtype) if values.is_floating_point() else values
+
+
+def full(scores: Tensor) -> Tensor:
+    """Scores in float32 where they are of half precision."""
+    return scores.float() if scores.dtype in HALF else scores
+
+
+def check_values(module: nn.Module, what: str) -> None:
+    """Raise DataError for weights on the meta device, which have no values."""
+    if any(parameter.is_meta for parameter in module.parameters()):
+        raise DataError(f"{what} has weights on the meta device, without values: load the weights first.")
+
+
+def check_full(network: nn.Module) -> None:
+    """Raise DataError for weights that are not float32 or float64."""
+    check_values(network, "the network")
+    for name, parameter in network.named_parameters():
+        if parameter.dtype not in FULL:
+            raise DataError(
+                f"weight {name!r} is {parameter.dtype}, and networks are decomposed in float32: decompose "
+                "network.float(), and convert the modules afterwards."
+            )
