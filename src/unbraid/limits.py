@@ -198,7 +198,9 @@ def open_regular(
         if not follow and os.path.islink(path):
             raise error(f"{quoted(path)} is a symbolic link, expected a regular file: copy the file into the folder.")
         file = open(os.open(path, flags), "rb")  # noqa: SIM115 # the caller closes it
-    except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
+    except FileNotFoundError:
+        raise error(f"{quoted(path)}: no such file, so it cannot be read.") from None
+    except ValueError:  # a NUL in the name
         raise error(f"{quoted(path)}: no such file.") from None
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be read ({problem.strerror}).") from None

@@ -33,7 +33,7 @@ class Padding(BaseModel):
     """How index sequences become rows of one length.
 
     Attributes:
-        steps: T; None pads to the longest text given.
+        steps: T; None runs each text at its own length, so that its result does not depend on the others.
         side: where padding goes, and where longer texts are cut: ``left`` is Keras' default.
         index: of padding.
         unknown: index of words that are not in the vocabulary; None leaves them out, as Keras does.
@@ -163,7 +163,7 @@ class Vocabulary:
 
         Args:
             texts: strings, or lists of words (each is then one timestep, as taggers need).
-            steps: T, where the vocabulary has none of its own; None: the longest text's.
+            steps: T, where the vocabulary has none of its own; None pads to the longest text's.
 
         Returns:
             int64 (N, T) and the lengths before padding (N,), at least 1.
