@@ -36,7 +36,7 @@ Vote = Literal["margin", "probability"]
 
 
 class Composition(nn.Module):
-    """A classifier made of modules.
+    """A classifier made of modules; :func:`unbraid.compose` also calibrates the vote, or warns where it is not.
 
     Args:
         modules: label -> module, in the order of the classes.
