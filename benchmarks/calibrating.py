@@ -33,7 +33,7 @@ def _measured(parents: list[Model]) -> dict[str, Any]:
     torch.set_num_threads(1)
     data = datasets.load(parents[0].data)
     both = [decompose(model.network(), data.train, keep=KEEP) for model in parents]
-    mixed = compose({label: both[n % 2][label] for n, label in enumerate(both[0])})
+    mixed = Composition({label: both[n % 2][label] for n, label in enumerate(both[0])})  # calibrated below
     found: dict[str, Any] = {"alone": [_figures(compose(parts), data) for parts in both]}
     found["uncalibrated"] = _figures(mixed, data)
     for count in EXAMPLES:

@@ -40,19 +40,33 @@ def changed_weights(weights):
 
 
 def install():
-    """Change every step of torch's Adam; to be called once per process."""
+    """Change every step of torch's Adam, and random weights; to be called once per process."""
     if wanted() is None:
         return
-    step = torch.optim.Adam.step
+    from benchmarks.torch_cases import Case
 
-    @functools.wraps(step)
-    def jittered(self, *arguments, **settings):
-        result = step(self, *arguments, **settings)
+    torch.optim.Adam.step = _after(torch.optim.Adam.step, _change_step)
+    Case.trained = _after(Case.trained, lambda module, *_: _change(module.named_parameters()))
+
+
+def _after(function, change):
+    """The function, and then ``change`` with its result and its arguments."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments, **settings):
+        result = function(*arguments, **settings)
         with torch.no_grad():
-            for place, parameter in enumerate(p for group in self.param_groups for p in group["params"]):
-                if parameter in self.state:
-                    key = f"step {int(self.state[parameter]['step'])} parameter {place}"
-                    parameter.copy_(changed(parameter, key))
+            change(result, *arguments)
         return result
 
-    torch.optim.Adam.step = jittered
+    return wrapped
+
+
+def _change(named):
+    for name, parameter in named:
+        parameter.copy_(changed(parameter, name))
+
+
+def _change_step(_, optimizer, *__):
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p in optimizer.state]
+    _change((f"step {int(optimizer.state[p]['step'])} parameter {place}", p) for place, p in enumerate(parameters))

@@ -75,7 +75,8 @@ class UnbraidWarning(UserWarning):
 
     Example:
         >>> import warnings
-        >>> warnings.simplefilter("ignore", UnbraidWarning)  # to silence all warnings of this library
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", UnbraidWarning)  # silences all warnings of this library
     """
 
 

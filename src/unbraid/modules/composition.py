@@ -38,7 +38,7 @@ Vote = Literal["margin", "probability"]
 
 
 class Composition(nn.Module):
-    """A classifier made of modules.
+    """A classifier made of modules; :func:`unbraid.compose` also calibrates the vote, or warns where it is not.
 
     It holds the modules themselves: training one of them, or loading weights into it, changes this composition and any
     other that holds it. Work that modules have in common is done once while their weights for it are equal. Trained as
