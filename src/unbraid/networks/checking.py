@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from unbraid.data import Label
-from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.errors import DataError, FormatError, UnsupportedLayer, wrong_object
 from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
@@ -19,6 +20,7 @@ from unbraid.networks.spec import (
     StageSpec,
     label_count,
 )
+from unbraid.vocabulary import Vocabulary
 
 
 def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
@@ -82,3 +84,9 @@ def _check_zero_stays_zero(stage: StageSpec) -> None:
         )
     if isinstance(stage, DenseSpec) and stage.activation == "softmax":
         raise UnsupportedLayer(f"hidden layer {stage.name!r} has a softmax over its nodes, so none can go by itself.")
+
+
+def check_vocabulary(vocabulary: Any, argument: str) -> None:
+    """Raise ArgumentError for anything but a Vocabulary or None."""
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise wrong_object(vocabulary, argument, "a Vocabulary", "make one with unbraid.Vocabulary")

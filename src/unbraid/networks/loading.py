@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -45,6 +46,8 @@ def load(
             f"{path}: a torch file holds weights without the code that runs them: build the module, fill it with "
             "unbraid.load_weights(module, path), and pass it to unbraid.Network.from_torch(module, example=...)."
         )
+    if not os.path.exists(path):
+        raise FormatError(f"{quoted(path)}: no such file; expected a .h5 or .keras model.")
     return load_keras(path, labels).read_with(vocabulary)
 
 
