@@ -19,6 +19,7 @@ from benchmarks import (
     calibrating,
     clinc,
     compacting,
+    durability,
     experiment,
     fusing,
     reconstruct,
@@ -38,6 +39,7 @@ PARTS = {
     "compacting": compacting.run,
     "calibrating": calibrating.run,
     "torch": torch_runs.run,
+    "durability": durability.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
 

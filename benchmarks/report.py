@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import files, report_cluster, report_paper, report_reconstruct, report_translation
+from benchmarks import files, report_cluster, report_durability, report_paper, report_reconstruct, report_translation
 from benchmarks.experiment import Scale
 from benchmarks.tables import table
 
@@ -25,7 +25,7 @@ def write(scale: Scale) -> Path:
     parts += report_translation.sections(scale.folder)
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
-        parts += report_cluster.sections()
+        parts += [*report_cluster.sections(), *report_durability.sections()]
         path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")
     return path

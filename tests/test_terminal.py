@@ -28,7 +28,12 @@ def evil(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evil")
     network = factory.network(("lstm",), labels=LABELS)
     x, y = factory.examples(network, 60)
-    unbraid.decompose(network, (x, y), samples_per_class=10).save(folder / "parts")
+    parts = unbraid.decompose(network, (x, y), samples_per_class=10)
+    parts.save(folder / "parts")
+    seen = np.bincount(network.logits(x).argmax(-1), minlength=3)
+    unbraid.compose([parts[label] for label, count in zip(LABELS, seen, strict=True) if count > 1]).save(
+        folder / "seen"
+    )
     np.savez(folder / "data.npz", x=x, y=y)
     return folder
 
@@ -47,7 +52,7 @@ def test_labels_that_are_markup_or_escape_codes_are_shown_as_they_are_written(ev
         ["evaluate", evil / "parts", evil / "data.npz"],
         ["predict", evil / "parts", evil / "data.npz"],
         ["compose", evil / "parts", "-o", tmp_path / "all"],
-        ["fuse", evil / "parts", evil / "data.npz", "-o", tmp_path / "fused"],
+        ["fuse", evil / "seen", evil / "data.npz", "-o", tmp_path / "fused"],
         ["replace", tmp_path / "all", LABELS[0], f"{evil / 'parts'}:{LABELS[0]}", "-o", tmp_path / "other"],
     ):
         done = run(*arguments)

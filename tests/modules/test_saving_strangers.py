@@ -1,5 +1,6 @@
 """Saving deletes nothing that a save did not write, and keeps permissions."""
 
+import dataclasses
 import json
 import os
 import stat
@@ -14,8 +15,9 @@ from tests.modules.test_saving import decomposed, files
 from tests.modules.test_saving_crash import killed_after_commit
 from unbraid.cli import app
 from unbraid.errors import FormatError
-from unbraid.modules.folders import write_folder
+from unbraid.modules.card import NOTHING
 from unbraid.modules.loading import check_folder
+from unbraid.modules.saving import save_decomposition
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 
@@ -160,15 +162,13 @@ def test_the_current_folder_can_be_replaced_and_stays_current(tmp_path, monkeypa
 
 def test_files_that_the_new_version_has_not_are_deleted(tmp_path, monkeypatch, versions):
     """The recipe of an old version belongs to it; also when the save is killed before it is deleted."""
-    digest = "0" * 64
+    about = dataclasses.replace(NOTHING, recipe="output: parts")
+    old = versions[0]
     versions[1].save(tmp_path / "reference")
     for name, kill in (("plain", False), ("killed", True)):
         place = tmp_path / name
-        versions[0].save(place)
-        manifest = json.loads((place / "unbraid.json").read_text())
-        manifest["files"]["vocabulary-0.json"] = digest
-        write_folder(place, {**files(place), "unbraid.json": json.dumps(manifest).encode(), "vocabulary-0.json": b"{}"})
-        assert "vocabulary-0.json" in os.listdir(place)
+        save_decomposition(place, old.network, list(old.values()), old.config, about)
+        assert "recipe.yaml" in os.listdir(place)
         if kill:
             killed_after_commit(versions[1], place, monkeypatch, 2)
             unbraid.load_decomposition(place)

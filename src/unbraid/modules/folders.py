@@ -33,7 +33,7 @@ from unbraid.modules.workfolder import (
 
 T = TypeVar("T")
 LONGEST_WAIT = 60.0  # seconds that a reader waits for the end of a save
-TRIES = 100
+TRIES = 100  # to make a folder that other writers delete at the same time
 NAMED = 3  # files that a refusal names, at most
 
 
@@ -54,14 +54,19 @@ def write_folder(
         FormatError: ``folder`` holds anything else, cannot be written, or ``verify`` refuses.
     """
     try:
-        target = Path(os.path.realpath(folder))
+        target = _real(folder, FormatError)
         with _writing(target):
             settle(target)
             _replace(target, files, _old_files(target), verify)
-    except ValueError as problem:  # a NUL in the name
-        raise FormatError(f"{quoted(folder)}: cannot be written ({problem}).") from None
     except OSError as problem:
         raise FormatError(f"{quoted(folder)}: cannot be written ({problem.strerror}).") from None
+
+
+def _real(path: str | os.PathLike[str], error: type[UnbraidError]) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        raise error(f"{quoted(path)}: cannot be written (the name holds a NUL character).") from None
 
 
 @contextmanager
@@ -156,7 +161,7 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         ['model.onnx']
     """
     try:
-        target = Path(os.path.realpath(path))
+        target = _real(path, error)
         mode = mode_of(target)
         if mode is not None and not stat.S_ISREG(os.lstat(target).st_mode):
             raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
@@ -167,8 +172,6 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
             write_synced(work / CONTENT, content, mode)
             os.replace(work / CONTENT, target)
             sync(target.parent)
-    except ValueError:  # a NUL in the name
-        raise error(f"{quoted(path)}: cannot be written (the name holds a NUL character).") from None
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
 
@@ -212,7 +215,7 @@ def consistently(folder: str | os.PathLike[str], read: Callable[[], T]) -> T:
     try:
         return read()
     except FormatError:
-        if not os.path.isdir(folder):
+        if not os.path.isdir(folder):  # missing, or a name that cannot be one
             raise
         place = Path(os.path.realpath(folder))
         if is_work_folder(place):  # a save checks what it wrote; it holds the lock already

@@ -70,9 +70,10 @@ def _compare(saved: ConcernModule, found: ConcernModule) -> None:
 
 
 def _running(module: ConcernModule) -> dict[str, Tensor]:
-    """The weights of a module that a folder holds, also of one saved alone: without what it never reads.
+    """The weights that a module runs with.
 
-    That are the columns of the whole head for removed features, and the rows of a target embedding for other words.
+    A folder of one module holds no others: no columns of the whole head for removed features, and no rows of a target
+    embedding for words that the module does not have.
     """
     weights = {name: weight for name, weight in module.state_dict().items() if not name.startswith("whole_head.")}
     return only_words(weights, module.head.words)

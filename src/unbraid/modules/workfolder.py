@@ -138,12 +138,18 @@ def write_synced(path: Path, content: bytes, mode: int | None = None) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Flush a folder's list of names to the disk, where the system can."""
+    """Flush a folder's list of names to the disk, where the system can and permits it."""
     if sys.platform == "win32":
         return
-    place = os.open(folder, os.O_RDONLY)
+    try:
+        place = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder may be writable without being readable
+        return
     try:
         os.fsync(place)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that flushes no folders
+            raise
     finally:
         os.close(place)
 
