@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import stat
 import subprocess
 import sys
 import warnings
@@ -13,12 +15,14 @@ from typer.testing import CliRunner
 
 import unbraid
 from tests import factory
+from tests.modules.test_saving_crash import killed_after_commit
 from unbraid import limits
 from unbraid.cli import app
 from unbraid.errors import ConfigError, DataError, UnbraidWarning
 from unbraid.terminal import guarded, reading
 
 runner = CliRunner()
+PROGRAM = [sys.executable, "-c", "from unbraid.cli import app; app()"]
 LABELS = ["[/foo]", ":smile: [red]b[/red]", "\x1b]0;owned\x1b\\c\u202e"]
 
 
@@ -58,7 +62,10 @@ def test_labels_that_are_markup_or_escape_codes_are_shown_as_they_are_written(ev
         done = run(*arguments)
         assert done.exit_code == 0, (arguments, done.output, done.exception)
         assert is_plain(done.stdout), arguments
-    shown = run("inspect", evil / "parts").stdout
+    wide = {**os.environ, "COLUMNS": "300", "PYTHONIOENCODING": "utf-8"}
+    shown = subprocess.run(
+        [*PROGRAM, "inspect", evil / "parts"], capture_output=True, encoding="utf-8", env=wide
+    ).stdout
     assert "[/foo]" in shown and ":smile: [red]b[/red]" in shown and r"\x1b]0;owned\x1b\c\u202e" in shown
     assert set(json.loads(run("predict", evil / "parts", evil / "data.npz", "--json").stdout)["labels"]) == set(LABELS)
 
@@ -133,6 +140,47 @@ def test_every_command_refuses_bad_files_with_exit_code_2(evil, tmp_path, verb, 
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_every_command_finds_a_folder_that_a_killed_save_left(evil, tmp_path, monkeypatch):
+    folder, out = tmp_path / "parts", tmp_path / "out"
+    parts = unbraid.load_decomposition(evil / "parts")
+    for arguments in (
+        ["inspect", folder],
+        ["evaluate", folder, evil / "data.npz"],
+        ["evaluate", evil / "parts", evil / "data.npz"],
+        ["predict", folder, evil / "data.npz"],
+        ["compose", folder, "-o", out],
+        ["compose", f"{folder}:{LABELS[0]}", "-o", out],
+        ["replace", folder, LABELS[0], f"{folder}:{LABELS[0]}", "-o", out],
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+        killed_after_commit(parts, folder, monkeypatch, 0)
+        assert not (folder / "unbraid.json").exists()
+        done = run(*arguments)
+        assert done.exit_code == 0, (arguments, done.output)
+
+
+def test_export_writes_through_regular_files_only(evil, tmp_path):
+    pytest.importorskip("onnxruntime")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "pipe")
+    if os.path.exists("/dev/full"):
+        (tmp_path / "device").symlink_to("/dev/full")
+    before = sorted(tmp_path.iterdir())
+    for path in before:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        done = run("export", evil / "parts", "-o", path)
+        assert done.exit_code == 2 and "not a regular file" in done.stderr, (path, done.output, done.exception)
+        assert stat.S_IFMT(path.stat().st_mode) == kind
+    assert sorted(tmp_path.iterdir()) == before
+    (tmp_path / "link").symlink_to(tmp_path / "file.onnx")
+    (tmp_path / "file.onnx").write_bytes(b"old")
+    assert run("export", evil / "parts", "-o", tmp_path / "link").exit_code == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file.onnx").read_bytes() != b"old"
+    assert run("export", evil / "parts", "-o", tmp_path / ("x" * 300)).exit_code == 2
+    assert run("export", evil / "parts", "-o", tmp_path / "nowhere" / "x.onnx").exit_code == 2
+
+
 def raising(error):
     """A program with one command that raises."""
 
@@ -174,9 +222,6 @@ def test_warnings_of_the_library_are_one_line_each():
     program = typer.Typer()
     program.command()(command)
     assert runner.invoke(program, []).stderr == "warning: votes are not\\ncomparable\n" * 2
-
-
-PROGRAM = [sys.executable, "-c", "from unbraid.cli import app; app()"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")

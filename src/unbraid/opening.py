@@ -32,12 +32,12 @@ def open_path(path: str | os.PathLike[str], labels: list[str] | None = None) -> 
         FormatError: neither, or damaged.
         UnsupportedLayer: a model with a layer that cannot be run exactly.
     """
-    if Path(path).suffix in (".h5", ".hdf5", ".keras"):
-        return load_keras(path, labels)
     if not _exists(path):
         raise FormatError(
             f"{quoted(path)}: no such file or folder; expected a .h5 or .keras model, or a folder Unbraid saved."
         )
+    if Path(path).suffix in (".h5", ".hdf5", ".keras"):
+        return load_keras(path, labels)
     return consistently(path, lambda: _open_folder(path))
 
 
