@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import files
-from unbraid.vocabulary import Side, Vocabulary
+from unbraid.rows import Side
+from unbraid.vocabulary import Vocabulary
 
 Part = tuple[np.ndarray, np.ndarray]  # x (N, T), y (N,) or (N, T')
 PARTS = ("train", "held_out", "test")

@@ -12,7 +12,7 @@ from unbraid.concerns.observation import observe
 from unbraid.config import Edges, Mode
 from unbraid.modules.concern import Concern
 from unbraid.networks.cells import Cell
-from unbraid.networks.inputs import check_inputs
+from unbraid.networks.reading import check_inputs
 from unbraid.networks.spec import (
     DenseSpec,
     EmbeddingSpec,

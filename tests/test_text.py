@@ -14,7 +14,8 @@ from unbraid.data import read_targets
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError, FormatError, IncompatibleModules
-from unbraid.vocabulary import Vocabulary, is_text
+from unbraid.texts import is_text
+from unbraid.vocabulary import Vocabulary
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird"]
 

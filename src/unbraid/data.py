@@ -5,13 +5,14 @@ Shapes: N examples, T timesteps, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unbraid.errors import DataError
+from unbraid.arrays import as_array
+from unbraid.errors import DataError, quoted
 
 Label = str | int
 
@@ -48,6 +49,48 @@ class Targets:
         return len(self.y)
 
 
+def plain_labels(labels: Any) -> list[Label]:
+    """Class names as strings and whole numbers.
+
+    Args:
+        labels: a list, tuple or array of them.
+
+    Raises:
+        DataError: something else, or a name that cannot be written in UTF-8.
+    """
+    if isinstance(labels, str | bytes | Set | Mapping) or not isinstance(labels, Iterable):
+        raise DataError(f"labels are {quoted(repr(labels), 40)}, expected a list with one name per class.")
+    return [_plain_label(label) for label in labels]
+
+
+def _plain_label(label: Any) -> Label:
+    if isinstance(label, int | np.integer):
+        return int(label)
+    if not isinstance(label, str):
+        raise DataError(f"label {quoted(repr(label), 40)} is {type(label).__name__}, expected text or a whole number.")
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"label {quoted(repr(label), 40)} is not valid Unicode: it cannot be written in UTF-8."
+        ) from None
+    return str(label)
+
+
+def labels_at(labels: Sequence[Label], indices: np.ndarray) -> np.ndarray:
+    """The labels at positions; at -1, which means no decision, "" (or -1 where all labels are numbers).
+
+    Args:
+        labels: the classes.
+        indices: positions, any shape, -1 to C - 1.
+    """
+    kinds = {type(label) for label in labels}
+    nothing: Label = -1 if kinds == {int} else ""
+    values = [*labels, nothing] if (indices < 0).any() else list(labels)
+    mixed = len(kinds) > 1  # else NumPy would turn 2 into "2"
+    return np.asarray(values, dtype=object if mixed else None)[indices]
+
+
 def read_targets(
     y: Any, labels: Sequence[Label], *, many: bool, independent: bool = False, examples: int | None = None
 ) -> Targets:
@@ -63,7 +106,7 @@ def read_targets(
     Raises:
         DataError: wrong shape or length, or a label that the network does not know.
     """
-    array = _array(y)
+    array = as_array(y, "labels")
     if independent:
         return _independent(array, list(labels), many, examples)
     wanted, one_hot = 2 if many else 1, False
@@ -93,41 +136,46 @@ def _from_one_hot(array: np.ndarray) -> np.ndarray:
     return np.where(held.any(-1), held.argmax(-1), -1)
 
 
-def _array(y: Any) -> np.ndarray:
-    try:
-        return np.asarray(y)
-    except ValueError:
-        raise DataError(
-            "labels come in rows of different lengths, expected one for each timestep of the inputs."
-        ) from None
-
-
-def _whole(array: np.ndarray) -> bool:
-    return bool((np.isfinite(array) & (array == np.round(array))).all())
+def whole_numbers(array: np.ndarray) -> np.ndarray | None:
+    """The same numbers as int64; None where one is a fraction, NaN or beyond 64 bits."""
+    if array.dtype.kind in "ib":
+        return array.astype(np.int64)
+    if array.dtype.kind == "u":
+        return array.astype(np.int64) if array.max(initial=0) < 2**63 else None
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        return None
+    if (np.abs(array) >= 2.0**63).any() or (array != np.round(array)).any():
+        return None
+    return array.astype(np.int64)
 
 
 def _indices(array: np.ndarray, labels: list[Label]) -> np.ndarray:
-    if array.dtype.kind in "iub" or (array.dtype.kind == "f" and _whole(array)):
-        indices = array.astype(np.int64)
-        if all(isinstance(label, int) for label in labels) and labels != list(range(len(labels))):
-            return _names(array.astype(np.int64), labels)
-        if indices.size and (indices.min() < -1 or indices.max() >= len(labels)):
-            raise DataError(
-                f"labels run from {indices.min()} to {indices.max()}, the network has {len(labels)} classes "
-                f"(0 to {len(labels) - 1}; -1 means no label)."
-            )
-        return indices
-    if array.dtype.kind not in "USO":
-        raise DataError(f"labels hold {array.dtype}, expected class indices or names.")
-    return _names(array.astype(str), [str(label) for label in labels])
+    if array.dtype.kind == "U":
+        return _names(array, [str(label) for label in labels])
+    indices = whole_numbers(array)
+    if indices is None:
+        found = "fractions, NaN or numbers beyond 64 bits" if array.dtype.kind in "uf" else array.dtype
+        raise DataError(f"labels hold {found}, expected class indices or names.")
+    if all(isinstance(label, int) for label in labels) and labels != list(range(len(labels))):
+        return _names(indices, labels)
+    if indices.size and (indices.min() < -1 or indices.max() >= len(labels)):
+        raise DataError(
+            f"labels run from {indices.min()} to {indices.max()}, the network has {len(labels)} classes "
+            f"(0 to {len(labels) - 1}; -1 means no label)."
+        )
+    return indices
 
 
 def _names(array: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     lookup = {label: index for index, label in enumerate(labels)} | {"": -1, -1: -1}
+    if len(set(labels)) < len(labels):
+        raise DataError("labels are strings, and two of the network's classes are equal as strings: pass indices.")
     values, inverse = np.unique(array, return_inverse=True)
     unknown = [value for value in values.tolist() if value not in lookup]
     if unknown:
-        raise DataError(f"labels {unknown[:5]} are not classes of the network; it knows {list(labels)[:20]}.")
+        raise DataError(
+            f"labels {quoted(unknown[:5])} are not classes of the network; its classes are {quoted(list(labels)[:20])}."
+        )
     return np.asarray([lookup[value] for value in values.tolist()], np.int64)[inverse].reshape(array.shape)
 
 
@@ -136,7 +184,7 @@ def _independent(array: np.ndarray, labels: list[Label], many: bool, examples: i
     if array.ndim != wanted or array.shape[-1] != len(labels):
         raise DataError(f"labels have shape {array.shape}, expected 0/1 columns, one per class: (N, {len(labels)}).")
     _check_length(array, examples)
-    if not np.isin(array, (0, 1)).all():
+    if array.dtype.kind not in "iufb" or not np.isin(array, (0, 1)).all():
         raise DataError("labels of independent classes must be 0 or 1.")
     return Targets(array.astype(np.int64), labels, many, independent=True)
 

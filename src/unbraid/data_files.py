@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.data import Label
-from unbraid.errors import DataError
+from unbraid import limits
+from unbraid.arrays import as_array, check_unicode
+from unbraid.data import Label, whole_numbers
+from unbraid.errors import DataError, UnbraidError, quoted
+from unbraid.npy import read_member
+from unbraid.tables import Column, read_columns
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
 PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that names it -> usual name
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)  # also encrypted, or packed unusually
 _NUMBER = re.compile(r"-?[0-9]+")
 
 
@@ -58,13 +58,14 @@ class Examples:
             flat = self._written([label for row in self.y for label in row], labels, skip_others)
             ends = np.cumsum([0, *map(len, self.y)])
             return [flat[a:b].tolist() for a, b in pairwise(ends)]
-        y = np.asarray(self.y)
-        if y.dtype.kind in "USO":
-            return self._written(y.astype(str).ravel().tolist(), labels, skip_others).reshape(y.shape)
-        if y.dtype.kind not in "iuf" or not np.isfinite(y).all() or (y != np.round(y)).any():
+        y = as_array(self.y, "labels")
+        if y.dtype.kind == "U":
+            return self._written(y.ravel().tolist(), labels, skip_others).reshape(y.shape)
+        places = whole_numbers(y)
+        if places is None:
             return y
         if self.labels is not None and not _one_hot(y, len(self.labels)):
-            y = y.astype(np.int64)
+            y = places
             if y.size and not (y.min() >= -1 and y.max() < len(self.labels)):
                 raise DataError(
                     f"labels run from {y.min()} to {y.max()}, the file names {len(self.labels)} classes "
@@ -73,7 +74,7 @@ class Examples:
             named = np.asarray([*self.labels, ""])[y]
             return self._written(named.ravel().tolist(), labels, skip_others).reshape(y.shape)
         if skip_others and all(isinstance(label, int) for label in labels):
-            y = y.astype(np.int64)
+            y = places
             return np.where(_found(np.isin(y, labels), np.unique(y).tolist(), labels), y, -1)
         return y
 
@@ -126,10 +127,10 @@ def read_examples(
     arrays = _arrays(path, [x, y, "labels"])
     if x not in arrays or (need_labels and y not in arrays):
         missing = x if x not in arrays else y
-        raise DataError(f"{path}: no array {missing!r}; it holds {_names(path)}. Name it with --x and --y.")
+        raise DataError(f"{quoted(path)}: no array {missing!r}; it holds {_names(path)}. Name it with --x and --y.")
     labels = arrays.get("labels")
     if labels is not None and labels.ndim != 1:
-        raise DataError(f"{path}: 'labels' has shape {labels.shape}, expected (C,): the names of the classes.")
+        raise DataError(f"{quoted(path)}: 'labels' has shape {labels.shape}, expected (C,): the names of the classes.")
     return Examples(arrays[x], arrays.get(y), None if labels is None else [str(v) for v in labels.tolist()])
 
 
@@ -151,13 +152,19 @@ def read_pair_columns(
     given = zip(PAIR_COLUMNS.items(), (source, target, language), strict=True)
     names = {option: name or usual for (option, usual), name in given}
     if _is_text_file(path, "sentence pairs"):
-        found = _columns(path, [((name,), option, True) for option, name in names.items()])
+        found: list[Any] = read_columns(path, [Column((name,), option, True) for option, name in names.items()])
         return PairColumns(found[0], found[1], [str(v) for v in found[2]])
     arrays = _arrays(path, list(names.values()))
     for option, name in names.items():
         if name not in arrays:
-            raise DataError(f"{path}: no array {name!r}; it holds {_names(path)}. Name it with {option}.")
+            raise DataError(f"{quoted(path)}: no array {name!r}; it holds {_names(path)}. Name it with {option}.")
     one, two, three = (arrays[name] for name in names.values())
+    sizes = [array.shape[:1] for array in (one, two, three)]
+    if three.ndim != 1 or len(set(sizes)) > 1:
+        raise DataError(
+            f"{quoted(path)}: sources, targets and languages have shapes {one.shape}, {two.shape} and {three.shape}, "
+            "expected one row of each for every pair, and languages (N,)."
+        )
     return PairColumns(one, two, [str(v) for v in three.tolist()])
 
 
@@ -165,60 +172,14 @@ def _is_text_file(path: Path, wanted: str) -> bool:
     """Whether it is a .csv or .jsonl file; raises DataError where it is no .npz file either."""
     if path.suffix not in (".csv", ".jsonl", ".npz"):
         found = path.suffix or "no ending"
-        raise DataError(f"{path}: expected an .npz, .csv or .jsonl file with {wanted}, found {found}.")
+        raise DataError(f"{quoted(path)}: expected an .npz, .csv or .jsonl file with {wanted}, found {found}.")
     return path.suffix != ".npz"
 
 
 def _texts(path: Path, x: str | None, y: str | None, need_labels: bool) -> Examples:
-    texts, labels = _columns(
-        path,
-        [((x,) if x else TEXT_COLUMNS, "--x", True), ((y,) if y else LABEL_COLUMNS, "--y", need_labels)],
-    )
+    inputs = Column((x,) if x else TEXT_COLUMNS, "--x", True)
+    texts, labels = read_columns(path, [inputs, Column((y,) if y else LABEL_COLUMNS, "--y", need_labels)])
     return Examples(texts, None if labels is None else _labels(path, labels), None)
-
-
-def _columns(path: Path, wanted: list[tuple[tuple[str, ...], str, bool]]) -> list[Any]:
-    """Values of columns, N each: of each the possible names, the option that names another, whether it is needed."""
-    rows = _rows(path)
-    if not rows:
-        raise DataError(f"{path}: holds no examples.")
-    first = list(rows[0])
-    columns = [_column(path, first, *one) for one in wanted]
-    try:
-        return [None if name is None else [row[name] for row in rows] for name in columns]
-    except KeyError as error:
-        raise DataError(f"{path}: a row has no {error.args[0]!r}; the first has {first}.") from None
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            if path.suffix == ".csv":
-                return list(csv.DictReader(file))
-            return [_object(path, number, line) for number, line in enumerate(file, 1) if line.strip()]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable {path.suffix} file ({error}).") from None
-
-
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}, line {number}: expected a JSON object, found {line.strip()[:40]!r}.")
-    return value
-
-
-def _column(path: Path, columns: list[str], names: tuple[str, ...], option: str, needed: bool) -> Any:
-    for name in names:
-        if name in columns:
-            return name
-    if needed:
-        raise DataError(f"{path}: no column {' or '.join(names)}; it has {columns}. Name one with {option}.")
-    return None
 
 
 def _labels(path: Path, values: list[Any]) -> Any:
@@ -228,14 +189,17 @@ def _labels(path: Path, values: list[Any]) -> Any:
     for n, value in enumerate(values):
         if not isinstance(value, list):
             raise DataError(
-                f"{path}, example {n}: its label is {value!r}, expected a list of them as in other examples."
+                f"{quoted(path)}, example {n}: its label is {quoted(repr(value), 40)}, "
+                "expected a list of them as in other examples."
             )
     return [[_label(path, n, each) for each in value] for n, value in enumerate(values)]
 
 
 def _label(path: Path, n: int, value: Any) -> str:
     if isinstance(value, list | dict):
-        raise DataError(f"{path}, example {n}: {str(value)[:40]!r} is no label, expected text or a whole number.")
+        raise DataError(
+            f"{quoted(path)}, example {n}: {quoted(repr(value), 40)} is no label, expected text or a whole number."
+        )
     return "" if value is None else str(value)
 
 
@@ -251,32 +215,26 @@ def _found(used: np.ndarray, values: list[Any], labels: Sequence[Label]) -> np.n
     return used
 
 
-def _names(path: Path) -> list[str]:
+def _names(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
+        return quoted([name.removesuffix(".npy") for name in archive.namelist()])
 
 
 def _arrays(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            present = {info.filename: info for info in archive.infolist()}
-            return {name: _array(archive, present[f"{name}.npy"], path) for name in wanted if f"{name}.npy" in present}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except (*DAMAGED, OSError, ValueError, EOFError, MemoryError) as error:
-        raise DataError(f"{path}: not a readable .npz file ({error}).") from None
-
-
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """One array, its declared size compared with its stored size before anything is allocated."""
-    with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
-        declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if dtype.hasobject:
-            raise DataError(f"{path}: {info.filename} holds Python objects, which are never loaded: save plain arrays.")
-        if declared > info.file_size or info.file_size > 1000 * info.compress_size + 2**20:
-            raise DataError(f"{path}: {info.filename} declares {declared} bytes, far more than the file holds.")
-    with archive.open(info) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    """Arrays of an .npz file by name, those of ``wanted`` that it has."""
+    where = quoted(path)
+    with limits.open_regular(path, error=DataError) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = os.fstat(file.fileno()).st_size
+                present = {info.filename: info for info in archive.infolist()}
+                members = {name: present[f"{name}.npy"] for name in wanted if f"{name}.npy" in present}
+                found = {name: read_member(archive, info, size, where) for name, info in members.items()}
+        except UnbraidError:
+            raise
+        except Exception as error:  # zipfile and zlib raise errors of many kinds on damaged files
+            raise DataError(f"{where}: not a readable .npz file ({quoted(error)}).") from None
+    for name, array in found.items():
+        if array.dtype.kind == "U":
+            check_unicode(array.astype(array.dtype.newbyteorder("="), copy=False), f"{where}: array {name!r}: values")
+    return found

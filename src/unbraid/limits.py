@@ -24,7 +24,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unbraid.errors import ConfigError, FormatError, UnbraidError, quoted
 
@@ -163,6 +163,25 @@ def read_regular(
     Raises:
         UnbraidError: of class ``error``: the file is missing, unreadable, not a regular file, or too large.
     """
+    with open_regular(path, limit, follow=follow, error=error) as file:
+        allowed: int = getattr(current(), limit)
+        try:
+            content = file.read(allowed + 1)
+        except OSError as problem:
+            raise error(f"{quoted(path)}: cannot be read ({problem.strerror}).") from None
+        if len(content) > allowed:  # it grew since it was opened
+            raise _too_large(path, len(content), limit, error)
+    return content
+
+
+def open_regular(
+    path: str | os.PathLike[str],
+    limit: str = "file_bytes",
+    *,
+    follow: bool = True,
+    error: type[UnbraidError] = FormatError,
+) -> BinaryIO:
+    """A regular file, opened for reading; arguments and errors are those of :func:`read_regular`."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     if not follow:
         flags |= getattr(os, "O_NOFOLLOW", 0)
@@ -170,23 +189,28 @@ def read_regular(
     try:
         if not follow and os.path.islink(path):
             raise error(f"{quoted(path)} is a symbolic link, expected a regular file: copy the file into the folder.")
-        with open(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise error(f"{quoted(path)} is not a regular file: give the path of a file.")
-            allowed: int = getattr(current(), limit)
-            content = file.read(allowed + 1) if status.st_size <= allowed else b""
-            size = max(status.st_size, len(content))
+        file = open(os.open(path, flags), "rb")  # noqa: SIM115 # the caller closes it
+    except FileNotFoundError:
+        raise error(f"{quoted(path)}: no such file, so it cannot be read.") from None
     except ValueError:  # a NUL in the name
         raise error(f"{quoted(path)}: no such file.") from None
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be read ({problem.strerror}).") from None
-    if size > allowed:
-        raise error(
-            f"{quoted(path)}: size is {size} bytes, above the limit of {allowed}. If you trust the file, raise the "
-            f"limit with unbraid.limits.override({limit}=...) or --max-size."
-        )
-    return content
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise error(f"{quoted(path)} is not a regular file: give the path of a file.")
+    if status.st_size > getattr(current(), limit):
+        file.close()
+        raise _too_large(path, status.st_size, limit, error)
+    return file
+
+
+def _too_large(path: str | os.PathLike[str], size: int, limit: str, error: type[UnbraidError]) -> UnbraidError:
+    return error(
+        f"{quoted(path)}: size is {size} bytes, above the limit of {getattr(current(), limit)}. If you trust the file, "
+        f"raise the limit with unbraid.limits.override({limit}=...) or --max-size."
+    )
 
 
 def parse_json(content: bytes | str, where: str | Path) -> Any:

@@ -8,21 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from unbraid.errors import DataError, FormatError
+from unbraid import limits
+from unbraid.errors import DataError, FormatError, UnbraidError, quoted
+from unbraid.rows import Side, place
+from unbraid.texts import as_texts
+from unbraid.tokenizer_files import check_tokenizer
 
 KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-ROW = list | tuple | np.ndarray  # what labels of one example may come in, where there are several
 SEEN = 2**17  # words that are remembered
-Side = Literal["left", "right"]
 _UNKNOWN = "[unknown to this vocabulary]"
 
 
@@ -30,7 +33,7 @@ class Padding(BaseModel):
     """How index sequences become rows of one length.
 
     Attributes:
-        steps: T; None pads to the longest text given.
+        steps: T; None runs each text at its own length, so that its result does not depend on the others.
         side: where padding goes, and where longer texts are cut: ``left`` is Keras' default.
         index: of padding.
         unknown: index of words that are not in the vocabulary; None leaves them out, as Keras does.
@@ -40,8 +43,8 @@ class Padding(BaseModel):
 
     steps: int | None = Field(None, ge=1, le=2**20)
     side: Side = "left"
-    index: int = Field(0, ge=0)
-    unknown: int | None = Field(None, ge=0)
+    index: int = Field(0, ge=0, lt=2**31)
+    unknown: int | None = Field(None, ge=0, lt=2**31)
 
 
 class Vocabulary:
@@ -50,10 +53,11 @@ class Vocabulary:
     Args:
         tokenizer: splits text and knows the indices.
         padding: T, sides, special indices.
+        expansion: most characters that the tokenizer makes of one; 1 for tokenizers that a program builds.
     """
 
-    def __init__(self, tokenizer: Tokenizer, padding: Padding) -> None:
-        self.tokenizer, self.padding = tokenizer, padding
+    def __init__(self, tokenizer: Tokenizer, padding: Padding, expansion: int = 1) -> None:
+        self.tokenizer, self.padding, self.expansion = tokenizer, padding, expansion
         self._unknown = tokenizer.token_to_id(_UNKNOWN)
         self._seen: dict[str, list[int]] = {}  # single words' indices: asking the tokenizer takes microseconds each
 
@@ -83,29 +87,26 @@ class Vocabulary:
         Raises:
             DataError: no words, or an index that is no whole number >= 0.
         """
-        words = {w: i for w, i in word_index.items() if num_words is None or i < num_words}
-        if not words:
-            raise DataError("word_index is empty: expected a mapping word -> index.")
-        indices: list[Any] = list(words.values())  # a file may hold anything
-        if any(not isinstance(i, int | np.integer) or i < 0 for i in indices):
-            raise DataError("word_index must map every word to a whole number >= 0.")
-        vocabulary = {w: int(i) for w, i in words.items()}
+        vocabulary = _checked(word_index, num_words)
         vocabulary[_UNKNOWN] = max(vocabulary.values()) + 1
-        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
         changes: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lower else []
-        if filters:
-            pattern = "[" + "".join(f"\\x{{{ord(c):x}}}" for c in filters) + "]"
-            changes.append(normalizers.Replace(Regex(pattern), " "))
-        if changes:
-            tokenizer.normalizer = normalizers.Sequence(changes)
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        return cls(tokenizer, Padding(steps=steps, side=side, unknown=unknown))
+        with foreign(DataError, "word_index or filters"):
+            tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
+            if filters:
+                pattern = "[" + "".join(f"\\x{{{ord(c):x}}}" for c in filters) + "]"
+                changes.append(normalizers.Replace(Regex(pattern), " "))
+            if changes:
+                tokenizer.normalizer = normalizers.Sequence(changes)
+            tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return cls(tokenizer, make_padding(steps=steps, side=side, unknown=unknown))
 
     @classmethod
     def from_words(
         cls, words: Sequence[str], *, steps: int | None = None, side: Side = "right", lower: bool = True
     ) -> Vocabulary:
         """A list of words, numbered from 2: 0 is padding and 1 every unknown word; raises DataError as above."""
+        if isinstance(words, str | bytes | Mapping):
+            raise DataError(f"words are a {type(words).__name__}, expected a list of words.")
         numbered = {word: index + 2 for index, word in enumerate(words)}
         return cls.from_word_index(numbered, steps=steps, side=side, unknown=1, lower=lower, filters="")
 
@@ -124,22 +125,23 @@ class Vocabulary:
         Raises:
             FormatError: the file is missing or no tokenizer.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"{path}: cannot be read ({error}); expected a tokenizer.json.") from None
-        return cls.from_json(text, Padding(steps=steps, side=side, index=index), str(path))
+        content = limits.parse_json(_read(path), quoted(path))
+        return cls._of_content(content, make_padding(steps=steps, side=side, index=index), quoted(path))
 
     @classmethod
     def from_json(cls, text: str, padding: Padding, where: str) -> Vocabulary:
         """What :meth:`to_json` gave; raises FormatError, naming ``where``."""
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # tokenizers raises the bare Exception
-            raise FormatError(f"{where}: no tokenizer.json ({str(error)[:80]}).") from None
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return cls(tokenizer, padding)
+        return cls._of_content(limits.parse_json(text, where), padding, where)
+
+    @classmethod
+    def _of_content(cls, content: Any, padding: Padding, where: str) -> Vocabulary:
+        """The vocabulary of a parsed tokenizer.json; the tokenizers library gets exactly what was checked."""
+        expansion = check_tokenizer(content, where)
+        with foreign(FormatError, f"{where}: no tokenizer.json"):
+            tokenizer = Tokenizer.from_str(json.dumps(content))
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            return cls(tokenizer, padding, expansion)
 
     def to_json(self) -> str:
         """The tokenizer as JSON."""
@@ -161,7 +163,7 @@ class Vocabulary:
 
         Args:
             texts: strings, or lists of words (each is then one timestep, as taggers need).
-            steps: T, where the vocabulary has none of its own; None: the longest text's.
+            steps: T, where the vocabulary has none of its own; None pads to the longest text's.
 
         Returns:
             int64 (N, T) and the lengths before padding (N,), at least 1.
@@ -171,6 +173,11 @@ class Vocabulary:
         """
         rows = self.indices(texts)
         length = self.padding.steps or steps or max([1, *(len(row) for row in rows)])
+        if 8 * len(rows) * length > limits.current().file_bytes:
+            raise DataError(
+                f"{len(rows)} texts padded to {length} words take {8 * len(rows) * length} bytes: give the vocabulary "
+                "a length (steps=...), or pass fewer texts at a time."
+            )
         found = np.full((len(rows), length), self.padding.index, np.int64)
         for n, row in enumerate(rows):
             place(found[n], row, self.padding.side)
@@ -178,24 +185,35 @@ class Vocabulary:
 
     def indices(self, texts: Iterable[Any]) -> list[list[int]]:
         """Indices of texts as they are, neither padded nor cut; raises DataError for something that is no text."""
-        return [self._indices(text) for text in texts]
+        return [self._indices(text, number) for number, text in enumerate(as_texts(texts))]
 
-    def _indices(self, text: Any) -> list[int]:
+    def _indices(self, text: Any, number: int) -> list[int]:
         if isinstance(text, str):
             ids = self._encoded(text)
         elif isinstance(text, Sequence) and all(isinstance(word, str) for word in text):
             ids = [self._index(word) for word in text]
         else:
-            raise DataError(f"expected text (strings, or lists of words), got {type(text).__name__}.")
+            hint = " (a missing value?)" if text is None or isinstance(text, float) else ""
+            raise DataError(
+                f"example {number}: expected text (strings, or lists of words), got {type(text).__name__}{hint}."
+            )
         unknown = self.padding.unknown
         named = [unknown if i == self._unknown else i for i in ids] if self._unknown is not None else ids
         return [i for i in named if i is not None]
 
     def _encoded(self, text: str) -> list[int]:
+        longest = limits.current().text_chars
+        if len(text) * self.expansion > longest:
+            raise DataError(
+                f"a text of {len(text)} characters is too long for this vocabulary, expected at most "
+                f"{longest // self.expansion}: cut it, or raise unbraid.limits.override(text_chars=...)."
+            )
         try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{quoted(repr(text), 60)} is no text: it cannot be written in UTF-8.") from None
+        with foreign(DataError, f"the tokenizer cannot read {quoted(repr(text), 60)}"):
             return list(self.tokenizer.encode(text).ids)
-        except TypeError:  # half a character
-            raise DataError(f"{text[:40]!r} is no text: it cannot be written in UTF-8.") from None
 
     def _index(self, word: str) -> int:
         ids = self._seen.get(word)
@@ -206,7 +224,9 @@ class Vocabulary:
         if len(ids) == 1 and ids[0] != self._unknown:
             return int(ids[0])
         if self.padding.unknown is None:  # leaving a word out would shift the labels behind it
-            raise DataError(f"word {word!r} is unknown, and this vocabulary has no index for unknown words.")
+            raise DataError(
+                f"word {quoted(repr(word), 60)} is unknown, and this vocabulary has no index for unknown words."
+            )
         return self.padding.unknown
 
 
@@ -222,57 +242,59 @@ def read_vocabulary(path: str | os.PathLike[str], steps: int | None = None) -> V
         DataError: a word_index with other values than whole numbers.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise FormatError(f"{path}: cannot be read ({error}); expected a word_index or tokenizer.json.") from None
-    if isinstance(content, dict) and "model" in content and isinstance(content["model"], dict):
-        return Vocabulary.from_file(path, steps=steps)
+        content = limits.parse_json(_read(path), quoted(path))
+    except FormatError as error:
+        raise FormatError(f"{str(error).rstrip(chr(46))}; expected a word_index or tokenizer.json.") from None
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        return Vocabulary._of_content(content, make_padding(steps=steps, side="right"), quoted(path))
     if not isinstance(content, dict):
-        raise FormatError(f"{path}: holds {type(content).__name__}, expected a mapping word -> index.")
+        raise FormatError(f"{quoted(path)}: holds {type(content).__name__}, expected a mapping word -> index.")
     return Vocabulary.from_word_index(content, steps=steps)
 
 
-def place(room: np.ndarray, row: Sequence[Any], side: Side) -> None:
-    """Put ``row`` into ``room`` (T,), padded and cut at ``side``."""
-    kept = row[-len(room) :] if side == "left" else row[: len(room)]
-    if len(kept) == 0:
-        return
-    if side == "left":
-        room[len(room) - len(kept) :] = kept
-    else:
-        room[: len(kept)] = kept
+def make_padding(**fields: Any) -> Padding:
+    """A :class:`Padding`; raises DataError, naming the field that is out of range."""
+    try:
+        return Padding(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = quoted(repr(first["input"]), 40)
+        raise DataError(f"{first['loc'][0]}={found}: {first['msg'].lower()}.") from None
 
 
-def aligned(labels: Sequence[Sequence[Any]], steps: int, side: Side) -> list[list[Any]]:
-    """Labels of lists of words, one per timestep, padded ("" or -1: no label) and cut as the words are; N rows of T."""
-    nothing: Any = "" if any(isinstance(v, str) for row in labels for v in row) else -1
-    rows = []
-    for row in labels:
-        room = np.full(steps, nothing, dtype=object)
-        place(room, row, side)
-        rows.append(room.tolist())
-    return rows
+@contextmanager
+def foreign(kind: type[UnbraidError], where: str) -> Iterator[None]:
+    """Errors of the tokenizers library as one of ours: it raises bare Exceptions, and panics that are none at all."""
+    try:
+        yield
+    except (UnbraidError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise kind(f"{where}: {quoted(error, 100)}.") from None
 
 
-def has_rows(y: Any) -> bool:
-    """Whether labels come as lists, one list for every example."""
-    return isinstance(y, Sequence) and not isinstance(y, str) and any(isinstance(row, ROW) for row in y)
+def _checked(word_index: Any, num_words: int | None) -> dict[str, int]:
+    """Words below ``num_words`` and their indices; raises DataError for anything but words and whole numbers."""
+    if not isinstance(word_index, Mapping) or not word_index:
+        raise DataError(
+            f"word_index is {quoted(repr(word_index), 40)}: expected a mapping word -> index that is not empty."
+        )
+    largest = limits.current().vocabulary - 1
+    found = {}
+    for word, index in word_index.items():
+        if not isinstance(word, str) or any("\ud800" <= c <= "\udfff" for c in word):
+            raise DataError(f"word_index has {quoted(repr(word), 40)}, which is no word in valid Unicode.")
+        if not isinstance(index, int | np.integer) or isinstance(index, bool) or not 0 <= index <= largest:
+            raise DataError(
+                f"word_index maps {quoted(repr(word), 40)} to {quoted(repr(index), 40)}, expected a whole number "
+                f"from 0 to {largest}."
+            )
+        if num_words is None or index < num_words:
+            found[str(word)] = int(index)
+    if not found:
+        raise DataError(f"word_index has no index below num_words={num_words}.")
+    return found
 
 
-def check_rows(y: Sequence[Any], texts: Sequence[Any]) -> None:
-    """Raises DataError where a row of labels is none, or not as long as the words that it is for."""
-    for n, (row, words) in enumerate(zip(y, texts, strict=False)):
-        if not isinstance(row, ROW) or any(isinstance(label, ROW) for label in row):
-            raise DataError(f"example {n}: expected a list of labels, one for each word, got {str(row)[:40]!r}.")
-        if not isinstance(words, str) and len(row) != len(words):
-            raise DataError(f"example {n}: {len(row)} labels for {len(words)} words, expected one for each.")
-
-
-def is_text(x: Any) -> bool:
-    """Whether inputs are text: a list or array of strings, or of lists of words."""
-    if isinstance(x, np.ndarray):
-        return x.dtype.kind in "UO"
-    if isinstance(x, str) or not isinstance(x, Sequence) or len(x) == 0:
-        return False
-    first = next((row for row in x if not isinstance(row, Sequence) or len(row)), x[0])
-    return isinstance(first, str) or (isinstance(first, Sequence) and all(isinstance(word, str) for word in first[:1]))
+def _read(path: str | os.PathLike[str]) -> bytes:
+    return limits.read_regular(Path(path), "json_bytes").removeprefix(b"\xef\xbb\xbf")

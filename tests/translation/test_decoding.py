@@ -9,7 +9,9 @@ from tests.factory import CELLS
 from unbraid import decompose
 from unbraid.errors import ConfigError, DataError
 from unbraid.translation.decoding import decode
+from unbraid.translation.translator import translate_whole
 from unbraid.translation.voice import module_voice, network_voice
+from unbraid.translation.words import sentence_vocabulary
 
 stacks = st.lists(st.sampled_from(list(CELLS)), min_size=1, max_size=2).map(tuple)
 LONGEST = 6
@@ -109,3 +111,23 @@ def test_numbers_below_one_are_refused(wrong):
         decode(network_voice(net, "fr"), torch.ones(1, 2, dtype=torch.long), **wrong)
     with pytest.raises(DataError, match="does not say 'es'"):
         network_voice(net, "es")
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_a_translation_does_not_depend_on_other_sentences(mask):
+    net = factory.translator(mask=mask)
+    words, targets = [f"s{n}" for n in range(9)], [f"t{n}" for n in range(10)]
+    net.read_with(sentence_vocabulary(words), sentence_vocabulary(targets, factory.LANGUAGES))
+    texts = ["s1", "s2 s3 s4 s5 s6", "s7 s8", "", "s1 s1 s2", "s3"]
+    alone = [translate_whole(net, [text], "fr")[0] for text in texts]
+    assert translate_whole(net, texts, "fr") == alone
+    assert translate_whole(net, iter(texts), "fr") == alone
+    assert translate_whole(net, np.asarray(texts), "fr") == alone
+
+
+@pytest.mark.parametrize("texts", ["s1", None, {"s1"}, {"s1": "t1"}, 3, [["s1"]], [None], ["s1", 2]])
+def test_what_is_no_list_of_texts_is_not_translated(texts):
+    net = factory.translator()
+    net.read_with(sentence_vocabulary(["s1"]), sentence_vocabulary(["t1"], factory.LANGUAGES))
+    with pytest.raises(DataError):
+        translate_whole(net, texts, "fr")

@@ -13,8 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from unbraid.data import Label, read_targets
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError
-from unbraid.networks.inputs import check_inputs
 from unbraid.networks.network import Network
+from unbraid.networks.reading import check_inputs
 from unbraid.networks.spec import NetworkSpec
 from unbraid.progress import Progress, bar
 

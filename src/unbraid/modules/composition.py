@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
-from unbraid.data import Label
+from unbraid.data import Label, labels_at
 from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted, unknown_label
 from unbraid.modules import referee as referees
 from unbraid.modules.arguments import named_modules
@@ -27,9 +27,9 @@ from unbraid.modules.card import NOTHING, About
 from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.inputs import Inputs, map_tree, to_device
+from unbraid.networks.inputs import Inputs, check_decided, map_tree, to_device
 from unbraid.progress import Progress, silent
-from unbraid.vocabulary import is_text
+from unbraid.texts import is_text
 
 ROWS = 4096  # examples whose evidence is held at a time
 Vote = Literal["margin", "probability"]
@@ -359,16 +359,25 @@ class Composition(nn.Module):
         return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
 
     def predict_index(self, x: Any) -> np.ndarray:
-        """Positions in :attr:`labels`, (N,) or (N, T); of independent labels booleans (..., K)."""
+        """Positions in :attr:`labels`, (N,) or (N, T), -1 without a decision; of independent ones booleans (..., K)."""
         return self.decide(self.margins(x))
 
     def decide(self, margins: np.ndarray) -> np.ndarray:
-        """Positions in :attr:`labels` that win the vote over margins (..., K); of independent labels which hold."""
+        """Positions in :attr:`labels` that win the vote over margins (..., K); of independent labels which hold.
+
+        Timesteps without a decision, whose margins are NaN, give -1.
+
+        Raises:
+            DataError: NaN where there is one decision per example.
+        """
+        if not self.many_outputs:
+            check_decided(margins)
         if self.independent:
             return np.asarray(margins > 0)
-        if self.vote == "margin":
-            return margins.argmax(-1)
-        return torch.sigmoid(torch.from_numpy(margins).double()).numpy().argmax(-1)  # 1.0 from a margin of 37 on
+        votes = margins
+        if self.vote == "probability":
+            votes = torch.sigmoid(torch.from_numpy(margins).double()).numpy()  # 1.0 from a margin of 37 on
+        return np.where(np.isnan(margins).any(-1), -1, votes.argmax(-1))
 
     def predict(self, x: Any) -> np.ndarray:
         """Labels (N,) or (N, T); of independent labels booleans (..., K), column by label.
@@ -378,8 +387,7 @@ class Composition(nn.Module):
         """
         if self.independent:
             return self.predict_index(x)
-        mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
-        return np.asarray(self.labels, dtype=object if mixed else None)[self.predict_index(x)]
+        return labels_at(self.labels, self.predict_index(x))
 
     def save(
         self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None

@@ -18,9 +18,10 @@ from unbraid.config import Mode
 from unbraid.errors import DataError, UnbraidError
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.networks import timesteps
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.network import Network
-from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, NetworkSpec, RecurrentSpec
+from unbraid.networks.spec import EmbeddingSpec, NetworkSpec
 
 TOLERANCE = 1e-5  # of the largest output, or of 1
 
@@ -82,7 +83,7 @@ def fixed_steps(model: Network | ConcernModule | Composition, example: Tensor | 
         return network.spec.steps
     if isinstance(model, ConcernModule) and model.concern.mode is Mode.UNROLLED and network.io.value[0] == "M":
         return next(iter(model.concern.steps.values()))
-    return _flattened_steps(network.spec, example)
+    return timesteps.fixed_steps(network.spec, None if example is None else example.shape[-1])
 
 
 def random_inputs(network: Network, examples: int, steps: int, like: Tensor | None = None) -> Tensor:
@@ -93,7 +94,7 @@ def random_inputs(network: Network, examples: int, steps: int, like: Tensor | No
     if isinstance(first, EmbeddingSpec):
         words = torch.randint(0, first.vocabulary, (examples, steps), generator=generator)
         return words * (torch.rand(words.shape, generator=generator) < 0.8)  # zeros, as padding has
-    width = _width(spec) if like is None else like.shape[2]
+    width = timesteps.feature_width(spec) if like is None else like.shape[2]
     if width is None:
         raise DataError("example is needed: the network's file does not say how many features a timestep has.")
     values = torch.randn(examples, steps, width, generator=generator)
@@ -157,31 +158,3 @@ def _same(found: list[np.ndarray], expected: list[np.ndarray], shapes: list[tupl
             f"the exported model gives {what}, on inputs of shape {shapes}: no file was written. Where the forward "
             "decides by values or sizes, only one way is exported; check=False writes the file all the same."
         )
-
-
-def _width(spec: NetworkSpec) -> int | None:
-    """D of features; None where a Flatten comes before any layer that tells."""
-    for stage in spec.stages:
-        if isinstance(stage, FlattenSpec):
-            return None
-        if isinstance(stage, RecurrentSpec | DenseSpec):
-            return stage.inputs
-    return None
-
-
-def _flattened_steps(spec: NetworkSpec, example: Tensor | None) -> int | None:
-    width = _width(spec)
-    for number, stage in enumerate(spec.stages):
-        if isinstance(stage, EmbeddingSpec):
-            width = stage.dimension
-        elif isinstance(stage, RecurrentSpec | DenseSpec):
-            if isinstance(stage, RecurrentSpec) and not stage.sequences:
-                return None
-            twice = isinstance(stage, RecurrentSpec) and stage.bidirectional and stage.merge == "concat"
-            width = stage.units * (2 if twice else 1)
-        elif isinstance(stage, FlattenSpec):
-            read = [s.inputs for s in spec.stages[number + 1 :] if isinstance(s, RecurrentSpec | DenseSpec)]
-            if width is None and example is not None:
-                width = example.shape[2]
-            return None if width is None else [*read, spec.features][0] // width
-    return None

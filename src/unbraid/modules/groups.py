@@ -166,7 +166,8 @@ class Group(nn.Module):
         return isinstance(self._members[0].parent.spec, NetworkSpec)
 
     def _batched(self, function: Callable[[Any], Tensor], inputs: Inputs) -> np.ndarray:
-        return run_batched(function, inputs, self._members[0].head.weight.device, size=self._batch())
+        parent, device = self._members[0].parent, self._members[0].head.weight.device
+        return run_batched(function, inputs, device, self._batch(), decided=not parent.io.many_outputs)
 
     def _unknown(self, x: Any) -> list[Tensor]:
         """The share of words that the vocabulary does not know, (N, 1), where that can be told."""

@@ -118,7 +118,7 @@ class ConcernModule(nn.Module):
     def margins(self, x: Any) -> np.ndarray:
         """Margins over all examples in batches, (N,) or (N, T); raises DataError where inputs do not fit."""
         check_steps(self, inputs := self.parent.check(x))
-        return run_batched(self, inputs, self.head.weight.device)
+        return run_batched(self, inputs, self.head.weight.device, decided=not self.io.many_outputs)
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """P(dominant), (N,) or (N, T), in [0, 1]; raises DataError where inputs do not fit."""
@@ -164,6 +164,11 @@ def check_steps(module: ConcernModule, x: Inputs) -> None:
     """Unrolled masks are made for one T; raises DataError for another."""
     if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
         return
+    if x.ragged:
+        raise DataError(
+            f"the unrolled module {module.label!r} reads texts of one length: give the network's vocabulary a length "
+            "(steps=...), or decompose with mode='rolled'."
+        )
     if not isinstance(module.parent.spec, NetworkSpec):
         return  # shorter batches are padded by the module itself; longer ones are refused where they run
     steps = next(iter(module.concern.steps.values()))  # the first layer reads the input's timesteps

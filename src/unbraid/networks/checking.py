@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from unbraid.data import Label
+from unbraid.data import Label, plain_labels
 from unbraid.errors import DataError, FormatError, UnsupportedLayer, wrong_object
 from unbraid.networks.spec import (
     ActivationSpec,
@@ -36,7 +34,7 @@ def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
         return names
     if labels is None:
         return list(range(wanted))
-    plain: list[Label] = [int(v) if isinstance(v, (int, np.integer)) else str(v) for v in labels]
+    plain = plain_labels(labels)
     if len(plain) != wanted or len(set(plain)) != len(plain):
         raise DataError(
             f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}."

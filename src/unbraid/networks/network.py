@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
-from unbraid.data import Label
+from unbraid.data import Label, labels_at
 from unbraid.errors import DataError, FormatError
 from unbraid.networks.checking import check_flow, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
-from unbraid.networks.inputs import Inputs, check_inputs, leaves, map_tree, run_batched
+from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
+from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import (
     EmbeddingSpec,
@@ -31,7 +32,9 @@ from unbraid.networks.spec import (
 from unbraid.networks.stages import StageSequence
 from unbraid.networks.torch_body import TorchBody, copied, copied_linear, own_module
 from unbraid.networks.torch_finding import find, recurrent_sites
-from unbraid.vocabulary import ROW, Vocabulary, aligned, check_rows, has_rows, is_text
+from unbraid.rows import ROW, aligned, check_rows, has_rows
+from unbraid.texts import is_text
+from unbraid.vocabulary import Vocabulary
 
 
 class Network(nn.Module):
@@ -234,32 +237,36 @@ class Network(nn.Module):
         """Scores before the output activation, (N, C) or (N, T, C), in batches.
 
         Raises:
-            DataError: the inputs do not fit (see :func:`unbraid.networks.inputs.check_inputs`).
+            DataError: the inputs do not fit (see :func:`unbraid.networks.reading.check_inputs`).
         """
-        return run_batched(self, self.check(x), self.device)
+        return run_batched(self, self.check(x), self.device, decided=not self.io.many_outputs)
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Probabilities as the trained model gives them: (N, C), or (N, T, C) for many outputs; raises DataError."""
-        return run_batched(lambda b: self.activate(self(b)), self.check(x), self.device)
+        inputs = self.check(x)
+        return run_batched(lambda b: self.activate(self(b)), inputs, self.device, decided=not self.io.many_outputs)
 
     def predict_index(self, x: Any) -> np.ndarray:
-        """Class indices (N,) or (N, T); of independent labels booleans (N, C) or (N, T, C)."""
+        """Class indices (N,) or (N, T), -1 at timesteps without a decision; of independent labels booleans (..., C)."""
         return self.decide(self.logits(x))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """What :meth:`predict_index` makes of scores (N, C) or (N, T, C)."""
         if self.independent:
             return np.asarray(logits > 0)
-        return (logits[..., 0] > 0).astype(np.int64) if self.binary else logits.argmax(-1)
+        decided = (logits[..., 0] > 0).astype(np.int64) if self.binary else logits.argmax(-1)
+        return np.where(np.isnan(logits).any(-1), -1, decided)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Labels (N,) or (N, T); of independent labels booleans (..., C), column by label; raises DataError."""
+        """Labels (N,) or (N, T); of independent labels booleans (..., C), column by label; raises DataError.
+
+        Timesteps that a shorter text does not have get "", or -1 where all labels are numbers.
+        """
         if isinstance(self.spec, EncoderDecoderSpec):
             raise DataError("an encoder-decoder gives sentences, no labels: use unbraid.Translator on its modules.")
         if self.independent:
             return self.predict_index(x)
-        mixed = len({type(label) for label in self.labels}) > 1  # else numpy would turn 2 into "2"
-        return np.asarray(self.labels, dtype=object if mixed else None)[self.predict_index(x)]
+        return labels_at(self.labels, self.predict_index(x))
 
     def check(self, x: Any) -> Inputs:
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
@@ -279,6 +286,7 @@ class Network(nn.Module):
         per_word = self.io is IOArchitecture.MANY_TO_MANY and is_text(texts) and has_rows(y)
         if self.vocabulary is None or not per_word:
             return y
+        y = list(y)
         steps = leaves(x.tree)[0].shape[1 - x.axis]
         if {len(row) if isinstance(row, ROW) else None for row in y} == {steps}:
             return y

@@ -28,7 +28,7 @@ Signal = tuple[Tensor, Tensor | None]
 
 
 class Embedding(nn.Module):
-    """Word indices (N, T) to vectors (N, T, D)."""
+    """Word indices (N, T) to vectors (N, T, D); an index below 0 is a timestep that does not count."""
 
     def __init__(self, spec: EmbeddingSpec) -> None:
         super().__init__()
@@ -36,6 +36,9 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.zeros(spec.vocabulary, spec.dimension))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        absent = x < 0
+        if bool(absent.any()):
+            return nn.functional.embedding(x.clamp(min=0), self.weight), (x > 0) if self.mask_zero else ~absent
         return nn.functional.embedding(x, self.weight), (x != 0) if self.mask_zero else None
 
 

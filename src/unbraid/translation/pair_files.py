@@ -7,9 +7,9 @@ import numpy as np
 from unbraid.data_files import PairColumns
 from unbraid.errors import DataError
 from unbraid.networks.network import Network
+from unbraid.texts import is_text
 from unbraid.translation.languages import with_languages
 from unbraid.translation.pairs import Pairs, make_pairs
-from unbraid.vocabulary import is_text
 
 Examples = tuple[dict[str, np.ndarray], np.ndarray]
 

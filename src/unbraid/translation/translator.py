@@ -6,7 +6,8 @@ Shapes: N sentences, S source words.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from unbraid.modules.loading import load_modules
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.saving import save_languages
 from unbraid.networks.network import Network
+from unbraid.networks.spec import EncoderDecoderSpec
+from unbraid.texts import as_texts
 from unbraid.translation.decoding import decode
 from unbraid.translation.voice import Voice, module_voice, network_voice
 from unbraid.translation.words import join_words, word_list
@@ -151,19 +154,27 @@ def check_vocabularies(network: Network, who: str) -> None:
 
 
 def _translated(voice: Voice, network: Network, texts: Sequence[str], beam: int, longest: int | None) -> list[str]:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+    texts = as_texts(texts)
+    if not all(isinstance(text, str) for text in texts):
         raise DataError("expected a list of texts to translate.")
     assert network.vocabulary is not None and network.target_vocabulary is not None
     rows = [_indices(network.vocabulary, text) for text in texts]
     words = word_list(network.target_vocabulary)
     order = sorted((n for n, row in enumerate(rows) if len(row)), key=lambda n: len(rows[n]))
     found = [""] * len(rows)
-    for start in range(0, len(order), BATCH):
-        batch = order[start : start + BATCH]
+    assert isinstance(network.spec, EncoderDecoderSpec)
+    for batch in _batches(order, rows, network.spec.source.mask_zero):
         source = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(rows[n]) for n in batch], batch_first=True)
         for n, said in zip(batch, decode(voice, source.to(voice.words.device), longest, beam), strict=True):
             found[n] = join_words(words[index] for index in said)
     return found
+
+
+def _batches(order: list[int], rows: list[np.ndarray], masked: bool) -> Iterator[list[int]]:
+    """Sentences side by side; of one length where the encoder does not mask padding."""
+    groups = [order] if masked else [list(same) for _, same in groupby(order, key=lambda n: len(rows[n]))]
+    for group in groups:
+        yield from (group[start : start + BATCH] for start in range(0, len(group), BATCH))
 
 
 def _indices(vocabulary: Vocabulary, text: str) -> np.ndarray:

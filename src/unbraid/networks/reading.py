@@ -1,0 +1,169 @@
+"""What a network accepts as input: numbers in arrays, and text where there is a vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from unbraid.arrays import NUMBERS, as_array
+from unbraid.errors import DataError, quoted
+from unbraid.networks.inputs import Inputs, Words, leaves, map_tree
+from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, NetworkSpec, Spec, TorchSpec
+from unbraid.networks.timesteps import feature_width, fixed_steps
+from unbraid.texts import is_text
+from unbraid.vocabulary import Vocabulary
+
+
+def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> Inputs:
+    """The inputs as the network can read them: int64 (N, T) for words, float32 (N, T, D) for features.
+
+    An encoder-decoder reads a dict of ``source`` (N, S) and ``target`` (N, T), or a pair of these.
+
+    Args:
+        spec: the network's.
+        x: an array, tensor or nested list; for a user's own module whatever it reads; with a vocabulary also text.
+        vocabulary: the network's, where it has one.
+
+    Raises:
+        DataError: wrong number of axes, empty, not numbers, NaN, an index outside the vocabulary, another T or D, or
+            text for a network without a vocabulary.
+    """
+    if isinstance(spec, EncoderDecoderSpec):
+        return _check_pairs(spec, x)
+    words = None
+    if is_text(x):
+        x, words = _read_text(spec, x, vocabulary)
+    if isinstance(spec, TorchSpec):
+        return _like_example(spec, x, words)
+    array = _numbers(x)
+    first = spec.stages[0]
+    array = _word_indices(first, array) if isinstance(first, EmbeddingSpec) else _features(spec, array)
+    steps = fixed_steps(spec, array.shape[-1])
+    if steps is not None and array.shape[1] != steps:
+        raise DataError(
+            f"inputs have {array.shape[1]} timesteps, the network reads exactly {steps}: pad or cut them to that."
+        )
+    return Inputs(array, len(array), words=words)
+
+
+def check_source(spec: EncoderDecoderSpec, source: Any) -> np.ndarray:
+    """Sentences to translate, word indices (N, S); raises DataError."""
+    return _word_indices(spec.source, _numbers(source))
+
+
+def _check_pairs(spec: EncoderDecoderSpec, x: Any) -> Inputs:
+    """Sentence pairs; a target's padding stands at its right."""
+    if isinstance(x, tuple) and len(x) == 2:
+        x = {"source": x[0], "target": x[1]}
+    if not isinstance(x, dict) or set(x) != {"source", "target"}:
+        found = sorted(map(str, x)) if isinstance(x, dict) else type(x).__name__
+        raise DataError(f"inputs are {found}, expected sentence pairs: a dict of 'source' (N, S) and 'target' (N, T).")
+    source = check_source(spec, x["source"])
+    target = _word_indices(spec.target, _numbers(x["target"]))
+    if len(source) != len(target):
+        raise DataError(f"{len(source)} source sentences and {len(target)} targets: there must be one for each.")
+    said = target != 0
+    if not said[:, 0].all() or (said[:, 1:] & ~said[:, :-1]).any():
+        raise DataError("a target has padding (0) before a word, expected it at the right alone.")
+    return Inputs({"source": source, "target": target}, len(source))
+
+
+def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
+    """Inputs of a user's own module: arrays of as many axes as the example had, finite, all of N examples."""
+    plain_list = isinstance(x, list) and not any(isinstance(leaf, np.ndarray | Tensor) for leaf in leaves(x))
+    if not isinstance(x, tuple | list | dict) or (plain_list and len(spec.axes) == 1):
+        x = _numbers(x)
+    tree = map_tree(_plain, x)
+    arrays = [leaf for leaf in leaves(tree) if isinstance(leaf, np.ndarray) and leaf.ndim]
+    if not arrays:
+        raise DataError(f"inputs are {quoted(repr(x), 40)}, which has no array: pass inputs as the module reads them.")
+    found = [leaf.ndim for leaf in arrays]
+    if found != list(spec.axes):
+        raise DataError(f"inputs have arrays of {found} axes, the example that the network was made with {spec.axes}.")
+    axis = spec.batch_axis if arrays[0].ndim > spec.batch_axis else 0
+    for array in arrays:
+        _check_numbers(array)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError("inputs hold NaN or infinite values.")
+    return Inputs(tree, arrays[0].shape[axis], spec.batch_axis, words)
+
+
+def _plain(leaf: Any) -> Any:
+    """A leaf as an array, where it is an array of any library; numbers, text and None are constants."""
+    if isinstance(leaf, np.ndarray | Tensor) or hasattr(leaf, "to_numpy") or hasattr(leaf, "__array__"):
+        array = as_array(leaf)
+        return array.astype(np.float64) if array.dtype == np.longdouble else array
+    return leaf
+
+
+def _read_text(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary | None) -> tuple[Any, Words | None]:
+    """Text as what the network reads, and how long each text is where no T is fixed.
+
+    That is indices, and for a user's module that takes them the lengths as well.
+    """
+    if vocabulary is None:
+        raise DataError(
+            "inputs are text, and the network has no vocabulary: give it one (unbraid.load(..., vocabulary=...)), or "
+            "pass word indices."
+        )
+    steps = fixed_steps(spec)
+    indices, lengths = vocabulary.encode(x, steps)
+    fixed = steps is not None or vocabulary.padding.steps is not None
+    words = None if fixed else Words(lengths, vocabulary.padding.side, isinstance(spec, NetworkSpec))
+    if isinstance(spec, NetworkSpec) or list(spec.axes) == [2]:
+        return (indices.T if isinstance(spec, TorchSpec) and spec.batch_axis else indices), words
+    if list(spec.axes) == [2, 1]:
+        return ((indices.T if spec.batch_axis else indices), lengths), words
+    raise DataError(f"the module reads arrays of {list(spec.axes)} axes; text gives indices (N, T) and lengths (N,).")
+
+
+def _numbers(x: Any) -> np.ndarray:
+    """An array of numbers with at least one example and one timestep."""
+    array = as_array(x)
+    if array.shape[:1] == (0,):
+        raise DataError("inputs are empty: expected at least one example.")
+    _check_numbers(array)
+    return array
+
+
+def _check_numbers(array: np.ndarray) -> None:
+    if array.dtype.kind == "U":
+        raise DataError("inputs hold text beside numbers, or text where numbers were expected: pass one kind.")
+    if array.dtype.kind not in NUMBERS:
+        raise DataError(f"inputs hold {array.dtype}, expected numbers: word indices (N, T) or features (N, T, D).")
+    if array.size == 0:
+        empty = "no timesteps" if array.ndim > 1 and array.shape[1] == 0 else "no values"
+        raise DataError(f"inputs of shape {array.shape} have {empty}: expected at least one example and one timestep.")
+
+
+def _word_indices(first: EmbeddingSpec, array: np.ndarray) -> np.ndarray:
+    if array.ndim != 2:
+        raise DataError(f"inputs have shape {array.shape}, expected word indices (N, T).")
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
+        raise DataError("inputs hold fractions or NaN, expected whole word indices.")
+    if array.min() < 0 or array.max() >= first.vocabulary:
+        raise DataError(
+            f"inputs hold word indices from {array.min():.6g} to {array.max():.6g}, the embedding {first.name!r} knows "
+            f"0 to {first.vocabulary - 1}: encode them with the vocabulary that the network was trained with."
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def _features(spec: NetworkSpec, array: np.ndarray) -> np.ndarray:
+    wanted = feature_width(spec)
+    if array.ndim != 3:
+        raise DataError(f"inputs have shape {array.shape}, expected features (N, T, D) with D = {wanted}.")
+    if wanted is not None and array.shape[2] != wanted:
+        raise DataError(f"inputs have {array.shape[2]} features a timestep, the network reads {wanted}.")
+    if not np.isfinite(array).all():
+        raise DataError("inputs hold NaN or infinite values.")
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        single = array.astype(np.float32, copy=False)
+    if not np.isfinite(single).all():
+        raise DataError(
+            f"inputs hold values up to {np.abs(array).max():.3g}, beyond the range of float32 that the network "
+            "computes in: scale them as for training."
+        )
+    return single

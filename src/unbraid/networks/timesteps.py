@@ -1,0 +1,40 @@
+"""The sizes of inputs that a network of stages fixes: T timesteps and D features."""
+
+from __future__ import annotations
+
+from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, NetworkSpec, RecurrentSpec, Spec
+
+
+def feature_width(spec: NetworkSpec) -> int | None:
+    """D that the first stage with weights reads; None where a Flatten before it mixes D with T."""
+    for stage in spec.stages:
+        if isinstance(stage, FlattenSpec):
+            return None
+        if isinstance(stage, RecurrentSpec | DenseSpec):
+            return stage.inputs
+    return None
+
+
+def fixed_steps(spec: Spec, features: int | None = None) -> int | None:
+    """T that the network's file, or the layer behind a Flatten, fixes; None where T may vary.
+
+    Args:
+        spec: the network's.
+        features: D of the inputs, for a network whose first stage flattens them.
+    """
+    if spec.steps is not None or not isinstance(spec, NetworkSpec):
+        return spec.steps
+    width = feature_width(spec)
+    for number, stage in enumerate(spec.stages):
+        if isinstance(stage, EmbeddingSpec):
+            width = stage.dimension
+        elif isinstance(stage, RecurrentSpec | DenseSpec):
+            if isinstance(stage, RecurrentSpec) and not stage.sequences:
+                return None
+            twice = isinstance(stage, RecurrentSpec) and stage.bidirectional and stage.merge == "concat"
+            width = stage.units * (2 if twice else 1)
+        elif isinstance(stage, FlattenSpec):
+            read = [s.inputs for s in spec.stages[number + 1 :] if isinstance(s, RecurrentSpec | DenseSpec)]
+            width = features if width is None else width
+            return None if width is None else [*read, spec.features][0] // width
+    return None
