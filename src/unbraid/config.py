@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from unbraid.errors import ConfigError
+from unbraid.errors import ConfigError, quoted
 
 
 class Mode(StrEnum):
@@ -207,7 +207,7 @@ class DecompositionConfig(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"setting {field}={first['input']!r}: {first['msg']}.") from None
+            raise ConfigError(f"setting {field}={quoted(repr(first['input']))}: {first['msg']}.") from None
 
     def _consistent(self) -> DecompositionConfig:
         if self.strategy is Strategy.RECONSTRUCT and (self.mode is Mode.UNROLLED or self.gates is GateView.EACH):

@@ -194,6 +194,7 @@ def open_regular(
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     if not follow:
         flags |= getattr(os, "O_NOFOLLOW", 0)
+    path = os.fspath(path)  # not a buffer, which os.open would take
     try:
         if not follow and os.path.islink(path):
             raise error(f"{quoted(path)} is a symbolic link, expected a regular file: copy the file into the folder.")

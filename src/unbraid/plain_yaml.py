@@ -36,7 +36,7 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise FormatError(f"{where}: {_problem(error)}") from None
-    except (RecursionError, ValueError) as error:  # nesting above Python's own limit, or a character that is none
+    except (RecursionError, ValueError, OverflowError) as error:  # deep nesting, or a character that is none
         raise FormatError(f"{where}: is not YAML that can be read ({type(error).__name__}).") from None
 
 

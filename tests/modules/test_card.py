@@ -14,7 +14,7 @@ import unbraid
 from tests import factory
 from unbraid import compose
 from unbraid.errors import DataError
-from unbraid.modules.card import About, escape, plain_scores
+from unbraid.modules.card import About, escape, is_card, plain_scores
 
 EVIL = [
     "a | b", "line\nbreak", "# heading", "<script>alert(1)</script>", "[link](http://x.y)", "`code`", "---", "*a* _b_",
@@ -207,3 +207,42 @@ def test_the_card_is_written_with_the_other_files_and_may_be_edited(tmp_path):
     assert unbraid.load_decomposition(tmp_path / "x").labels == ["a", "b", "c"]
     parts.save(tmp_path / "x")
     assert "license" not in card_of(tmp_path / "x")[0]
+
+
+def deep(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        ({"x": deep(5000)}, "nested more than 100 levels"),
+        ({"x": "\ud800"}, "half of a surrogate pair"),
+        ({"\udfff": 1}, "half of a surrogate pair"),
+        ({"x": 10**5000}, "a number of 16610 bits"),
+        ({"x": object()}, "found object"),
+    ],
+)
+def test_scores_that_no_file_can_hold_are_refused(tmp_path, scores, says):
+    with pytest.raises(DataError, match=says):
+        parts_of().save(tmp_path / "x", scores=scores)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("---\nlibrary_name: unbraid\n---\n# x", True),
+        ("---\r\nlicense: mit\r\nlibrary_name: unbraid\r\n---\r\n# x", True),
+        ("---\nlibrary_name: transformers\n---\nlibrary_name: unbraid", False),
+        ("---\nlibrary_name: unbraid", False),
+        ("library_name: unbraid\n---", False),
+        ("# x\n---\nlibrary_name: unbraid\n---", False),
+        ("", False),
+    ],
+)
+def test_a_card_of_unbraid_is_told_by_its_front_matter(text, ours):
+    assert is_card(text) == ours

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from unbraid.errors import DataError
+from unbraid.errors import DataError, quoted, wrong_object
+from unbraid.limits import current
 from unbraid.modules.layout import CARD as CARD
 from unbraid.modules.layout import RECIPE as RECIPE
 from unbraid.modules.layout import REFEREE
@@ -23,6 +24,7 @@ from unbraid.modules.manifest import Manifest, ParentEntry
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
 
+LARGEST = 2**64  # whole numbers that JSON readers accept
 LIBRARY = "unbraid"  # how model hubs name it
 LONGEST = 200  # characters of a label that are shown
 CITATION = """\
@@ -62,7 +64,17 @@ class About:
     recipe: str | None = None
 
     def changed(self, license: str | None, scores: Mapping[str, Any] | None) -> About:
-        """The same with another license and other scores, where they are given."""
+        """The same with another license and other scores, where they are given.
+
+        Raises:
+            ArgumentError: a license that is not text, or scores that are not a mapping.
+        """
+        for value, name, kind, expected in (
+            (license, "license", str, "text, as 'cc-by-4.0'"),
+            (scores, "scores", Mapping, "a mapping of names to figures"),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise wrong_object(value, name, expected)
         return dataclasses.replace(
             self, license=license or self.license, scores=self.scores if scores is None else scores
         )
@@ -117,19 +129,41 @@ def plain_scores(value: Any, where: str = "scores") -> Any:
     """Figures as JSON holds them: numpy's as Python's, keys as text, None where there is no number.
 
     Raises:
-        DataError: something else than numbers, text, booleans, None, and lists and mappings of them.
+        DataError: something else than numbers, text, booleans, None, and lists and mappings of them; deep nesting;
+            text that is not Unicode; or a whole number of more than 64 bits.
     """
+    return _plain(value, where, current().json_depth)
+
+
+def _plain(value: Any, where: str, levels: int) -> Any:
+    if levels == 0:
+        raise DataError(f"{quoted(where)}: is nested more than {current().json_depth} levels deep.")
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, int):
+        if abs(value) >= LARGEST:
+            raise DataError(f"{quoted(where)}: a number of {value.bit_length()} bits, expected at most 64.")
         return value
+    if value is None:
+        return value
+    if isinstance(value, str):
+        return _text(value, where)
     if isinstance(value, Mapping):
-        return {str(key): plain_scores(part, f"{where}.{key}") for key, part in value.items()}
+        return {_text(str(key), where): _plain(part, f"{where}.{key}", levels - 1) for key, part in value.items()}
     if isinstance(value, Sequence):
-        return [plain_scores(part, f"{where}.{number}") for number, part in enumerate(value)]
-    raise DataError(f"{where}: found {type(value).__name__}, expected numbers, text, lists and mappings of them.")
+        return [_plain(part, f"{where}.{number}", levels - 1) for number, part in enumerate(value)]
+    raise DataError(
+        f"{quoted(where)}: found {type(value).__name__}, expected numbers, text, lists and mappings of them."
+    )
+
+
+def _text(value: str, where: str) -> str:
+    """Text that can be written as UTF-8."""
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise DataError(f"{quoted(where)}: found half of a surrogate pair, expected whole characters.")
+    return value
 
 
 def _name(label: object) -> str:

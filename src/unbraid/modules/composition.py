@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
 from unbraid.data import Label, labels_at
-from unbraid.errors import ConfigError, DataError, IncompatibleModules, unknown_label
+from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted, unknown_label
 from unbraid.modules import referee as referees
 from unbraid.modules.arguments import named_modules
 from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
@@ -72,8 +72,8 @@ class Composition(nn.Module):
         modules = named_modules(modules)
         check_compatible(list(modules.values()))
         self.labels: list[Label] = list(modules)
-        if vote not in get_args(Vote):
-            raise ConfigError(f"vote={vote!r}: expected one of {', '.join(map(repr, get_args(Vote)))}.")
+        if str(vote) not in get_args(Vote):
+            raise ConfigError(f"vote={quoted(repr(vote))}: expected one of {', '.join(map(repr, get_args(Vote)))}.")
         self.vote: Vote = vote
         self.about: About = NOTHING
         self.calibration = {v: check_scale(v, (calibration or {}).get(v, UNTOUCHED)) for v in self.labels}
@@ -91,7 +91,7 @@ class Composition(nn.Module):
         return self.modules_by_label[label]
 
     def __contains__(self, label: object) -> bool:
-        return label in self.labels
+        return label in self.calibration  # has a key for each label
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)
@@ -463,5 +463,5 @@ class Composition(nn.Module):
         return [] if self.referee is None else [REFEREE_DROPPED]
 
     def _known(self, label: Label) -> None:
-        if label not in self.labels:
+        if label not in self:
             raise unknown_label(label, self.labels, "the composition")

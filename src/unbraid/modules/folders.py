@@ -215,8 +215,10 @@ def consistently(folder: str | os.PathLike[str], read: Callable[[], T]) -> T:
     try:
         return read()
     except FormatError:
+        if not os.path.isdir(folder):  # missing, or a name that cannot be one
+            raise
         place = Path(os.path.realpath(folder))
-        if is_work_folder(place) or not place.is_dir():  # a save checks what it wrote; it holds the lock already
+        if is_work_folder(place):  # a save checks what it wrote; it holds the lock already
             raise
         with _without_writers(place):
             return read()

@@ -73,7 +73,7 @@ def abandoned(parent: Path, wait: bool = False) -> Iterator[Path]:
 
 def work_folders(parent: Path) -> list[Path]:
     """All working folders in ``parent``, in order of their names."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # no such folder, or a NUL in its name
         return sorted(parent / name for name in os.listdir(parent) if is_work_folder(parent / name))
     return []
 

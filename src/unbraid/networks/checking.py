@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from unbraid.data import Label, plain_labels
-from unbraid.errors import DataError, FormatError, UnsupportedLayer, quoted
+from unbraid.errors import DataError, FormatError, UnsupportedLayer, quoted, wrong_object
 from unbraid.limits import check_size
 from unbraid.networks.flow import Flow
 from unbraid.networks.spec import (
@@ -19,6 +20,7 @@ from unbraid.networks.spec import (
     StageSpec,
     label_count,
 )
+from unbraid.vocabulary import Vocabulary
 
 
 def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
@@ -112,3 +114,9 @@ def _check_zero_stays_zero(stage: StageSpec) -> None:
         )
     if isinstance(stage, DenseSpec) and stage.activation == "softmax":
         raise UnsupportedLayer(f"hidden layer {stage.name!r} has a softmax over its nodes, so none can go by itself.")
+
+
+def check_vocabulary(vocabulary: Any, argument: str) -> None:
+    """Raise ArgumentError for anything but a Vocabulary or None."""
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise wrong_object(vocabulary, argument, "a Vocabulary", "make one with unbraid.Vocabulary")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unbraid.config import IOArchitecture
 from unbraid.data import Label, labels_at
 from unbraid.errors import DataError, FormatError
-from unbraid.networks.checking import check_flow, check_labels
+from unbraid.networks.checking import check_flow, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
@@ -160,7 +160,10 @@ class Network(nn.Module):
 
         Raises:
             DataError: indices that its embedding does not have, or another T.
+            ArgumentError: something else than vocabularies.
         """
+        check_vocabulary(vocabulary, "vocabulary")
+        check_vocabulary(target, "target")
         if isinstance(self.spec, EncoderDecoderSpec):
             for words, embedding in ((vocabulary, self.spec.source), (target, self.spec.target)):
                 if words is not None and words.size > embedding.vocabulary:
