@@ -20,7 +20,7 @@ from unbraid.networks.heads import JoinedHeads
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import pruned
 from unbraid.networks.removal import Removal
-from unbraid.networks.snapshot import own_copy, unchanged
+from unbraid.networks.snapshot import own_copy, tables, unchanged
 from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
 from unbraid.networks.stages import PrunedDense
 
@@ -80,12 +80,11 @@ class Lane(nn.Module):
         if self.joined is not None:
             self.joined = JoinedHeads(list(self.heads))  # type: ignore[arg-type]  # all are heads
         if self.side_by_side:
+            lazy, ours = tables(self.body), _weights(self.body)
             for body in self._bodies:
-                share_memory(_weights(body), _weights(self.body))
-
-    def opening_parameters(self) -> list[nn.Parameter]:
-        """The weights that the body's opening reads."""
-        return list(self.body.opening_parameters())  # type: ignore[operator]  # every body has it
+                theirs = _weights(body)
+                both = [name for name in lazy if name in theirs and name in ours]
+                share_memory([theirs[name] for name in both], [ours[name] for name in both])
 
     def forward(self, signal: Any) -> Tensor:
         """Margins (N, [T,] k) from what the body's opening gave."""
@@ -117,15 +116,16 @@ class Group(nn.Module):
         self.places = [place for lane in lanes for place in lane]
         self._members = tuple(module for lane in lanes for module in lane.values())  # not submodules: the heads are
         self.lanes = nn.ModuleList(Lane(lane) for lane in lanes)
+        self._openings = tuple(_opening(lane.body) for lane in self._lanes)
 
     def holds(self) -> bool:
         """Whether its modules' weights still allow to do their common work once."""
-        first, *others = [lane.opening_parameters() for lane in self._lanes]
+        first, *others = [_own(parts) for parts in self._openings]
         return all(_alike(first, other) for other in others) and all(lane.holds() for lane in self._lanes)
 
     def link(self) -> None:
         """Let equal weights of its modules share memory again, after all of them were moved or copied."""
-        first, *others = [lane.opening_parameters() for lane in self._lanes]
+        first, *others = [_own(parts) for parts in self._openings]
         for other in others:
             share_memory(other, first)  # embeddings: see unbraid.networks.snapshot on what may share memory
         for lane in self._lanes:
@@ -290,8 +290,18 @@ def _group_key(module: ConcernModule) -> Hashable:
 
 
 def _same_opening(first: ConcernModule, other: ConcernModule) -> bool:
-    one, two = (module.body.opening_parameters() for module in (first, other))  # type: ignore[operator]
-    return _alike(one, two)
+    return _alike(_own(_opening(first.body)), _own(_opening(other.body)))
+
+
+def _opening(body: nn.Module) -> tuple[nn.Module, ...]:
+    """The parts with weights that a body's opening runs."""
+    opening: Any = body
+    return tuple(part for stage in opening.opening_stages() for part in stage.modules() if part._parameters)
+
+
+def _own(parts: Iterable[nn.Module]) -> list[Tensor]:
+    """The parts' own parameters as they are now; every prediction asks for them, so it must be fast."""
+    return [parameter for part in parts for parameter in part._parameters.values() if parameter is not None]
 
 
 def _same_lane(first: ConcernModule, other: ConcernModule) -> bool:
@@ -308,16 +318,16 @@ def _same_nodes(first: ConcernModule, other: ConcernModule) -> bool:
 
 
 def _same_weights(body: nn.Module, other: nn.Module) -> bool:
-    return body is other or _alike(_weights(body), _weights(other))
+    return body is other or _alike(list(_weights(body).values()), list(_weights(other).values()))
 
 
-def _weights(body: nn.Module) -> list[Tensor]:
-    """Parameters and buffers, without the masks of unrolled modules."""
-    found: list[Tensor] = []
-    for part in body.modules():
+def _weights(body: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, without the masks of unrolled modules."""
+    found: dict[str, Tensor] = {}
+    for path, part in body.named_modules():
         if not isinstance(part, Removal):
-            found += part.parameters(recurse=False)
-            found += [] if isinstance(part, PrunedDense) else part.buffers(recurse=False)
+            own = {**part._parameters, **({} if isinstance(part, PrunedDense) else part._buffers)}
+            found |= {f"{path}.{name}": tensor for name, tensor in own.items() if tensor is not None}
     return found
 
 
@@ -332,7 +342,8 @@ def _side_by_side(modules: Sequence[ConcernModule]) -> nn.Module:
     masks = removals([m.concern for m in modules], parent.layers, device)
     body = pruned(parent.body, masks, len(modules))
     memo: dict[int, Any] = {}
-    for old, own in zip(_weights(body), _weights(modules[0].body), strict=True):
-        new = own_copy(own, lazily=True)
+    lazy, first = tables(body), _weights(modules[0].body)
+    for name, old in _weights(body).items():
+        new = own_copy(first[name], name in lazy)
         memo[id(old)] = nn.Parameter(new, requires_grad=False) if isinstance(old, nn.Parameter) else new
     return copy.deepcopy(body, memo)

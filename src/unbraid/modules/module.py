@@ -101,7 +101,7 @@ class ConcernModule(nn.Module):
     def _own_body(self, parent: Network, weights: LayerWeights | None, bridges: Mapping[str, Tensor] | None) -> None:
         body, self.features = _built(parent, self.concern)
         self._inherited = inherited(body, parent)
-        self.body = self._origin.owned(body, self._inherited, shared=self.concern.mode is Mode.UNROLLED)
+        self.body = self._origin.owned(body, self._inherited)
         self.weights = None if weights is None else BodyWeights(self.body)
         self.bridged = bridges is not None
         if weights is not None:
@@ -241,7 +241,7 @@ class ConcernModule(nn.Module):
 
 def check_steps(module: ConcernModule, x: Inputs) -> None:
     """Unrolled masks are made for one T; raises DataError for another, and for weights without values."""
-    check_values(module, f"module {module.label!r}")
+    check_values(module.head, f"module {module.label!r}")
     if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
         return
     if x.ragged:

@@ -46,18 +46,17 @@ class Origin:
         """A copy of the network as it was, but for some weights."""
         return with_weights(self.live, {**self.weights, **weights})  # type: ignore[return-value]
 
-    def owned(self, body: nn.Module, inherited: Mapping[str, str], shared: bool) -> nn.Module:
+    def owned(self, body: nn.Module, inherited: Mapping[str, str]) -> nn.Module:
         """A body with weights of its own.
 
         Args:
             body: built from the network as it is.
             inherited: its parameters that are the network's own, name -> the network's name.
-            shared: whether all of them share memory until they are changed, and not embeddings and linear layers alone.
         """
         lazy, own = tables(body), named_tensors(body)
         memo: dict[int, Any] = {id(p): p for p in body.parameters()}
         for name, theirs in inherited.items():
-            kept = own_copy(self.weights[theirs], shared or name in lazy)
+            kept = own_copy(self.weights[theirs], name in lazy)
             is_parameter = isinstance(own[name], nn.Parameter)
             memo[id(own[name])] = nn.Parameter(kept, requires_grad=False) if is_parameter else kept
         return copy.deepcopy(body, memo)

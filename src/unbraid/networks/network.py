@@ -280,7 +280,7 @@ class Network(nn.Module):
 
     def check(self, x: Any) -> Inputs:
         """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
-        check_values(self, "the network")
+        check_values(self.head, "the network")
         if isinstance(self.spec, TorchSpec):
             check_tree(x, "inputs")
         return check_inputs(self.spec, x, self.vocabulary)

@@ -1,8 +1,8 @@
 """The weights of a network as they were at one time: copies, their digest, and whether the network still has them.
 
-Tables (embeddings and plain linear layers) are copied on write: the copy takes no memory until either side changes.
-Everything else is copied at once, because torch's recurrent kernels write to what they read, which two threads that
-share memory must not do.
+Tables (see :func:`tables`) are copied on write: the copy takes no memory until either side changes. Everything else
+is copied at once: torch's recurrent kernels give memory that is shared to the layer that reads it, as if they wrote to
+it, and two threads must not do that at the same time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import DataError
-from unbraid.networks.stages import Embedding
+from unbraid.networks.recurrent import PrunedRecurrentLayer
+from unbraid.networks.stages import Embedding, PrunedDense
 
 
 def own_copy(tensor: Tensor, lazily: bool = False) -> Tensor:
@@ -51,12 +52,15 @@ def unchanged(tensor: Tensor, copy: Tensor) -> bool:
 
 
 def tables(module: nn.Module) -> set[str]:
-    """Names of the weights of embeddings and linear layers: large, and read by kernels that leave memory shared."""
+    """Names of weights that are large and read by kernels that leave memory shared.
+
+    Those of embeddings and linear layers, and of the layers of unrolled modules, which run as linear products.
+    """
     found = set()
     for name, part in module.named_modules():
         plain = isinstance(part, nn.Embedding) and part.max_norm is None  # with max_norm its forward writes
-        if isinstance(part, Embedding | nn.Linear) or plain:
-            found |= {f"{name}.{own}" if name else own for own in ("weight", "bias")}
+        if isinstance(part, Embedding | nn.Linear | PrunedRecurrentLayer | PrunedDense) or plain:
+            found |= {f"{name}.{own}" if name else own for own, _ in part.named_parameters()}
     return found
 
 

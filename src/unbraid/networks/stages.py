@@ -197,9 +197,9 @@ class StageSequence(nn.Module):
         """What :meth:`opening` gave through all other stages: the features."""
         return self._through(self.stages[self._first_recurrent :], signal)[0]
 
-    def opening_parameters(self) -> list[nn.Parameter]:
-        """The weights that :meth:`opening` reads."""
-        return list(self.stages[: self._first_recurrent].parameters())
+    def opening_stages(self) -> list[nn.Module]:
+        """The stages that :meth:`opening` runs."""
+        return list(self.stages[: self._first_recurrent])
 
     @property
     def _first_recurrent(self) -> int:

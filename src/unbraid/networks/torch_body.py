@@ -107,7 +107,7 @@ class TorchBody(nn.Module):
         """The inputs themselves: what a user's forward does before its recurrent layers cannot be told apart."""
         return x
 
-    def opening_parameters(self) -> list[nn.Parameter]:
+    def opening_stages(self) -> list[nn.Module]:
         """None: what comes before the recurrent layers runs with them."""
         return []
 
