@@ -8,7 +8,7 @@ import time
 ADDRESSES = 2**30  # bytes of address space beyond what the worker had
 PEAK = 512 * 2**20  # bytes in memory beyond what the worker had
 SECONDS = 10  # of CPU
-WALL = 60  # seconds without an answer, for what waits
+IDLE = 10  # seconds in which a worker neither answers nor computes: it waits for something
 FILE = 2**28  # bytes of one written file
 
 
@@ -42,6 +42,16 @@ def peak():
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         return 0
+
+
+def computed(process):
+    """Seconds of CPU that another process took so far, or the time where the system does not count them."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return "R" if fields[0] == "R" else int(fields[11]) + int(fields[12])  # one that is kept waiting is no idle one
+    except OSError:
+        return time.monotonic() // (6 * SECONDS)
 
 
 def _reset():

@@ -9,7 +9,7 @@ from tests.fuzz import bases, npz_files, text_files, using
 from tests.fuzz.kinds import Kind
 from tests.fuzz.library import read_examples, read_pair_columns, ready_for
 from tests.translation import talking
-from unbraid import Composition, evaluate, load_composition, load_decomposition
+from unbraid import Composition, decompose, evaluate, load_composition, load_decomposition
 
 WORDS = ["w1 w2", "w3 w4 w5", "w6", "zzz w7", "w8 w9 w1", "w2 w3"]
 LABELS = ["home", "travel", "bank", "home", "travel", "bank"]
@@ -64,7 +64,7 @@ def make_examples(rng, place):
 
 
 def make_labels(rng, place):
-    x, y = factory.examples(decomposition().network, 6)
+    _, y = factory.examples(decomposition().network, 6)
     y = rng.choice([y, np.eye(3, dtype=int)[y], np.array(LABELS), y[:, None] + np.zeros((1, 4), int), y * 1.0])
     arrays = {"y": y, "labels": np.array(["home", "travel", "other"])} if rng.random() < 0.6 else {"y": y}
     return _written(rng, place, arrays, [{"label": label, "y": n} for n, label in enumerate(LABELS)])
@@ -104,14 +104,13 @@ def use_labels(found, place):
 
 
 def use_pairs(columns, place):
-    """Pairs as ``unbraid decompose`` reads them."""
+    """``unbraid decompose``."""
     using.quietly(lambda: _pairs(columns))
 
 
 def _pairs(columns):
     network, (x, languages) = ready_for(translator(), columns)
-    network.logits(x)
-    assert len(languages) == len(x["source"])
+    decompose(network, (x, languages), strategy="paper", samples_per_class=2)
 
 
 EXAMPLES = Kind(

@@ -125,7 +125,6 @@ def _link(rng, opened, path):
         h5py.SoftLink(path),
         h5py.ExternalLink("outside", "/"),
         opened[parent],
-        h5py.SoftLink(""),
     ]
     opened[path] = rng.choice(links)
 

@@ -10,10 +10,13 @@ from tests.fuzz.kinds import Kind
 from tests.fuzz.library import hub, open_path
 
 REPO = "owner/parts"
-NAMES = ["unbraid.json", "../outside", "/tmp/outside", "a/unbraid.json", "..", "", "unbraid.json/", "vocabulary-0.json", ".cache/x",
-         "parent.safetensors", "README.md", "recipe.yaml", "a\\..\\b", "UNBRAID.JSON", "vocabulary-" + "9" * 300 + ".json"]  # fmt: skip
+NAMES = ["unbraid.json", "../outside", "/tmp/outside", "a/unbraid.json", "..", "", "unbraid.json/",
+         "vocabulary-0.json", ".cache/x",
+         "parent.safetensors", "README.md", "recipe.yaml", "a\\..\\b", "UNBRAID.JSON",
+         "vocabulary-" + "9" * 300 + ".json"]  # fmt: skip
 KNOWN = {
-    "rfilename": NAMES, "path": NAMES, "size": [0, -1, 2**31, 2**40, 2**63, None, "1"], "sha": ["0" * 40, "main", "", "../x"],
+    "rfilename": NAMES, "path": NAMES, "size": [0, -1, 2**31, 2**40, 2**63, None, "1"], "sha": ["0" * 40, "main", "",
+                                                                                                "../x"],
     "private": [True, None], "type": ["file", "directory", "link"], "oid": ["0" * 40, "", None],
 }  # fmt: skip
 

@@ -7,12 +7,17 @@ import numpy as np
 
 from tests.fuzz import raw_bytes, values, zip_files
 
-TYPES = ["<i8", "<f4", "<f8", "|b1", "<u2", ">i4", "<f2", "<c16", "<U2", "|S3", "|O", "<M8[s]", "<m8", "|V4", "<U999999999",
-         [("a", "<i4")], [["a", "<i4"]], "i", "", "<q8", "object", "<U0", 5, None, "<f16", ["<i8"], ("<i8", (2,)), "a" * 5_000]  # fmt: skip
-SHAPES = [(), (0,), (3,), (3, 4), (-1,), (True,), (2**31,), (2**62, 2**62), (3, 2**40), [3], 3, None, "3", (3.0,), (None,),
+TYPES = ["<i8", "<f4", "<f8", "|b1", "<u2", ">i4", "<f2", "<c16", "<U2", "|S3", "|O", "<M8[s]", "<m8", "|V4",
+         "<U999999999",
+         [("a", "<i4")], [["a", "<i4"]], "i", "", "<q8", "object", "<U0", 5, None, "<f16", ["<i8"], ("<i8", (2,)),
+         "a" * 5_000]  # fmt: skip
+SHAPES = [(), (0,), (3,), (3, 4), (-1,), (True,), (2**31,), (2**62, 2**62), (3, 2**40), [3], 3, None, "3", (3.0,),
+          (None,),
           (10**400,), (0, 2**62), (1,) * 40, (3, -4), {}, ("3",)]  # fmt: skip
-TEXTS = ["{", "", "()", "{'descr': }", "{" * 3_000, "9" * 9_000, "{'descr': '<i8', 'shape': (3,)}", "__import__('os').getcwd()",
-         "{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }" + " " * 30_000, "lambda: 0", "\t{", "'''", "{'a': [}"]  # fmt: skip
+TEXTS = ["{", "", "()", "{'descr': }", "{" * 3_000, "9" * 9_000, "{'descr': '<i8', 'shape': (3,)}",
+         "__import__('os').getcwd()",
+         "{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }" + " " * 30_000, "lambda: 0", "\t{", "'''",
+         "{'a': [}"]  # fmt: skip
 
 
 def array_file(array):
@@ -51,7 +56,8 @@ def _array(rng, array):
     flat = np.asarray(array).ravel()
     half = np.array(["\ud800", "a"], "U1")
     options = [
-        lambda: flat, lambda: np.asarray(array)[None], lambda: np.asarray(array)[:0], lambda: np.asarray(array)[..., :0],
+        lambda: flat, lambda: np.asarray(array)[None], lambda: np.asarray(array)[:0], lambda: np.asarray(array)[...,
+                                                                                                                :0],
         lambda: np.asarray(array).astype(rng.choice(["U4", "S4", "U0"])), lambda: np.asarray(array, order="F"),
         lambda: np.full(np.shape(array), rng.choice([np.nan, np.inf, -1.0, 1e300, 0.5])), lambda: half,
         lambda: np.full(np.shape(array), rng.choice([-1, 2**31, 2**62, -(2**63), 119, 120])),

@@ -43,15 +43,16 @@ class Outcome:
         return asdict(self)
 
 
-def of_exception(error, index, kind, loaded, strict):
-    """The outcome of an input that raised."""
+def of_exception(error, index, kind, loaded, place):
+    """The outcome of an input that raised, in which ``place``, the input's folder, has no name of its own."""
     if isinstance(error, MemoryError) or any(_is_memory(e) for e in _chain(error)):
         outcome = MEMORY
     elif isinstance(error, UnbraidError):
-        outcome = _refusal(error, loaded, strict)
+        outcome = _refusal(error, loaded, kind.strict)
     else:
         outcome = USE_FAILED if loaded else FOREIGN
-    return Outcome(index, kind, outcome, type(error).__name__, frame(error), _safe(error)[:160])
+    message = _safe(error).replace(str(place), "PLACE")[:160]
+    return Outcome(index, kind.name, outcome, type(error).__name__, frame(error), message)
 
 
 def _refusal(error, loaded, strict):

@@ -38,8 +38,10 @@ KNOWN = {
     "labels": [["home"], ["home", "home"], ["nowhere"], {"a": "home", "b": "home"}, [], {}],
 }
 SYNTAX = [
-    "a: &a [*a]\n", "!!python/object/apply:os.getcwd []\n", "? [a]\n: b\n", "- [" * 3_000, "{" * 3_000, "%YAML 9.9\n---\n", "a: b\na: c\n",
-    "---\na: b\n---\nc: d\n", "!!binary aGk=\n", "\tmodules:\n", "<<: {a: b}\n", "modules: |\n  text\n", "2020-01-01: 1\n", "a: !!set {b}\n",
+    "a: &a [*a]\n", "!!python/object/apply:os.getcwd []\n", "? [a]\n: b\n", "- [" * 3_000, "{" * 3_000,
+    "%YAML 9.9\n---\n", "a: b\na: c\n",
+    "---\na: b\n---\nc: d\n", "!!binary aGk=\n", "\tmodules:\n", "<<: {a: b}\n", "modules: |\n  text\n",
+    "2020-01-01: 1\n", "a: !!set {b}\n",
 ]  # fmt: skip
 
 

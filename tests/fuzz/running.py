@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from tests.fuzz import (
@@ -18,7 +19,8 @@ from tests.fuzz import (
 from tests.fuzz.outcomes import MEMORY, OUTSIDE, USED, Outcome, of_exception
 
 KINDS = [
-    folders.KIND, tokenizer_files.KIND, keras_files.ARCHIVES, keras_files.LEGACY, data_files.EXAMPLES, data_files.LABEL_FILES,
+    folders.KIND, tokenizer_files.KIND, keras_files.ARCHIVES, keras_files.LEGACY, data_files.EXAMPLES,
+    data_files.LABEL_FILES,
     data_files.PAIRS, recipes.KIND, state_dicts.KIND, hub_listings.KIND,
 ]  # fmt: skip
 
@@ -39,10 +41,8 @@ def warm_up():
             for number in range(4):
                 place = Path(temporary) / f"{kind.name} {number}"
                 place.mkdir()
-                try:
+                with suppress(Exception):  # found again by inputs that are counted
                     kind.use(kind.load(kind.make(kinds.source("warm", number), place)), place)
-                except Exception:
-                    pass  # found again by inputs that are counted
 
 
 def written(seed, index, place):
@@ -62,8 +62,8 @@ def run(seed, index, place, watch):
         watch: an installed :class:`tests.fuzz.watching.Watch`.
     """
     kind, path = written(seed, index, place)
-    tempfile.tempdir = str(place)
     outcome, loaded = Outcome(index, kind.name, USED), False
+    tempfile.tempdir = str(place)
     before = bounds.start()
     watch.start(place, kind.opens)
     try:
@@ -73,7 +73,7 @@ def run(seed, index, place, watch):
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        outcome = of_exception(error, index, kind.name, loaded, kind.strict)
+        outcome = of_exception(error, index, kind, loaded, place)
     finally:
         outside = watch.stop()
         bounds.stop()

@@ -109,7 +109,7 @@ def _shape(rng, tensors, name):
 
 
 def _values(rng, tensors, name):
-    dtype, shape, content = tensors[name]
+    dtype, _, content = tensors[name]
     if dtype not in ("F16", "F32", "F64") or rng.random() < 0.3:
         tensors[name][2] = raw_bytes_of_same_length(rng, content)
         return

@@ -30,14 +30,18 @@ NORMALIZERS = [
     {"type": "Strip", "strip_left": True, "strip_right": False}, {"type": "Prepend", "prepend": "a" * 1000},
     {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10},
     {"type": "Replace", "pattern": {"String": ""}, "content": "ab"},
-    {"type": "Replace", "pattern": {"Regex": NESTED}, "content": ""}, {"type": "Precompiled", "precompiled_charsmap": "AAAA"},
-    {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+    {"type": "Replace", "pattern": {"Regex": NESTED}, "content": ""}, {"type": "Precompiled",
+                                                                       "precompiled_charsmap": "AAAA"},
+    {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
+     "lowercase": True},
     {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}] * 9},
     {"type": "ByteLevel"},
 ]  # fmt: skip
 SPLITTERS = [
-    {"type": "WhitespaceSplit"}, {"type": "Whitespace"}, {"type": "BertPreTokenizer"}, {"type": "Punctuation", "behavior": "Isolated"},
-    {"type": "Digits", "individual_digits": True}, {"type": "CharDelimiterSplit", "delimiter": " "}, {"type": "UnicodeScripts"},
+    {"type": "WhitespaceSplit"}, {"type": "Whitespace"}, {"type": "BertPreTokenizer"}, {"type": "Punctuation",
+                                                                                        "behavior": "Isolated"},
+    {"type": "Digits", "individual_digits": True}, {"type": "CharDelimiterSplit", "delimiter": " "},
+    {"type": "UnicodeScripts"},
     {"type": "Split", "pattern": {"Regex": NESTED}, "behavior": "Isolated", "invert": False},
     {"type": "Split", "pattern": {"String": ""}, "behavior": "Removed", "invert": True},
     {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
@@ -45,7 +49,8 @@ SPLITTERS = [
     {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, {"type": "Digits", "individual_digits": False}]},
 ]  # fmt: skip
 MODELS = [
-    {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "c"}, {"type": "WordLevel", "vocab": {}, "unk_token": ""},
+    {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "c"}, {"type": "WordLevel", "vocab": {},
+                                                                         "unk_token": ""},
     {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"], "dropout": None, "unk_token": None},
     {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "x"]], "dropout": 0.5, "byte_fallback": True, "fuse_unk": True},
     {"type": "WordPiece", "vocab": {"a": 0, "##b": 1}, "unk_token": "[UNK]", "max_input_chars_per_word": 3},

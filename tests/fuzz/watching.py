@@ -16,7 +16,8 @@ PROGRAMS = (
     "pty.spawn",
     "os.startfile",
 )
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate",
+CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink",
+           "os.truncate",
            "shutil.rmtree", "shutil.move")  # fmt: skip
 CODE = ("exec", "compile", "pickle.find_class", "ctypes.dlopen", "marshal.loads", "code.__new__")
 NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo")
@@ -33,6 +34,7 @@ class Watch:
         self._readable = tuple(
             {os.path.realpath(p) for p in [*libraries, os.path.join(project, "src"), os.path.join(project, "tests")]}
         )
+        self._readable += (os.path.realpath(os.environ.get("HF_HOME", sys.prefix)),)
         self._place, self._opens, self._found = None, False, []
 
     def install(self):

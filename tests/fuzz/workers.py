@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,15 @@ class Worker:
     todo: list[int]
     buffer: bytes = b""
     running: int | None = None
+    computed: object = None
     since: float = field(default_factory=time.monotonic)
+
+    def is_idle(self):
+        """Whether it has neither reported nor computed anything for too long."""
+        computed = bounds.computed(self.process)
+        if computed != self.computed or computed == "R":
+            self.computed, self.since = computed, time.monotonic()
+        return time.monotonic() - self.since > bounds.IDLE
 
 
 def run_all(seed, indices, processes=1):
@@ -84,21 +93,23 @@ def _work(seed, todo, place, pipe):
         os.write(pipe, f"{index}\n".encode())
         inside = place / str(index)
         inside.mkdir(parents=True)
-        outcome = running.run(seed, index, inside, watch)
-        os.write(pipe, json.dumps(outcome.to_dict()).encode() + b"\n")
+        try:
+            report = running.run(seed, index, inside, watch).to_dict()
+        except BaseException:  # of the fuzzer itself
+            report = {"failed": traceback.format_exc()}
+        os.write(pipe, json.dumps(report).encode() + b"\n")
         running.clear(inside)
 
 
 def _ready(workers):
-    """Workers with something to read, or that have been silent for too long."""
+    """Workers with something to read, or that wait for something."""
     readable, _, _ = select.select([worker.pipe for worker in workers], [], [], 1)
-    now = time.monotonic()
-    return [w for w in workers if w.pipe in readable or now - w.since > bounds.WALL]
+    return [w for w in workers if w.pipe in readable or w.is_idle()]
 
 
 def _outcomes(worker, seed):
     """Yields what a worker reports; returns whether it has ended."""
-    if time.monotonic() - worker.since > bounds.WALL and not select.select([worker.pipe], [], [], 0)[0]:
+    if not select.select([worker.pipe], [], [], 0)[0]:
         os.kill(worker.process, signal.SIGKILL)
         os.waitpid(worker.process, 0)
         os.close(worker.pipe)
@@ -111,7 +122,10 @@ def _outcomes(worker, seed):
         if line.isdigit():
             worker.running = int(line)
         else:
-            yield Outcome(**json.loads(line))
+            report = json.loads(line)
+            if "failed" in report:
+                raise RuntimeError(f"the fuzzer failed on input {worker.running}:\n{report['failed']}")
+            yield Outcome(**report)
             worker.todo.remove(worker.running)
             worker.running = None
     if content:
