@@ -15,6 +15,7 @@ os.environ.update(
 os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HOME=os.path.join(tempfile.gettempdir(), "unbraid-fuzz-no-home"))
 for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "HF_ENDPOINT"):
     os.environ.pop(name, None)
+RESULTS = Path("benchmarks/results/fuzz.json")
 
 
 def arguments(given=None):
@@ -25,7 +26,9 @@ def arguments(given=None):
     parser.add_argument("--only", type=int, help="index of one input, which is run in this process with a traceback")
     parser.add_argument("--keep", type=Path, help="with --only: a new folder that the input is written to")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="JSON file for the table of outcomes")
+    parser.add_argument(
+        "--out", type=Path, nargs="?", const=RESULTS, help=f"JSON file for the table of outcomes [{RESULTS}]"
+    )
     return parser.parse_args(given)
 
 

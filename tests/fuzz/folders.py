@@ -6,10 +6,10 @@ import os
 from tests.fuzz import bases, digests, own_module, raw_bytes, tensors, tokenizer_files, trees, using
 from tests.fuzz.kinds import Kind
 from tests.fuzz.library import check_folder, open_path
+from tests.fuzz.watching import FORBIDDEN
 from unbraid import load_composition, load_decomposition, load_module
 
 MANIFEST = "unbraid.json"
-OUTSIDE = "outside"  # a file beside the input, which nothing may open
 
 
 def make(rng, place):
@@ -17,7 +17,7 @@ def make(rng, place):
     files = mutated(rng)
     path = place / "folder"
     path.mkdir()
-    (place / OUTSIDE).write_bytes(next(content for content in files.values() if isinstance(content, bytes)))
+    (place / FORBIDDEN).write_bytes(next(content for content in files.values() if isinstance(content, bytes)))
     for name, content in files.items():
         if isinstance(content, bytes):
             (path / name).write_bytes(content)
@@ -65,7 +65,7 @@ def _elsewhere(rng, files):
             lambda path: path.mkdir(),
             os.mkfifo,
             lambda path: path.symlink_to("/dev/zero"),
-            lambda path: path.symlink_to(path.parent.parent / OUTSIDE),
+            lambda path: path.symlink_to(path.parent.parent / FORBIDDEN),
             lambda path: path.symlink_to(path),
             lambda path: None,
             rng.choice(list(others.values())),

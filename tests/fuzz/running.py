@@ -79,7 +79,7 @@ def run(seed, index, place, watch):
         bounds.stop()
     opened = None
     if outside:
-        return Outcome(index, kind.name, OUTSIDE, outside[0])
+        return Outcome(index, kind.name, OUTSIDE, *outside[0])
     if before and bounds.peak() - before > bounds.PEAK:
         return Outcome(index, kind.name, MEMORY, "peak", outcome.where, outcome.message)
     return outcome

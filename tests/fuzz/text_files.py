@@ -1,7 +1,7 @@
 """``.csv`` and ``.jsonl`` files of columns."""
 
 import csv
-import json
+from copy import deepcopy
 from io import StringIO
 
 from tests.fuzz import raw_bytes, trees, values
@@ -49,7 +49,7 @@ def _change_table(rng, table):
 
 def mutate_jsonl(rng, rows):
     """A ``.jsonl`` of these rows, changed."""
-    tree = trees.mutate(rng, json.loads(json.dumps(rows)), trees.pool([rows]))
+    tree = trees.mutate(rng, deepcopy(rows), trees.pool([rows]))
     lines = [trees.write(row) for row in tree] if isinstance(tree, list) else [trees.write(tree)]
     if rng.random() < 0.1 and lines:
         place = rng.randrange(len(lines))

@@ -1,6 +1,7 @@
 """Vocabularies: ``tokenizer.json`` and ``word_index``."""
 
 import json
+from copy import deepcopy
 from functools import cache
 
 from tests.fuzz import bases, raw_bytes, trees, using, values
@@ -93,7 +94,7 @@ def mutate(rng, content):
     tree = json.loads(content)
     if rng.random() < 0.6:
         part = rng.choice(list(REPLACEMENTS))
-        tree[part] = json.loads(json.dumps(rng.choice(REPLACEMENTS[part])))
+        tree[part] = deepcopy(rng.choice(REPLACEMENTS[part]))
     if rng.random() < 0.6:
         tree = trees.mutate(rng, tree, KNOWN)
     return trees.write(tree).encode("utf-8", "surrogatepass")

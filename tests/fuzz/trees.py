@@ -1,6 +1,7 @@
 """Mutation of JSON by its structure."""
 
 import json
+from copy import deepcopy
 
 from tests.fuzz import values
 
@@ -81,7 +82,7 @@ def mutate(rng, tree, known=None, times=None):
 
 def _known(rng, container, key, found, known):
     valid = known.get(key if isinstance(container, dict) else "", [])
-    container[key] = json.loads(json.dumps(rng.choice(valid))) if valid else values.number(rng)
+    container[key] = deepcopy(rng.choice(valid)) if valid else values.number(rng)
 
 
 def _boundary(rng, container, key, found, known):
@@ -106,7 +107,7 @@ def _string(rng, container, key, found, known):
 
 def _swap(rng, container, key, found, known):
     other, place = rng.choice(found)
-    copied = json.loads(write(other[place])), json.loads(write(container[key]))
+    copied = deepcopy(other[place]), deepcopy(container[key])
     container[key] = copied[0]
     if rng.random() < 0.5 and (place in other if isinstance(other, dict) else place < len(other)):
         other[place] = copied[1]
@@ -118,7 +119,7 @@ def _delete(rng, container, key, found, known):
 
 def _add(rng, container, key, found, known):
     if isinstance(container, list):
-        container.insert(rng.randrange(len(container) + 1), json.loads(write(container[key])))
+        container.insert(rng.randrange(len(container) + 1), deepcopy(container[key]))
     else:
         container[rng.choice([*map(str, list(known)[:40]), *values.STRINGS[:50]])] = rng.choice(values.TYPES)
 

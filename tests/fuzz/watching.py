@@ -5,6 +5,7 @@ import site
 import sys
 import sysconfig
 
+FORBIDDEN = "outside"  # a file beside the input, which nothing may open
 PROGRAMS = (
     "os.system",
     "os.exec",
@@ -14,27 +15,23 @@ PROGRAMS = (
     "os.forkpty",
     "subprocess.Popen",
     "pty.spawn",
-    "os.startfile",
 )
 CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink",
            "os.truncate",
            "shutil.rmtree", "shutil.move")  # fmt: skip
-CODE = ("exec", "compile", "pickle.find_class", "ctypes.dlopen", "marshal.loads", "code.__new__")
 NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo")
-SYSTEM = ("/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/localtime", "/usr/share", "/usr/lib", "/etc/ssl")
-STANDARD = sys.stdlib_module_names
+SYSTEM = ["/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/localtime", "/etc/ssl", "/usr/share", "/usr/lib"]
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Watch:
     """What happened since :meth:`start`; installed once in a process, because an audit hook cannot be removed."""
 
     def __init__(self):
-        libraries = [*sysconfig.get_paths().values(), *site.getsitepackages(), sys.prefix, sys.base_prefix]
         project = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        self._readable = tuple(
-            {os.path.realpath(p) for p in [*libraries, os.path.join(project, "src"), os.path.join(project, "tests")]}
-        )
-        self._readable += (os.path.realpath(os.environ.get("HF_HOME", sys.prefix)),)
+        own = [os.path.join(project, name) for name in ("src", "tests")] + [os.environ.get("HF_HOME", os.devnull)]
+        libraries = [*sysconfig.get_paths().values(), *site.getsitepackages(), sys.base_prefix]
+        self._readable = tuple(os.path.realpath(path) for path in [*own, *libraries, *SYSTEM])
         self._place, self._opens, self._found = None, False, []
 
     def install(self):
@@ -45,54 +42,53 @@ class Watch:
         self._place, self._opens, self._found = os.path.realpath(place), opens, []
 
     def stop(self):
-        """What was noted: descriptions that are the same on every machine."""
+        """What was noted: (what, function of the library) in order."""
         self._place = None
-        return list(dict.fromkeys(self._found))
+        return self._found
 
     def _hook(self, event, arguments):
-        if self._place is None:
-            return
-        try:
-            self._note(event, arguments)
-        except Exception as error:  # a hook that raises would change what the reader does
-            self._found.append(f"{event}: {type(error).__name__} in the hook")
+        if self._place is not None:
+            try:
+                self._note(event, arguments)
+            except Exception as error:  # a hook that raises would change what the reader does
+                self._add(f"{event}: {type(error).__name__} in the hook")
 
     def _note(self, event, arguments):
         if event == "open":
             self._opened(*arguments)
         elif event in PROGRAMS:
-            self._found.append(event)
+            self._add(event)
         elif event in CHANGES and isinstance(arguments[0], str | bytes) and not self._inside(arguments[0]):
-            self._found.append(f"{event} outside")
+            self._add(f"{event} outside")
         elif event in NETWORK and "127.0.0.1" not in str(arguments):
-            self._found.append(event)
+            self._add(event)
         elif event == "pickle.find_class":
-            self._found.append(f"{event} {arguments[0]}.{arguments[1]}"[:80])
-        elif event == "import" and arguments[0].partition(".")[0] not in STANDARD and arguments[1] is None:
-            self._found.append(f"import {arguments[0]}"[:80])
+            self._add(f"{event} {arguments[0]}.{arguments[1]}")
+        elif event == "import" and arguments[0].partition(".")[0] not in sys.stdlib_module_names and not arguments[1]:
+            self._add(f"import {arguments[0]}")
 
     def _opened(self, path, mode, flags):
-        if isinstance(path, int) or path is None:
+        if isinstance(path, int) or path is None or "\0" in os.fsdecode(path) or self._inside(path, flags):
             return
-        path = os.fsdecode(path)
-        if "\0" in path or (self._opens and not self._writes(mode, flags)) or self._inside(path, flags):
-            return
-        real = os.path.realpath(path)
-        if (
-            not self._writes(mode, flags)
-            and real.startswith((*self._readable, *SYSTEM))
-            and not real.startswith(self._readable[0] + "/etc")
-        ):
-            return
-        self._found.append(f"open {'outside' if os.path.dirname(real) == os.path.dirname(self._place) else real}"[:80])
-
-    def _writes(self, mode, flags):
-        return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) if flags else "r" not in (mode or "r")
+        if flags & WRITES:
+            self._add("open to write")
+        elif not self._opens and not (real := os.path.realpath(os.fsdecode(path))).startswith(self._readable):
+            self._add(f"open {FORBIDDEN if os.path.basename(real) == FORBIDDEN else real}")
 
     def _inside(self, path, flags=0):
-        path = os.path.abspath(os.fsdecode(path))
+        path = os.path.abspath(os.fsdecode(path))  # relative to the place, where workers are
         if flags & getattr(os, "O_NOFOLLOW", 0):
             path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         else:
             path = os.path.realpath(path)
-        return path == self._place or path.startswith(self._place + os.sep)
+        inside = path == self._place or path.startswith(self._place + os.sep)
+        return inside and path != os.path.join(self._place, FORBIDDEN)
+
+    def _add(self, what):
+        frame, where = sys._getframe(), ""
+        while frame is not None and not where:
+            name = frame.f_code.co_filename
+            if f"{os.sep}unbraid{os.sep}" in name:
+                where = f"{name.rpartition(f'{os.sep}unbraid{os.sep}')[2]}:{frame.f_code.co_name}"
+            frame = frame.f_back
+        self._found.append((what[:80], where))

@@ -1,5 +1,6 @@
 """Forked workers: each runs a batch of inputs, and an input that ends its worker gets the blame."""
 
+import faulthandler
 import json
 import os
 import select
@@ -85,6 +86,7 @@ def _work(seed, todo, place, pipe):
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
+    faulthandler.disable()
     warnings.simplefilter("ignore")
     watch = Watch()
     watch.install()
@@ -93,11 +95,13 @@ def _work(seed, todo, place, pipe):
         os.write(pipe, f"{index}\n".encode())
         inside = place / str(index)
         inside.mkdir(parents=True)
+        os.chdir(inside)
         try:
             report = running.run(seed, index, inside, watch).to_dict()
         except BaseException:  # of the fuzzer itself
             report = {"failed": traceback.format_exc()}
         os.write(pipe, json.dumps(report).encode() + b"\n")
+        os.chdir(place)
         running.clear(inside)
 
 
