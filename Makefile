@@ -1,11 +1,11 @@
-# make demo | test | bench | format. The environment in .venv sets itself up, again only when pyproject.toml changes.
+# make demo | test | bench | fuzz | format. The environment in .venv sets itself up, again only when pyproject.toml changes.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test bench format
+.PHONY: demo test bench fuzz format
 
 demo: $(READY)
 	$(BIN)/unbraid demo
@@ -20,6 +20,10 @@ test: $(READY)
 # make bench ARGS="..." passes arguments on
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# make fuzz ARGS="--inputs 20000 --seed 1": mutated inputs for every reader
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff format .
