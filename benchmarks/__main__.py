@@ -15,20 +15,11 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import (
-    calibrating,
-    clinc,
-    compacting,
-    durability,
-    experiment,
-    fusing,
-    reconstruct,
-    report,
-    running,
-    speed,
-    torch_runs,
-    translation,
-)
+from benchmarks.experiments import calibration as calibrating
+from benchmarks.experiments import experiment, running
+from benchmarks.measure import clinc, durability, fusing, reconstruct, speed, torch_runs, translation
+from benchmarks.measure import cost as compacting
+from benchmarks.report import build as report
 
 PARTS = {
     "clinc": clinc.run,

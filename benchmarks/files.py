@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import unbraid
-from benchmarks import downloading
+from benchmarks.datasets import downloading
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"

@@ -9,8 +9,8 @@ import torch
 
 from tests import jitter, reference
 from unbraid import Network
-from unbraid.concerns.observation import observe
 from unbraid.config import Edges, Mode
+from unbraid.decomposition.removal.observation import observe
 from unbraid.modules.concern import Concern
 from unbraid.networks.cells import Cell
 from unbraid.networks.reading import check_inputs

@@ -43,7 +43,7 @@ def install():
     """Change every step of torch's Adam, and random weights; to be called once per process."""
     if wanted() is None:
         return
-    from benchmarks.torch_cases import Case
+    from benchmarks.measure.torch_cases import Case
 
     torch.optim.Adam.step = _after(torch.optim.Adam.step, _change_step)
     Case.trained = _after(Case.trained, lambda module, *_: _change(module.named_parameters()))

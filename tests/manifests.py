@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from unbraid.modules.manifest import CHECKSUM, checksum
+from unbraid.storage.manifest import CHECKSUM, checksum
 
 NAME = "unbraid.json"
 

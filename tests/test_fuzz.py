@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.locations import ROOT
+
 INPUTS, SHARDS, SEED = 2_000, 2, 1
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory and time as Linux does")

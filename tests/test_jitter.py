@@ -14,7 +14,7 @@ def test_nothing_changes_without_the_variable(monkeypatch):
 def test_every_step_of_training_changes_alike_in_every_run(monkeypatch):
     monkeypatch.setenv(jitter.VARIABLE, "1e-3:5")
     monkeypatch.setattr(torch.optim.Adam, "step", torch.optim.Adam.step)  # put back afterwards
-    monkeypatch.setattr("benchmarks.torch_cases.Case.trained", lambda self: None)
+    monkeypatch.setattr("benchmarks.measure.torch_cases.Case.trained", lambda self: None)
 
     def trained():
         weight = torch.ones(4, requires_grad=True)

@@ -5,7 +5,7 @@ import pytest
 
 import unbraid
 from unbraid import ConcernModule, DecompositionConfig, compose
-from unbraid.concerns.channeling import channel
+from unbraid.decomposition.channeling import channel
 
 # What the release's composed modules score, as its own scripts run: LSTM and GRU with the sigmoid gates that it puts in
 # place of the trained ones, and by its own vote.

@@ -10,7 +10,7 @@ import torch
 import unbraid
 from tests import factory
 from unbraid.errors import ArgumentError, ConfigError, IncompatibleModules, UnbraidError, UnknownLabel
-from unbraid.hub import pull, push
+from unbraid.storage.hub import pull, push
 from unbraid.translation.translator import load_translator
 
 KERAS = Path(__file__).parent / "data" / "keras"

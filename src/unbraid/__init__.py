@@ -5,19 +5,19 @@ Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reu
 """
 
 from unbraid._version import __version__
-from unbraid.concerns.decomposition import Decomposition, decompose, load_decomposition
 from unbraid.config import DecompositionConfig
+from unbraid.data.vocabulary import Vocabulary
+from unbraid.decomposition.decompose import Decomposition, decompose, load_decomposition
 from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import Evaluation, evaluate
-from unbraid.modules.composing import compose
+from unbraid.export.onnx import export_onnx
+from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
-from unbraid.modules.exporting import export_onnx
-from unbraid.modules.loading import load_composition, load_module
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
+from unbraid.storage.loading import load_composition, load_module
 from unbraid.translation.translator import Translator, load_translator
-from unbraid.vocabulary import Vocabulary
 
 __all__ = [
     "Composition",

@@ -20,18 +20,18 @@ def main():
     shutil.rmtree(PLACE, ignore_errors=True)
     network = factory.network(("lstm", "vanilla"), labels=["home", "travel", "bank"], seed=7)
     x, y = factory.examples(network, 60, 7)
-    network.read_with(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
+    network.with_vocabulary(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
     small = decompose(network, (x, y), keep=0.5)
     papers = decompose(network, (x, y), strategy="paper", mode="unrolled", samples_per_class=20)
     tagger = factory.network(("gru",), "M:N", seed=2)
-    tagger.read_with(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
+    tagger.with_vocabulary(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
     tags = decompose(tagger, factory.examples(tagger, 60, 2), strategy="paper", gates="each", samples_per_class=20)
     mixed = Composition({"home": small["home"], "travel": papers["travel"], "noun": tags[1]}, vote="probability")
     rng = np.random.default_rng(0)
     made = {
         "decomposition": compose(small),
         "module": compose([papers["bank"]]),
-        "composition": mixed.refereed(x, rng.integers(0, 3, len(x))),
+        "composition": mixed.with_referee(x, rng.integers(0, 3, len(x))),
         "fused": compose(small).drop("bank").fuse(x),
     }
     small.save(PLACE / "decomposition")

@@ -6,7 +6,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import unbraid
-from unbraid.cli import app
+from unbraid.cli.app import app
 from unbraid.demo import run
 from unbraid.demo.names import load_names
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from unbraid import load_translator
-from unbraid.cli import app
+from unbraid.cli.app import app
 from unbraid.demo import run_translation
 from unbraid.demo.architectures import translation_spec
 from unbraid.demo.phrases import make_phrases, phrase
@@ -43,7 +43,7 @@ def test_a_trained_translator_translates(cell, layers, limit):
     losses = []
     network = train_translator(spec, pairs, **settings, progress=silent, told=lambda epoch, loss: losses.append(loss))
     assert losses[-1] < 0.2 * losses[0] and len(losses) == 60
-    network.read_with(source, target)
+    network.with_vocabulary(source, target)
     for language, wanted in said.items():
         found = translate_whole(network, texts, language)
         assert np.mean([a == b for a, b in zip(found, wanted, strict=True)]) > 0.8

@@ -53,6 +53,6 @@ def test_there_is_no_vote_to_calibrate(network, examples):
     composition = unbraid.compose(unbraid.decompose(network, examples))
     few = examples[0], np.arange(80) % 3
     with pytest.raises(IncompatibleModules, match="each label is decided by itself"):
-        composition.calibrated(*few)
+        composition.with_calibration(*few)
     with pytest.raises(IncompatibleModules, match="several may hold at once"):
-        composition.refereed(*few)
+        composition.with_referee(*few)

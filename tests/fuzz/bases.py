@@ -8,10 +8,11 @@ from pathlib import Path
 from tests import factory
 from tests.fuzz import own_module, trees
 from tests.fuzz.library import About
+from tests.locations import DATA
 from tests.translation import talking
 from unbraid import Network, Vocabulary, compose, decompose
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = DATA
 PAPER = {"strategy": "paper", "max_removed": 0.4, "samples_per_class": 8}
 RECIPE = "title: Parts\nvote: margin\nmodules:\n  - from: parts\n"
 
@@ -41,14 +42,14 @@ def manifests():
 def _parts(cells=("lstm",), io="M:1", settings=PAPER, words=False, **network):
     net = factory.network(cells, io, **network)
     if words:
-        net.read_with(Vocabulary.from_words([f"w{n}" for n in range(20)], steps=factory.WORDS))
+        net.with_vocabulary(Vocabulary.from_words([f"w{n}" for n in range(20)], steps=factory.WORDS))
     return decompose(net, factory.examples(net, 30), **settings)
 
 
 def _calibrated(folder):
     parts = _parts(("gru",), words=True, labels=["a", "b", "c"])
     net = parts.network
-    composition = compose([parts["a"], parts["c"]]).calibrated(*_of(factory.examples(net, 24), (0, 2)))
+    composition = compose([parts["a"], parts["c"]]).with_calibration(*_of(factory.examples(net, 24), (0, 2)))
     composition.about = About("Parts", "Two modules", "mit", {"accuracy": 0.5}, RECIPE)
     composition.save(folder)
 

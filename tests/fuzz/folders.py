@@ -5,7 +5,7 @@ import os
 
 from tests.fuzz import bases, digests, own_module, raw_bytes, tensors, tokenizer_files, trees, using
 from tests.fuzz.kinds import Kind
-from tests.fuzz.library import check_folder, open_path
+from tests.fuzz.library import check_folder, open_any
 from tests.fuzz.watching import FORBIDDEN
 from unbraid import load_composition, load_decomposition, load_module
 
@@ -81,7 +81,7 @@ def load(path):
     if manifest.is_file() and not manifest.is_symlink() and b'"torch"' in manifest.read_bytes():
         return _with_own_module(manifest)
     check_folder(path)
-    return open_path(path)
+    return open_any(path)
 
 
 def _with_own_module(manifest):

@@ -7,7 +7,7 @@ from unittest import mock
 from tests import hub_server
 from tests.fuzz import bases, folders, raw_bytes, trees, using, values
 from tests.fuzz.kinds import Kind
-from tests.fuzz.library import hub, open_path
+from tests.fuzz.library import hub, open_any
 
 REPO = "owner/parts"
 NAMES = ["unbraid.json", "../outside", "/tmp/outside", "a/unbraid.json", "..", "", "unbraid.json/",
@@ -45,7 +45,7 @@ def load(path):
                 values.STRINGS[plan["seed"] % 60].replace("\r", "").replace("\n", "") or "no",
             )
         target = hub.pull(REPO, path.parent / "pulled", endpoint=server.url)
-    return open_path(target)
+    return open_any(target)
 
 
 def _changed(plan):

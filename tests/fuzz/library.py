@@ -1,18 +1,18 @@
 """What the fuzzer uses of the library beside its public names; the only place that imports it."""
 
-from unbraid import hub
-from unbraid.concerns.decomposition import Decomposition
-from unbraid.data_files import read_examples, read_pair_columns
+from unbraid.cli.open_any import open_any
+from unbraid.cli.printing import description, description_text
+from unbraid.cli.recipes import build_recipe
+from unbraid.data.files import read_examples, read_pair_columns
+from unbraid.data.vocabulary import read_vocabulary
+from unbraid.decomposition.decompose import Decomposition
 from unbraid.errors import DataError, FormatError, IncompatibleModules, UnbraidError
-from unbraid.modules.card import About
-from unbraid.modules.loading import check_folder
-from unbraid.modules.manifest import ParentEntry
 from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, RecurrentSpec, TorchSpec
-from unbraid.opening import open_path
-from unbraid.printing import description, description_text
-from unbraid.recipe import build_recipe
+from unbraid.storage import hub
+from unbraid.storage.card import About
+from unbraid.storage.loading import check_folder
+from unbraid.storage.manifest import ParentEntry
 from unbraid.translation.pair_files import ready_for
-from unbraid.vocabulary import read_vocabulary
 
 __all__ = [
     "About",
@@ -31,7 +31,7 @@ __all__ = [
     "description",
     "description_text",
     "hub",
-    "open_path",
+    "open_any",
     "read_examples",
     "read_pair_columns",
     "read_vocabulary",

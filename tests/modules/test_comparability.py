@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import unbraid
 from tests import factory
 from unbraid import Composition, UnbraidWarning, Vocabulary, compose
-from unbraid.cli import app
+from unbraid.cli.app import app
+from unbraid.cli.recipes import build_recipe
 from unbraid.errors import DataError
-from unbraid.recipe import build_recipe
 
 LABELS = ["a", "b", "c"]
 INCOMPARABLE, NO_WORDS, NO_REFEREE = "not comparable", "no vocabulary is known", "referee is dropped"
@@ -22,7 +22,7 @@ INCOMPARABLE, NO_WORDS, NO_REFEREE = "not comparable", "no vocabulary is known",
 def parts_of(seed=0, cell="lstm", known=False, **architecture):
     net = factory.network((cell,), labels=LABELS, seed=seed, **architecture)
     if known:
-        net.read_with(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
+        net.with_vocabulary(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
     x, y = factory.examples(net, 60)
     net.head.bias -= torch.from_numpy(net.logits(x).mean(0))  # so that every class occurs
     return unbraid.decompose(net, (x, y), samples_per_class=10), x, y
@@ -76,9 +76,9 @@ def test_no_warning_where_all_is_of_one_network_or_calibrated(two):
         lambda: compose(first),
         lambda: whole.drop("b").add(first["b"]),
         lambda: whole.replace("b", first["b"]),
-        lambda: whole.fuse(x).taken_apart(),
-        lambda: whole.calibrated(x, y).drop("a"),
-        lambda: Composition(mixed).calibrated(x, y),
+        lambda: whole.fuse(x).unfuse(),
+        lambda: whole.with_calibration(x, y).drop("a"),
+        lambda: Composition(mixed).with_calibration(x, y),
         lambda: compose(mixed, sample=(x, y), referee=True).without_referee().drop("a"),
         lambda: fair.drop("c").fuse(x),
         lambda: fair.predict(x),
@@ -100,14 +100,14 @@ def test_a_referee_is_not_lost_without_a_word(two):
     judged = compose({"a": first["a"], "b": first["b"], "c": second["c"]}, sample=(x, y), referee=True)
     for action in (
         lambda: judged.drop("a"),
-        lambda: judged.calibrated(x, y),
-        lambda: judged.taken_apart(),
+        lambda: judged.with_calibration(x, y),
+        lambda: judged.unfuse(),
         lambda: judged.fuse(),
     ):
         assert one_problem(action, NO_REFEREE, "refereed(x, y)", without=[INCOMPARABLE]).referee is None
     one_problem(lambda: judged.replace("c", second["b"]), NO_REFEREE, INCOMPARABLE)
     one_problem(lambda: judged.add(second["b"], label="d"), NO_REFEREE, INCOMPARABLE)
-    assert problems(lambda: judged.refereed(x, y))[0] == []
+    assert problems(lambda: judged.with_referee(x, y))[0] == []
 
 
 def test_known_vocabularies_and_features_need_no_vocabulary_warning(two):
@@ -209,7 +209,7 @@ def test_a_sample_whose_margins_are_nan_is_refused(two, monkeypatch, referee):
 
 
 def test_nan_at_some_timesteps_is_padding_and_at_all_of_an_example_is_refused():
-    from unbraid.modules.calibration import labelled
+    from unbraid.modules.voting.calibration import labelled
 
     margins = np.random.default_rng(0).normal(size=(6, 3, 2))
     truth = np.tile([0, 1, -1], (6, 1))
@@ -222,7 +222,7 @@ def test_nan_at_some_timesteps_is_padding_and_at_all_of_an_example_is_refused():
 
 
 def test_a_single_nan_is_refused_and_an_unlabelled_or_infinite_one_left_out():
-    from unbraid.modules.calibration import labelled
+    from unbraid.modules.voting.calibration import labelled
 
     margins = np.random.default_rng(0).normal(size=(8, 2))
     truth = np.array([0, 1] * 3 + [-1, 0])

@@ -8,7 +8,7 @@ import unbraid
 from tests import factory, reference
 from tests.factory import CELLS, IO
 from unbraid import ConcernModule, DecompositionConfig
-from unbraid.concerns.channeling import channel
+from unbraid.decomposition.channeling import channel
 from unbraid.errors import DataError, UnsupportedLayer
 from unbraid.networks.spec import ActivationSpec, DenseSpec, FlattenSpec, RecurrentSpec, RepeatSpec
 

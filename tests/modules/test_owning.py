@@ -237,7 +237,7 @@ def test_fused_modules_train_one_body(sample, tmp_path):
     np.testing.assert_array_equal(again.margins(x), fused.margins(x))
     assert len(again.groups) == len(again.groups[0].lanes) == 1
     np.testing.assert_array_equal(net.logits(x), scores)
-    np.testing.assert_array_equal(fused.taken_apart().margins(x), before)
+    np.testing.assert_array_equal(fused.unfuse().margins(x), before)
     _data(fused["b"].head)
     np.testing.assert_allclose(fused.margins(x)[:, 1], fused["b"].margins(x), atol=1e-5)
     with pytest.raises(IncompatibleModules, match="trained after it was made"):

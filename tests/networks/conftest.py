@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.networks.keras_making import write_archive, write_h5
+from tests.networks.keras.making import write_archive, write_h5
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch import nn
 
 import unbraid
 from tests import factory
-from tests.test_arrays import Series
+from tests.data.test_arrays import Series
 from unbraid import Network, Vocabulary
 from unbraid.errors import DataError
 
@@ -55,7 +55,7 @@ NETWORKS = {
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
 def test_the_result_of_a_text_does_not_depend_on_others(settings, side):
     settings = {"cells": ("lstm",), **settings}
-    net = factory.network(settings.pop("cells"), **settings).read_with(vocabulary(side=side))
+    net = factory.network(settings.pop("cells"), **settings).with_vocabulary(vocabulary(side=side))
     alone = np.concatenate([net.logits([text]) for text in TEXTS])
     np.testing.assert_allclose(net.logits(TEXTS), alone, rtol=0, atol=1e-6)
     np.testing.assert_allclose(net.logits([text.split() for text in TEXTS]), alone, rtol=0, atol=1e-6)
@@ -74,14 +74,14 @@ def test_the_result_of_a_text_does_not_depend_on_others_in_users_modules(setting
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_timesteps_that_a_text_does_not_have_get_no_label(side):
-    net = factory.network(io="M:N", bidirectional=True, labels=["a", "b", "c"]).read_with(vocabulary(side=side))
+    net = factory.network(io="M:N", bidirectional=True, labels=["a", "b", "c"]).with_vocabulary(vocabulary(side=side))
     found = net.predict(TEXTS)
     assert found.shape == (len(TEXTS), 6)
     for text, row in zip(TEXTS, found.tolist(), strict=True):
         steps = max(len(text.split()), 1)
         own, rest = (row[-steps:], row[:-steps]) if side == "left" else (row[:steps], row[steps:])
         assert own == net.predict([text])[0].tolist() and set(rest) <= {""}
-    user = Network.from_torch(Tagger(tags=True, bidirectional=True), torch.arange(15).reshape(3, 5)).read_with(
+    user = Network.from_torch(Tagger(tags=True, bidirectional=True), torch.arange(15).reshape(3, 5)).with_vocabulary(
         vocabulary(side=side)
     )
     numbers = user.predict(TEXTS)
@@ -89,7 +89,7 @@ def test_timesteps_that_a_text_does_not_have_get_no_label(side):
 
 
 def test_modules_and_compositions_read_a_text_alone_too():
-    net = factory.network().read_with(vocabulary())
+    net = factory.network().with_vocabulary(vocabulary())
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, rng.integers(1, 9))) for _ in range(60)]
     parts = unbraid.decompose(net, (texts, rng.integers(0, 3, 60)), samples_per_class=10)
@@ -97,14 +97,14 @@ def test_modules_and_compositions_read_a_text_alone_too():
     alone = np.concatenate([composition.margins([text]) for text in TEXTS])
     np.testing.assert_allclose(composition.margins(TEXTS), alone, rtol=0, atol=1e-5)
     np.testing.assert_allclose(parts[1].margins(TEXTS), alone[:, 1], rtol=0, atol=1e-5)
-    fair = composition.refereed(texts, rng.integers(0, 3, 60))
+    fair = composition.with_referee(texts, rng.integers(0, 3, 60))
     alone = np.concatenate([fair.margins([text]) for text in TEXTS])
     np.testing.assert_allclose(fair.margins(TEXTS), alone, rtol=0, atol=1e-4)
 
 
 def test_observing_texts_is_as_observing_each_at_its_own_length():
     """Nodes are scored on the timesteps that texts have: without others, a module keeps all of its parent's margin."""
-    net = factory.network(bidirectional=True).read_with(vocabulary())
+    net = factory.network(bidirectional=True).with_vocabulary(vocabulary())
     padded = net.check(TEXTS)
     with torch.inference_mode():
         features = net.features(next(padded.batches())).numpy()
@@ -113,7 +113,7 @@ def test_observing_texts_is_as_observing_each_at_its_own_length():
 
 
 def test_unrolled_modules_read_texts_of_one_length_only():
-    net = factory.network().read_with(vocabulary())
+    net = factory.network().with_vocabulary(vocabulary())
     texts = ["w1 w2 w3", "w4 w5 w6", "w7 w8 w9"] * 8
     settings = {"strategy": "paper", "mode": "unrolled", "samples_per_class": 4}
     parts = unbraid.decompose(net, (texts, np.arange(24) % 3), **settings)
@@ -123,7 +123,7 @@ def test_unrolled_modules_read_texts_of_one_length_only():
 
 
 def test_a_flattened_sequence_has_one_length():
-    net = factory.network(flat=True).read_with(vocabulary())
+    net = factory.network(flat=True).with_vocabulary(vocabulary())
     with pytest.raises(DataError, match="5 timesteps, the network reads exactly 4"):
         net.predict(np.ones((2, 5), int))
     assert net.logits(["w1", "w1 w2 w3 w4 w5"]).shape == (2, 3)  # padded and cut to that
@@ -181,7 +181,7 @@ def test_nan_decides_nothing(vote):
 
 
 def test_inputs_in_any_container():
-    net = factory.network(labels=["a", "b", "c"]).read_with(vocabulary())
+    net = factory.network(labels=["a", "b", "c"]).with_vocabulary(vocabulary())
     rows = [[1, 2, 3, 4], [5, 6, 7, 8]]
     wanted = net.logits(rows)
     user = Network.from_torch(Tagger(), torch.arange(15).reshape(3, 5), vocabulary=vocabulary())
@@ -234,18 +234,18 @@ def test_wrong_inputs_are_refused(x, message, kind):
     if hasattr(x, "gi_frame"):
         x = (text for text in ("w1", "w2"))
     with pytest.raises(DataError, match=message) as caught:
-        net.read_with(vocabulary()).predict(x)
+        net.with_vocabulary(vocabulary()).predict(x)
     assert len(str(caught.value)) < 500
 
 
 def test_texts_that_would_fill_the_memory_are_refused():
-    net = factory.network().read_with(vocabulary())
+    net = factory.network().with_vocabulary(vocabulary())
     with unbraid.limits.override(file_bytes=10_000), pytest.raises(DataError, match="steps="):
         net.predict(["w1"] * 100 + ["w1 " * 100])
 
 
 def test_rows_of_labels_may_come_in_a_column():
-    net = factory.network(io="M:N", labels=["a", "b", "c"]).read_with(vocabulary())
+    net = factory.network(io="M:N", labels=["a", "b", "c"]).with_vocabulary(vocabulary())
     texts = [["w1", "w2", "w3"], ["w4", "w5"]] * 6
     rows = [["a", "b", "c"], ["b", "a"]] * 6
     column = np.empty(12, dtype=object)

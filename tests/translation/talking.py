@@ -12,7 +12,7 @@ TEXTS = ["I see you.", "the dog", "go home now", "you see the dog now.", "not", 
 def network(cells=("lstm",), seed=0, **settings):
     """An encoder-decoder of three languages that reads and says words."""
     net = factory.translator(cells, seed=seed, **settings)
-    return net.read_with(sentence_vocabulary(SOURCE), sentence_vocabulary(TARGET, factory.LANGUAGES))
+    return net.with_vocabulary(sentence_vocabulary(SOURCE), sentence_vocabulary(TARGET, factory.LANGUAGES))
 
 
 def modules(cells=("lstm",), seed=0, steps=6, **settings):

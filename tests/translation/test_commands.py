@@ -1,13 +1,13 @@
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tests import factory
+from tests.locations import DATA
 from tests.translation.talking import TEXTS, modules
 from unbraid import Translator, load_translator
-from unbraid.cli import app
+from unbraid.cli.app import app
 from unbraid.errors import DataError
 from unbraid.translation.evaluating import evaluate_translator
 
@@ -34,7 +34,7 @@ def test_translators_from_the_command_line(tmp_path):
 
 
 def test_a_keras_file_is_described_and_not_exported(tmp_path):
-    path = Path(__file__).parents[1] / "data" / "keras" / "translators" / "k3-lstm2.keras"
+    path = DATA / "keras" / "translators" / "k3-lstm2.keras"
     shown = run("inspect", path).output
     assert "encoder-decoder network, 699 weights, 0 languages" in shown and "none yet" in shown
     assert "in a loop" in run("export", path, "-o", tmp_path / "x.onnx", code=2).output

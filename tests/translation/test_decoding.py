@@ -9,8 +9,8 @@ from tests.factory import CELLS
 from unbraid import decompose
 from unbraid.errors import ConfigError, DataError
 from unbraid.translation.decoding import decode
+from unbraid.translation.language_model import module_voice, network_voice
 from unbraid.translation.translator import translate_whole
-from unbraid.translation.voice import module_voice, network_voice
 from unbraid.translation.words import sentence_vocabulary
 
 stacks = st.lists(st.sampled_from(list(CELLS)), min_size=1, max_size=2).map(tuple)
@@ -117,7 +117,7 @@ def test_numbers_below_one_are_refused(wrong):
 def test_a_translation_does_not_depend_on_other_sentences(mask):
     net = factory.translator(mask=mask)
     words, targets = [f"s{n}" for n in range(9)], [f"t{n}" for n in range(10)]
-    net.read_with(sentence_vocabulary(words), sentence_vocabulary(targets, factory.LANGUAGES))
+    net.with_vocabulary(sentence_vocabulary(words), sentence_vocabulary(targets, factory.LANGUAGES))
     texts = ["s1", "s2 s3 s4 s5 s6", "s7 s8", "", "s1 s1 s2", "s3"]
     alone = [translate_whole(net, [text], "fr")[0] for text in texts]
     assert translate_whole(net, texts, "fr") == alone
@@ -128,6 +128,6 @@ def test_a_translation_does_not_depend_on_other_sentences(mask):
 @pytest.mark.parametrize("texts", ["s1", None, {"s1"}, {"s1": "t1"}, 3, [["s1"]], [None], ["s1", 2]])
 def test_what_is_no_list_of_texts_is_not_translated(texts):
     net = factory.translator()
-    net.read_with(sentence_vocabulary(["s1"]), sentence_vocabulary(["t1"], factory.LANGUAGES))
+    net.with_vocabulary(sentence_vocabulary(["s1"]), sentence_vocabulary(["t1"], factory.LANGUAGES))
     with pytest.raises(DataError):
         translate_whole(net, texts, "fr")

@@ -2,18 +2,18 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.locations import DATA
 from tests.translation.test_commands import run
 from unbraid import Translator, decompose, load, load_decomposition
 from unbraid.translation.languages import with_languages
 from unbraid.translation.pairs import Pairs, make_pairs
 from unbraid.translation.words import sentence_vocabulary
 
-MODEL = Path(__file__).parents[1] / "data" / "keras" / "translators" / "k3-lstm.keras"
+MODEL = DATA / "keras" / "translators" / "k3-lstm.keras"
 SOURCE, TARGET = sentence_vocabulary(["i", "you", "see", "go", "."]), sentence_vocabulary(["a", "b"], ["fr", "de"])
 PAIRS = [("I see.", "a", "fr"), ("you go", "b a", "fr"), ("see you", "b b", "de"), ("I go.", "a b", "de")] * 2
 COLUMNS = ["source", "target", "language"]
@@ -49,7 +49,7 @@ def test_a_translator_is_taken_apart_as_by_the_api(files, name):
     done = run("decompose", MODEL, files / name, "-o", files / "parts", *words, *named, *settings)
     assert [m["label"] for m in json.loads(done.output)["modules"]] == ["fr", "de"]
     pairs = wanted_pairs()
-    network = with_languages(load(MODEL).read_with(SOURCE, TARGET), ["fr", "de"])
+    network = with_languages(load(MODEL).with_vocabulary(SOURCE, TARGET), ["fr", "de"])
     wanted = Translator(decompose(network, (pairs.x, pairs.languages), refine=2, words="own"))
     found = load_decomposition(files / "parts")
     for language in ("fr", "de"):

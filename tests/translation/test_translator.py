@@ -117,7 +117,7 @@ def test_what_is_no_language_is_refused():
         Translator(classes)
     bare = factory.translator()
     without = decompose(bare, factory.sentence_pairs(bare), strategy="paper")
-    with pytest.raises(IncompatibleModules, match="read_with"):
+    with pytest.raises(IncompatibleModules, match="with_vocabulary"):
         Translator(without)
     translator = Translator(modules())
     for call in (
@@ -141,7 +141,7 @@ def test_a_network_is_told_its_languages():
     net = factory.translator(languages=())
     named = with_languages(net, {"fr": (2, 3), "de": (4, 5)})
     assert named.labels == ["fr", "de"]
-    net.read_with(sentence_vocabulary(SOURCE), sentence_vocabulary(TARGET, factory.LANGUAGES))
+    net.with_vocabulary(sentence_vocabulary(SOURCE), sentence_vocabulary(TARGET, factory.LANGUAGES))
     assert with_languages(net, factory.LANGUAGES).spec == factory.translator().spec
     with pytest.raises(DataError, match="startes"):
         with_languages(net, ["es"])

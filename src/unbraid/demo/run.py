@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from unbraid.concerns.decomposition import Decomposition, decompose
-from unbraid.data import Label
+from unbraid.cli.printing import scores_table
+from unbraid.data.targets import Label
+from unbraid.decomposition.decompose import Decomposition, decompose
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.names import NameExamples, load_names
 from unbraid.demo.training import train
 from unbraid.evaluation.evaluate import Evaluation, evaluate
-from unbraid.modules.composing import compose
+from unbraid.modules.compose import compose
 from unbraid.networks.network import Network
-from unbraid.printing import scores_table
 from unbraid.progress import bar
 
 UNITS, DIMENSION = 64, 32

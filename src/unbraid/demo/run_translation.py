@@ -8,8 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from unbraid.concerns.decomposition import Decomposition, decompose
 from unbraid.config import Strategy, Words
+from unbraid.decomposition.decompose import Decomposition, decompose
 from unbraid.demo.architectures import translation_spec
 from unbraid.demo.phrases import Phrases, make_phrases
 from unbraid.demo.translating import train_translator
@@ -78,7 +78,7 @@ def _trained(phrases: Phrases, languages: list[str], seed: int, few: str | None 
     tags = [find_tag(language, target) for language in languages]
     spec = translation_spec("lstm", 1, source.size, target.size, DIMENSION, UNITS, tags)
     network = train_translator(spec, pairs, epochs=EPOCHS, seed=seed, batch_size=32, learning_rate=5e-3, dropped=0.0)
-    return network.read_with(source, target), pairs
+    return network.with_vocabulary(source, target), pairs
 
 
 def _modules(network: Network, pairs: Pairs, seed: int) -> Decomposition:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from unbraid.data import Label, read_targets
+from unbraid.data.targets import Label, read_targets
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError
 from unbraid.networks.network import Network

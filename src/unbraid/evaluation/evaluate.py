@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.data import Label, Targets
+from unbraid.data.targets import Label, Targets
 from unbraid.errors import DataError, quoted, wrong_object
 from unbraid.evaluation.metrics import cohesion, coupling, detection, expected_calibration_error, jaccard
 from unbraid.evaluation.report import Evaluation, LeftOut, ModuleScore

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.data import Label
+from unbraid.data.targets import Label
 from unbraid.errors import quoted
 from unbraid.evaluation.metrics import Detection
 from unbraid.modules.retention import Retention

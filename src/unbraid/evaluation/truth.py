@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.data import Label, Targets, read_targets
+from unbraid.data.targets import Label, Targets, read_targets
 from unbraid.errors import DataError
 from unbraid.evaluation.report import LeftOut
 from unbraid.modules.composition import Composition

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from unbraid.data import Label
+from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, IncompatibleModules, wrong_object
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from unbraid.data import Label
+from unbraid.data.targets import Label
 from unbraid.errors import UnbraidWarning, quoted
-from unbraid.modules.calibration import UNTOUCHED, Scale
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.voting.calibration import UNTOUCHED, Scale
 from unbraid.networks.spec import EmbeddingSpec, TorchSpec
 
 SHOWN = 5  # labels that a message names, at most
@@ -51,7 +51,7 @@ def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[L
     if len(parents) > 1 and unknown:
         found.append(
             f"no vocabulary is known for the networks of {_named(unknown)}: the result is wrong where one index means "
-            "different words to different networks. Give each network its own with read_with(vocabulary)"
+            "different words to different networks. Give each network its own with with_vocabulary(vocabulary)"
         )
     return found
 

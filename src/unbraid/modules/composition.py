@@ -2,8 +2,8 @@
 
 Source: Imtiaz et al. 2023, section IV. The vote goes by margin, which orders modules as their probabilities do but
 does not saturate; ``vote="probability"`` counts float64 probabilities as the release does, ties to the first.
-Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.calibration`; a referee weighs more
-than margins, see :mod:`unbraid.modules.referee`.
+Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.voting.calibration`; a referee weighs more
+than margins, see :mod:`unbraid.modules.voting.referee`.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -19,19 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
-from unbraid.data import Label, labels_at
+from unbraid.data.targets import Label, labels_at
+from unbraid.data.texts import is_text
 from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted, unknown_label
-from unbraid.modules import referee as referees
 from unbraid.modules.arguments import named_modules
-from unbraid.modules.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
-from unbraid.modules.card import NOTHING, About
 from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
 from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.voting import referee as referees
+from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
 from unbraid.networks.inputs import Inputs, check_decided, map_tree, to_device
 from unbraid.progress import Progress, silent
-from unbraid.texts import is_text
+from unbraid.storage.card import NOTHING, About
 
 ROWS = 4096  # examples whose evidence is held at a time
 Vote = Literal["margin", "probability"]
@@ -48,7 +48,7 @@ class Composition(nn.Module):
         modules: label -> module, in the order of the classes.
         vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
         calibration: label -> temperature and offset of its margin; 1 and 0 where a label is not in it.
-        referee: weighs what these modules, in this order, say and see; see :meth:`refereed`.
+        referee: weighs what these modules, in this order, say and see; see :meth:`with_referee`.
 
     Attributes:
         about: what its builder says of it, for its model card.
@@ -156,7 +156,7 @@ class Composition(nn.Module):
         warn(self._referee_dropped())
         return Composition(rest, self.vote, self.calibration)
 
-    def calibrated(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
+    def with_calibration(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
         """The same modules with a temperature and an offset each, fitted anew on a small labelled sample.
 
         Args:
@@ -171,7 +171,7 @@ class Composition(nn.Module):
             IncompatibleModules: labels that hold independently.
 
         Warns:
-            UnbraidWarning: a referee is dropped; :meth:`refereed` fits both, :meth:`without_referee` drops it silently.
+            UnbraidWarning: a referee is dropped; :meth:`with_referee` fits both, :meth:`without_referee` drops it silently.
         """
         if self.independent:
             raise IncompatibleModules("calibration makes votes comparable; here each label is decided by itself.")
@@ -180,14 +180,14 @@ class Composition(nn.Module):
         warn(self._referee_dropped())
         return Composition(self.modules_by_label, self.vote, scales)
 
-    def refereed(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
+    def with_referee(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
         """The same modules, calibrated, and a referee over them, fitted anew on a small labelled sample.
 
         For modules of different parents: besides margins it weighs what each module sees and each parent reads, and so
         tells whose kind of input an example is. Twenty examples a class do; more make it better.
 
         Args:
-            x: inputs as they come in use, as for :meth:`calibrated`.
+            x: inputs as they come in use, as for :meth:`with_calibration`.
             y: labels or positions in :attr:`labels`, (N,); -1 or "" = none.
             progress: see :mod:`unbraid.progress`.
 
@@ -204,7 +204,7 @@ class Composition(nn.Module):
         return Composition(self.modules_by_label, self.vote, self.calibration)
 
     def fuse(self, x: Any = None, keep: float | None = None, progress: Progress = silent) -> Composition:
-        """One compact network for all modules of a parent, with one margin each; see :func:`unbraid.concerns.fusing`.
+        """One compact network for all modules of a parent, with one margin each; see :func:`unbraid.decomposition.fuse`.
 
         Args:
             x: sample inputs, without labels; of every class in use, and better of others as well. Without them nothing
@@ -213,7 +213,7 @@ class Composition(nn.Module):
             progress: a progress bar's factory, see :mod:`unbraid.progress`.
 
         Returns:
-            the same classes, vote and calibration, without a referee, of which it warns; :meth:`taken_apart` gives
+            the same classes, vote and calibration, without a referee, of which it warns; :meth:`unfuse` gives
             these modules back.
 
         Raises:
@@ -221,13 +221,13 @@ class Composition(nn.Module):
             DataError: inputs that do not fit, or of which the parent gives a class in use fewer than two.
             ConfigError: ``keep`` out of range, or below 1 without inputs.
         """
-        from unbraid.concerns.fusing import fuse  # reconstruction builds on modules, so it cannot come first
+        from unbraid.decomposition.fuse import fuse  # reconstruction builds on modules, so it cannot come first
 
         fused = fuse(self, x, keep, progress)
         warn(self._referee_dropped())
         return fused
 
-    def taken_apart(self) -> Composition:
+    def unfuse(self) -> Composition:
         """The modules that a fused composition was made from; others stay. It warns where a referee is dropped."""
         warn(self._referee_dropped())
         originals = {label: module.original or module for label, module in self.modules_by_label.items()}
@@ -449,7 +449,7 @@ class Composition(nn.Module):
         Raises:
             FormatError: something else lies there.
         """
-        from unbraid.modules.saving import save_composition  # saving knows compositions, so it cannot come first
+        from unbraid.storage.saving import save_composition  # saving knows compositions, so it cannot come first
 
         save_composition(folder, self, self.about.changed(license, scores))
 

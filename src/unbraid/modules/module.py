@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig, IOArchitecture, Mode
-from unbraid.data import Label
+from unbraid.data.targets import Label
 from unbraid.errors import DataError, FormatError
 from unbraid.modules.concern import Concern, kept_indices, removals
 from unbraid.modules.origin import BodyWeights, Origin, digest, inherited, named_tensors
@@ -233,8 +233,8 @@ class ConcernModule(nn.Module):
         Raises:
             FormatError: something else lies there.
         """
-        from unbraid.modules.card import NOTHING  # both build on modules, so they cannot come first
-        from unbraid.modules.saving import save_module
+        from unbraid.storage.card import NOTHING  # both build on modules, so they cannot come first
+        from unbraid.storage.saving import save_module
 
         save_module(folder, self, NOTHING.changed(license, scores))
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unbraid.data import Label, plain_labels
+from unbraid.data.targets import Label, plain_labels
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError, UnsupportedLayer, quoted, wrong_object
 from unbraid.limits import check_size
 from unbraid.networks.flow import Flow
@@ -20,7 +21,6 @@ from unbraid.networks.spec import (
     StageSpec,
     label_count,
 )
-from unbraid.vocabulary import Vocabulary
 
 
 def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unbraid.data.rows import Side
 from unbraid.errors import DataError
-from unbraid.rows import Side
 
 ABSENT = -1  # index at a timestep that a text does not have
 BATCH = 512

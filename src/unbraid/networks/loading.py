@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from unbraid.data import Label
+from unbraid.data.targets import Label
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, quoted, wrong_object
 from unbraid.limits import check_expansion, read_regular
-from unbraid.networks.keras import load_keras
-from unbraid.networks.keras_loss import Task
+from unbraid.networks.keras.loss import Task
+from unbraid.networks.keras.reading import load_keras
 from unbraid.networks.network import Network
-from unbraid.vocabulary import Vocabulary
 
 
 def load(
@@ -46,7 +46,7 @@ def load(
         DataError: labels or a vocabulary that do not fit.
         ConfigError: a task that is not supported.
     """
-    return load_keras(path, labels, task).read_with(vocabulary)
+    return load_keras(path, labels, task).with_vocabulary(vocabulary)
 
 
 def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:

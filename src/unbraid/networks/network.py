@@ -10,13 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.config import IOArchitecture
-from unbraid.data import Label, labels_at
+from unbraid.data.rows import ROW, aligned, check_rows, has_rows
+from unbraid.data.targets import Label, labels_at
+from unbraid.data.texts import is_text
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError
 from unbraid.networks.checking import check_flow, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.precision import check_values, full
+from unbraid.networks.pytorch.answer import Answer
+from unbraid.networks.pytorch.body import TorchBody, copied, copied_linear, own_module
+from unbraid.networks.pytorch.calling import check_tree
+from unbraid.networks.pytorch.finding import find, recurrent_sites
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
@@ -31,13 +38,6 @@ from unbraid.networks.spec import (
     TorchSpec,
 )
 from unbraid.networks.stages import StageSequence
-from unbraid.networks.torch_answer import Answer
-from unbraid.networks.torch_body import TorchBody, copied, copied_linear, own_module
-from unbraid.networks.torch_calling import check_tree
-from unbraid.networks.torch_finding import find, recurrent_sites
-from unbraid.rows import ROW, aligned, check_rows, has_rows
-from unbraid.texts import is_text
-from unbraid.vocabulary import Vocabulary
 
 
 class Network(nn.Module):
@@ -65,7 +65,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self._build(spec, labels, module)
-        self.read_with(vocabulary)
+        self.with_vocabulary(vocabulary)
         self._load(weights)
 
     def _build(
@@ -148,10 +148,10 @@ class Network(nn.Module):
             nn.Module.__init__(network)
             network._build(spec, labels, own, answer)
         network._check_finite()
-        network.read_with(vocabulary)
+        network.with_vocabulary(vocabulary)
         return network
 
-    def read_with(self, vocabulary: Vocabulary | None, target: Vocabulary | None = None) -> Network:
+    def with_vocabulary(self, vocabulary: Vocabulary | None, target: Vocabulary | None = None) -> Network:
         """Give the network a vocabulary, so that it reads text; returns itself.
 
         Args:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from unbraid.arrays import NUMBERS, as_array
+from unbraid.data.arrays import NUMBERS, as_array
+from unbraid.data.texts import is_text
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, quoted
 from unbraid.networks.inputs import Inputs, Words, leaves, map_tree
 from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, NetworkSpec, Spec, TorchSpec
 from unbraid.networks.timesteps import feature_width, fixed_steps
-from unbraid.texts import is_text
-from unbraid.vocabulary import Vocabulary
 
 
 def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> Inputs:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unbraid.errors import ConfigError
 from unbraid.networks.encoder_decoder import States
-from unbraid.translation.voice import Voice
+from unbraid.translation.language_model import Voice
 
 LONGEST = 50  # words of a translation, where nothing else limits it
 Sentences = list[list[int]]  # target indices of each sentence, tags left out

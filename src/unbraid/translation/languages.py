@@ -31,4 +31,4 @@ def with_languages(network: Network, languages: Sequence[str] | Mapping[str, tup
             raise DataError("the network has no target vocabulary: pass language -> (first token, last token).")
         tags = [find_tag(name, network.target_vocabulary) for name in languages]
     spec = network.spec.model_copy(update={"languages": tags})
-    return Network(spec, network.weights()).read_with(network.vocabulary, network.target_vocabulary)
+    return Network(spec, network.weights()).with_vocabulary(network.vocabulary, network.target_vocabulary)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from unbraid.data_files import PairColumns
+from unbraid.data.files import PairColumns
+from unbraid.data.texts import is_text
 from unbraid.errors import DataError
 from unbraid.networks.network import Network
-from unbraid.texts import is_text
 from unbraid.translation.languages import with_languages
 from unbraid.translation.pairs import Pairs, make_pairs
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError
 from unbraid.networks.spec import LanguageTag
 from unbraid.translation.words import end_tag, start_tag
-from unbraid.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from unbraid.data import Label
+from unbraid.data.targets import Label
+from unbraid.data.texts import as_texts
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, IncompatibleModules
 from unbraid.modules.arguments import module_pairs
-from unbraid.modules.card import NOTHING
-from unbraid.modules.loading import load_modules
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.saving import save_languages
 from unbraid.networks.network import Network
 from unbraid.networks.spec import EncoderDecoderSpec
-from unbraid.texts import as_texts
+from unbraid.storage.card import NOTHING
+from unbraid.storage.loading import load_modules
+from unbraid.storage.saving import save_languages
 from unbraid.translation.decoding import decode
-from unbraid.translation.voice import Voice, module_voice, network_voice
+from unbraid.translation.language_model import Voice, module_voice, network_voice
 from unbraid.translation.words import join_words, word_list
-from unbraid.vocabulary import Vocabulary
 
 BATCH = 256  # sentences that are translated side by side
 Modules = Mapping[Label, ConcernModule] | Mapping[str, ConcernModule] | Iterable[ConcernModule]
@@ -149,7 +149,7 @@ def check_vocabularies(network: Network, who: str) -> None:
     if network.vocabulary is None or network.target_vocabulary is None:
         raise IncompatibleModules(
             f"{who} has no vocabulary of {'what it reads' if network.vocabulary is None else 'what it says'}: give its "
-            "network both with read_with(vocabulary, target) before it is taken apart."
+            "network both with with_vocabulary(vocabulary, target) before it is taken apart."
         )
 
 

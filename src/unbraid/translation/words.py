@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from unbraid.vocabulary import Padding, Vocabulary
+from unbraid.data.vocabulary import Padding, Vocabulary
 
 PADDING, UNKNOWN = 0, 1
 PAD, UNK = "[padding]", "[unknown]"

@@ -1,0 +1,111 @@
+"""Small modules (the default strategy) of the trained models, by share of nodes, and other choices of equal size.
+
+``python -m benchmarks.measure.reconstruct [PATTERN]`` measures the models whose names fit, as ``brown-*-seed0``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from benchmarks import files
+from benchmarks.datasets import loading as datasets
+from benchmarks.training.classifiers import SEEDS, Model, models
+from unbraid import Network, compose, decompose, evaluate
+from unbraid.evaluation.metrics import detection
+
+KEEPS = (0.5, 0.3, 0.15)
+BASELINES = ("paper", "magnitude", "random")
+SAMPLES = 500  # of each class
+REFINE = 150  # gradient steps
+REFINED_LAYERS = (1, 4)
+ORDER = (1, 4, 2, 3)  # of layers, so that an interrupted run has the ends
+
+
+def run(again: bool, pattern: str = "*") -> None:
+    """Measure every trained model that has no result yet; those that are not trained are left out."""
+    wanted = [m for m in models() if m.path.exists() and fnmatch.fnmatch(m.name, pattern)]
+    wanted.sort(key=lambda m: (m.seed, ORDER.index(m.layers)))
+    for model in track([m for m in wanted if again or not path(m).exists()], "reconstruct"):
+        files.write(path(model), measured(model))
+
+
+def path(model: Model, folder: str = "reconstruct") -> Path:
+    """Where a model's result lies."""
+    return files.RESULTS / folder / f"{model.name}.json"
+
+
+def measured(model: Model) -> dict[str, Any]:
+    """Modules of every size; the baselines with the first seed only."""
+    torch.set_num_threads(1)
+    data, network = datasets.load(model.data), model.network()
+    started = time.perf_counter()
+    network.logits(data.test[0])
+    return {
+        **{name: getattr(model, name) for name in ("data", "cell", "layers", "seed")},
+        "io": data.about.io,
+        "parent_f1": _alone(network, data),
+        "test_pass_seconds": time.perf_counter() - started,
+        "sizes": [_size(network, data, keep, model.seed) for keep in KEEPS],
+    }
+
+
+def _alone(network: Network, data: datasets.DataSet) -> float:
+    """The parent's own mean one-vs-rest F1: it claims what it gives more than half of the probability."""
+    counted = data.test[1] >= 0
+    claimed, true = network.predict_proba(data.test[0])[counted] > 0.5, data.test[1][counted]
+    return float(np.mean([detection(claimed[:, j], true == j).f1 for j in range(network.classes)]))
+
+
+def _size(network: Network, data: datasets.DataSet, keep: float, seed: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    parts = decompose(network, data.train, keep=keep, samples_per_class=SAMPLES, seed=seed)
+    seconds = time.perf_counter() - started
+    baselines = {}
+    for strategy in BASELINES if seed == SEEDS[0] else ():
+        # as many examples as reconstruction reads: removal counts them for each output timestep
+        some = max(2, SAMPLES // (data.test[1].shape[1] if data.test[1].ndim > 1 else 1))
+        settings: dict[str, Any] = {"strategy": strategy, "keep": keep, "head": "softmax", "samples_per_class": some}
+        baselines[strategy] = _figures(network, decompose(network, data.train, seed=seed, **settings), data)
+    return {"keep": keep, "seconds": seconds, **_figures(network, parts, data), "baselines": baselines}
+
+
+def run_refined(again: bool, pattern: str = "*") -> None:
+    """The smallest modules once more with gradient steps behind, reported apart; the shallowest and deepest models."""
+    wanted = [
+        m for m in models() if m.layers in REFINED_LAYERS and m.path.exists() and fnmatch.fnmatch(m.name, pattern)
+    ]
+    for model in track([m for m in wanted if again or not path(m, "refined").exists()], "refined"):
+        torch.set_num_threads(1)
+        data, network, keep = datasets.load(model.data), model.network(), min(KEEPS)
+        started = time.perf_counter()
+        parts = decompose(network, data.train, keep=keep, refine=REFINE, samples_per_class=SAMPLES, seed=model.seed)
+        seconds = time.perf_counter() - started
+        about = {name: getattr(model, name) for name in ("data", "cell", "layers", "seed")}
+        figures = {"keep": keep, "steps": REFINE, "seconds": seconds, **_figures(network, parts, data)}
+        files.write(path(model, "refined"), {**about, **figures, "parent_f1": _alone(network, data)})
+
+
+def _figures(network: Network, parts: Any, data: datasets.DataSet) -> dict[str, float]:
+    found = evaluate(compose(parts), data.test, against=network)
+    assert found.delta is not None and found.monolithic_accuracy is not None
+    return {
+        "monolithic": found.monolithic_accuracy,
+        "delta": found.delta,
+        "f1": found.detection.f1,
+        "nodes": found.retention.nodes,
+        "recurrent_weights": found.retention.recurrent_weights,
+        "calibration_error": found.calibration_error,
+    }
+
+
+if __name__ == "__main__":
+    run(False, *sys.argv[1:2])
+    run_refined(False, *sys.argv[1:2])

@@ -1,0 +1,148 @@
+"""The models of the comparison: trained once, then read from a cache outside the repository.
+
+``python -m benchmarks.training.classifiers`` trains what is missing; it can be interrupted at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from benchmarks.datasets import loading as datasets
+from benchmarks.datasets.loading import DataSet
+from benchmarks.files import cache_folder
+from unbraid import Network
+from unbraid.demo.architectures import sequence_spec
+from unbraid.demo.training import train
+from unbraid.networks.cells import Cell
+from unbraid.networks.spec import NetworkSpec
+from unbraid.progress import silent
+
+UNITS = 100
+DIMENSION = {"brown": 100}  # 50 elsewhere
+EPOCHS = {"clinc": 6, "mathqa": 3, "toxic": 2, "brown": 2}
+QUICK_EPOCHS = 4  # times as many where training examples are few
+BATCH = {"clinc": 64}  # 128 elsewhere
+CELLS = {"vanilla": Cell(kind="rnn"), "LSTM": Cell(kind="lstm"), "GRU": Cell(kind="gru")}
+RELU = {"ReLU": Cell(kind="rnn", activation="relu")}
+LAYERS = (1, 2, 3, 4)
+SEEDS = (0, 1, 2)
+RECIPE = 1  # a higher one trains all models anew
+
+
+@dataclass(frozen=True)
+class Model:
+    """One trained model of the comparison.
+
+    Attributes:
+        data: one of the data sets.
+        cell: vanilla, ReLU, LSTM or GRU.
+        layers: recurrent ones.
+        seed: of the training.
+        joint: whether it reads its partner's words as well, as in the paper's inter experiments.
+        rows: training examples; None: all of them.
+    """
+
+    data: str
+    cell: str
+    layers: int
+    seed: int = 0
+    joint: bool = False
+    rows: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As ``clinc-LSTM-2-seed0``."""
+        more = ("-joint" if self.joint else "") + (f"-rows{self.rows}" if self.rows else "")
+        return f"{self.data}-{self.cell}-{self.layers}-seed{self.seed}{more}"
+
+    @property
+    def examples(self) -> DataSet:
+        """What it was trained with, and is tested on."""
+        return datasets.load(self.data, self.joint, self.rows)
+
+    @property
+    def path(self) -> Path:
+        """Where its weights are kept."""
+        return cache_folder() / f"{self.name}-recipe{RECIPE}.safetensors"
+
+    def spec(self, classes: int) -> NetworkSpec:
+        """Its architecture, the paper's for the data set."""
+        data = self.examples
+        return sequence_spec(
+            (CELLS | RELU)[self.cell],
+            self.layers,
+            data.vocabulary.size,
+            DIMENSION.get(self.data, 50),
+            UNITS,
+            classes,
+            data.about.io,
+            data.train[0].shape[1],
+            outputs=data.about.outputs,
+        )
+
+    def network(self) -> Network:
+        """The trained network; from the cache where it is there."""
+        data = self.examples
+        if not self.path.exists():
+            network = trained_on(self, *data.train, data.labels)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(f".{uuid.uuid4().hex}")
+            save_file(network.weights(), temporary, {"spec": network.spec.model_dump_json()})
+            temporary.replace(self.path)
+        with safe_open(self.path, "pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            spec = NetworkSpec.model_validate(json.loads(file.metadata()["spec"]))
+        return Network(spec, weights, data.labels).with_vocabulary(data.vocabulary)
+
+
+def trained_on(model: Model, x: np.ndarray, y: np.ndarray, labels: list[str]) -> Network:
+    """A network of a model's architecture, trained as it is, on other examples or classes."""
+    return train(
+        model.spec(len(labels)),
+        x,
+        y,
+        labels,
+        epochs=EPOCHS[model.data] * (QUICK_EPOCHS if model.rows else 1),
+        batch_size=BATCH.get(model.data, 128),
+        seed=model.seed,
+        progress=silent,
+    )
+
+
+def models(sets: tuple[str, ...] = tuple(EPOCHS), seeds: tuple[int, ...] = SEEDS) -> list[Model]:
+    """All of them, seed by seed, so that an interrupted run has whole comparisons."""
+    return [Model(d, c, n, s) for s, d, n, c in product(seeds, sets, LAYERS, CELLS)]
+
+
+def wanted() -> list[Model]:
+    """What the experiments take: with the first seed, of inter experiments and ReLU; then the other seeds."""
+    found = models(seeds=SEEDS[:1])
+    found += [Model(d, c, n, joint=True) for d, n, c in product(EPOCHS, (1, 4), CELLS)]
+    found += [Model(d, c, n) for d, n, c in product(EPOCHS, LAYERS, RELU)]
+    return found + models(("clinc", "brown"), SEEDS[1:])
+
+
+def main() -> None:
+    """Train what is missing."""
+    for model in track([m for m in wanted() if not m.path.exists()], "training"):
+        started = time.perf_counter()
+        network = model.network()
+        x, y = model.examples.held_out
+        found, counted = network.predict_index(x), y >= 0
+        right = (found == y)[counted].mean()
+        print(f"{model.name}: held-out accuracy {right:.4f}, {time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

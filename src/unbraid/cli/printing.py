@@ -1,0 +1,153 @@
+"""What the command line shows: plain summaries for JSON, and tables of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from unbraid.config import IOArchitecture
+from unbraid.decomposition.decompose import Decomposition
+from unbraid.errors import quoted
+from unbraid.evaluation.report import Evaluation
+from unbraid.modules.composition import Composition
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.cells import Cell
+from unbraid.networks.network import Network
+from unbraid.networks.spec import TorchSpec
+from unbraid.translation.translator import Translator
+
+LABEL = 60  # characters of a label or a name that are shown
+
+
+def description(opened: Network | Decomposition | ConcernModule | Composition | Translator) -> dict[str, Any]:
+    """What was opened, as plain values."""
+    if isinstance(opened, Translator):
+        return {"kind": "translator", "network": None, **modules_summary(opened.modules)}
+    if isinstance(opened, Network):
+        return {"kind": "network", **_network(opened)}
+    if isinstance(opened, Decomposition):
+        return {"kind": "decomposition", "network": _network(opened.network), **modules_summary(opened)}
+    modules = {opened.label: opened} if isinstance(opened, ConcernModule) else opened.modules_by_label
+    if isinstance(opened, ConcernModule):
+        return {"kind": "module", "network": None, **modules_summary(modules)}
+    referee = opened.referee is not None
+    return {"kind": "composition", "network": None, "referee": referee, **modules_summary(modules)}
+
+
+def _network(network: Network) -> dict[str, Any]:
+    spec = network.spec
+    return {
+        "io": str(network.io),
+        "output": network.spec.output,
+        "decision": _decision(network),
+        "columns": spec.classes,
+        "loss": network.loss,
+        "labels": list(network.labels),
+        "timesteps": network.spec.steps,
+        "weights": sum(p.numel() for p in network.parameters()),
+        "sha256": network.sha256(),
+        "layers": [
+            stage.model_dump(mode="json") for stage in (spec.layers if isinstance(spec, TorchSpec) else spec.stages)
+        ],
+        "head": {"name": spec.head, "inputs": spec.features, "units": spec.classes, "activation": spec.output},
+    }
+
+
+def _decision(network: Network) -> str:
+    """How output columns become labels: ``classes`` (one of C), ``binary`` (one column) or ``independent`` labels."""
+    if network.io is IOArchitecture.ENCODER_DECODER:
+        return "words"
+    return "independent" if network.independent else "binary" if network.binary else "classes"
+
+
+_WIDEST = 10_000  # characters of a line of names from a file
+_COUNTED = {
+    "words": "{labels} languages",
+    "independent": "{labels} independent labels ({output}, one column each)",
+    "binary": "{labels} classes ({output}, one column)",
+    "classes": "{labels} classes ({output})",
+}
+
+
+def description_text(data: dict[str, Any]) -> str | Table:
+    """The same for people."""
+    if data["kind"] != "network":
+        referee = " and a referee" if data.get("referee") else ""
+        return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules{referee}")
+    classes = _COUNTED[data["decision"]].format(labels=len(data["labels"]), output=data["output"])
+    labels = ", ".join(quoted(label, LABEL) for label in data["labels"])
+    lines = [
+        f"{data['io']} network, {data['weights']:,} weights, {classes}",
+        f"labels: {labels or 'none yet: see unbraid.translation.languages'}",
+        f"timesteps: {data['timesteps'] or 'any'}",
+    ]
+    lines += [f"  {layer['name']}: {_layer_text(layer)}" for layer in data["layers"]]
+    head = data["head"]
+    lines.append(
+        f"  {head['name']}: output layer (inputs {head['inputs']}, units {head['units']}, {head['activation']})"
+    )
+    lines.append(f"training loss: {data['loss'] or 'not stored'}")
+    return "\n".join(quoted(line, _WIDEST) for line in lines)
+
+
+def _layer_text(layer: dict[str, Any]) -> str:
+    """A layer's class and its settings other than the defaults."""
+    cell = layer.get("cell")
+    settings = {k: v for k, v in layer.items() if k not in ("type", "name", "cell", "site") and v not in (None, False)}
+    if not settings.get("bidirectional"):
+        settings.pop("merge", None)
+    if cell is not None:
+        settings |= {k: v for k, v in cell.items() if k != "kind" and v != Cell.model_fields[k].default}
+    kind = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}[cell["kind"]] if cell else layer["type"]
+    words = [k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {v}" for k, v in settings.items()]
+    return f"{kind} ({', '.join(words)})" if words else kind
+
+
+def modules_summary(modules: Any) -> dict[str, Any]:
+    """Label -> what each module keeps."""
+    found = []
+    for label, module in modules.items():
+        keeps = dataclasses.asdict(module.retention())
+        found.append({"label": label, "mode": str(module.concern.mode), "io": str(module.io), **keeps})
+    return {"modules": found}
+
+
+def modules_table(summary: dict[str, Any], title: str) -> Table:
+    """What each module keeps of its parent."""
+    table = Table(title=Text(quoted(title)), title_justify="left")
+    table.add_column("module")
+    table.add_column("mode")
+    for column in ("nodes", "recurrent weights", "all weights", "bytes", "FLOPs"):
+        table.add_column(column, justify="right")
+    for m in summary["modules"]:
+        shares = [m["nodes"], m["recurrent_weights"], m["weights"], m["bytes"], m["flops"]]
+        table.add_row(_plain(m["label"]), m["mode"], *(f"{share:.1%}" for share in shares))
+    return table
+
+
+def scores_table(result: Evaluation) -> Table:
+    """Each module by itself."""
+    table = Table(
+        title=f"modules alone, on the {result.decisions:,} decisions judged",
+        title_justify="left",
+        caption=escape(str(result.left_out_why)) or None,
+        caption_justify="left",
+    )
+    table.add_column("module")
+    for column in ("precision", "recall", "F1", "false positives", "nodes", "cohesion", "Jaccard"):
+        table.add_column(column, justify="right")
+    for label, score in result.modules.items():
+        d = score.detection
+        jaccard = "-" if score.jaccard is None else f"{score.jaccard:.3f}"
+        numbers = [f"{v:.3f}" for v in (d.precision, d.recall, d.f1, d.false_positive_rate)]
+        table.add_row(_plain(label), *numbers, f"{score.retention.nodes:.1%}", f"{score.cohesion:.3f}", jaccard)
+    return table
+
+
+def _plain(label: object) -> Text:
+    """A label for a table: no markup in it is applied, and no control character reaches the terminal."""
+    return Text(quoted(label, LABEL))

@@ -1,0 +1,262 @@
+"""Recipes: a YAML file that says which modules make up a classifier.
+
+    title: FAQ intents
+    license: cc-by-4.0
+    vote: margin
+    modules:
+      - from: ../intent-parts
+        labels: [travel, home]
+      - from: ../bank-parts
+        labels: {money: banking}   # new name: old name
+    calibration:
+      sample: dev.npz
+      referee: true              # for modules of different networks
+
+Folders and data files are relative to the recipe. Every value is text, as it is written: a class called ``no`` is no
+boolean. Aliases, tags and files over 256 KiB are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from unbraid.cli.open_any import find_label, merged, modules_in
+from unbraid.cli.plain_yaml import parse_yaml, read_text
+from unbraid.config import IOArchitecture
+from unbraid.data.files import read_examples
+from unbraid.data.targets import Label
+from unbraid.errors import FormatError, IncompatibleModules, UnbraidError, quoted
+from unbraid.modules.comparability import warn
+from unbraid.modules.compose import compose
+from unbraid.modules.composition import Composition, Vote
+from unbraid.modules.module import ConcernModule
+from unbraid.progress import Progress, silent
+from unbraid.storage.card import About
+from unbraid.translation.translator import Translator
+
+ENDINGS = (".yaml", ".yml")
+
+
+def _renames(value: Any) -> Any:
+    """``[a, b]`` as ``{a: a, b: b}``."""
+    if isinstance(value, dict) and value:
+        return value
+    if isinstance(value, list) and value and all(isinstance(label, str) for label in value):
+        if len(set(value)) < len(value):
+            raise ValueError("a label comes twice")
+        return dict(zip(value, value, strict=True))
+    raise ValueError("expected a list of labels, or new names with old ones, as {money: banking}")
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Entry):
+    """Modules of one folder.
+
+    Attributes:
+        source: the folder (``from``).
+        labels: new name -> the folder's own; None: all of its modules.
+    """
+
+    source: str = Field(alias="from", min_length=1)
+    labels: Annotated[dict[str, str], BeforeValidator(_renames)] | None = None
+
+
+class Calibration(_Entry):
+    """A few labelled examples; see :meth:`unbraid.Composition.with_calibration`.
+
+    Attributes:
+        sample: the data file; its labels are names of the recipe's classes, and other classes' examples do not count.
+        x: name of the inputs in it; None: as :func:`unbraid.data.files.read_examples` finds them.
+        y: name of the labels in it; None: likewise.
+        referee: whether a referee is fitted on it, too; see :meth:`unbraid.Composition.with_referee`.
+    """
+
+    sample: str = Field(min_length=1)
+    x: str | None = None
+    y: str | None = None
+    referee: bool = False
+
+
+class Recipe(_Entry):
+    """What a recipe says: see this module's first lines."""
+
+    modules: list[Part] = Field(min_length=1)
+    vote: Vote = "margin"
+    title: str | None = None
+    description: str | None = None
+    license: str | None = None
+    calibration: Calibration | None = None
+
+
+def is_recipe(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is named as a recipe is."""
+    return Path(path).suffix in ENDINGS
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe; nothing that it names is opened.
+
+    Raises:
+        FormatError: the file is missing, too large, no YAML, or a field is unknown, missing or wrong.
+    """
+    return parse_recipe(read_text(path), quoted(path))
+
+
+def parse_recipe(text: str, where: str) -> Recipe:
+    """A recipe's text, ``where`` for messages; raises FormatError."""
+    data = parse_yaml(text, where)
+    if not isinstance(data, dict):
+        raise FormatError(f"{where}: found {_shown(data)}, expected keys and values, at least 'modules:'.")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise FormatError(f"{where}: {_first(error)}") from None
+
+
+def build_recipe(path: str | os.PathLike[str], progress: Progress = silent) -> Composition:
+    """Build what a recipe describes; its :meth:`~unbraid.Composition.save` keeps the recipe.
+
+    Args:
+        path: the recipe.
+        progress: of calibration, see :mod:`unbraid.progress`.
+
+    Raises:
+        FormatError: the recipe, a folder or the sample cannot be read.
+        IncompatibleModules: a label that a folder does not have, one that comes twice, or modules of different inputs.
+        DataError: a sample that does not fit.
+    """
+    text = read_text(path)
+    recipe = parse_recipe(text, quoted(path))
+    place = Path(path).parent
+    modules: dict[Label, ConcernModule] = {}
+    calibrated: list[str] = []
+    for number, part in enumerate(recipe.modules):
+        with _Field(path, f"modules.{number}"):
+            for label, module in _chosen(place, part, calibrated).items():
+                if label in modules:
+                    raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in {{new: old}}.")
+                modules[label] = module
+    with _Field(path, "modules"):
+        composition = (
+            Composition(modules, recipe.vote) if recipe.calibration else _plain(modules, recipe.vote, calibrated)
+        )
+    if recipe.calibration is not None:
+        with _Field(path, "calibration"):
+            composition = _fair(composition, place, recipe.calibration, progress)
+    composition.about = About(recipe.title, recipe.description, recipe.license, recipe=text)
+    return composition
+
+
+def compose_sources(
+    sources: list[str], calibration: Calibration | None = None, progress: Progress = silent
+) -> Composition | Translator:
+    """One recipe, or the modules of several folders, see :func:`unbraid.cli.open_any.pick`; raises as they do.
+
+    Languages' modules give a translator.
+
+    Args:
+        sources: a recipe, or folders.
+        calibration: of folders' modules; a recipe has its own.
+        progress: of calibration, see :mod:`unbraid.progress`.
+    """
+    recipes = [source for source in sources if is_recipe(source)]
+    if len(recipes) < len(sources) and recipes:
+        raise FormatError(f"{recipes[0]} is a recipe: it comes alone, and names all modules itself.")
+    if recipes and calibration is not None:
+        raise FormatError(f"{recipes[0]} is a recipe: its sample is named in it, under 'calibration:'.")
+    if recipes:
+        return build_recipe(recipes[0], progress)
+    calibrated: list[str] = []
+    modules = merged(sources, calibrated)
+    if not any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
+        if calibration is None:
+            return _plain(modules, "margin", calibrated)
+        return _fair(Composition(modules), Path(), calibration, progress)
+    if calibration is not None:
+        raise IncompatibleModules("languages' modules hold no vote, so there is nothing to calibrate on a sample.")
+    return Translator(modules)
+
+
+def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str]) -> Composition:
+    """Not calibrated; warns of folders whose calibration is lost by that."""
+    warn(
+        [
+            f"the calibration of {folder}, and its referee if it has one, are dropped: name a sample"
+            for folder in calibrated
+        ]
+    )
+    return compose(modules, vote)
+
+
+def _fair(composition: Composition, place: Path, wanted: Calibration, progress: Progress) -> Composition:
+    """With the vote calibrated as wanted; the sample's path is relative to ``place``."""
+    x, y = _sample(place, wanted, composition.labels)
+    return (composition.with_referee if wanted.referee else composition.with_calibration)(x, y, progress)
+
+
+def _chosen(place: Path, part: Part, calibrated: list[str]) -> dict[Label, ConcernModule]:
+    folder = str(place / part.source)
+    have = modules_in(folder, calibrated)
+    if part.labels is None:
+        return dict(have)
+    found = {new: find_label(list(have), old, folder) for new, old in part.labels.items()}
+    return {label if new == str(label) else new: have[label] for new, label in found.items()}
+
+
+def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:
+    """Inputs and labels of the data file, those of other classes taken out of the count."""
+    examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
+    return examples.x, examples.y_for(labels, skip_others=True)
+
+
+@dataclasses.dataclass
+class _Field:
+    """Errors inside name the recipe and the field."""
+
+    path: str | os.PathLike[str]
+    name: str
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, UnbraidError):
+            raise type(error)(f"{quoted(self.path)}: field {self.name}: {error}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """One line of the first of pydantic's errors, the nearest known key for an unknown one."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a key misspelt is one missing, too
+    path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    field = quoted(".".join(path), 80)
+    found = _shown(first["input"])
+    if first["type"] == "extra_forbidden":
+        known = _keys(path[:-1])
+        near = difflib.get_close_matches(path[-1][:80], known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"field {field}: found an unknown key.{hint} Expected one of {', '.join(known)}."
+    if first["type"] == "missing":
+        return f"field {field}: found nothing, expected a value."
+    said = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
+    said = said.split(" dictionary")[0] + " mapping of keys and values" if " dictionary" in said else said
+    return f"field {field}: found {found}; {said}."
+
+
+def _keys(path: list[str]) -> list[str]:
+    inner: dict[str, type[_Entry]] = {"modules": Part, "calibration": Calibration}
+    model = inner.get(path[0], Recipe) if path else Recipe
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"{'a mapping' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return "nothing" if value is None else repr(quoted(value, 60))

@@ -1,0 +1,240 @@
+"""Examples from files: ``.npz`` arrays, or ``.csv`` and ``.jsonl`` text. Nothing in a file is executed."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unbraid import limits
+from unbraid.data.arrays import as_array, check_unicode
+from unbraid.data.npy import read_member
+from unbraid.data.targets import Label, whole_numbers
+from unbraid.errors import DataError, UnbraidError, quoted
+from unbraid.tables import Column, read_columns
+
+TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
+PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that names it -> usual name
+
+_NUMBER = re.compile(r"-?[0-9]+")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a data file holds.
+
+    Attributes:
+        x: inputs: an array (N, ...), or N texts (strings, or lists of words).
+        y: labels (N, ...), or None where the file has none; of text files as they are written, an array of N strings or
+            a list of them for every row.
+        labels: names of the classes, or None.
+    """
+
+    x: Any
+    y: Any
+    labels: list[str] | None
+
+    def y_for(self, labels: Sequence[Label], skip_others: bool = False) -> Any:
+        """Labels as a model reads them.
+
+        Whole numbers are places in the file's own list of names, where it has one. In text files they are names if the
+        model has any of them for one, and else places in the model's classes, as they are in arrays.
+
+        Args:
+            labels: the model's classes.
+            skip_others: whether labels that are none of them are taken for no label; else they stay, to be refused.
+
+        Raises:
+            DataError: places that the file's list does not have, or with ``skip_others`` not one label of the model's.
+        """
+        if isinstance(self.y, list):
+            flat = self._written([label for row in self.y for label in row], labels, skip_others)
+            ends = np.cumsum([0, *map(len, self.y)])
+            return [flat[a:b].tolist() for a, b in pairwise(ends)]
+        y = as_array(self.y, "labels")
+        if y.dtype.kind == "U":
+            return self._written(y.ravel().tolist(), labels, skip_others).reshape(y.shape)
+        places = whole_numbers(y)
+        if places is None:
+            return y
+        if self.labels is not None and not _one_hot(y, len(self.labels)):
+            y = places
+            if y.size and not (y.min() >= -1 and y.max() < len(self.labels)):
+                raise DataError(
+                    f"labels run from {y.min()} to {y.max()}, the file names {len(self.labels)} classes "
+                    f"(0 to {len(self.labels) - 1}; -1 means no label)."
+                )
+            named = np.asarray([*self.labels, ""])[y]
+            return self._written(named.ravel().tolist(), labels, skip_others).reshape(y.shape)
+        if skip_others and all(isinstance(label, int) for label in labels):
+            y = places
+            return np.where(_found(np.isin(y, labels), np.unique(y).tolist(), labels), y, -1)
+        return y
+
+    @staticmethod
+    def _written(values: list[str], labels: Sequence[Label], skip_others: bool) -> np.ndarray:
+        """Written labels (N,) as names, or as places where none of them is a name and all are whole numbers."""
+        known = [str(label) for label in labels]
+        array = np.asarray(values, dtype=str)
+        array[(array == "-1") & ("-1" not in known)] = ""
+        used = np.isin(array, known)
+        kinds = [value for value in np.unique(array).tolist() if value]
+        if not used.any() and kinds and all(_NUMBER.fullmatch(value) for value in kinds):
+            return np.asarray([int(value or -1) for value in array.tolist()])
+        return np.where(_found(used, kinds, labels), array, "") if skip_others else array
+
+
+@dataclass(frozen=True)
+class PairColumns:
+    """What a data file of sentence pairs holds.
+
+    Attributes:
+        source: N texts, or word indices (N, S).
+        target: N texts, or word indices (N, T), the language's first token before the words.
+        languages: what each target is in, N names.
+    """
+
+    source: Any
+    target: Any
+    languages: list[str]
+
+
+def read_examples(
+    path: str | os.PathLike[str], x: str | None = None, y: str | None = None, need_labels: bool = True
+) -> Examples:
+    """Read a data file.
+
+    Args:
+        path: an ``.npz`` file of arrays, or a ``.csv`` or ``.jsonl`` file of texts.
+        x: name of the inputs in it: ``x`` by default, in text files also ``text``, ``sentence`` or ``words``.
+        y: name of the labels in it: ``y`` by default, in text files also ``label``, ``labels`` or ``tags``.
+        need_labels: whether a file without labels is refused.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind, or lacks a column; the message says what it has.
+    """
+    path = Path(path)
+    if _is_text_file(path, "inputs and labels"):
+        return _texts(path, x, y, need_labels)
+    x, y = x or "x", y or "y"
+    arrays = _arrays(path, [x, y, "labels"])
+    if x not in arrays or (need_labels and y not in arrays):
+        missing = x if x not in arrays else y
+        raise DataError(f"{quoted(path)}: no array {missing!r}; it holds {_names(path)}. Name it with --x and --y.")
+    labels = arrays.get("labels")
+    if labels is not None and labels.ndim != 1:
+        raise DataError(f"{quoted(path)}: 'labels' has shape {labels.shape}, expected (C,): the names of the classes.")
+    return Examples(arrays[x], arrays.get(y), None if labels is None else [str(v) for v in labels.tolist()])
+
+
+def read_pair_columns(
+    path: str | os.PathLike[str], source: str | None = None, target: str | None = None, language: str | None = None
+) -> PairColumns:
+    """Read a data file of sentence pairs.
+
+    Args:
+        path: an ``.npz`` file of arrays, or a ``.csv`` or ``.jsonl`` file of texts.
+        source: name of the sources in it, ``source`` by default.
+        target: name of the targets, ``target`` by default.
+        language: name of the targets' languages, ``language`` by default.
+
+    Raises:
+        DataError: as :func:`read_examples`.
+    """
+    path = Path(path)
+    given = zip(PAIR_COLUMNS.items(), (source, target, language), strict=True)
+    names = {option: name or usual for (option, usual), name in given}
+    if _is_text_file(path, "sentence pairs"):
+        found: list[Any] = read_columns(path, [Column((name,), option, True) for option, name in names.items()])
+        return PairColumns(found[0], found[1], [str(v) for v in found[2]])
+    arrays = _arrays(path, list(names.values()))
+    for option, name in names.items():
+        if name not in arrays:
+            raise DataError(f"{quoted(path)}: no array {name!r}; it holds {_names(path)}. Name it with {option}.")
+    one, two, three = (arrays[name] for name in names.values())
+    sizes = [array.shape[:1] for array in (one, two, three)]
+    if three.ndim != 1 or len(set(sizes)) > 1:
+        raise DataError(
+            f"{quoted(path)}: sources, targets and languages have shapes {one.shape}, {two.shape} and {three.shape}, "
+            "expected one row of each for every pair, and languages (N,)."
+        )
+    return PairColumns(one, two, [str(v) for v in three.tolist()])
+
+
+def _is_text_file(path: Path, wanted: str) -> bool:
+    """Whether it is a .csv or .jsonl file; raises DataError where it is no .npz file either."""
+    if path.suffix not in (".csv", ".jsonl", ".npz"):
+        found = path.suffix or "no ending"
+        raise DataError(f"{quoted(path)}: expected an .npz, .csv or .jsonl file with {wanted}, found {found}.")
+    return path.suffix != ".npz"
+
+
+def _texts(path: Path, x: str | None, y: str | None, need_labels: bool) -> Examples:
+    inputs = Column((x,) if x else TEXT_COLUMNS, "--x", True)
+    texts, labels = read_columns(path, [inputs, Column((y,) if y else LABEL_COLUMNS, "--y", need_labels)])
+    return Examples(texts, None if labels is None else _labels(path, labels), None)
+
+
+def _labels(path: Path, values: list[Any]) -> Any:
+    """Labels as an array of strings, or a list of strings for every row; no value is no label."""
+    if not any(isinstance(value, list) for value in values):
+        return np.asarray([_label(path, n, value) for n, value in enumerate(values)])
+    for n, value in enumerate(values):
+        if not isinstance(value, list):
+            raise DataError(
+                f"{quoted(path)}, example {n}: its label is {quoted(repr(value), 40)}, "
+                "expected a list of them as in other examples."
+            )
+    return [[_label(path, n, each) for each in value] for n, value in enumerate(values)]
+
+
+def _label(path: Path, n: int, value: Any) -> str:
+    if isinstance(value, list | dict):
+        raise DataError(
+            f"{quoted(path)}, example {n}: {quoted(repr(value), 40)} is no label, expected text or a whole number."
+        )
+    return "" if value is None else str(value)
+
+
+def _one_hot(y: np.ndarray, classes: int) -> bool:
+    """Whether labels are columns of 0 and 1, and no places."""
+    return y.ndim > 1 and y.shape[-1] == classes and bool(np.isin(y, (0, 1)).all())
+
+
+def _found(used: np.ndarray, values: list[Any], labels: Sequence[Label]) -> np.ndarray:
+    """``used``, where it holds anywhere; raises DataError naming the labels that there are."""
+    if not used.any():
+        raise DataError(f"the data are labelled {values[:8]}, and none of that is a class in use: {list(labels)[:8]}.")
+    return used
+
+
+def _names(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return quoted([name.removesuffix(".npy") for name in archive.namelist()])
+
+
+def _arrays(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file by name, those of ``wanted`` that it has."""
+    where = quoted(path)
+    with limits.open_regular(path, error=DataError) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = os.fstat(file.fileno()).st_size
+                present = {info.filename: info for info in archive.infolist()}
+                members = {name: present[f"{name}.npy"] for name in wanted if f"{name}.npy" in present}
+                found = {name: read_member(archive, info, size, where) for name, info in members.items()}
+        except UnbraidError:
+            raise
+        except Exception as error:  # zipfile and zlib raise errors of many kinds on damaged files
+            raise DataError(f"{where}: not a readable .npz file ({quoted(error)}).") from None
+    for name, array in found.items():
+        if array.dtype.kind == "U":
+            check_unicode(array.astype(array.dtype.newbyteorder("="), copy=False), f"{where}: array {name!r}: values")
+    return found

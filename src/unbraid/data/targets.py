@@ -1,0 +1,196 @@
+"""Examples and their labels: what users pass, as arrays that the rest of the library can trust.
+
+Shapes: N examples, T timesteps, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unbraid.data.arrays import as_array
+from unbraid.errors import DataError, quoted
+
+Label = str | int
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Which examples (or timesteps) carry which class.
+
+    Attributes:
+        y: class indices (N,) or (N, T), -1 where there is no label; for independent labels 0/1, (N, C) or (N, T, C).
+        labels: the C classes' names.
+        many: one label per timestep.
+        independent: several labels may hold at once (sigmoid outputs).
+    """
+
+    y: np.ndarray
+    labels: list[Label]
+    many: bool
+    independent: bool = False
+
+    def members(self, index: int) -> np.ndarray:
+        """Booleans (N,) or (N, T): where class ``index`` holds."""
+        return self.y[..., index] == 1 if self.independent else self.y == index
+
+    def counted(self) -> np.ndarray:
+        """Booleans (N,) or (N, T): where there is a label at all."""
+        return np.ones(self.y.shape[:-1], bool) if self.independent else self.y >= 0
+
+    def take(self, rows: np.ndarray) -> Targets:
+        """Some of the examples."""
+        return Targets(self.y[rows], self.labels, self.many, self.independent)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def plain_labels(labels: Any) -> list[Label]:
+    """Class names as strings and whole numbers.
+
+    Args:
+        labels: a list, tuple or array of them.
+
+    Raises:
+        DataError: something else, or a name that cannot be written in UTF-8.
+    """
+    if isinstance(labels, str | bytes | Set | Mapping) or not isinstance(labels, Iterable):
+        raise DataError(f"labels are {quoted(repr(labels), 40)}, expected a list with one name per class.")
+    return [_plain_label(label) for label in labels]
+
+
+def _plain_label(label: Any) -> Label:
+    if isinstance(label, int | np.integer):
+        return int(label)
+    if not isinstance(label, str):
+        raise DataError(f"label {quoted(repr(label), 40)} is {type(label).__name__}, expected text or a whole number.")
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"label {quoted(repr(label), 40)} is not valid Unicode: it cannot be written in UTF-8."
+        ) from None
+    return str(label)
+
+
+def labels_at(labels: Sequence[Label], indices: np.ndarray) -> np.ndarray:
+    """The labels at positions; at -1, which means no decision, "" (or -1 where all labels are numbers).
+
+    Args:
+        labels: the classes.
+        indices: positions, any shape, -1 to C - 1.
+    """
+    kinds = {type(label) for label in labels}
+    nothing: Label = -1 if kinds == {int} else ""
+    values = [*labels, nothing] if (indices < 0).any() else list(labels)
+    mixed = len(kinds) > 1  # else NumPy would turn 2 into "2"
+    return np.asarray(values, dtype=object if mixed else None)[indices]
+
+
+def read_targets(
+    y: Any, labels: Sequence[Label], *, many: bool, independent: bool = False, examples: int | None = None
+) -> Targets:
+    """Check labels and turn names into indices.
+
+    Args:
+        y: indices or names; -1 or "" marks "no label".
+        labels: the network's classes, in order.
+        many: whether the network decides per timestep.
+        independent: whether several labels may hold at once.
+        examples: N of the inputs, to compare with.
+
+    Raises:
+        DataError: wrong shape or length, or a label that the network does not know.
+    """
+    array = as_array(y, "labels")
+    if independent:
+        return _independent(array, list(labels), many, examples)
+    wanted, one_hot = 2 if many else 1, False
+    if array.ndim == wanted + 1 and array.shape[-1] == len(labels) and array.dtype.kind in "iufb":
+        one_hot = True  # as Keras users keep them
+        array = _from_one_hot(array)
+    if array.ndim == 2 and wanted == 1 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != wanted:
+        shape = "(N, T), one label per timestep" if many else "(N,), one label per example"
+        raise DataError(f"labels have shape {array.shape}, expected {shape}.")
+    _check_length(array, examples)
+    indices = array if one_hot else _indices(array, list(labels))
+    if not (indices >= 0).any():
+        raise DataError("no example carries a label.")
+    return Targets(indices, list(labels), many)
+
+
+def _from_one_hot(array: np.ndarray) -> np.ndarray:
+    """Indices (N,) or (N, T), -1 where a row is all zero; raises DataError where several labels hold at once."""
+    held = array != 0
+    if not np.isin(array, (0, 1)).all() or (held.sum(-1) > 1).any():
+        raise DataError(
+            f"labels of shape {array.shape} are not one-hot: expected one 1 a row, for one label per decision; "
+            "where several labels hold at once there is no single one to judge or to sample by."
+        )
+    return np.where(held.any(-1), held.argmax(-1), -1)
+
+
+def whole_numbers(array: np.ndarray) -> np.ndarray | None:
+    """The same numbers as int64; None where one is a fraction, NaN or beyond 64 bits."""
+    if array.dtype.kind in "ib":
+        return array.astype(np.int64)
+    if array.dtype.kind == "u":
+        return array.astype(np.int64) if array.max(initial=0) < 2**63 else None
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        return None
+    if (np.abs(array) >= 2.0**63).any() or (array != np.round(array)).any():
+        return None
+    return array.astype(np.int64)
+
+
+def _indices(array: np.ndarray, labels: list[Label]) -> np.ndarray:
+    if array.dtype.kind == "U":
+        return _names(array, [str(label) for label in labels])
+    indices = whole_numbers(array)
+    if indices is None:
+        found = "fractions, NaN or numbers beyond 64 bits" if array.dtype.kind in "uf" else array.dtype
+        raise DataError(f"labels hold {found}, expected class indices or names.")
+    if all(isinstance(label, int) for label in labels) and labels != list(range(len(labels))):
+        return _names(indices, labels)
+    if indices.size and (indices.min() < -1 or indices.max() >= len(labels)):
+        raise DataError(
+            f"labels run from {indices.min()} to {indices.max()}, the network has {len(labels)} classes "
+            f"(0 to {len(labels) - 1}; -1 means no label)."
+        )
+    return indices
+
+
+def _names(array: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    lookup = {label: index for index, label in enumerate(labels)} | {"": -1, -1: -1}
+    if len(set(labels)) < len(labels):
+        raise DataError("labels are strings, and two of the network's classes are equal as strings: pass indices.")
+    values, inverse = np.unique(array, return_inverse=True)
+    unknown = [value for value in values.tolist() if value not in lookup]
+    if unknown:
+        raise DataError(
+            f"labels {quoted(unknown[:5])} are not classes of the network; its classes are {quoted(list(labels)[:20])}."
+        )
+    return np.asarray([lookup[value] for value in values.tolist()], np.int64)[inverse].reshape(array.shape)
+
+
+def _independent(array: np.ndarray, labels: list[Label], many: bool, examples: int | None) -> Targets:
+    wanted = 3 if many else 2
+    if array.ndim != wanted or array.shape[-1] != len(labels):
+        raise DataError(f"labels have shape {array.shape}, expected 0/1 columns, one per class: (N, {len(labels)}).")
+    _check_length(array, examples)
+    if array.dtype.kind not in "iufb" or not np.isin(array, (0, 1)).all():
+        raise DataError("labels of independent classes must be 0 or 1.")
+    return Targets(array.astype(np.int64), labels, many, independent=True)
+
+
+def _check_length(array: np.ndarray, examples: int | None) -> None:
+    if len(array) == 0:
+        raise DataError("labels are empty: expected at least one example.")
+    if examples is not None and len(array) != examples:
+        raise DataError(f"{len(array)} labels for {examples} inputs: there must be one for each.")

@@ -1,0 +1,136 @@
+"""Removing nodes and giving their work to the others, in closed form.
+
+On the inputs that matter to a module a removed node's value is mostly a linear function of the kept ones. It is fitted
+by ridge regression on the module's own observations and folded into everything that reads the node: recurrent weights
+together with input weights (the kept gates' pre-activations are reproduced), the next layer's, the output layer's.
+No gradient step and no labels. Shapes: D inputs, H units, H' kept units, G gates, Z entries of z.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unbraid.decomposition.reconstruction.moments import HEAD, RESET, Moments
+from unbraid.networks.heads import Head
+from unbraid.networks.layers import Edit, Layer
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.stages import Dense
+
+RIDGE = 1e-2  # added to the diagonal, as a share of its mean; less fits noise where inputs are wide (1:N)
+
+
+def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor, ridge: float = RIDGE) -> Tensor:
+    """The weights over ``kept`` that best reproduce ``weight`` over everything.
+
+    Args:
+        weight: (rows, Z), over all of z.
+        moment: mean of z z^T, (Z, Z) float64.
+        kept: indices of z that stay, (P,).
+        gone: indices that go, (Q,).
+        ridge: added to the diagonal, as a share of its mean, above 0.
+
+    Returns:
+        (rows, P): minimises the mean square of what changes, with a small ridge.
+    """
+    if len(gone) == 0:
+        return weight[:, kept]
+    gram = moment[kept][:, kept]
+    diagonal = gram.diagonal()
+    pull = torch.diag(ridge * diagonal.mean().clamp(min=1e-12).expand(len(kept)))
+    pull[-1, -1] = 0  # the last entry is the constant one
+    shared = torch.linalg.solve(gram + pull + 1e-10 * torch.eye(len(kept), dtype=gram.dtype), moment[kept][:, gone])
+    return (weight[:, kept].double() + weight[:, gone].double() @ shared.t()).to(weight.dtype)
+
+
+def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], moments: Moments) -> Edit:
+    """What :func:`unbraid.networks.layers.sliced` applies to each layer before it cuts it.
+
+    Args:
+        layers: the parent's.
+        kept: indices of each layer's kept nodes, (H',).
+        moments: of the module's observations.
+
+    Returns:
+        an edit that folds what will be cut off into what stays.
+    """
+
+    def edit(name: str, layer: RecurrentLayer | Dense) -> RecurrentLayer | Dense:
+        inputs = source_indices(layers, kept, layers[name].sources, layers[name].kernel.shape[1])
+        edited = copy.deepcopy(layer)
+        if isinstance(edited, Dense):
+            width = edited.weight.shape[1]
+            z = torch.cat([edited.weight, edited.bias.unsqueeze(1)], 1)
+            stay = torch.cat([inputs, torch.tensor([width])])
+            new = fold(z, moments[name], stay, rest(width + 1, stay))
+            edited.weight.data[:, inputs], edited.bias.data[:] = new[:, :-1], new[:, -1]
+            return edited
+        _fold_layer(edited, inputs, kept[name], moments, name)
+        return edited
+
+    return edit
+
+
+def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
+    """The head with the work of the features that go given to ``features`` (F',); zeros at those that go."""
+    width = head.weight.shape[1]
+    z = torch.cat([head.weight, head.bias.unsqueeze(1)], 1)
+    stay = torch.cat([features, torch.tensor([width])])
+    new = fold(z, moments[HEAD], stay, rest(width + 1, stay))
+    weight = torch.zeros_like(head.weight).index_copy(1, features, new[:, :-1])
+    return Head(weight, new[:, -1], head.idle, head.words)
+
+
+def source_indices(
+    layers: Mapping[str, Layer], kept: Mapping[str, Tensor], sources: tuple[str, ...], width: int
+) -> Tensor:
+    """Which of ``width`` features from ``sources`` stay; all of them where they are no layer's nodes."""
+    if not sources:
+        return torch.arange(width)
+    parts, offset = [], 0
+    for name in sources:
+        parts.append(kept[name] + offset)
+        offset += layers[name].units
+    return torch.cat(parts)
+
+
+def rest(size: int, kept: Tensor) -> Tensor:
+    """The indices below ``size`` that are not among ``kept``."""
+    mask = torch.ones(size, dtype=torch.bool)
+    mask[kept] = False
+    return torch.arange(size)[mask]
+
+
+def _fold_layer(layer: RecurrentLayer, inputs: Tensor, kept: Tensor, moments: Moments, name: str) -> None:
+    """Fold a recurrent layer's weights in place, at the places of what stays. z = [x (D), h (H), 1]."""
+    d, h, cell = layer.inputs, layer.units, layer.cell
+    one = torch.tensor([d + h])
+    bias = cell.input_bias(layer.bias_ih, layer.bias_hh)
+    whole = torch.cat([layer.weight_ih, layer.weight_hh, bias.unsqueeze(1)], 1)
+    joint = torch.cat([inputs, kept + d, one])
+    rows = slice(0, (2 if cell.kind == "gru" else len(cell.gates)) * h)
+    _store(layer, rows, fold(whole[rows], moments[name], joint, rest(d + h + 1, joint)), inputs, kept)
+    if cell.kind != "gru":
+        return
+    n = slice(2 * h, 3 * h)
+    if not cell.reset_after:
+        _store(layer, n, fold(whole[n], moments[name + RESET], joint, rest(d + h + 1, joint)), inputs, kept)
+        return
+    x_only, h_only = torch.cat([inputs, one]), torch.cat([kept + d, one])
+    gone_x = rest(d, inputs)
+    read = fold(whole[n], moments[name], x_only, gone_x)
+    candidate = cell.candidate_bias(layer.bias_hh)
+    assert candidate is not None
+    product = torch.cat([layer.weight_ih[n], layer.weight_hh[n], candidate.unsqueeze(1)], 1)
+    recurrent = fold(product, moments[name], h_only, rest(h, kept) + d)
+    layer.weight_ih.data[n, inputs], layer.weight_hh.data[n, kept] = read[:, :-1], recurrent[:, :-1]
+    layer.bias_ih.data[n], layer.bias_hh.data[n] = read[:, -1], recurrent[:, -1]
+
+
+def _store(layer: RecurrentLayer, rows: slice, new: Tensor, inputs: Tensor, kept: Tensor) -> None:
+    layer.weight_ih.data[rows, inputs] = new[:, : len(inputs)]
+    layer.weight_hh.data[rows, kept] = new[:, len(inputs) : -1]
+    layer.bias_ih.data[rows], layer.bias_hh.data[rows] = new[:, -1], 0

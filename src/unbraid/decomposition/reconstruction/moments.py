@@ -1,0 +1,143 @@
+"""Second moments of what layers read, per class, streamed: memory does not depend on the number of examples.
+
+A layer's products are linear in what it reads, so the mean of z z^T over a module's observations (half of them of its
+class) holds all that reconstruction solves for. Shapes: D inputs, H units, Z entries of z, F features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unbraid.data.targets import Targets
+from unbraid.errors import DataError
+from unbraid.networks.inputs import Inputs, to_device
+from unbraid.networks.layers import Layer
+from unbraid.networks.network import Network
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.watching import watched
+
+HEAD = "(output)"  # key of the features that the output layer reads
+RESET = "(reset)"  # suffix of a reset-before GRU's second key: its candidate reads r * h
+
+Moments = dict[str, Tensor]  # key -> (Z, Z) float64, z = [x_t, h_{t-1}, 1], of the output layer [features, 1]
+
+
+def collect(
+    network: Network,
+    x: Inputs,
+    targets: Targets,
+    classes: Sequence[int],
+    advance: Callable[[int], object] = lambda examples: None,
+) -> dict[int, Moments]:
+    """One pass over the examples, all classes together.
+
+    Args:
+        network: the parent.
+        x: examples.
+        targets: their labels; with many outputs only the timesteps of a layer that carry a label count.
+        classes: those that modules are made for.
+        advance: told after every batch how many examples it held.
+
+    Returns:
+        class -> moments, the class's own observations and all the others weighing one half each.
+
+    Raises:
+        DataError: per-timestep labels that do not line up with the network's decisions.
+    """
+    everyone = None
+    weights = {everyone: counts(targets.counted())} | {j: counts(targets.members(j)) for j in classes}
+    sums: dict[int | None, Moments] = {group: {} for group in weights}
+    start = 0
+    with torch.inference_mode(), watched(network.layers, _reads) as seen:
+        for batch in x.batches():
+            features = network.features(to_device(batch, network.device))
+            rows = {key: z for parts in seen.values() for key, z in parts.items()}
+            rows[HEAD] = with_one(features if features.dim() == 3 else features.unsqueeze(1))
+            check_steps(rows[HEAD].shape[1], weights[everyone].shape[1])
+            size = features.shape[0]
+            for group, own in weights.items():
+                part = own[start : start + size]
+                if part.any():
+                    for key, z in rows.items():
+                        _add(sums[group], key, z, part)
+            start += size
+            advance(size)
+    return {j: _halves(sums[j], sums[everyone]) for j in classes}
+
+
+def mean_moments(moments: Sequence[Moments]) -> Moments:
+    """Several classes' moments, weighing alike."""
+    return {key: torch.stack([own[key] for own in moments]).mean(0) for key in moments[0]}
+
+
+def counts(marked: np.ndarray) -> np.ndarray:
+    """Booleans (N,) or (N, T) as weights (N, 1) or (N, T)."""
+    return (marked[:, None] if marked.ndim == 1 else marked).astype(np.float32)
+
+
+def on_steps(weights: np.ndarray, steps: int) -> np.ndarray:
+    """Weights (N, T') for a layer of ``steps`` timesteps: step by step if as many, else an example counts whole."""
+    return weights if weights.shape[1] in (1, steps) else weights.max(1, keepdims=True)
+
+
+def check_steps(steps: int, labelled: int) -> None:
+    """Raises DataError where labels are per timestep, and not as many as decisions."""
+    if labelled not in (1, steps):
+        raise DataError(f"labels have {labelled} timesteps, the network decides at {steps}: they must line up.")
+
+
+def with_one(values: Tensor) -> Tensor:
+    """A constant one behind the last axis, which takes up biases."""
+    return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
+
+
+def before(layer: Layer, inputs: tuple, h: Tensor) -> Tensor:
+    """The hidden states (N, T, H) that a recurrent layer's timesteps start from, given what it read and gave."""
+    initial = inputs[2] if len(inputs) > 2 else None
+    first = torch.zeros_like(h[:, :1]) if initial is None else initial[0].unsqueeze(1)
+    return torch.cat([h[:, 1:], first], 1) if layer.module.reverse else torch.cat([first, h[:, :-1]], 1)
+
+
+def valid_steps(inputs: tuple) -> Tensor | None:
+    """Which timesteps a recurrent layer was told to count, (N, T); None: all."""
+    return inputs[1] if len(inputs) > 1 else None
+
+
+def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
+    """What a layer's products read at every timestep: key -> z, (n, T, Z); masked steps are zero throughout."""
+    x, valid, module = inputs[0], valid_steps(inputs), layer.module
+    if not isinstance(module, RecurrentLayer):
+        return {layer.name: with_one(x if x.dim() == 3 else x.unsqueeze(1))}
+    previous = before(layer, inputs, output[0])
+    found = {layer.name: with_one(torch.cat([x, previous], -1))}
+    if module.cell.kind == "gru" and not module.cell.reset_after:
+        r = module.gates_after(x, previous)[0]
+        found[layer.name + RESET] = with_one(torch.cat([x, r * previous], -1))
+    if valid is not None:
+        found = {key: z * valid.unsqueeze(-1) for key, z in found.items()}
+    return found
+
+
+def _add(sums: Moments, key: str, z: Tensor, weights: np.ndarray) -> None:
+    """Add a batch's z z^T."""
+    own = on_steps(weights, z.shape[1])
+    picked = np.flatnonzero(own.any(axis=1))
+    rows = z[torch.from_numpy(picked).to(z.device)]
+    if own.shape[1] > 1:
+        rows = rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)
+    flat = rows.reshape(-1, rows.shape[-1])
+    sums[key] = sums.get(key, 0) + (flat.t() @ flat).double()
+
+
+def _halves(own: Moments, everyone: Moments) -> Moments:
+    """Mean moments of a class and of all others, one half each; the class's alone where there are no others."""
+    found = {}
+    for key, whole in everyone.items():
+        mine = own.get(key, torch.zeros_like(whole))
+        means = [part / part[-1, -1] for part in (mine, whole - mine) if part[-1, -1] > 0.5]  # z ends with a one
+        found[key] = torch.stack(means).mean(0) if means else whole
+    return found

@@ -1,0 +1,89 @@
+"""The smallest modules within a tolerated loss, by bisection over sizes; rankings and moments are made only once.
+
+Shapes: N examples, K modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from unbraid.data.targets import Label, Targets
+from unbraid.errors import ConfigError
+from unbraid.modules.composition import Composition
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.network import Network
+from unbraid.progress import Progress
+
+HELD_OUT = 0.2  # share of the given examples that sizes are judged on
+GRID = 32  # sizes tried are multiples of 1/GRID
+
+Modules = Mapping[Label, ConcernModule]
+
+
+def held_out_split(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the examples to work with, and of those to judge on; raises ConfigError where there are too few."""
+    out = int(examples * HELD_OUT)
+    if out < 1:
+        raise ConfigError(f"max_loss holds a fifth of the examples out; {examples} are too few: give keep instead.")
+    order = np.random.default_rng(seed).permutation(examples)
+    return np.sort(order[out:]), np.sort(order[:out])
+
+
+def smallest_within(
+    network: Network,
+    make: Callable[[float], Modules],
+    x: Inputs,
+    targets: Targets,
+    max_loss: float,
+    progress: Progress,
+) -> Modules:
+    """Modules of the smallest size whose loss is within ``max_loss``; of the whole size where none is.
+
+    Args:
+        network: the parent.
+        make: share of nodes -> modules.
+        x: held-out inputs.
+        targets: their labels.
+        max_loss: tolerated loss, as a share.
+        progress: of the bisection.
+    """
+    low, high, best = 0, GRID, make(1.0)
+    classes = [network.labels.index(label) for label in best]
+    parent = parent_scores(network, x, targets, classes)
+    with progress("choosing a size", GRID.bit_length()) as advance:
+        while high - low > 1:
+            middle = (low + high) // 2
+            tried = make(middle / GRID)
+            if np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss:
+                high, best = middle, tried
+            else:
+                low = middle
+            advance(1)
+    return best
+
+
+def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> np.ndarray:
+    """What the parent itself reaches on ``classes``: accuracy and mean one-vs-rest F1."""
+    logits = network.logits(x.tree)
+    if network.binary:
+        logits = np.concatenate([-logits, logits], -1)
+    elif network.spec.output == "softmax":
+        others = [np.logaddexp.reduce(np.delete(logits, c, -1), axis=-1) for c in range(logits.shape[-1])]
+        logits = logits - np.stack(others, -1)
+    return _scores(logits[..., classes], targets, classes)
+
+
+def _scores(margins: np.ndarray, targets: Targets, classes: list[int]) -> np.ndarray:
+    """Accuracy (of independent labels: F1 again) and mean F1 of each margin's own decision; margins (..., K)."""
+    if targets.many and margins.shape[1] < targets.y.shape[1]:  # no sequence here is as long as the labels
+        targets = Targets(targets.y[:, : margins.shape[1]], targets.labels, True, targets.independent)
+    members = np.stack([targets.members(index) for index in classes], -1)
+    counted = targets.counted() & (members.any(-1) | targets.independent)
+    claimed, true = margins[counted] > 0, members[counted]
+    f1 = float(np.mean(2 * (claimed & true).sum(0) / np.maximum(claimed.sum(0) + true.sum(0), 1)))
+    if targets.independent:
+        return np.asarray([f1, f1])
+    return np.asarray([(margins[counted].argmax(-1) == true.argmax(-1)).mean(), f1])

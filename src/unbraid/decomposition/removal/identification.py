@@ -1,0 +1,104 @@
+"""Concern identification (Imtiaz et al. 2023, Alg. 1-2): which nodes do nothing for a class.
+
+Shapes: U columns of a layer (H nodes, or the H columns of one gate), T timesteps, M observations.
+Statistics are (U,) when rolled and (T, U) when unrolled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from unbraid.config import DecompositionConfig, ReluRule
+from unbraid.decomposition.removal.tangling import restore_tangled
+
+GATE_OPEN = 0.5  # a sigmoid gate from this value on counts as active
+RELEASE_RATE = -0.5  # the release removes a rectified node at this difference of rates
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+def active_rate(values: np.ndarray) -> np.ndarray:
+    """Share of observations > 0 (ReLU), (...,) float64 in [0, 1]."""
+    return np.asarray(np.count_nonzero(values > 0, axis=-1) / values.shape[-1])
+
+
+def open_rate(values: np.ndarray) -> np.ndarray:
+    """Share of observations of a sigmoid gate >= 0.5, (...,) float64 in [0, 1]."""
+    return np.asarray(np.count_nonzero(values >= GATE_OPEN, axis=-1) / values.shape[-1])
+
+
+def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
+    """Nodes whose statistic is smaller on the class than on the others, smallest difference first, up to the cap.
+
+    Args:
+        positive: statistic on the class's examples, (..., U); NaN where nothing was observed.
+        negative: the same on the other classes' examples.
+        config: max_removed, overrun (the release goes on past the cap while first d / this d < 1.1).
+
+    Returns:
+        booleans (..., U), True = removed.
+    """
+    d = _difference(positive, negative)
+    order = np.argsort(d, axis=-1, kind="stable")
+    ranked = np.take_along_axis(d, order, -1)
+    gone = (ranked < 0) & (np.arange(d.shape[-1]) < capped(d.shape[-1], config.max_removed))
+    if config.overrun is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gone |= (ranked < 0) & (ranked[..., :1] / ranked < config.overrun)
+    removed = np.zeros(d.shape, bool)
+    np.put_along_axis(removed, order, gone, -1)
+    return removed
+
+
+def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
+    """Nodes never active on the class (CI), less those active on some other example (TI).
+
+    By the release's rule instead: nodes whose active rate is smaller on the class by at least 0.5.
+
+    Args:
+        positive: active rate on the class's examples, (..., U).
+        negative: active rate on the others.
+        config: max_removed, relu.
+
+    Returns:
+        booleans (..., U), True = removed.
+    """
+    if config.relu is ReluRule.RELEASE:
+        d = _difference(positive, negative)
+        candidates, order = d <= RELEASE_RATE, np.argsort(d, axis=-1, kind="stable")
+    else:
+        candidates, order = positive == 0, np.argsort(positive != 0, axis=-1, kind="stable")
+    ranked = np.take_along_axis(candidates, order, -1)
+    ranked &= np.arange(ranked.shape[-1]) < capped(ranked.shape[-1], config.max_removed)
+    removed = np.zeros(candidates.shape, bool)
+    np.put_along_axis(removed, order, ranked, -1)
+    return removed if config.relu is ReluRule.RELEASE else restore_tangled(removed, negative)
+
+
+def remove_share(positive: np.ndarray, negative: np.ndarray, share: float) -> np.ndarray:
+    """Exactly this share of the nodes, those with the smallest differences, whatever their signs.
+
+    Not in the paper: its order of nodes at a size of one's choice, to compare other choices with. A node that was not
+    observed goes last. Arguments and result as :func:`remove_logistic`.
+    """
+    d = _difference(positive, negative)
+    ranks = np.argsort(np.argsort(d, axis=-1, kind="stable"), axis=-1, kind="stable")
+    return np.asarray(ranks < d.shape[-1] - kept_count(d.shape[-1], 1 - share))
+
+
+def kept_count(nodes: int, keep: float) -> int:
+    """How many of ``nodes`` the share ``keep`` is, at least one."""
+    return max(1, round(keep * nodes))
+
+
+def capped(nodes: int, cap: float) -> int:
+    """How many of ``nodes`` go until the share removed has reached ``cap``."""
+    return math.ceil(cap * nodes - 1e-9)
+
+
+def _difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    d = positive - negative
+    return np.where(np.isnan(d), np.inf, d)  # a node that was not observed is no candidate

@@ -1,0 +1,126 @@
+"""Choosing the examples that a concern is read from: M of the class, and about as many of the others.
+
+Source: Imtiaz et al. 2023, Alg. 1 (sampling). With many outputs the choice is made per output timestep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from unbraid.config import DecompositionConfig, Negatives
+from unbraid.data.targets import Targets
+from unbraid.errors import DataError
+
+Steps = list[np.ndarray]  # one array of row positions per output timestep; one array alone where there is one output
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The examples to run and, per class, which of them count.
+
+    Attributes:
+        rows: indices of the examples, (R,), each once.
+        positive: class -> positions into ``rows``, per output timestep.
+        negative: the same for the examples of other classes.
+    """
+
+    rows: np.ndarray
+    positive: dict[int, Steps]
+    negative: dict[int, Steps]
+
+
+def choose(
+    targets: Targets, config: DecompositionConfig, wanted: Collection[int] | None = None, pooled: bool = False
+) -> Sample:
+    """Draw the examples of every class at once, so that one pass over them serves all modules.
+
+    Args:
+        targets: labels of all given examples.
+        config: samples_per_class (M), negatives, seed, padding_label.
+        wanted: the classes that modules are made for, all by default; the others only give negatives.
+        pooled: M is for all output timesteps together, shared out evenly, instead of for each of them.
+
+    Returns:
+        the sample; the negatives of a class are other classes' positives, so that few examples are run.
+
+    Raises:
+        DataError: a wanted class has fewer than two examples.
+    """
+    classes = module_classes(targets, config)
+    wanted = classes if wanted is None else wanted
+    members = {j: _columns(targets.members(j)) for j in classes}
+    counted = _columns(targets.counted())
+    if config.padding_label is not None:
+        counted = counted & ~_columns(targets.members(config.padding_label))
+    for j in wanted:
+        total = int((members[j] & counted).sum())
+        if total < 2:
+            raise DataError(
+                f"class {targets.labels[j]!r} has {total} of the {len(targets)} given examples, expected at least 2: "
+                "give examples of every class of the network."
+            )
+    draw = _first if config.negatives is Negatives.FIRST else _per_class
+    positive: dict[int, Steps] = {j: [] for j in wanted}
+    negative: dict[int, Steps] = {j: [] for j in wanted}
+    rng = np.random.default_rng(config.seed)
+    m = math.ceil(config.samples_per_class / (counted.shape[1] if pooled else 1))
+    for t in range(counted.shape[1]):
+        at = {j: members[j][:, t] & counted[:, t] for j in classes}
+        drawn = draw(at, counted[:, t], m, rng)
+        for j in wanted:
+            positive[j].append(drawn[j][0])
+            negative[j].append(drawn[j][1])
+    return _gathered(positive, negative)
+
+
+def module_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
+    """The classes that get a module: all but the padding label; raises DataError where that is none of them."""
+    padding = config.padding_label
+    if padding is not None and not 0 <= padding < len(targets.labels):
+        raise DataError(f"padding_label={padding} is not a class index, expected 0 to {len(targets.labels) - 1}.")
+    return [j for j in range(len(targets.labels)) if j != padding]
+
+
+def _per_class(
+    at: dict[int, np.ndarray], counted: np.ndarray, m: int, rng: np.random.Generator
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The paper's text: M positives, and M/(C-1) negatives from every other class."""
+    drawn = {j: rng.permutation(np.flatnonzero(is_j)) for j, is_j in at.items()}
+    unlabelled = counted & ~np.any(list(at.values()), axis=0)  # independent labels: an example may carry none
+    sources = {**drawn, -1: rng.permutation(np.flatnonzero(unlabelled))}
+    chosen = {}
+    for j, own in drawn.items():
+        others = [source[~at[j][source]] for i, source in sources.items() if i != j]
+        share = math.ceil(min(len(own), m) / max(sum(len(source) > 0 for source in others), 1))
+        picks = [source[:share] for source in others]
+        no = np.unique(np.concatenate(picks)) if picks else np.empty(0, np.int64)
+        chosen[j] = (np.sort(own[:m]), no)
+    return chosen
+
+
+def _first(
+    at: dict[int, np.ndarray], counted: np.ndarray, m: int, rng: np.random.Generator
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The release: the first M positives and the first M/(C-1) negatives of any class, in file order."""
+    share = math.ceil(m / max(len(at) - 1, 1))
+    return {j: (np.flatnonzero(yes)[:m], np.flatnonzero(counted & ~yes)[:share]) for j, yes in at.items()}
+
+
+def _columns(array: np.ndarray) -> np.ndarray:
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _gathered(positive: dict[int, Steps], negative: dict[int, Steps]) -> Sample:
+    every = [rows for steps in (*positive.values(), *negative.values()) for rows in steps]
+    found, first = np.unique(np.concatenate(every), return_index=True)
+    order = np.argsort(first, kind="stable")  # class after class, so that a class's observations lie together
+    rows, place = found[order], np.argsort(order, kind="stable")
+
+    def positions(chosen: dict[int, Steps]) -> dict[int, Steps]:
+        return {j: [np.sort(place[np.searchsorted(found, r)]) for r in steps] for j, steps in chosen.items()}
+
+    return Sample(rows, positions(positive), positions(negative))

@@ -1,0 +1,180 @@
+"""Networks as ONNX graphs.
+
+Two routes, which meet in the recurrent layers (:mod:`unbraid.export.recurrent`), where torch's own exporter is
+of no use: it unrolls recurrences (a minute for 60 timesteps), or fails where the length may change.
+
+- Stages are written node by node, here: milliseconds, small files, no dependency but ``onnx``.
+- A user's own module is traced by ``torch.onnx.export`` with its recurrent layers as placeholders, which are then
+  exchanged for the same nodes (:mod:`unbraid.export.pytorch`): seconds.
+
+Rolled networks and modules become ONNX's RNN, GRU and LSTM operators; unrolled modules a Scan over their masks. Shapes:
+N examples, T timesteps, D features, H units, K modules in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import nn
+
+from unbraid.export.graph import IR_VERSION, OPSET, Graph
+from unbraid.export.recurrent import recurrent
+from unbraid.networks.heads import Head
+from unbraid.networks.recurrent import PrunedRecurrentLayer
+from unbraid.networks.spec import ActivationSpec, EmbeddingSpec
+from unbraid.networks.stages import (
+    Dense,
+    Embedding,
+    Flatten,
+    Masking,
+    PrunedDense,
+    Recurrent,
+    Repeat,
+    StageSequence,
+)
+
+Dims = Sequence[int | str]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What goes from stage to stage: values of 2 or 3 axes, and a mask (N, T) or None."""
+
+    values: str
+    mask: str | None
+    axes: int
+
+
+def features(graph: Graph, body: StageSequence, x: str) -> str:
+    """Nodes of all stages: the output layer's features (K*N, F) or (K*N, T, F)."""
+    signal = Signal(x, None, 2 if isinstance(body.specs[0], EmbeddingSpec) else 3)
+    for spec, stage in zip(body.specs, body.stages, strict=True):
+        graph.prefix = f"{spec.name}/"
+        if isinstance(spec, ActivationSpec):
+            signal = replace(signal, values=graph.activated(signal.values, spec.activation))
+        else:
+            signal = stage_nodes(stage, graph, signal)
+    graph.prefix = ""
+    return signal.values
+
+
+def margin(graph: Graph, head: Head, x: str) -> str:
+    """Nodes of :meth:`Head.margin`."""
+    unused = head.weight.new_zeros(head.idle, head.weight.shape[1])  # zero rows score zero, as idle columns do
+    rows = graph.linear(x, torch.cat([head.weight, unused]), torch.cat([head.bias, head.bias.new_zeros(head.idle)]))
+    dominant = graph.pick(rows, 0, -1)
+    if head.weight.shape[0] + head.idle == 1:
+        return dominant
+    others = graph.node("ReduceLogSumExp", graph.slice(rows, -1, 1), graph.numbers(-1), keepdims=0)
+    return graph.node("Sub", dominant, others)
+
+
+def linear(graph: Graph, layer: nn.Linear, x: str) -> str:
+    """Nodes of an output layer."""
+    return graph.linear(x, layer.weight, layer.bias)
+
+
+@singledispatch
+def stage_nodes(stage: nn.Module, graph: Graph, signal: Signal) -> Signal:
+    """Nodes of one stage."""
+    raise TypeError(f"{type(stage).__name__} is no stage")
+
+
+@stage_nodes.register
+def _(stage: Embedding, graph: Graph, signal: Signal) -> Signal:
+    mask = None
+    if stage.mask_zero:
+        mask = graph.node("Not", graph.node("Equal", signal.values, graph.numbers(0)))
+    return Signal(graph.node("Gather", graph.constant(stage.weight), signal.values), mask, 3)
+
+
+@stage_nodes.register
+def _(stage: Masking, graph: Graph, signal: Signal) -> Signal:
+    same = graph.node("Equal", signal.values, graph.constant(torch.tensor([stage.value])))
+    differs = graph.node("Cast", graph.node("Not", same), to=1)
+    any_does = graph.node("ReduceMax", differs, graph.numbers(-1))
+    mask = graph.node("Squeeze", graph.node("Cast", any_does, to=9), graph.numbers(-1))
+    return Signal(graph.node("Mul", signal.values, any_does), mask, 3)
+
+
+@stage_nodes.register
+def _(stage: Flatten, graph: Graph, signal: Signal) -> Signal:
+    return Signal(graph.node("Flatten", signal.values), None, 2)
+
+
+@stage_nodes.register
+def _(stage: Repeat, graph: Graph, signal: Signal) -> Signal:
+    one = graph.node("Unsqueeze", signal.values, graph.numbers(1))
+    return Signal(graph.node("Expand", one, graph.numbers(1, stage.times, 1)), None, 3)
+
+
+@stage_nodes.register
+def _(stage: Dense, graph: Graph, signal: Signal) -> Signal:
+    values = graph.linear(signal.values, stage.weight, stage.bias)
+    return replace(signal, values=graph.activated(values, stage.activation))
+
+
+@stage_nodes.register
+def _(stage: PrunedDense, graph: Graph, signal: Signal) -> Signal:
+    signal = stage_nodes(stage.dense, graph, signal)
+    kept = stage.kept.unsqueeze(1) if signal.axes == 3 else stage.kept[:, -1:]
+    return replace(signal, values=_times(graph, signal.values, graph.constant(kept), stage.kept.shape[0]))
+
+
+@stage_nodes.register
+def _(stage: Recurrent, graph: Graph, signal: Signal) -> Signal:
+    values, state = recurrent(stage.forward_layer, graph, signal.values, signal.mask, [])
+    if stage.flip:
+        values = graph.flip(values, 1)
+    result = values if stage.sequences else state[0]
+    if stage.backward_layer is not None:
+        values, state = recurrent(stage.backward_layer, graph, signal.values, signal.mask, [])
+        result = _merged(graph, stage.merge, result, values if stage.sequences else state[0])
+        if signal.mask is not None and stage.sequences:
+            here = graph.node("Unsqueeze", graph.node("Cast", signal.mask, to=1), graph.numbers(2))
+            if isinstance(stage.forward_layer, PrunedRecurrentLayer):
+                result = _times(graph, result, here, stage.forward_layer.modules_count)
+            else:
+                result = graph.node("Mul", result, here)
+    return Signal(result, signal.mask if stage.sequences else None, 3 if stage.sequences else 2)
+
+
+def _merged(graph: Graph, merge: str, a: str, b: str) -> str:
+    if merge == "concat":
+        return graph.node("Concat", a, b, axis=-1)
+    result = graph.node("Mul" if merge == "mul" else "Add", a, b)
+    return graph.node("Mul", result, graph.constant(torch.tensor([0.5]))) if merge == "ave" else result
+
+
+def _times(graph: Graph, values: str, by: str, modules: int) -> str:
+    """Rows (K*N, ...) times something that (K, N, ...) can be multiplied by."""
+    apart = graph.reshape(values, modules, -1, graph.dims(values, 1))
+    return graph.reshape(graph.node("Mul", apart, by), -1, graph.dims(values, 1))
+
+
+def model_proto(graph: Graph, inputs: Mapping[str, tuple[Any, Dims]], outputs: Mapping[str, tuple[str, Dims]]) -> Any:
+    """The whole model.
+
+    Args:
+        graph: all nodes.
+        inputs: name -> (torch dtype, sizes; a size that may change by its name).
+        outputs: name -> (value, sizes).
+    """
+    from onnx import TensorProto, helper
+
+    kinds = {torch.int64: TensorProto.INT64, torch.float32: TensorProto.FLOAT}
+    nodes = [*graph.nodes, *(helper.make_node("Identity", [v], [name]) for name, (v, _) in outputs.items())]
+    proto = helper.make_graph(
+        nodes,
+        "unbraid",
+        [helper.make_tensor_value_info(n, kinds[dtype], dims) for n, (dtype, dims) in inputs.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, dims) for n, (_, dims) in outputs.items()],
+        graph.tensors(),
+    )
+    return helper.make_model(
+        proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="unbraid"
+    )

@@ -1,0 +1,212 @@
+"""Writing a network, a module or a composition as an ONNX file.
+
+How graphs are made stands in :mod:`unbraid.export.network`. Shapes: N examples, T timesteps, K modules.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid._version import __version__
+from unbraid.config import IOArchitecture
+from unbraid.errors import DataError, UnbraidError, wrong_object
+from unbraid.export.check import compare, fixed_steps, needed, random_inputs, resized, tensors
+from unbraid.export.graph import Graph
+from unbraid.export.network import features, linear, margin, model_proto
+from unbraid.export.pytorch import input_names, traced
+from unbraid.modules.composition import Composition
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.network import Network
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.spec import RepeatSpec, TorchSpec
+from unbraid.storage.folders import write_file
+
+Exportable = Network | ConcernModule | Composition
+
+
+def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = None, check: bool = True) -> None:
+    """Write a model as an ONNX file, whole or not at all.
+
+    The file reads ``x``: int64 word indices (N, T) or float32 features (N, T, D); for a user's own module one input for
+    each tensor that its forward reads. It gives ``probabilities`` of a network, (N, C) or (N, T, C); ``probability`` =
+    P(dominant) of a module, (N,) or (N, T); ``margins`` and ``probabilities`` of a composition, (N, K) or (N, T, K).
+    N may change, and T too but for unrolled modules and where the network's weights fix it. Labels are in its metadata.
+
+    Args:
+        model: a network, a module or a composition.
+        path: of the file; a regular file that is there is replaced.
+        example: a batch as the model reads it; needed only for users' own modules, and where features are flattened.
+        check: whether onnxruntime runs the file on inputs of several sizes and must answer as torch does, to 1e-5.
+
+    Raises:
+        DataError: no example where one is needed, one that does not fit, or modules with different vocabularies.
+        UnbraidError: the model cannot be written as a graph, the file computes something else, or a package is missing.
+        FormatError: the file cannot be written, or ``path`` is a folder, a device or a pipe.
+        ArgumentError: ``model`` is something else.
+    """
+    os.fspath(path)  # before anything is computed
+    parents = _parents(model)
+    if parents[0].io is IOArchitecture.ENCODER_DECODER:
+        raise UnbraidError("an encoder-decoder says its words in a loop, for which no graph is written.")
+    own = isinstance(parents[0].spec, TorchSpec)
+    needed("onnx", *(["onnxscript"] if own else []), *(["onnxruntime"] if check else []))
+    _refuse(model)
+    answers = Answers(model).eval()
+    if own:
+        inputs = _given(parents[0], example)
+        body = parents[0].body
+        assert isinstance(body, TorchBody)
+        names = input_names(body.module, inputs.tree)
+        proto = traced(answers, inputs, names, answers.names)
+        probes = resized(inputs, proto)
+    else:
+        inputs, steps = _suitable(model, parents[0], example)
+        names, proto = ["x"], _written(model, inputs.tree, answers, steps is None)
+        probes = (random_inputs(parents[0], n, steps or t, like=inputs.tree) for n, t in ((1, 3), (4, 5), (3, 1)))
+    _describe(proto, model)
+    content = proto.SerializeToString()
+    if check:
+        compare(content, answers, names, probes, parents[0].device)
+    write_file(path, content)
+
+
+class Answers(nn.Module):
+    """What the file computes, as tensors.
+
+    Args:
+        model: which one.
+    """
+
+    def __init__(self, model: Exportable) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs' names."""
+        if isinstance(self.model, Composition):
+            return ["margins", "probabilities"]
+        return ["probabilities" if isinstance(self.model, Network) else "probability"]
+
+    def forward(self, x: Any) -> tuple[Tensor, ...]:
+        scores = self.model(x)
+        if isinstance(self.model, Network):
+            return (self.model.activate(scores),)
+        if isinstance(self.model, ConcernModule):
+            return (torch.sigmoid(scores),)
+        if self.model.independent:
+            return scores, torch.sigmoid(scores)
+        return scores, torch.softmax(nn.functional.logsigmoid(scores), dim=-1)
+
+
+def _parents(model: Any) -> list[Network]:
+    if isinstance(model, Network):
+        return [model]
+    if isinstance(model, ConcernModule):
+        return [model.parent]
+    if isinstance(model, Composition):
+        return [module.parent for module in model.modules_by_label.values()]
+    advice = "of a Decomposition export unbraid.compose(parts), of an nn.Module Network.from_torch(module, example)"
+    raise wrong_object(model, "model", "a Network, a ConcernModule or a Composition", advice)
+
+
+def _refuse(model: Exportable) -> None:
+    if isinstance(model, Composition) and model.needs_text:
+        raise DataError(
+            "the modules number words by different vocabularies, which one file of indices cannot serve: export the "
+            "modules one by one, or a composition of one parent's."
+        )
+    if isinstance(model, Composition) and model.referee is not None:
+        raise UnbraidError(
+            "the composition has a referee, for which no graph is written: export composition.without_referee(), which "
+            "decides by calibrated margins."
+        )
+    weights = model.state_dict()
+    if sum(4 * tensor.numel() for tensor in weights.values()) >= 2**31:
+        raise UnbraidError("the weights have more than 2 GiB, the most that an ONNX file holds.")
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise UnbraidError(f"weight {name!r} is {tensor.dtype}, files hold float32: call .float() on it first.")
+
+
+def _given(network: Network, example: Any) -> Inputs:
+    if example is None:
+        raise DataError(
+            "example is needed: a batch of two or more examples as the user's own module reads them; the network "
+            "keeps none of its own. Pass it as export_onnx(..., example=x[:4])."
+        )
+    inputs = network.check(example)
+    return tensors(inputs if len(inputs) > 1 else inputs.take(torch.zeros(2, dtype=torch.int64).numpy()))
+
+
+def _suitable(model: Exportable, parent: Network, example: Any) -> tuple[Inputs, int | None]:
+    """An example for a network of stages, given or made, and T where it cannot change."""
+    given = None if example is None else tensors(parent.check(example))
+    steps = fixed_steps(model, None if given is None else given.tree)
+    if given is None:
+        return tensors(parent.check(random_inputs(parent, 2, steps or 5))), steps
+    if steps not in (None, given.tree.shape[1]):
+        raise DataError(f"the example has {given.tree.shape[1]} timesteps, the model reads exactly {steps}.")
+    return given, steps
+
+
+def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -> Any:
+    """The ONNX model of stages, modules of stages or a composition of them."""
+    graph = Graph()
+    if isinstance(model, Network):
+        scores = linear(graph, model.head, features(graph, model.body, "x"))  # type: ignore[arg-type]  # no TorchBody
+        values = [graph.activated(scores, model.spec.output)]
+    elif isinstance(model, ConcernModule):
+        values = [graph.node("Sigmoid", margin(graph, model.head, features(graph, model.body, "x")))]  # type: ignore[arg-type]
+    else:
+        margins = _margins(graph, model)
+        values = [margins, graph.node("Sigmoid", margins) if model.independent else _shares(graph, margins)]
+    with torch.inference_mode():
+        found = answers(x.to(_parents(model)[0].device))
+    repeated = any(isinstance(stage, RepeatSpec) for parent in _parents(model) for stage in parent.spec.stages)  # type: ignore[union-attr]
+    sizes: list[list[int | str]] = [["batch", *result.shape[1:]] for result in found]
+    given: list[int | str] = ["batch", *x.shape[1:]]
+    if any_length:
+        given[1] = "time"
+        for size in sizes if model.io.many_outputs and not repeated else []:
+            size[1] = "time"
+    outputs = {n: (v, size) for n, v, size in zip(answers.names, values, sizes, strict=True)}
+    return model_proto(graph, {"x": (x.dtype, given)}, outputs)
+
+
+def _shares(graph: Graph, margins: str) -> str:
+    """Nodes of :meth:`Composition.shares`."""
+    return graph.node("Softmax", graph.node("Neg", graph.node("Softplus", graph.node("Neg", margins))), axis=-1)
+
+
+def _margins(graph: Graph, composition: Composition) -> str:
+    """Nodes of :meth:`Composition.forward`."""
+    columns: dict[int, str] = {}
+    members = list(composition.modules_by_label.values())
+    for lane in (lane for group in composition.groups for lane in group.lanes):  # type: ignore[union-attr]  # a Group
+        found, k = features(graph, lane.body, "x"), len(lane.heads)
+        apart = graph.reshape(found, k, -1, graph.dims(found, 1)) if lane.side_by_side else found
+        for number, (place, head) in enumerate(zip(lane.places, lane.heads, strict=True)):
+            value = margin(graph, head, graph.pick(apart, number, 0) if lane.side_by_side else found)
+            if members[place].io.many_outputs and not composition.many_outputs:
+                value = graph.node("ReduceMax", value, graph.numbers(1), keepdims=0)  # its best timestep
+            columns[place] = graph.node("Unsqueeze", value, graph.numbers(-1))
+    joined = graph.node("Concat", *(columns[place] for place in sorted(columns)), axis=-1)
+    scaled = graph.node("Div", joined, graph.constant(composition.temperature))
+    return graph.node("Add", scaled, graph.constant(composition.offset))
+
+
+def _describe(proto: Any, model: Exportable) -> None:
+    """Metadata: what the outputs' columns mean."""
+    from onnx import helper
+
+    kind = {Network: "network", ConcernModule: "module", Composition: "composition"}[type(model)]
+    said = {"kind": kind, "labels": json.dumps(model.labels), "io": str(model.io.value), "unbraid": __version__}
+    helper.set_model_props(proto, said)
+    proto.producer_name, proto.producer_version = "unbraid", __version__

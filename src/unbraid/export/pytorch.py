@@ -1,0 +1,183 @@
+"""A user's own module as an ONNX graph: ``torch.onnx.export`` of its forward, but for its recurrent layers.
+
+While torch traces, a placeholder stands for every recurrent layer and a mask for every packed sequence; afterwards each
+placeholder's node is exchanged for the layer's own nodes. Shapes: N examples, T timesteps, D inputs, H units.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.errors import DataError, UnbraidError
+from unbraid.export.graph import IR_VERSION, OPSET
+from unbraid.export.packing import packed_as_masks
+from unbraid.export.splice import DOMAIN, name_sizes, splice, strip
+from unbraid.networks import stack
+from unbraid.networks.cells import State
+from unbraid.networks.inputs import Inputs, leaves, map_tree
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
+
+_LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+
+
+def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[str]) -> Any:
+    """The ONNX model of a module that runs a user's own.
+
+    Args:
+        module: in eval mode; copied.
+        inputs: an example, tensors as leaves.
+        names: of its tensors.
+        outputs: names of the results.
+
+    Raises:
+        UnbraidError: the forward does something that cannot be written as a graph.
+    """
+    if not hasattr(torch.onnx, "ops"):
+        raise UnbraidError(f"torch {torch.__version__} cannot export a user's own module; torch 2.8 and newer can.")
+    layers: list[nn.Module] = []
+    flat = _Flat(_with_placeholders(module, layers).cpu(), inputs.tree)
+    shapes = {"tensors": tuple({i: torch.export.Dim.AUTO for i in range(t.dim())} for t in flat.given)}
+    try:
+        with _quiet(), packed_as_masks(), _lengths_may_change(flat), torch.no_grad():
+            program = torch.export.export(flat, flat.given, dynamic_shapes=shapes, strict=False)
+            exported = torch.onnx.export(
+                program, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
+            )
+    except Exception as error:  # whatever torch's exporter raises for whatever a user's forward does
+        raise UnbraidError(_advice(error)) from error
+    assert exported is not None
+    proto = exported.model_proto
+    strip(proto)
+    splice(proto, layers)
+    axes = [inputs.axis_of(t) for t in flat.given]
+    name_sizes(proto, axes)
+    for value, axis in zip(proto.graph.input, axes, strict=True):
+        if axis is not None and not value.type.tensor_type.shape.dim[axis].dim_param:
+            raise UnbraidError(
+                f"the module's forward makes the number of examples in {value.name!r} a constant, as int(x.shape[0]) "
+                "and range(len(x)) do: use x.shape[0] as it is, and operations on whole tensors."
+            )
+    proto.ir_version = IR_VERSION
+    return proto
+
+
+def input_names(module: nn.Module, tree: Any) -> list[str]:
+    """One name per tensor: the forward's arguments, or a dict's keys; nested ones joined by a dot."""
+    if isinstance(tree, dict):
+        return _paths(tree)
+    arguments = list(inspect.signature(module.forward).parameters)
+    several = isinstance(tree, tuple | list) and len(tree) <= len(arguments)
+    return _paths(dict(zip(arguments, tree, strict=False)) if several else {arguments[0]: tree})
+
+
+def _paths(tree: Any, path: str = "") -> list[str]:
+    if isinstance(tree, Tensor):
+        return [path]
+    if not isinstance(tree, dict | tuple | list):
+        return []
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return [name for key, part in parts for name in _paths(part, f"{path}.{key}" if path else str(key))]
+
+
+class _Placeholder(nn.Module):
+    """Says what a recurrent layer gives, and leaves a node with its number."""
+
+    def __init__(self, layer: nn.Module, number: int) -> None:
+        super().__init__()
+        own = layer.layer if isinstance(layer, PrunedRecurrentLayer) else layer
+        assert isinstance(own, RecurrentLayer)
+        self.inputs, self.units, self.number = own.inputs, own.units, number
+        self.states = 2 if own.cell.kind == "lstm" else 1
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
+        if x.shape[-1] != self.inputs:  # never: but it tells torch that this size does not change
+            raise ValueError(f"{x.shape[-1]} inputs, expected {self.inputs}")
+        rows, steps = x.shape[:2]
+        values, *states = torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::Recurrent",
+            [x, valid, *(initial or ())],
+            {"number": self.number},
+            dtypes=[x.dtype] * (1 + self.states),
+            shapes=[(rows, steps, self.units)] + [(rows, self.units)] * self.states,
+            version=1,
+        )
+        return values, tuple(states)
+
+
+class _Flat(nn.Module):
+    """Calls a module with a tree made anew from its tensors."""
+
+    def __init__(self, module: nn.Module, tree: Any) -> None:
+        super().__init__()
+        self.module, self.tree = module, map_tree(lambda leaf: _HERE if isinstance(leaf, Tensor) else leaf, tree)
+        self.given = tuple(leaf for leaf in leaves(tree) if isinstance(leaf, Tensor))
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(tensors)
+        result: tuple[Tensor, ...] = self.module(map_tree(lambda v: next(rest) if v is _HERE else v, self.tree))
+        return result
+
+
+_HERE = object()
+
+
+def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
+    """A copy of a module; the layers that placeholders stand for are added to ``layers``."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        if isinstance(part, stack.RecurrentStack):
+            for layer in part.layers:
+                memo[id(layer)] = _Placeholder(layer, len(layers))
+                layers.append(layer)
+    return copy.deepcopy(module, memo).eval()
+
+
+@contextmanager
+def _lengths_may_change(module: nn.Module) -> Iterator[None]:
+    """len(tensor) in a user's code gives the size's symbol, which Python's own len() would make a constant."""
+    places = [getattr(type(part).forward, "__globals__", {}) for part in module.modules()]
+    others = [g for g in places if str(g.get("__name__", "torch")).partition(".")[0] not in ("torch", "unbraid")]
+    changed = list({id(names): names for names in others if "len" not in names}.values())
+    for names in changed:
+        names["len"] = lambda x: x.shape[0] if isinstance(x, Tensor) else len(x)
+    try:
+        yield
+    finally:
+        for names in changed:
+            del names["len"]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on itself."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, DataError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return (
+        "the module's forward cannot be exported to ONNX. Only operations on tensors can be: where it decides by "
+        "their values, or uses .item(), .tolist() or .numpy(), keep to tensors (torch.where, masks; lengths as a "
+        f"tensor among the inputs). torch says: {first}"
+    )

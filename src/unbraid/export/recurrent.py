@@ -1,0 +1,155 @@
+"""A recurrent layer in ONNX: its RNN, GRU or LSTM operator, or a Scan where masks on values remove nodes.
+
+Every function takes and gives what :meth:`RecurrentLayer.forward` does. Shapes: N examples, T timesteps, D inputs,
+H units, G gates, K modules side by side.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.export.graph import ACTIVATIONS, Graph
+from unbraid.export.scan import scan
+from unbraid.networks.cells import Cell
+from unbraid.networks.layers import Scattered
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
+
+Values = tuple[str, list[str]]
+_ORDER = {"rnn": "h", "lstm": "iofg", "gru": "zrn"}  # ONNX's order of gates, in our names
+
+
+@singledispatch
+def recurrent(layer: nn.Module, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
+    """Nodes of a layer: x (N, T, D), valid (N, T) or None, initial states or [] -> outputs (N, T, H), states (N, H)."""
+    raise TypeError(f"{type(layer).__name__} is no recurrent layer")
+
+
+@recurrent.register
+def _(layer: RecurrentLayer, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
+    rows = graph.dims(x, 0, 1)
+    if layer.inputs == 0:  # nothing to read: runtimes differ on what has no columns
+        x = graph.zeros(graph.dims(x, 0, 2), 1)
+    if layer.units == 0:
+        empty = graph.zeros(rows, 0)
+        return graph.zeros(graph.dims(x, 0, 2), 0), [empty] * _states(layer.cell)
+    if not initial:
+        initial = [graph.zeros(rows, layer.units)] * _states(layer.cell)
+    if any(name not in ACTIVATIONS for name in _functions(layer.cell)):
+        outputs, states = scan(graph, layer, None, graph.node("Unsqueeze", x, graph.numbers(0)), valid,
+                                [graph.node("Unsqueeze", s, graph.numbers(0)) for s in initial])  # fmt: skip
+        return graph.pick(outputs, 0, 0), [graph.pick(s, 0, 0) for s in states]
+    if valid is None:
+        return _operator(graph, layer, x, "", initial, layer.reverse)
+    return _compacted(graph, layer, x, valid, initial)
+
+
+@recurrent.register
+def _(layer: PrunedRecurrentLayer, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
+    k, own = layer.modules_count, layer.layer
+    x = graph.node("Unsqueeze", x, graph.numbers(0)) if layer.opens else _apart(graph, x, 4, layer)
+    if initial:
+        initial = [_apart(graph, s, 3, layer) for s in initial]
+    else:
+        initial = [graph.zeros(k, graph.dims(x, 1, 2), own.units)] * _states(own.cell)
+    if valid is not None and layer.interleaved:
+        valid = graph.slice(valid, 0, 0, step=k)
+    outputs, states = scan(graph, own, layer.removal, x, valid, initial)
+    return _together(graph, outputs, 4, layer), [_together(graph, s, 3, layer) for s in states]
+
+
+@recurrent.register
+def _(layer: Scattered, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
+    assert not initial  # a sequence of stages starts from zeros
+    outputs, states = recurrent(layer.layer, graph, x, valid, [])
+    places = torch.eye(layer.units)[:, layer.kept.cpu()]  # (H, H'): zeros in the others' places
+    return graph.linear(outputs, places), [graph.linear(s, places) for s in states]
+
+
+def _states(cell: Cell) -> int:
+    return 2 if cell.kind == "lstm" else 1
+
+
+def _functions(cell: Cell) -> list[str]:
+    """Activations in the order in which an operator names them."""
+    if cell.kind == "rnn":
+        return [cell.activation]
+    return [cell.gate_activation] + [cell.activation] * _states(cell)
+
+
+def _operator(graph: Graph, layer: RecurrentLayer, x: str, lengths: str, initial: list[str], reverse: bool) -> Values:
+    """ONNX's own operator; ``lengths`` (N,) int32 or ''."""
+    cell, functions = layer.cell, [ACTIVATIONS[name] for name in _functions(layer.cell)]
+    weight = layer.weight_ih if layer.inputs else layer.weight_hh.new_zeros(layer.weight_hh.shape[0], 1)
+
+    def ordered(rows: Tensor) -> Tensor:
+        parts = dict(zip(cell.gates, rows.chunk(len(cell.gates)), strict=True))
+        return torch.cat([parts[gate] for gate in _ORDER[cell.kind]])
+
+    weights = [ordered(weight), ordered(layer.weight_hh), torch.cat([ordered(layer.bias_ih), ordered(layer.bias_hh)])]
+    outputs, *states = graph.nodes_of(
+        cell.kind.upper(),
+        [
+            graph.permuted(x, 1, 0, 2),
+            *(graph.constant(w.unsqueeze(0)) for w in weights),
+            lengths,
+            *(graph.node("Unsqueeze", s, graph.numbers(0)) for s in initial),
+        ],
+        1 + len(initial),
+        hidden_size=layer.units,
+        direction="reverse" if reverse else "forward",
+        activations=[op for op, _ in functions],
+        **{
+            f"activation_{a}": [n[a] for _, n in functions if n]
+            for a in ("alpha", "beta")
+            if any(n for _, n in functions)
+        },
+        **({"linear_before_reset": int(cell.reset_after)} if cell.kind == "gru" else {}),
+    )
+    steps = graph.node("Squeeze", outputs, graph.numbers(1))
+    return graph.permuted(steps, 1, 0, 2), [graph.pick(s, 0, 0) for s in states]
+
+
+def _compacted(graph: Graph, layer: RecurrentLayer, x: str, valid: str, initial: list[str]) -> Values:
+    """Steps that count are moved to the front, in the order of reading; afterwards outputs go back to their places."""
+    steps = graph.dims(x, 1, 2)
+    number = graph.node("CumSum", graph.node("Expand", graph.numbers(1), graph.dims(x, 0, 2)), graph.numbers(1))
+    counted = graph.node("Cast", valid, to=7)
+    first = number if layer.reverse else graph.node("Neg", number)
+    key = graph.node("Add", first, graph.node("Mul", counted, graph.node("Mul", steps, graph.numbers(2))))
+    order = graph.nodes_of("TopK", [key, steps], 2, axis=1)[1]
+    count = graph.node("ReduceSum", counted, graph.numbers(1), keepdims=0)
+    some = graph.node("Max", count, graph.numbers(1))
+    compact, states = _operator(
+        graph, layer, _rows(graph, x, order, graph.dims(x, 2)), graph.node("Cast", some, to=6), initial, False
+    )
+    index = graph.node("CumSum", counted, graph.numbers(1), reverse=int(layer.reverse))
+    before = graph.node("Unsqueeze", initial[0], graph.numbers(1))
+    outputs = _rows(graph, graph.node("Concat", before, compact, axis=1), index, graph.numbers(layer.units))
+    read = graph.node("Unsqueeze", graph.node("Equal", some, count), graph.numbers(1))
+    return outputs, [graph.node("Where", read, s, old) for s, old in zip(states, initial, strict=True)]
+
+
+def _rows(graph: Graph, x: str, index: str, width: str) -> str:
+    """x (N, T, D) read at timesteps ``index`` (N, T')."""
+    wide = graph.node(
+        "Expand", graph.node("Unsqueeze", index, graph.numbers(2)), graph.shape(graph.dims(index, 0), width)
+    )
+    return graph.node("GatherElements", x, wide, axis=1)
+
+
+def _apart(graph: Graph, rows: str, axes: int, layer: PrunedRecurrentLayer) -> str:
+    """Rows of all modules, to (K, N, ...) of that many axes."""
+    k, rest = layer.modules_count, graph.dims(rows, 1)
+    if not layer.interleaved:
+        return graph.reshape(rows, k, -1, rest)
+    return graph.permuted(graph.reshape(rows, -1, k, rest), 1, 0, *range(2, axes))
+
+
+def _together(graph: Graph, values: str, axes: int, layer: PrunedRecurrentLayer) -> str:
+    """(K, N, ...) to rows in the order in which they came."""
+    if layer.interleaved:
+        values = graph.permuted(values, 1, 0, *range(2, axes))
+    return graph.reshape(values, -1, graph.dims(values, 2))

@@ -1,0 +1,166 @@
+"""The recurrence written out as an ONNX Scan: :func:`unbraid.networks.recurrent.scan`, node by node.
+
+Shapes: K modules side by side, N examples, T timesteps, D inputs, H units, G gates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from unbraid.export.graph import Graph
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.removal import GatesGone, NodesGone, ReleaseEdges, Removal
+
+Rows = tuple[int, int]  # of U: from, to
+
+
+def scan(
+    graph: Graph, layer: RecurrentLayer, removal: Removal | None, x: str, valid: str | None, state: list[str]
+) -> tuple[str, list[str]]:
+    """Nodes of a masked recurrence.
+
+    Args:
+        graph: to add them to.
+        layer: whose weights and cell.
+        removal: the masks; None removes nothing.
+        x: (K, N, T, D), or (1, N, T, D) where all modules read the same.
+        valid: (N, T) booleans, or None.
+        state: the first state, each (K, N, H).
+
+    Returns:
+        outputs (K, N, T, H) as their consumer sees them, and the last state, each (K, N, H).
+    """
+    inputs = graph.linear(x, layer.weight_ih, layer.cell.input_bias(layer.bias_ih, layer.bias_hh))
+    steps = {"inputs": graph.permuted(inputs, 2, 0, 1, 3)}  # what changes with T, timestep by timestep
+    always: dict[str, str] = {}
+    if removal is not None:
+        kept = graph.constant(removal.kept.transpose(0, 1).unsqueeze(2))  # (T or 1, K, 1, H or G*H)
+        if removal.kept.shape[1] > 1:
+            steps["kept"] = graph.slice(kept, 0, 0, graph.dims(x, 2, 3))
+        else:
+            always["kept"] = graph.pick(kept, 0, 0)
+    if valid is not None:
+        steps["here"] = graph.node("Unsqueeze", graph.permuted(valid, 1, 0), graph.numbers(1, 3))
+    body = _Step(Graph(graph), layer, removal, always)
+    last = graph.nodes_of(
+        "Scan",
+        [*state, *steps.values()],
+        len(state) + 1,
+        body=body.proto(len(state), list(steps)),
+        num_scan_inputs=len(steps),
+        scan_input_directions=[int(layer.reverse)] * len(steps),
+        scan_output_directions=[int(layer.reverse)],
+    )
+    outputs = graph.permuted(last[-1], 1, 2, 0, 3)
+    if not isinstance(removal, ReleaseEdges):
+        return outputs, last[:-1]
+    place = 0 if layer.reverse else -1  # of the timestep read last: there alone the consumer's row goes
+    at = graph.pick(steps["kept"], place, 0) if "kept" in steps else always["kept"]
+    final = graph.slice(outputs, 2, place, place + 1 or None)
+    seen = graph.node("Mul", final, graph.node("Unsqueeze", at, graph.numbers(2)))
+    rest = graph.slice(outputs, 2, 1) if layer.reverse else graph.slice(outputs, 2, 0, -1)
+    parts = [seen, rest] if layer.reverse else [rest, seen]
+    return graph.node("Concat", *parts, axis=2), [graph.node("Squeeze", seen, graph.numbers(2)), *last[1:-1]]
+
+
+@dataclass
+class _Step:
+    """The loop's body: one timestep.
+
+    Attributes:
+        graph: the body's.
+        layer: whose weights and cell.
+        removal: which kind of masks.
+        masks: ``kept``, once it is known.
+    """
+
+    graph: Graph
+    layer: RecurrentLayer
+    removal: Removal | None
+    masks: dict[str, str]
+
+    def proto(self, states: int, names: list[str]) -> Any:
+        """The body's graph: states and the step's values in, new states and the output out."""
+        from onnx import TensorProto, helper
+
+        g = self.graph
+        held = [g.name("state") for _ in range(states)]
+        given = {name: g.name(name) for name in names}
+        self.masks |= given
+        state = [self.without_removed(s) for s in held]
+        state = [self.without_removed(s) for s in self.advance(self.gates(given["inputs"], state[0]), state)]
+        if "here" in given:
+            state = [g.node("Where", given["here"], new, old) for new, old in zip(state, held, strict=True)]
+        state = [g.node("Identity", s) for s in state]
+        outputs = [*state, g.node("Identity", state[0])]
+        kinds = {"here": TensorProto.BOOL}
+        ins = [helper.make_tensor_value_info(s, TensorProto.FLOAT, None) for s in held]
+        ins += [helper.make_tensor_value_info(v, kinds.get(n, TensorProto.FLOAT), None) for n, v in given.items()]
+        outs = [helper.make_tensor_value_info(s, TensorProto.FLOAT, None) for s in outputs]
+        return helper.make_graph(g.nodes, g.name("step"), ins, outs)
+
+    def without_removed(self, value: str) -> str:
+        """A state without the removed nodes."""
+        return self.graph.node("Mul", value, self.masks["kept"]) if isinstance(self.removal, NodesGone) else value
+
+    def gates(self, inputs: str, hidden: str) -> list[str]:
+        """As :meth:`Cell.gate_values`."""
+        g, cell, units = self.graph, self.layer.cell, self.layer.units
+        if isinstance(self.removal, ReleaseEdges):
+            inputs = g.node("Mul", inputs, self.tiled(len(cell.gates)))
+        functions = {gate: cell.gate_activation for gate in cell.gates}
+        functions |= {gate: cell.activation for gate in ("h", "g", "n")}
+
+        def activated(s: str, rows: Rows) -> list[str]:
+            if isinstance(self.removal, GatesGone):
+                s = g.node("Mul", s, g.slice(self.masks["kept"], -1, *rows))
+            names = cell.gates[rows[0] // units : rows[1] // units]
+            parts = [s] if len(names) == 1 else g.nodes_of("Split", [s], len(names), axis=-1, num_outputs=len(names))
+            return [g.activated(part, functions[name]) for name, part in zip(names, parts, strict=True)]
+
+        if cell.kind != "gru":
+            rows = (0, len(cell.gates) * units)
+            return activated(g.node("Add", inputs, self.product(hidden, rows)), rows)
+        rz, n = (0, 2 * units), (2 * units, 3 * units)
+        r, z = activated(g.node("Add", g.slice(inputs, -1, *rz), self.product(hidden, rz)), rz)
+        if cell.reset_after:
+            recurrent = g.node("Mul", r, self.product(hidden, n, cell.candidate_bias(self.layer.bias_hh)))
+        else:
+            recurrent = self.product(g.node("Mul", r, hidden), n)
+        return [r, z, *activated(g.node("Add", g.slice(inputs, -1, *n), recurrent), n)]
+
+    def advance(self, gates: list[str], state: list[str]) -> list[str]:
+        """As :meth:`Cell.advance`."""
+        g, cell = self.graph, self.layer.cell
+        if cell.kind == "rnn":
+            return gates
+        if cell.kind == "gru":
+            _, z, n = gates
+            return [g.node("Add", n, g.node("Mul", z, g.node("Sub", state[0], n)))]
+        i, f, new, o = gates
+        c = g.node("Add", g.node("Mul", f, state[1]), g.node("Mul", i, new))
+        return [g.node("Mul", o, g.activated(c, cell.activation)), c]
+
+    def product(self, hidden: str, rows: Rows, bias: Tensor | None = None) -> str:
+        """As :meth:`Removal.product`."""
+        g, weight = self.graph, self.layer.weight_hh[rows[0] : rows[1]]
+        if not isinstance(self.removal, ReleaseEdges):
+            return g.linear(hidden, weight, bias)
+        many = weight.shape[0] // self.layer.units
+        gone = g.node("Mul", hidden, self.complement(1))
+        between = g.node("Mul", g.linear(gone, weight), self.complement(many))
+        product = g.node("Sub", g.linear(hidden, weight), between)
+        if bias is None:
+            return product
+        return g.node("Add", product, g.node("Mul", g.constant(bias), self.tiled(many)))
+
+    def tiled(self, times: int) -> str:
+        """The mask for several gates at once."""
+        return self.graph.node("Concat", *[self.masks["kept"]] * times, axis=-1)
+
+    def complement(self, times: int) -> str:
+        """1 where a node is removed."""
+        return self.graph.node("Sub", self.graph.constant(self.layer.bias_hh.new_ones(1)), self.tiled(times))

@@ -1,0 +1,62 @@
+"""What becomes of the graph that torch traced: placeholders become recurrent layers, sizes get names, notes go."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from unbraid.export.graph import Graph
+from unbraid.export.recurrent import recurrent
+
+DOMAIN = "unbraid"  # of placeholder nodes, whose attribute "number" says which layer
+
+
+def strip(proto: Any) -> None:
+    """Without notes on the code that it was traced from, which name files of this machine."""
+    parts = [proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]
+    for part in parts:
+        for name in ("metadata_props", "doc_string"):
+            if name in part.DESCRIPTOR.fields_by_name:
+                part.ClearField(name)
+    proto.graph.ClearField("value_info")
+
+
+def splice(proto: Any, layers: list[nn.Module]) -> None:
+    """Nodes of recurrent layers in the places of their placeholders."""
+    from onnx import helper
+
+    graph = Graph()
+    for node in list(proto.graph.node):
+        if node.domain != DOMAIN:
+            graph.nodes.append(node)
+            continue
+        number = next(a.i for a in node.attribute if a.name == "number")
+        graph.prefix = f"recurrent{number}/"
+        x, valid, *initial = node.input if len(node.input) > 1 else [*node.input, ""]
+        values, states = recurrent(layers[number], graph, x, valid or None, initial)
+        for value, name in zip([values, *states], node.output, strict=True):
+            graph.nodes.append(helper.make_node("Identity", [value], [name]))
+    nodes = [copy.deepcopy(node) for node in graph.nodes]  # clearing the field empties those that were in it
+    proto.graph.ClearField("node")
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(graph.tensors())
+    for place in reversed(range(len(proto.opset_import))):
+        if proto.opset_import[place].domain == DOMAIN:
+            del proto.opset_import[place]
+
+
+def name_sizes(proto: Any, axes: list[int | None]) -> None:
+    """Sizes that may change are called batch, time, time_2, ..."""
+    names: dict[str, str] = {}
+    for value, axis in zip(proto.graph.input, axes, strict=True):
+        if axis is not None:
+            names.setdefault(value.type.tensor_type.shape.dim[axis].dim_param, "batch")
+    for value in [*proto.graph.input, *proto.graph.output]:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param.isdigit():  # torch found out that it cannot change
+                size.dim_value = int(size.dim_param)
+            elif size.dim_param:
+                times = len(set(names.values()) - {"batch"})
+                size.dim_param = names.setdefault(size.dim_param, f"time_{times + 1}" if times else "time")

@@ -1,0 +1,123 @@
+"""Opening Keras model files: what they declare is checked before anything is read or allocated for it.
+
+A ``.h5`` is one HDF5 file; a ``.keras`` is a zip of JSON and an HDF5 file, and is read in memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from unbraid.errors import FormatError
+from unbraid.limits import parse_json
+from unbraid.networks.keras.archive import Archive, open_archive
+from unbraid.networks.keras.config import Config, shown
+from unbraid.networks.keras.content import WHOLE, content_of
+from unbraid.networks.keras.hdf5 import Store, reading
+from unbraid.networks.keras.heap import check_heaps
+from unbraid.networks.keras.weights import ArchiveWeights, LegacyWeights, Weights
+
+WEIGHTS = "model.weights.h5"
+MAX_JSON = 2**24  # bytes of a configuration
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a file holds.
+
+    Attributes:
+        file: its name, for messages.
+        model: the model's configuration, with ``class_name`` and ``config``.
+        keras: major version of the Keras that wrote it.
+        weights: where its layers' variables are.
+        compiled: how the model was compiled, its loss among it, as parsed JSON; None where that was not stored.
+    """
+
+    file: str
+    model: Config
+    keras: int
+    weights: Weights
+    compiled: Any = None
+
+
+@contextmanager
+def open_keras(path: str | PathLike[str]) -> Iterator[SavedModel]:
+    """Open a ``.h5`` or ``.keras`` file by what it holds, whatever its name.
+
+    Raises:
+        FormatError: it is neither, or damaged.
+    """
+    where = Path(path)
+    with _OPEN[content_of(where)](where) as saved:
+        yield saved
+
+
+@contextmanager
+def _open_legacy(path: Path) -> Iterator[SavedModel]:
+    name = path.name
+    with reading(name, "the file"):
+        stream = path.open("rb")
+    with stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with reading(name, "the file"):
+            check_heaps(name, content)
+            opened = h5py.File(path, "r")
+        with opened:
+            store = Store(name, opened, content)
+            root = store.root()
+            text = store.text_attribute(root, "model_config")
+            if text is None:
+                found = "weights alone" if store.has(root, "layer_names") or store.has(root, "layers") else "no model"
+                raise FormatError(f"{name} holds {found}: field 'model_config' is missing; {WHOLE}.")
+            model = Config(name, "'model_config'", _json(name, "model_config", text))
+            version = major_version(name, store.text_attribute(root, "keras_version"))
+            training = store.text_attribute(root, "training_config")
+            compiled = None if training is None else _json(name, "training_config", training)
+            yield SavedModel(name, model, version, LegacyWeights(store), compiled)
+
+
+@contextmanager
+def _open_archive(path: Path) -> Iterator[SavedModel]:
+    name = path.name
+    with open_archive(path) as archive:
+        metadata, model = _json_member(archive, "metadata.json"), _json_member(archive, "config.json")
+        weights = archive.read(WEIGHTS)
+    version = metadata.get("keras_version")
+    if version is not None and not isinstance(version, str):
+        raise FormatError(f"{name}: field 'keras_version' is {shown(version)}, expected a version such as '3.5.0'.")
+    with reading(name, WEIGHTS):
+        check_heaps(f"{name}: {WEIGHTS}", weights)
+        opened = h5py.File(BytesIO(weights), "r")
+    with opened:
+        store = Store(f"{name}: {WEIGHTS}", opened, weights)
+        yield SavedModel(name, model, major_version(name, version), ArchiveWeights(store), model.get("compile_config"))
+
+
+_OPEN = {"hdf5": _open_legacy, "zip": _open_archive}
+
+
+def _json_member(archive: Archive, member: str) -> Config:
+    return Config(archive.name, repr(member), _json(archive.name, member, archive.read(member)))
+
+
+def _json(name: str, field: str, text: str | bytes) -> Any:
+    if len(text) > MAX_JSON:
+        raise FormatError(f"{name}: {field!r} has {len(text)} characters, expected at most {MAX_JSON}.")
+    return parse_json(text, f"{name}: {field!r}")
+
+
+def major_version(name: str, version: str | None) -> int:
+    """2 or 3: which Keras wrote the file. They differ in hard_sigmoid; a file without a version is an old one."""
+    if version is None:
+        return 2
+    major = version.split(".")[0]
+    if not (major.isascii() and major.isdigit() and len(major) < 4):
+        raise FormatError(f"{name}: field 'keras_version' is {shown(version)}, expected a version such as '2.12.0'.")
+    return 3 if int(major) >= 3 else 2

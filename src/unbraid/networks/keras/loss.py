@@ -1,0 +1,96 @@
+"""The training loss that a Keras file stores, and what it implies: a classifier or a regressor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from unbraid.errors import ConfigError, UnsupportedLayer, quoted
+from unbraid.networks.keras.config import shown
+
+Task = Literal["classification", "regression"]
+
+_CROSS_ENTROPY = ("crossentropy", "bce", "cce", "xent", "logloss")
+_OF_SCORES = (*_CROSS_ENTROPY, "hinge", "focal")
+_OF_PROBABILITIES = (*_OF_SCORES, "nll", "negativeloglikelihood")
+_EVIDENCE = {"linear": _OF_SCORES, "sigmoid": _OF_PROBABILITIES}  # a Gaussian NLL reads linear outputs, too
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A training loss.
+
+    Attributes:
+        name: as the file stores it; None where it stores none.
+        from_logits: whether the loss applied the output activation itself.
+    """
+
+    name: str | None = None
+    from_logits: bool = False
+
+    @property
+    def binary_from_logits(self) -> bool:
+        """Whether each linear output is the logit of a label of its own."""
+        return self.from_logits and self._has(("binarycrossentropy", "binaryfocal"))
+
+    def classifies(self, activation: str) -> bool:
+        """Whether a network with this output activation and this loss is a classifier."""
+        if activation == "softmax" or (self.name is None and activation != "linear"):
+            return True
+        return self._has(_EVIDENCE.get(activation, _OF_PROBABILITIES))
+
+    def _has(self, parts: tuple[str, ...]) -> bool:
+        plain = "".join(c for c in (self.name or "").lower() if c.isalnum())
+        return any(part in plain for part in parts)
+
+
+def read_loss(compiled: Any, output: str | None = None) -> Loss:
+    """The loss in a ``training_config`` (``.h5``) or a ``compile_config`` (``.keras``).
+
+    Args:
+        compiled: the parsed JSON, or None.
+        output: name of the output layer, where losses are stored by output.
+    """
+    stored = compiled.get("loss") if isinstance(compiled, dict) else None
+    if isinstance(stored, dict) and "class_name" not in stored:
+        stored = stored.get(output, list(stored.values()) or None)
+    if isinstance(stored, list):
+        stored = stored[0] if len(stored) == 1 else shown(stored) if stored else None
+    if isinstance(stored, dict):
+        settings = stored.get("config")
+        if not isinstance(settings, dict):  # a function: its configuration is its name
+            return Loss(quoted(settings))
+        if stored.get("class_name") == "LossFunctionWrapper":
+            return Loss(quoted(settings.get("name") or settings.get("fn")), settings.get("from_logits") is True)
+        return Loss(quoted(stored.get("class_name")), settings.get("from_logits") is True)
+    return Loss(None if stored is None else quoted(stored))
+
+
+def check_task(task: Task | None) -> None:
+    """Raise ConfigError for a task that is unknown or not supported."""
+    if task == "regression":
+        raise ConfigError(
+            "task='regression': regression networks are not supported yet; Unbraid decomposes classifiers."
+        )
+    if task not in (None, "classification"):
+        raise ConfigError(f"task={quoted(repr(task))}: expected 'classification' or None.")
+
+
+def check_classifier(file: str, head: str, activation: str, loss: Loss, task: Task | None) -> None:
+    """Raise UnsupportedLayer for a regressor, and for a network that may be one.
+
+    Args:
+        file: name of the file, for messages.
+        head: name of the output layer.
+        activation: its activation.
+        loss: what the file stores.
+        task: what the user stated; None decides by the loss and the activation.
+    """
+    if task == "classification" or loss.classifies(activation):
+        return
+    trained = "the file stores no loss" if loss.name is None else f"it was trained with the loss {shown(loss.name)}"
+    raise UnsupportedLayer(
+        f"{file}: the output layer {shown(head)} has activation {shown(activation)} and {trained}, as in a regression "
+        "network, which Unbraid does not support yet. If its outputs are scores of classes, pass "
+        "task='classification' to unbraid.load, or --task classification."
+    )

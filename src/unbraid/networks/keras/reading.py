@@ -1,0 +1,181 @@
+"""Keras models as networks, read with h5py and JSON alone: neither Keras nor any code from the file is run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from unbraid.data.targets import Label
+from unbraid.errors import FormatError, UnsupportedLayer
+from unbraid.networks.keras.config import LayerConfig
+from unbraid.networks.keras.conversion import ELEMENTWISE, Translation
+from unbraid.networks.keras.encoder_decoder import read_encoder_decoder, two_inputs
+from unbraid.networks.keras.files import SavedModel, open_keras
+from unbraid.networks.keras.graph import layer_chain, masker_behind
+from unbraid.networks.keras.hdf5 import Shape
+from unbraid.networks.keras.layers import translate
+from unbraid.networks.keras.loss import Loss, Task, check_classifier, check_task, read_loss
+from unbraid.networks.keras.recurrent import check_unrolled
+from unbraid.networks.keras.weights import Variable
+from unbraid.networks.network import Network
+from unbraid.networks.spec import (
+    ActivationSpec,
+    DenseSpec,
+    EmbeddingSpec,
+    EncoderDecoderSpec,
+    NetworkSpec,
+    RecurrentSpec,
+    StageSpec,
+)
+
+_ZERO_AT_ZERO = ("tanh", "relu", "linear")  # a removed node must stay zero behind the recurrence
+
+
+def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None, task: Task | None = None) -> Network:
+    """Read a Keras model: ``.h5`` (Keras 2 and 3) or ``.keras`` (Keras 2.12 and later).
+
+    Args:
+        path: the file.
+        labels: the classes' names in the order of the output columns; 0..C-1 by default.
+        task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
+            loss and the output activation, and refuses a network that may be a regressor.
+
+    Returns:
+        A network that predicts what the Keras model predicts. Where the last layer has no activation, its outputs
+        are logits. The languages of an encoder-decoder are not stored in the file: see
+        :func:`unbraid.translation.languages.with_languages`.
+
+    Raises:
+        FormatError: there is no such file, or it is not what Keras writes.
+        UnsupportedLayer: the model has a layer that Unbraid cannot run exactly, or may be a regressor.
+        DataError: the labels are not C different ones.
+        ConfigError: a task that is not supported.
+    """
+    check_task(task)
+    spec, weights, loss = _read(path, task)  # the content of the file is freed before the network is built
+    try:
+        network = Network(spec, weights, labels)
+    except FormatError as error:
+        raise FormatError(f"{Path(path).name}: {error}") from None
+    network.loss = loss.name
+    return network
+
+
+def _read(
+    path: str | PathLike[str], task: Task | None
+) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
+    """A file's spec, weights and training loss."""
+    spec: NetworkSpec | EncoderDecoderSpec
+    with open_keras(path) as saved:
+        if two_inputs(saved):
+            spec, weights = read_encoder_decoder(saved, task)
+        else:
+            layers, shape = layer_chain(saved.model, saved.keras)
+            spec, weights = _assembled(saved, _fused(_translated(saved, layers, shape)), shape, task)
+        return spec, weights, read_loss(saved.compiled, spec.head)
+
+
+def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> list[Translation]:
+    """Each layer as a stage; those that do nothing are left out."""
+    counts, turns = Counter(layer.kind for layer in layers), Counter[str]()
+    stages: list[Translation] = []
+    masker: LayerConfig | None = None
+    for layer in layers:
+        if not stages:
+            _check_input(layer, shape)
+        if masker is not None:
+            check_unrolled(layer)
+        masker = masker_behind(layer, masker)
+
+        def read(variables: Sequence[Variable], layer: LayerConfig = layer) -> list[np.ndarray]:
+            return saved.weights.arrays(layer.name, layer.kind, (turns[layer.kind], counts[layer.kind]), variables)
+
+        stage = translate(layer, shape, read)
+        turns[layer.kind] += 1
+        shape = stage.shape
+        if stage.spec is not None:
+            if stages and isinstance(stage.spec, EmbeddingSpec):
+                raise layer.unsupported("is not the first layer", "Embedding as the first layer")
+            stages.append(stage)
+    return stages
+
+
+def _check_input(layer: LayerConfig, shape: Shape) -> None:
+    if layer.kind != "Embedding" and not layer.kind.endswith("Dropout") and len(shape) != 2:
+        raise layer.unsupported(f"reads inputs of shape {shape}", "(T,) words into an Embedding, or (T, D) features")
+
+
+def _fused(stages: list[Translation]) -> list[Translation]:
+    """Activations by themselves joined to the dense layers before them, and those that do nothing left out."""
+    fused: list[Translation] = []
+    for stage in stages:
+        if not isinstance(stage.spec, ActivationSpec):
+            fused.append(stage)
+        elif stage.spec.activation != "linear":
+            before = fused[-1].spec if fused else None
+            if isinstance(before, DenseSpec) and before.activation == "linear":
+                spec = before.model_copy(update={"activation": stage.spec.activation})
+                fused[-1] = replace(fused[-1], spec=spec)
+            else:
+                fused.append(stage)
+    return fused
+
+
+def _assembled(
+    saved: SavedModel, stages: list[Translation], shape: Shape, task: Task | None
+) -> tuple[NetworkSpec, dict[str, Tensor]]:
+    """The network's spec and weights: the last dense layer is its output layer."""
+    file = saved.file
+    head = stages[-1].spec if stages else None
+    if not isinstance(head, DenseSpec):
+        last = "nothing" if head is None else f"{head.type} {head.name!r}"
+        raise UnsupportedLayer(f"{file}: the model ends with {last}; supported: a Dense or TimeDistributed(Dense).")
+    loss = read_loss(saved.compiled, head.name)
+    check_classifier(file, head.name, head.activation, loss, task)
+    body = [stage.spec for stage in stages[:-1] if stage.spec is not None]
+    _check_body(file, body)
+    spec = NetworkSpec(
+        stages=body,
+        head=head.name,
+        features=head.inputs,
+        classes=head.units,
+        output=_output(file, head, loss),
+        steps=shape[0],
+    )
+    prefixes = [f"body.stages.{i}." for i in range(len(body))] + ["head."]
+    weights = {p + name: w for p, stage in zip(prefixes, stages, strict=True) for name, w in stage.weights.items()}
+    return spec, weights
+
+
+def _output(file: str, head: DenseSpec, loss: Loss) -> Literal["softmax", "sigmoid"]:
+    if head.activation == "sigmoid" or (head.activation == "linear" and loss.binary_from_logits):
+        return "sigmoid"
+    if head.activation not in ("softmax", "linear") or head.units == 1:
+        raise UnsupportedLayer(
+            f"{file}: the output layer {head.name!r} has activation {head.activation!r} and units {head.units}; "
+            "supported: softmax or linear (logits) over several units, sigmoid, or linear with "
+            "BinaryCrossentropy(from_logits=True)."
+        )
+    return "softmax"
+
+
+def _check_body(file: str, body: Sequence[StageSpec]) -> None:
+    """What stands behind a recurrent layer must work on what is left of its nodes, with the others at zero."""
+    recurrent = False
+    for stage in body:
+        recurrent |= isinstance(stage, RecurrentSpec)
+        if not recurrent or not isinstance(stage, ActivationSpec | DenseSpec):
+            continue
+        allowed = _ZERO_AT_ZERO if isinstance(stage, ActivationSpec) else ELEMENTWISE
+        if stage.activation.removesuffix("_keras2") not in allowed:
+            raise UnsupportedLayer(
+                f"{file}: layer {stage.name!r} has activation {stage.activation!r} behind a recurrent layer, "
+                f"where a removed node must stay zero; supported: {', '.join(allowed)}."
+            )

@@ -1,0 +1,314 @@
+"""The model card of a saved folder: a README.md for people and for model hubs.
+
+Labels, titles and other words of users are shown as plain text, whatever Markdown or YAML they hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import yaml
+
+from unbraid.errors import DataError, quoted, wrong_object
+from unbraid.limits import current
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
+from unbraid.storage.layout import CARD as CARD
+from unbraid.storage.layout import RECIPE as RECIPE
+from unbraid.storage.layout import REFEREE
+from unbraid.storage.manifest import Manifest, ParentEntry
+
+LARGEST = 2**64  # whole numbers that JSON readers accept
+LIBRARY = "unbraid"  # how model hubs name it
+LONGEST = 200  # characters of a label that are shown
+CITATION = """\
+Taking recurrent networks apart into modules is the method of
+
+> S. M. Imtiaz, F. Batole, A. Singh, R. Pan, B. Dantas Cruz, H. Rajan: *Decomposing a Recurrent Neural Network into
+> Modules for Enabling Reusability and Replacement*. ICSE 2023. arXiv:2212.05970
+
+```bibtex
+@inproceedings{imtiaz2023decomposing,
+  title     = {Decomposing a Recurrent Neural Network into Modules for Enabling Reusability and Replacement},
+  author    = {Imtiaz, Sayem Mohammad and Batole, Fraol and Singh, Astha and Pan, Rangeet and Dantas Cruz, Breno
+               and Rajan, Hridesh},
+  booktitle = {45th IEEE/ACM International Conference on Software Engineering (ICSE)},
+  year      = {2023}
+}
+```
+"""
+
+
+@dataclass(frozen=True)
+class About:
+    """What whoever saves modules says of them.
+
+    Attributes:
+        title: the card's heading.
+        description: a few sentences.
+        license: as model hubs name it, ``cc-by-4.0``.
+        scores: figures to keep.
+        recipe: text of the recipe that they were made by.
+    """
+
+    title: str | None = None
+    description: str | None = None
+    license: str | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+
+    def changed(self, license: str | None, scores: Mapping[str, Any] | None) -> About:
+        """The same with another license and other scores, where they are given.
+
+        Raises:
+            ArgumentError: a license that is not text, or scores that are not a mapping.
+        """
+        for value, name, kind, expected in (
+            (license, "license", str, "text, as 'cc-by-4.0'"),
+            (scores, "scores", Mapping, "a mapping of names to figures"),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise wrong_object(value, name, expected)
+        return dataclasses.replace(
+            self, license=license or self.license, scores=self.scores if scores is None else scores
+        )
+
+
+NOTHING = About()
+
+
+def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> str:
+    """The text of ``README.md``.
+
+    Args:
+        manifest: what the folder says of itself.
+        modules: its modules, in the manifest's order.
+        about: title, description and license; the scores are the manifest's.
+    """
+    parts = [
+        _front_matter(about),
+        f"# {escape(about.title or _title(manifest))}",
+        *(escape(part) for part in re.split(r"\n\s*\n", about.description or "") if part.strip()),
+        _summary(manifest, modules),
+        "## Classes",
+        _classes(manifest, modules),
+        "## Networks they come from",
+        _parents(manifest, modules),
+        "## Use",
+        _use(manifest),
+        *(["## Scores", _scores(manifest.scores)] if manifest.scores else []),
+        "## Settings",
+        _settings(manifest),
+        "## Source",
+        CITATION,
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def is_card(text: str) -> bool:
+    """Whether a ``README.md`` is a model card that :func:`card` wrote, whatever was edited in it since."""
+    start, _, rest = text.replace("\r\n", "\n").partition("\n")
+    front, end, _ = rest.partition("\n---")
+    return start == "---" and bool(end) and f"library_name: {LIBRARY}" in front.split("\n")
+
+
+def escape(value: object) -> str:
+    """Any words as one line of Markdown that shows them as they are."""
+    text = "".join(c if c.isprintable() else " " for c in str(value)).strip()
+    text = re.sub(r"([\\`*_{}\[\]<>()#+!|~$&:@.^])", r"\\\1", text)
+    return re.sub(r"^([-=])", r"\\\1", text)
+
+
+def plain_scores(value: Any, where: str = "scores") -> Any:
+    """Figures as JSON holds them: numpy's as Python's, keys as text, None where there is no number.
+
+    Raises:
+        DataError: something else than numbers, text, booleans, None, and lists and mappings of them; deep nesting;
+            text that is not Unicode; or a whole number of more than 64 bits.
+    """
+    return _plain(value, where, current().json_depth)
+
+
+def _plain(value: Any, where: str, levels: int) -> Any:
+    if levels == 0:
+        raise DataError(f"{quoted(where)}: is nested more than {current().json_depth} levels deep.")
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        if abs(value) >= LARGEST:
+            raise DataError(f"{quoted(where)}: a number of {value.bit_length()} bits, expected at most 64.")
+        return value
+    if value is None:
+        return value
+    if isinstance(value, str):
+        return _text(value, where)
+    if isinstance(value, Mapping):
+        return {_text(str(key), where): _plain(part, f"{where}.{key}", levels - 1) for key, part in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(part, f"{where}.{number}", levels - 1) for number, part in enumerate(value)]
+    raise DataError(
+        f"{quoted(where)}: found {type(value).__name__}, expected numbers, text, lists and mappings of them."
+    )
+
+
+def _text(value: str, where: str) -> str:
+    """Text that can be written as UTF-8."""
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise DataError(f"{quoted(where)}: found half of a surrogate pair, expected whole characters.")
+    return value
+
+
+def _name(label: object) -> str:
+    shown = str(label)
+    return escape(shown if len(shown) <= LONGEST else shown[:LONGEST] + "…")
+
+
+def _front_matter(about: About) -> str:
+    data: dict[str, Any] = {"library_name": LIBRARY, "tags": [LIBRARY]}
+    if about.license:
+        data = {"license": about.license, **data}
+    return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10**6)}---"
+
+
+def _title(manifest: Manifest) -> str:
+    if manifest.kind == "module":
+        return f"A module for {manifest.modules[0].label}"
+    if manifest.kind == "translator":
+        return "A translator made of modules"
+    return "A classifier made of modules" if manifest.kind == "composition" else "The modules of a recurrent network"
+
+
+def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
+    ios = ", ".join(dict.fromkeys(str(module.io) for module in modules))
+    one = len(modules) == 1
+    voting = f" The vote goes by {manifest.vote}." if manifest.kind == "composition" else ""
+    if REFEREE in manifest.files:
+        voting = (
+            " A referee decides: a linear layer over what the modules say and see, fitted on labelled examples. "
+            f"Without it the vote goes by {manifest.vote}."
+        )
+    return (
+        f"{len(modules)} module{'' if one else 's'}, {'for one class' if one else 'one per class'}, taken out of "
+        f"{_count(len({p.sha256 for p in manifest.parents}), 'trained recurrent network')} with Unbraid "
+        f"{manifest.unbraid}, with no retraining. Inputs and outputs over time: {ios}.{voting}"
+    )
+
+
+def _classes(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
+    head = ["class", "network", "its class there", "mode", "nodes", "recurrent weights", "weights", "bytes", "FLOPs"]
+    calibrated = any((e.temperature, e.offset) != (1, 0) for e in manifest.modules)
+    rows = []
+    for entry, module in zip(manifest.modules, modules, strict=True):
+        kept = module.retention()
+        shares = (kept.nodes, kept.recurrent_weights, kept.weights, kept.bytes, kept.flops)
+        there = manifest.parents[entry.parent].labels[entry.index]
+        row = [_name(entry.label), _number(manifest, entry.parent), _name(there), str(entry.mode)]
+        row += [f"{share:.1%}" for share in shares]
+        rows.append(row + ([f"{entry.temperature:.4g}", f"{entry.offset:.4g}"] if calibrated else []))
+    if calibrated:
+        head += ["temperature", "offset"]
+    note = "Nodes, weights, bytes and FLOPs: what a module keeps of its network."
+    if calibrated:
+        note += " A margin counts as margin / temperature + offset."
+    return f"{_table(head, rows)}\n\n{note}"
+
+
+def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
+    rows = []
+    for number, parent in enumerate(manifest.parents):
+        if _number(manifest, number) != str(number + 1):
+            continue
+        ios = [str(m.io) for m, e in zip(modules, manifest.modules, strict=True) if e.parent == number]
+        if not ios:  # only what fused modules were made from is of this network
+            continue
+        classes = ", ".join(_name(label) for label in parent.labels[:50]) + (" …" if len(parent.labels) > 50 else "")
+        rows.append([str(number + 1), ios[0], _layers(parent), classes, f"`{parent.sha256}`"])
+    return _table(["network", "input/output", "layers", "classes", "sha256 of its weights"], rows)
+
+
+def _number(manifest: Manifest, parent: int) -> str:
+    """How the card counts a network: remnants of one network are one."""
+    return str(next(n for n, p in enumerate(manifest.parents) if p.sha256 == manifest.parents[parent].sha256) + 1)
+
+
+def _layers(parent: ParentEntry) -> str:
+    if not isinstance(parent.spec, TorchSpec):
+        named = [(s.cell, s.units, s.bidirectional) for s in parent.spec.stages if isinstance(s, RecurrentSpec)]
+    else:
+        named = [(layer.cell, layer.units, False) for layer in parent.spec.layers]
+    shown = [f"{cell.kind.upper()} {units}{' in two directions' if both else ''}" for cell, units, both in named]
+    return ", ".join(shown) + (f" in {escape(parent.spec.module)}" if isinstance(parent.spec, TorchSpec) else "")
+
+
+def _use(manifest: Manifest) -> str:
+    own = sorted({p.spec.module for p in manifest.parents if isinstance(p.spec, TorchSpec)})
+    argument, note = "", ""
+    if own:
+        names = [name if name.isidentifier() and name.isascii() else "YourModule" for name in own]
+        pairs = ", ".join(f"{name!r}: {shown}()" for name, shown in zip(own, names, strict=True))
+        argument = f", module={names[0]}()" if len(own) == 1 else f", module={{{pairs}}}"
+        note = (
+            "\n\nNo code is stored: give `load_*` a fresh instance of the class that each network is, "
+            f"{', '.join(escape(name) for name in own)}."
+        )
+    label = repr(manifest.modules[0].label)
+    name, after = {
+        "decomposition": ("parts", f"parts[{label}].predict_proba(x)  # P({label}) of every example"),
+        "module": ("module", f"module.predict_proba(x)  # P({label}) of every example"),
+        "composition": ("composition", "composition.predict(x)  # labels"),
+        "translator": ("translator", f'translator.translate(["..."], to={label})'),
+    }[manifest.kind]
+    if any(isinstance(p.spec, EncoderDecoderSpec) for p in manifest.parents) and manifest.kind != "translator":
+        after = f"unbraid.Translator([{name if manifest.kind == 'module' else f'*{name}.values()'}])"
+    call = f'{name} = unbraid.load_{manifest.kind}("path/to/this/folder"{argument})'
+    return f"```python\nimport unbraid\n\n{call}\n{after}\n```{note}"
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    flat = dict(_flat(scores))
+    shown = [[escape(name.replace("_", " ")), _figure(value)] for name, value in flat.items() if value is not None]
+    more = "\n\nAll of them are in `unbraid.json`." if any(isinstance(v, Mapping | list) for v in flat.values()) else ""
+    return _table(["score", ""], [row for row in shown if row[1]]) + more
+
+
+def _flat(scores: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Figures by name, those of one level below as ``outer inner``."""
+    for name, value in scores.items():
+        if isinstance(value, Mapping) and not any(isinstance(v, Mapping | list) for v in value.values()):
+            yield from ((f"{name} {inner}", figure) for inner, figure in value.items())
+        else:
+            yield name, value
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, Mapping | list):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else escape(value)
+
+
+def _settings(manifest: Manifest) -> str:
+    """Every distinct configuration, and whose it is."""
+    groups: dict[str, list[str]] = {}
+    for entry in manifest.modules:
+        dumped = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)
+        groups.setdefault(dumped, []).append(_name(entry.label))
+    if len(groups) == 1:
+        return f"```yaml\n{next(iter(groups))}```"
+    return "\n\n".join(f"Of {', '.join(labels)}:\n\n```yaml\n{dumped}```" for dumped, labels in groups.items())
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,103 @@
+"""Replacing the files of a folder as one step, in the manner of a redo log.
+
+A save writes all new files into a working folder inside the target, and then a commit record. Until the record has its
+name the old version is current, afterwards the new one. Its files are moved into place one by one. A reader takes from
+the working folder what has not been moved yet, also after a crash.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unbraid.errors import FormatError
+from unbraid.limits import read_regular
+from unbraid.storage.layout import is_known
+from unbraid.storage.workfolder import COMMIT, UNCOMMITTED, abandoned, remove, sync, work_folders, write_synced
+
+
+class Record(BaseModel):
+    """What a committed working folder does to the folder that it is in.
+
+    Attributes:
+        token: the working folder's own.
+        files: names of the new version's files.
+        removed: names of files of the old version that the new one does not have.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: str
+    files: list[str]
+    removed: list[str]
+
+
+def commit(work: Path, files: Iterable[str], removed: Iterable[str]) -> Record:
+    """Make the files in ``work`` the current version of the folder that it is in."""
+    record = Record(token=_token(work), files=sorted(files), removed=sorted(removed))
+    write_synced(work / UNCOMMITTED, record.model_dump_json().encode())
+    sync(work)
+    os.rename(work / UNCOMMITTED, work / COMMIT)
+    sync(work)
+    return record
+
+
+def finish(work: Path, record: Record) -> None:
+    """Move the files of a committed working folder into place; doing so again, or in part, changes nothing."""
+    folder = work.parent
+    for name in record.files:
+        with suppress(FileNotFoundError):  # moved already
+            os.replace(work / name, folder / name)
+    for name in record.removed:
+        with suppress(FileNotFoundError):
+            os.unlink(folder / name)
+    sync(folder)
+    remove(work)
+
+
+def settle(folder: Path) -> None:
+    """Finish what a killed save committed in ``folder``, and delete what one had not committed."""
+    for work in abandoned(folder, wait=True):
+        record = _record(work)
+        if record is not None:
+            finish(work, record)
+        elif not (work / COMMIT).exists():
+            remove(work)
+
+
+def recover(folder: Path) -> None:
+    """Finish what a killed save committed in ``folder``, where that is permitted; :func:`current` reads it anyway."""
+    with suppress(OSError):
+        for work in abandoned(folder):
+            record = _record(work)
+            if record is not None:
+                finish(work, record)
+
+
+def current(folder: Path, name: str) -> Path:
+    """Where the current version of a file is: in a committed working folder as long as it has not been moved."""
+    for work in work_folders(folder):
+        record = _record(work)
+        if record is not None and name in record.files and os.path.lexists(work / name):
+            return work / name
+    return folder / name
+
+
+def _record(work: Path) -> Record | None:
+    """The commit record of a working folder; None where there is none, or one that no save wrote."""
+    if not os.path.lexists(work / COMMIT):
+        return None
+    try:
+        record = Record.model_validate_json(read_regular(work / COMMIT, "json_bytes", follow=False))
+    except (FormatError, ValidationError):
+        return None
+    fits = record.token == _token(work) and all(is_known(name) for name in [*record.files, *record.removed])
+    return record if fits else None
+
+
+def _token(work: Path) -> str:
+    return work.name.removeprefix(".unbraid-")

@@ -1,0 +1,161 @@
+"""Reading folders back; nothing in them is believed before it is checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from unbraid.data.vocabulary import Padding, Vocabulary
+from unbraid.errors import FormatError, UnbraidError
+from unbraid.modules.compatibility import check_compatible
+from unbraid.modules.composition import Composition
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.voting.calibration import check_scale
+from unbraid.networks.network import Network
+from unbraid.networks.spec import TorchSpec
+from unbraid.storage.card import CARD
+from unbraid.storage.commit import current
+from unbraid.storage.folders import MANIFEST, consistently, read_file, recover
+from unbraid.storage.layout import REFEREE, Folder, vocabulary_file
+from unbraid.storage.layout import is_known as is_known
+from unbraid.storage.manifest import Kind, Manifest
+from unbraid.storage.manifest_checks import parse_manifest
+from unbraid.storage.rebuilding import OwnModules, read_content, rebuilt_modules, rebuilt_parents, rebuilt_referee
+
+
+def load_modules(
+    folder: Folder, kind: Kind | None = None, module: OwnModules = None
+) -> tuple[Manifest, list[Network], list[ConcernModule]]:
+    """Read any saved folder.
+
+    Args:
+        folder: what a ``save`` wrote.
+        kind: what is expected there; None: anything.
+        module: a fresh instance of the user's own module that a parent is; several parents' by class name.
+
+    Returns:
+        the manifest, the parents and the modules.
+
+    Raises:
+        FormatError: a file is missing, damaged, of a newer format, or does not fit the others.
+    """
+    return consistently(folder, lambda: _read_modules(folder, kind, module))
+
+
+def _read_modules(
+    folder: Folder, kind: Kind | None, module: OwnModules
+) -> tuple[Manifest, list[Network], list[ConcernModule]]:
+    place = Path(os.path.abspath(folder))
+    recover(place)
+    manifest, files = _read_files(place, kind)
+    with _named(place):
+        content = read_content(manifest, files)
+        parents = rebuilt_parents(content, module)
+        for number, (entry, parent) in enumerate(zip(manifest.parents, parents, strict=True)):
+            source = _vocabulary(files, vocabulary_file(number), entry.vocabulary)
+            target = _vocabulary(files, vocabulary_file(number, target=True), entry.target_vocabulary)
+            parent.with_vocabulary(source, target)
+        modules = rebuilt_modules(content, parents)
+    return manifest, parents, modules
+
+
+def load_module(folder: Folder, module: OwnModules = None) -> ConcernModule:
+    """Read a module that was saved alone.
+
+    Args:
+        folder: what its ``save`` wrote.
+        module: where its parent is a user's own module: a fresh instance of that class (no code is ever stored).
+
+    Raises:
+        FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
+    """
+    return load_modules(folder, "module", module)[2][0]
+
+
+def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
+    """Read a composition.
+
+    Args:
+        folder: what its ``save`` wrote.
+        module: where a parent is a user's own module: a fresh instance of that class; of several, by class name.
+
+    Raises:
+        FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
+    """
+
+    def read() -> Composition:
+        manifest, _, modules = load_modules(folder, "composition", module)
+        return composition_of(folder, manifest, modules)
+
+    return consistently(folder, read)
+
+
+def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
+    """The composition that a folder holds; raises FormatError for numbers out of range or a referee of others."""
+    place, named = Path(os.path.abspath(folder)), {m.label: m for m in modules}
+    scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
+    with _named(place / MANIFEST):
+        check_compatible(list(modules))
+        for label, scale in scales.items():
+            check_scale(label, scale)
+    if REFEREE not in manifest.files:
+        return Composition(named, manifest.vote, scales)
+    with _named(place):
+        referee = rebuilt_referee(read_file(place, REFEREE, manifest.files[REFEREE]), REFEREE)
+    with _named(place / REFEREE):
+        return Composition(named, manifest.vote, scales, referee)
+
+
+def check_folder(folder: Folder) -> list[str]:
+    """Make sure that a folder is whole; of a user's own module, whose code it does not hold, its files alone.
+
+    Returns:
+        the names of its files.
+
+    Raises:
+        FormatError: it is no Unbraid folder, a file is missing or damaged, or one has a name that none of ours has.
+    """
+    return consistently(folder, lambda: _check_folder(folder))
+
+
+def _check_folder(folder: Folder) -> list[str]:
+    place = Path(os.path.abspath(folder))
+    recover(place)
+    manifest, files = _read_files(place)
+    if any(isinstance(parent.spec, TorchSpec) for parent in manifest.parents):
+        with _named(place):
+            if REFEREE in files:
+                rebuilt_referee(files[REFEREE], REFEREE)
+            read_content(manifest, files)
+    else:
+        manifest, _, modules = load_modules(place)
+        if manifest.kind == "composition":
+            composition_of(place, manifest, modules)
+    return [MANIFEST, *manifest.files, *([CARD] if current(place, CARD).is_file() else [])]
+
+
+def _read_files(place: Path, kind: Kind | None = None) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest, and the content of every file that it names."""
+    manifest = parse_manifest(read_file(place, MANIFEST), str(place / MANIFEST), kind)
+    return manifest, {name: read_file(place, name, sha256) for name, sha256 in manifest.files.items()}
+
+
+@contextmanager
+def _named(place: Path) -> Iterator[None]:
+    """Raise any error about what a folder holds as a FormatError that begins with its path."""
+    try:
+        yield
+    except UnbraidError as error:
+        raise FormatError(f"{place}: {error}") from None
+
+
+def _vocabulary(files: Mapping[str, bytes], name: str, padding: Padding | None) -> Vocabulary | None:
+    if padding is None:
+        return None
+    try:
+        text = files[name].decode("utf-8")
+    except UnicodeDecodeError:
+        raise FormatError(f"{name}: is not UTF-8 text, expected a tokenizer.json.") from None
+    return Vocabulary.from_json(text, padding, name)

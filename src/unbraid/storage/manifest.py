@@ -1,0 +1,177 @@
+"""The content of ``unbraid.json``, and the checksum over it. See ``docs/format.md``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from unbraid.config import DecompositionConfig, Edges, Mode
+from unbraid.data.vocabulary import Padding
+from unbraid.errors import DataError, FormatError, quoted
+from unbraid.modules.voting.calibration import LARGEST
+from unbraid.networks.checking import check_label
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, TorchSpec
+
+FORMAT = 2
+UNSEALED = 1  # the format without a checksum
+CHECKSUM = "checksum"
+Kind = Literal["decomposition", "module", "composition", "translator"]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _label(label: str | int) -> str | int:
+    try:
+        return check_label(label)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+Label = Annotated[str | int, AfterValidator(_label)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ParentEntry(_Entry):
+    """A parent network, or the slices of it that one rolled module needs.
+
+    Attributes:
+        sha256: digest of the whole network.
+        labels: names of its classes.
+        spec: its layers, with their sizes.
+        sliced_by: number of the module whose slices alone are stored; None: the whole network is.
+        vocabulary: how its texts are padded, where it has a vocabulary (the words are in ``vocabulary-P.json``).
+        target_vocabulary: the same for the target words of an encoder-decoder (``vocabulary-P-target.json``).
+    """
+
+    sha256: Digest
+    labels: Annotated[list[Label], Field(fail_fast=True)]
+    spec: Annotated[NetworkSpec | EncoderDecoderSpec | TorchSpec, Field(discriminator="type")]
+    sliced_by: Count | None = None
+    vocabulary: Padding | None = None
+    target_vocabulary: Padding | None = None
+
+
+class ModuleEntry(_Entry):
+    """One module. The bits of its masks are in ``modules.safetensors``.
+
+    Attributes:
+        label: its name.
+        index: its class, a position in the labels of its parent.
+        parent: number of its parent.
+        steps: layer -> timesteps that the layer ran over when it was observed.
+        mode: rolled or unrolled.
+        by_gates: whether masks of gated layers have a gate axis.
+        edges: which edges of an unrolled node were removed.
+        idle: output columns that are always zero and share in the softmax.
+        config: the settings that it was made with.
+        compact: its layers have weights of their own, or with ``shares`` those of an earlier module.
+        shares: number of the entry whose weights it shares, in :attr:`Manifest.entries`.
+        original: of a fused module, number of the entry that it was made from.
+        words: of a language's module, how many output columns it keeps.
+        shares_head: the output columns are those of the parent and not stored again.
+        bridged: weights lead from the encoder's last states to the decoder's first states.
+        temperature: divides the margin, in a calibrated composition.
+        offset: is added to the margin, in a calibrated composition.
+    """
+
+    label: Label
+    index: Count
+    parent: Count
+    steps: dict[str, Annotated[int, Field(ge=1, le=2**20)]]
+    mode: Mode
+    by_gates: bool
+    edges: Edges
+    idle: Annotated[int, Field(ge=0, le=2**24)]
+    config: DecompositionConfig
+    compact: bool = False
+    shares: Count | None = None
+    original: Count | None = None
+    words: Annotated[int, Field(ge=1)] | None = None
+    shares_head: bool = False
+    bridged: bool = False
+    temperature: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
+    offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)] = 0.0
+
+
+class Manifest(_Entry):
+    """The whole of ``unbraid.json``.
+
+    Attributes:
+        format: number of the folder format.
+        checksum: sha256 of the canonical JSON of all other fields; None in format 1.
+        unbraid: version of the library that wrote it.
+        kind: what the folder holds.
+        files: file name -> sha256 of its bytes.
+        parents: the parent networks.
+        modules: the modules.
+        originals: what fused modules were made from, so that they can be taken apart again.
+        vote: of a composition.
+        scores: figures that were passed to ``save``.
+    """
+
+    format: int
+    checksum: Digest | None = None
+    unbraid: str
+    kind: Kind
+    files: dict[str, Digest]
+    parents: Annotated[list[ParentEntry], Field(fail_fast=True)]
+    modules: Annotated[list[ModuleEntry], Field(fail_fast=True)]
+    originals: Annotated[list[ModuleEntry], Field(fail_fast=True)] = []
+    vote: Literal["margin", "probability"] = "margin"
+    scores: dict[str, Any] = {}
+
+    @property
+    def entries(self) -> list[ModuleEntry]:
+        """Modules and originals, as the tensors of modules.safetensors number them."""
+        return [*self.modules, *self.originals]
+
+    def to_json(self) -> bytes:
+        """The content of ``unbraid.json``, with the checksum; raises FormatError for text that is not valid Unicode."""
+        with named_errors():
+            sealed = self.model_copy(update={CHECKSUM: checksum(json.loads(self.model_dump_json()))})
+            return sealed.model_dump_json(indent=1).encode()
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """The checksum of a manifest: sha256 of its canonical JSON.
+
+    Canonical JSON has no ``checksum`` field, sorted keys, no spaces, no escapes but the necessary ones, and is UTF-8.
+
+    Args:
+        content: the manifest as parsed JSON.
+
+    Raises:
+        ValueError: text that is not valid Unicode, or a number that JSON does not have.
+    """
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Raise FormatError where a manifest cannot hold a value, in place of pydantic's and Python's errors."""
+    try:
+        yield
+    except ValidationError as error:
+        raise FormatError(f"cannot be saved: {first_problem(error)}.") from None
+    except (PydanticSerializationError, UnicodeEncodeError) as error:
+        raise FormatError(f"cannot be saved: a text is not valid Unicode ({quoted(error)}).") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found: the field, what was expected, what was found."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "content"
+    found = first["input"]
+    shown = f"{type(found).__name__} of {len(found)}" if isinstance(found, dict | list) else repr(quoted(found, 60))
+    return f"field {quoted(field)}: {quoted(first['msg'])} (found {shown})"

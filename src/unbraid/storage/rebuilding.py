@@ -1,0 +1,242 @@
+"""Parents and modules from the entries and tensors of a folder; what does not fit raises FormatError.
+
+Shapes: H units, F features, R head rows, K modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unbraid.config import Mode
+from unbraid.errors import FormatError, quoted
+from unbraid.modules.concern import Concern, kept_indices
+from unbraid.modules.module import ConcernModule, LayerWeights
+from unbraid.modules.voting.calibration import LARGEST
+from unbraid.modules.voting.referee import Referee
+from unbraid.networks.heads import Head
+from unbraid.networks.layers import sliced
+from unbraid.networks.network import Network
+from unbraid.networks.snapshot import address
+from unbraid.networks.spec import TorchSpec
+from unbraid.storage.expanding import expanded
+from unbraid.storage.layout import MODULES, PARENTS
+from unbraid.storage.manifest import Manifest, ModuleEntry, ParentEntry
+from unbraid.storage.shells import Budget, Shell, check_steps, module_tensors, read_concern, read_words, shell_of
+from unbraid.storage.tensor_files import TensorFile, declared_tensors, loaded
+
+OwnModules = nn.Module | Mapping[str, nn.Module] | None
+
+
+@dataclass
+class Content:
+    """What the files of a folder hold, checked as far as that is possible without a user's own module.
+
+    Attributes:
+        manifest: the content of ``unbraid.json``.
+        shells: the parents' structures.
+        parents: for each parent, name -> tensor.
+        modules: for each module and original, name -> tensor.
+        concerns: what each of these keeps.
+        words: the output columns that each of these keeps; None for modules of no language.
+        budget: memory that all of it takes.
+    """
+
+    manifest: Manifest
+    shells: list[Shell]
+    parents: list[dict[str, Tensor]]
+    modules: list[dict[str, Tensor]]
+    concerns: list[Concern]
+    words: list[Tensor | None]
+    budget: Budget
+
+
+def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
+    """The tensors of a folder, all of them expected ones and none missing; their bytes are taken out of ``files``."""
+    budget = Budget(len(files[PARENTS]) + len(files[MODULES]))
+    shells = [shell_of(p, n, len(files[PARENTS]), budget) for n, p in enumerate(manifest.parents)]
+    entries = manifest.entries
+    stored = TensorFile(files.pop(MODULES), MODULES, len(entries))
+    for number, entry in enumerate(entries):
+        check_steps(entry, shells[entry.parent])
+        alone = manifest.parents[entry.parent].sliced_by is not None
+        expected = module_tensors(entry, shells[entry.parent], alone, stored.declared[number])
+        stored.check(number, expected)
+    modules = stored.load()
+    own = [shells[entry.parent] for entry in entries]
+    concerns = [read_concern(e, s, t, budget) for e, s, t in zip(entries, own, modules, strict=True)]
+    words = [read_words(e, s, t) for e, s, t in zip(entries, own, modules, strict=True)]
+    weights = TensorFile(files.pop(PARENTS), PARENTS, len(shells))
+    for number, (parent, shell) in enumerate(zip(manifest.parents, shells, strict=True)):
+        if shell.skeleton is not None and parent.sliced_by is None:
+            weights.check(number, shell.weights())
+    return Content(manifest, shells, weights.load(), modules, concerns, words, budget)
+
+
+def rebuilt_parents(content: Content, module: OwnModules) -> list[Network]:
+    """The parents; one that is a user's own module needs a fresh instance of it, or several by class name."""
+    return [_parent(content, number, module) for number in range(len(content.shells))]
+
+
+def _parent(content: Content, number: int, module: OwnModules) -> Network:
+    entry, shell, own = content.manifest.parents[number], content.shells[number], content.parents[number]
+    if entry.sliced_by is not None:
+        assert shell.skeleton is not None
+        full = expanded(shell.skeleton, own, content.concerns[entry.sliced_by], content.words[entry.sliced_by])
+        return Network(entry.spec, full, entry.labels)
+    instance = module
+    if isinstance(module, Mapping):
+        instance = module.get(entry.spec.module) if isinstance(entry.spec, TorchSpec) else None
+    assert not isinstance(instance, Mapping)
+    network = Network(entry.spec, own, entry.labels, instance)
+    if network.sha256() != entry.sha256:
+        raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
+    if isinstance(entry.spec, TorchSpec):
+        _check_own(network, entry, number)
+    return network
+
+
+def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
+    """A user's own module is what the manifest states about it; raises FormatError."""
+    assert isinstance(entry.spec, TorchSpec)
+    found, expected = tuple(network.head.weight.shape), (entry.spec.classes, entry.spec.features)
+    if found != expected:
+        raise FormatError(f"parent {number}: its output layer is {found}, field spec states {expected}.")
+    for layer in entry.spec.layers:
+        if network.layers[layer.name].cell != layer.cell:
+            raise FormatError(
+                f"parent {number}: layer {quoted(layer.name)!r} is of another cell than field spec states."
+            )
+
+
+def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[ConcernModule]:
+    """The modules; their originals are made first."""
+    manifest = content.manifest
+    entries, count = manifest.entries, len(manifest.modules)
+    weights = _layer_weights(content, parents)
+    shared = [{address(p) for p in parent.parameters()} for parent in parents]
+    made: dict[int, ConcernModule] = {}
+    bodies: dict[Hashable, ConcernModule] = {}
+    for number in [*range(count, len(entries)), *range(count)]:
+        origin = entries[number].original
+        parent = entries[number].parent
+        original = None if origin is None else made[origin]
+        key = _body_key(entries[number], content.concerns[number], weights[number])
+        like = None if key is None else bodies.get(key)
+        one = _module(content, number, parents[parent], weights[number], original, like)
+        if like is None:
+            content.budget.spend(sum(p.nbytes for p in one.body.parameters() if address(p) not in shared[parent]))
+        if key is not None:
+            bodies.setdefault(key, one)
+        made[number] = one
+    return [made[number] for number in range(count)]
+
+
+def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWeights | None]:
+    """For each module its own layers' weights, of one object where modules share them."""
+    found: list[LayerWeights | None] = []
+    for number, entry in enumerate(content.manifest.entries):
+        own: LayerWeights | None = None
+        if entry.shares is not None:
+            own = found[entry.shares]
+            mine, lent = content.concerns[number].kept, content.concerns[entry.shares].kept
+            if any(not np.array_equal(mask, lent[name]) for name, mask in mine.items()):
+                raise FormatError(
+                    f"module {quoted(entry.label)!r}: field shares: entry {entry.shares} has other nodes."
+                )
+        elif entry.compact and content.manifest.parents[entry.parent].sliced_by is None:
+            layers = parents[entry.parent].layers
+            own = {
+                name: {
+                    key: _of_type(content.modules[number][f"layer/{name}/{key}"], weight.dtype, f"layer {name}, {key}")
+                    for key, weight in layer.module.named_parameters()
+                }
+                for name, layer in layers.items()
+            }
+        found.append(own)
+    return found
+
+
+def _body_key(entry: ModuleEntry, concern: Concern, weights: LayerWeights | None) -> Hashable:
+    """Equal for modules of one body: those stored with the same weights, or fused without inputs; None for others."""
+    if weights is not None:
+        return (entry.parent, id(weights), *(mask.tobytes() for mask in concern.kept.values()))
+    if entry.original is not None and entry.mode is Mode.ROLLED:
+        return (entry.parent, *(mask.tobytes() for mask in concern.kept.values()))
+    return None
+
+
+def _module(
+    content: Content,
+    number: int,
+    parent: Network,
+    weights: LayerWeights | None,
+    original: ConcernModule | None,
+    like: ConcernModule | None,
+) -> ConcernModule:
+    entry, tensors = content.manifest.entries[number], content.modules[number]
+    concern, words = content.concerns[number], content.words[number]
+    head = _head(content, number, parent)
+    bridges = None
+    if entry.bridged:
+        bridges = {name.removeprefix("bridge/"): t for name, t in tensors.items() if name.startswith("bridge/")}
+    sha256 = content.manifest.parents[entry.parent].sha256
+    return ConcernModule(
+        parent, entry.index, concern, Head(*head, entry.idle, words), entry.config, entry.label, sha256, weights,
+        original, bridges, like,
+    )  # fmt: skip
+
+
+def _head(content: Content, number: int, parent: Network) -> tuple[Tensor, Tensor]:
+    """Weight (R, F) and bias (R,) of a module's output layer, over all features of its parent."""
+    entry, tensors = content.manifest.entries[number], content.modules[number]
+    if entry.shares_head:
+        words = content.words[number]
+        assert words is not None
+        return parent.head.weight[words], parent.head.bias[words]
+    dtype, where = parent.head.weight.dtype, f"module {quoted(entry.label)!r}"
+    weight, bias = (_of_type(tensors[f"head.{key}"], dtype, f"{where}: head.{key}") for key in ("weight", "bias"))
+    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+        raise FormatError(f"{where}: its head holds NaN or infinite values.")
+    if content.manifest.parents[entry.parent].sliced_by is None:
+        return weight, bias
+    features = _features(content, number)
+    width = parent.spec.features if features is None else len(features)
+    if weight.shape[1] != width:
+        raise FormatError(f"{where}: its head reads {weight.shape[1]} features, expected {width}.")
+    if features is not None:
+        weight = torch.zeros(len(weight), parent.spec.features).index_copy(1, features, weight)
+    return weight, bias
+
+
+def _features(content: Content, number: int) -> Tensor | None:
+    """Which features of the parent a rolled module still has; None: all of them."""
+    skeleton = content.shells[content.manifest.entries[number].parent].skeleton
+    assert skeleton is not None
+    kept = {name: kept_indices(content.concerns[number], layer) for name, layer in skeleton.layers.items()}
+    return sliced(skeleton.body, kept)[1]
+
+
+def _of_type(found: Tensor, dtype: torch.dtype, what: str) -> Tensor:
+    if found.dtype != dtype:
+        raise FormatError(f"{quoted(what)}: found {found.dtype}, expected {dtype} as the parent has.")
+    return found
+
+
+def rebuilt_referee(content: bytes, where: str) -> Referee:
+    """A composition's referee, weight (F, K) and bias (K,), of any size."""
+    declared = declared_tensors(content, where, ("F32",))
+    shapes = {name: one.shape for name, one in declared.items()}
+    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][1:]:
+        raise FormatError(f"{where}: found {quoted(shapes)}, expected weight (F, K) and bias (K,).")
+    tensors = loaded(content, where)
+    for name, tensor in tensors.items():
+        if not (tensor.abs() <= LARGEST).all():
+            raise FormatError(
+                f"{where}: {name}: found NaN or values above {LARGEST:g}, expected finite ones up to that."
+            )
+    return Referee(tensors["weight"], tensors["bias"])

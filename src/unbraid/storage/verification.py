@@ -1,0 +1,79 @@
+"""Checking a saved folder before it replaces an older one: what is saved loads again, with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unbraid.errors import FormatError
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.spec import TorchSpec
+from unbraid.storage.layout import only_words
+from unbraid.storage.loading import composition_of, load_modules
+
+
+def check_precision(modules: Sequence[ConcernModule]) -> None:
+    """Raise FormatError for weights of a precision that a folder cannot hold, after ``.half()`` or ``.double()``.
+
+    A module has the precision of its parent; that of a parent is float32, unless it is a user's own PyTorch module.
+    """
+    for module in modules:
+        parent = module.parent
+        expected = parent.head.weight.dtype if isinstance(parent.spec, TorchSpec) else torch.float32
+        for part, what in ((module, f"module {module.label!r}"), (parent, f"the parent of module {module.label!r}")):
+            for name, weight in part.named_parameters():
+                own = part is parent and isinstance(parent.spec, TorchSpec)  # its layers may differ
+                if weight.is_floating_point() and weight.dtype != expected and not own:
+                    raise FormatError(
+                        f"{what} has weights of {weight.dtype} ({name}), a folder holds {expected}: convert it with "
+                        f".to({expected}) before saving."
+                    )
+
+
+def verify(place: Path, modules: Sequence[ConcernModule]) -> None:
+    """Load a folder and compare it with the modules that it was written from; raises FormatError.
+
+    Args:
+        place: where the files are.
+        modules: what was saved, in the order of the manifest.
+    """
+    bodies = {m.parent.spec.module: m.parent.body for m in modules if isinstance(m.parent.spec, TorchSpec)}
+    own = {name: body.module for name, body in bodies.items() if isinstance(body, TorchBody)}
+    try:
+        manifest, _, loaded = load_modules(place, None, own)
+        if manifest.kind == "composition":
+            composition_of(place, manifest, loaded)
+        for saved, found in zip(modules, loaded, strict=True):
+            _compare(saved, found)
+    except FormatError as error:
+        reason = str(error).removeprefix(f"{place}: ").replace(str(place), ".")
+        raise FormatError(
+            f"not saved, because the files would not load again: {reason} Were weights changed after decomposing? "
+            "Decompose the changed network again."
+        ) from None
+
+
+def _compare(saved: ConcernModule, found: ConcernModule) -> None:
+    """All weights that a module runs with are the same, bit for bit."""
+    expected, weights = _running(saved), _running(found)
+    if set(expected) != set(weights):
+        raise FormatError(f"module {saved.label!r}: weights {sorted(set(expected) ^ set(weights))} differ.")
+    for name, weight in expected.items():
+        if not torch.equal(weight.cpu(), weights[name]):
+            raise FormatError(f"module {saved.label!r}: weight {name!r} differs from that in memory.")
+    if saved.original is not None and found.original is not None:
+        _compare(saved.original, found.original)
+
+
+def _running(module: ConcernModule) -> dict[str, Tensor]:
+    """The weights that a module runs with.
+
+    A folder of one module holds no others: no columns of the whole head for removed features, and no rows of a target
+    embedding for words that the module does not have.
+    """
+    weights = {name: weight for name, weight in module.state_dict().items() if not name.startswith("whole_head.")}
+    return only_words(weights, module.head.words)

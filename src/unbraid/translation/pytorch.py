@@ -1,0 +1,130 @@
+"""A user's own encoder-decoder module as a network that can say sentences word by word.
+
+Its weights are read, and what they compute here is compared with the module's own forward on an example, so that
+attention or anything else that is not an embedding, recurrent layers and one output layer is found out.
+Shapes: N sentences, S source words, T target words, V words known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.errors import DataError, UnsupportedLayer
+from unbraid.networks.inputs import leaves
+from unbraid.networks.network import Network
+from unbraid.networks.pytorch.calling import call, said
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, LanguageTag, RecurrentSpec
+from unbraid.networks.stack import RecurrentStack
+
+
+def encoder_decoder_from_torch(
+    module: nn.Module,
+    example: tuple[Tensor, Tensor],
+    languages: Mapping[str, tuple[int, int]] | None = None,
+    *,
+    encoder: str = "encoder",
+    decoder: str = "decoder",
+) -> Network:
+    """A network of a user's module with an encoder and a decoder.
+
+    Args:
+        module: its encoder and its decoder each hold one nn.Embedding and 1 to 4 layers of nn.RNN, nn.LSTM or nn.GRU;
+            one nn.Linear gives the scores of the next word. It is not changed.
+        example: source and target word indices as its forward reads them, (N, S) and (N, T), or (S, N) and (T, N)
+            where its recurrent layers do not have ``batch_first``; no padding in the target.
+        languages: name -> indices of the first and the last token, see ``with_languages``.
+        encoder: path of the encoder in the module.
+        decoder: path of the decoder.
+
+    Returns:
+        the network, with weights of its own.
+
+    Raises:
+        DataError: no such parts, or an example that does not run.
+        UnsupportedLayer: the module computes something else.
+    """
+    module_sides = [_part(module, encoder), _part(module, decoder)]
+    stacks = [[RecurrentStack(m) for m in side.modules() if isinstance(m, nn.RNNBase)] for side in module_sides]
+    embeddings = [_one(side, nn.Embedding, name) for side, name in zip(module_sides, (encoder, decoder), strict=True)]
+    head = _one(module, nn.Linear, "the module")
+    if any(stack.bidirectional for side in stacks for stack in side) or not all(stacks):
+        raise UnsupportedLayer("encoder and decoder need 1 to 4 recurrent layers each, of one direction.")
+    source, target = (e.transpose(0, 1) if not stacks[0][0].batch_first else e for e in example)
+    wanted = _module_scores(module, example, not stacks[0][0].batch_first)
+    for masked in (False, True):
+        spec, weights = _read(embeddings, stacks, head, languages or {}, masked)
+        network = Network(spec, weights)
+        with torch.no_grad():
+            ours = network({"source": source, "target": target})
+        same = (ours, torch.log_softmax(ours, -1), torch.softmax(ours, -1))
+        if any(w.shape == s.shape and torch.allclose(w, s, rtol=1e-3, atol=1e-5) for w in wanted for s in same):
+            return network
+    raise UnsupportedLayer(
+        "the module computes something else than an encoder's last states passed on to the decoder layer by layer "
+        "(attention, a projection between them, dropout in eval mode?): supported are embeddings, recurrent layers and "
+        "one nn.Linear. As a classifier of words it can be taken apart with Network.from_torch."
+    )
+
+
+def _part(module: nn.Module, path: str) -> nn.Module:
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        names = [name for name, _ in module.named_children()]
+        raise DataError(f"the module has no {path!r}, only {names}: name them by encoder= and decoder=.") from None
+
+
+def _one(part: nn.Module, kind: type[Any], where: str) -> Any:
+    found = [m for m in part.modules() if isinstance(m, kind)]
+    if len(found) != 1:
+        raise UnsupportedLayer(f"{where} holds {len(found)} nn.{kind.__name__}, expected one.")
+    return found[0]
+
+
+def _module_scores(module: nn.Module, example: tuple[Tensor, Tensor], time_first: bool) -> list[Tensor]:
+    """What the module itself says, (N, T, V); it may return more than its scores."""
+    was, results = module.training, []
+    try:
+        with torch.no_grad():
+            results = leaves(call(module.eval(), example))
+    except Exception as error:  # whatever a user's forward raises
+        raise DataError(f"example does not run through the module: {said(error)}") from error
+    finally:
+        module.train(was)
+    scores = [r for r in results if isinstance(r, Tensor) and r.dim() == 3]
+    return [s.transpose(0, 1) for s in scores] if time_first else scores
+
+
+def _read(
+    embeddings: Sequence[nn.Embedding], stacks: Sequence[Sequence[RecurrentStack]], head: nn.Linear,
+    languages: Mapping[str, tuple[int, int]], masked: bool,
+) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:  # fmt: skip
+    weights = {"head.weight": head.weight.detach().clone()}
+    bias: Tensor | None = head.bias
+    weights["head.bias"] = torch.zeros(head.out_features) if bias is None else bias.detach().clone()
+    parts: dict[str, Any] = {}
+    names = (("source", "encoder"), ("target", "decoder"))
+    for (words, side), table, own in zip(names, embeddings, stacks, strict=True):
+        parts[words] = EmbeddingSpec(
+            name=words, vocabulary=table.num_embeddings, dimension=table.embedding_dim, mask_zero=masked
+        )
+        weights[f"body.{words}.weight"] = table.weight.detach().clone()
+        layers = [layer for stack in own for layer in stack.layers]
+        parts[side] = [_layer_spec(f"{side}.{n}", layer) for n, layer in enumerate(layers)]
+        for number, layer in enumerate(layers):
+            weights |= {f"body.{side}.{number}.{name}": p.detach() for name, p in layer.named_parameters()}
+    tags = [LanguageTag(name=name, start=start, end=end) for name, (start, end) in languages.items()]
+    spec = EncoderDecoderSpec(
+        **parts, head="head", features=head.in_features, classes=head.out_features, languages=tags
+    )
+    return spec, {name: w.float() for name, w in weights.items()}
+
+
+def _layer_spec(name: str, layer: nn.Module) -> RecurrentSpec:
+    assert isinstance(layer, RecurrentLayer)
+    return RecurrentSpec(name=name, cell=layer.cell, inputs=layer.inputs, units=layer.units, sequences=True)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import torch
+
+from tests import factory
+from unbraid.decomposition.reconstruction.layer_refit import refit
+from unbraid.networks.layers import decomposable_layers, sliced
+from unbraid.networks.watching import watched
+
+
+def halves(net, x):
+    """The network with every other node cut out, and the shares of examples."""
+    kept = {name: torch.arange(0, layer.units, 2) for name, layer in net.layers.items()}
+    return kept, sliced(net.body, kept)[0], np.ones((len(x), 1), np.float32) / len(x)
+
+
+def states(body, x):
+    with torch.no_grad(), watched(decomposable_layers(body), lambda layer, read, given: given[0]) as seen:
+        body(torch.from_numpy(x))
+        return dict(seen)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("names", [("vanilla",), ("lstm", "lstm"), ("gru", "gru"), ("gru-before",), ("lstm-hard",)])
+def test_refitted_nodes_follow_their_parents_more_closely(names, mask):
+    net = factory.network(names, "M:N", units=8, mask=mask, seed=5)
+    x, _ = factory.examples(net, 400)
+    kept, body, weights = halves(net, x)
+    wanted = states(net.body, x)
+    before = {n: (h - wanted[n][..., kept[n]]).square().mean() for n, h in states(body, x).items()}
+    refit(net.body, body, kept, net.check(x), net.device, weights)
+    after = {n: (h - wanted[n][..., kept[n]]).square().mean() for n, h in states(body, x).items()}
+    assert sum(after.values()) < sum(before.values())
+
+
+def test_what_lost_nothing_stays_as_it_is():
+    """Nodes that nobody reads are cut out: the others' pre-activations are right already."""
+    net = factory.network(("gru",), "M:N", units=6)
+    layer = net.layers["gru_0"].module if "gru_0" in net.layers else next(iter(net.layers.values())).module
+    layer.weight_hh.data[:, 1::2] = 0
+    x, _ = factory.examples(net, 100)
+    kept, body, weights = halves(net, x)
+    before = states(body, x)
+    refit(net.body, body, kept, net.check(x), net.device, weights)
+    for name, h in states(body, x).items():
+        torch.testing.assert_close(h, before[name], atol=1e-4, rtol=1e-3)
