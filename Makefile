@@ -1,21 +1,33 @@
-# make demo | test | bench | fuzz | format. The environment in .venv sets itself up, again only when pyproject.toml changes.
+# make demo | test | test-fast | coverage | bench | fuzz | format
+# The environment in .venv is set up on the first call, and again only when pyproject.toml changes.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test bench fuzz format
+.PHONY: demo test test-fast check coverage bench fuzz format
 
 demo: $(READY)
 	$(BIN)/unbraid demo
 
-test: $(READY)
+# everything that a change must pass
+test: check
+	$(BIN)/pytest -n 2
+
+# the same checks, without the slow tests: under a minute
+test-fast: check
+	$(BIN)/pytest -n 2 -m "not slow"
+
+check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -n 2
+
+# line coverage of src/unbraid
+coverage: $(READY)
+	$(BIN)/pytest -n 2 --cov=unbraid --cov-report=term:skip-covered --cov-report=xml:coverage.xml
 
 # make bench ARGS="..." passes arguments on
 bench: $(READY)

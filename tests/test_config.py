@@ -38,7 +38,7 @@ def test_settings_that_contradict_each_other_are_refused():
         DecompositionConfig.of(mode="unrolled", max_loss=0.1)
     with pytest.raises(ConfigError, match="decoders alone"):
         DecompositionConfig.release(encoder=True)
-    with pytest.raises(ConfigError, match="goes with mode='rolled'"):
+    with pytest.raises(ConfigError, match="gates='each' belongs to"):
         DecompositionConfig.of(strategy="reconstruct", gates="each")
 
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.cluster.measure``: a few experiments here and on two Ray nodes, one of which is killed half way.
+"""``python -m benchmarks.cluster.measure``: a few experiments here and on two Ray nodes, one of which is killed.
 
 The two nodes are real ones, raylets with processes of their own, on this machine. Neither place knows the networks that
 the other has trained. Shown: every experiment is finished once, with the figures that it has here.

@@ -1,6 +1,6 @@
 """What saving withstands: kills, a full disk, several writers and readers; and whether equal modules give equal bytes.
 
-``python -m benchmarks.measure.durability`` measures it in a few minutes and stores ``results/durability.json``. All work is
+``python -m benchmarks.measure.durability`` stores ``results/durability.json`` after a few minutes. All work is
 done in a temporary folder. Every fork has one thread.
 """
 
@@ -28,7 +28,7 @@ import torch
 
 from benchmarks import files
 from unbraid import compose, decompose, load_composition, load_decomposition
-from unbraid.decomposition.decompose import Decomposition
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import FormatError

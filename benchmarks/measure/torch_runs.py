@@ -22,7 +22,7 @@ from benchmarks.measure import torch_refusals
 from benchmarks.measure.clinc import MODES
 from benchmarks.measure.torch_cases import CASES, Case
 from unbraid import Network, UnbraidError, compose, decompose, load_module
-from unbraid.decomposition.decompose import Decomposition
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.export.onnx import export_onnx
 
 INPUTS, EXAMPLES, CAP, SAMPLES = 1000, 8, 0.3, 50

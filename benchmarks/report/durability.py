@@ -19,7 +19,7 @@ def sections() -> Iterable[str]:
     yield (
         "*trials*: how often each event was tried. *outcome*: what was found afterwards. *faults*: outcomes that must\n"
         "not occur (to hold: 0). After each trial the folder is loaded and compared with the two versions that were\n"
-        "saved, byte for byte after a kill. `python -m benchmarks.measure.durability` measures it again in a few minutes.\n"
+        "saved, byte for byte after a kill. `python -m benchmarks.measure.durability` measures it again.\n"
     )
     yield table(["event", "trials", "outcome", "faults"], _rows(json.loads(path.read_text())))
 

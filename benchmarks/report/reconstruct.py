@@ -25,8 +25,9 @@ def sections() -> Iterable[str]:
     yield "\n## Small modules of the trained models (the default strategy)\n"
     yield (
         f"{len(results)} models with the paper's architectures (vanilla, LSTM, GRU; 1 to 4 layers; seeds {seeds}),\n"
-        "trained by `python -m benchmarks.training.classifiers`; all modules of each composed, on the test part. *composed*:\n"
-        "accuracy minus the whole network's, in points. *F1 alone*: the modules' own F1 minus the parent's one-vs-\n"
+        "trained by `python -m benchmarks.training.classifiers`; all modules of each composed, on the test part.\n"
+        "*composed*: accuracy minus the whole network's, in points.\n"
+        "*F1 alone*: the modules' own F1 minus the parent's one-vs-"
         "rest F1 (it claims what gets more than half of the probability). In brackets the 95 % interval of the mean\n"
         "over models (bootstrap). Settings were chosen on the held-out parts.\n"
     )

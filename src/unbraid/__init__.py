@@ -7,7 +7,10 @@ Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reu
 from unbraid._version import __version__
 from unbraid.config import DecompositionConfig
 from unbraid.data.vocabulary import Vocabulary
-from unbraid.decomposition.decompose import Decomposition, decompose, load_decomposition
+from unbraid.decomposition.decompose import decompose
+from unbraid.decomposition.decomposition import Decomposition, load_decomposition
+from unbraid.decomposition.protocol import Prepared, Strategy
+from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import Evaluation, evaluate
 from unbraid.export.onnx import export_onnx
@@ -26,6 +29,8 @@ __all__ = [
     "DecompositionConfig",
     "Evaluation",
     "Network",
+    "Prepared",
+    "Strategy",
     "Translator",
     "UnbraidError",
     "UnbraidWarning",
@@ -41,4 +46,5 @@ __all__ = [
     "load_module",
     "load_translator",
     "load_weights",
+    "register_strategy",
 ]

@@ -1,12 +1,13 @@
-"""Settings of a decomposition: small reconstructed modules by default, the paper's method or its release on request."""
+"""Settings of a decomposition: one model per strategy, chosen from flat keywords."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from unbraid.errors import ConfigError, quoted
 
@@ -16,19 +17,6 @@ class Mode(StrEnum):
 
     ROLLED = "rolled"
     UNROLLED = "unrolled"
-
-
-class Strategy(StrEnum):
-    """How a module comes by its nodes.
-
-    By the paper's rules; few of them, the others' work reconstructed; or (baselines) as many as the paper's at random
-    or by smallest weights.
-    """
-
-    PAPER = "paper"
-    RECONSTRUCT = "reconstruct"
-    RANDOM = "random"
-    MAGNITUDE = "magnitude"
 
 
 class GateView(StrEnum):
@@ -103,139 +91,246 @@ class ReluRule(StrEnum):
     RELEASE = "release"
 
 
-REMOVAL_ONLY = {"max_removed", "scope", "observed", "overrun", "relu", "edges", "idle_columns", "encoder"}  # settings
+DEFAULT_STRATEGY = "reconstruct"
 
 
 class DecompositionConfig(BaseModel):
-    """Everything that decides a decomposition: small reconstructed modules by default, or the paper's method.
+    """Settings of a decomposition.
 
-    The paper's (Imtiaz et al. 2023, Alg. 1-4) is ``strategy="paper"``; its other settings' defaults are its text. A
-    setting that only removal knows (``mode="unrolled"``, ``gates="each"``, ``max_removed``, ...) chooses it as well.
+    Each strategy has a model of its own settings: :class:`ReconstructConfig`, :class:`RemovalConfig`, or the model of a
+    registered strategy. ``DecompositionConfig(...)``, :meth:`of` and :func:`unbraid.decompose` take flat keywords and
+    choose the model: by ``strategy`` where it is given; the paper's method where a setting is given that only node
+    removal has (``mode="unrolled"``, ``gates="each"``, ``max_removed``, ...); ``reconstruct`` otherwise.
 
     Attributes:
-        mode: ``rolled`` or ``unrolled``.
-        strategy: ``reconstruct`` for small modules whose kept nodes take over the others' work; ``paper``; or the
-            baselines ``random`` and ``magnitude``, which remove as many nodes as the paper would.
-        keep: the share of each recurrent layer's nodes that a module keeps, in (0, 1]. ``reconstruct`` keeps 0.5 where
-            neither this nor ``max_loss`` is given; removal then keeps exactly so many, cap and signs aside: the paper's
-            choice (or a baseline's) at an equal size.
-        max_loss: with ``reconstruct``, instead of a size: the smallest modules whose composition loses at most this
-            much accuracy, and which lose at most this much F1 by themselves, on a held-out fifth of the examples.
-        refine: with ``reconstruct``, how many gradient steps towards what the parent says follow, without labels; none
-            by default. A language's module takes them on all of its pairs, whatever ``samples_per_class``.
-        gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
-        head: ``mean`` (the paper's two columns), ``softmax`` (dominant against the log-sum-exp of the others,
-            so that the module's probability is the parent's own), or ``fitted`` (two columns, the second fitted by
-            logistic regression to what the parent decides: for very many classes). ``softmax`` with ``reconstruct``,
-            ``mean`` with removal, unless given.
-        max_removed: cap on removed nodes, as a share in [0, 1).
-        samples_per_class: M, positive examples per class; with many outputs, per class and timestep.
-        seed: of the sampling.
-        scope: what the cap counts over.
+        strategy: name of the strategy: ``reconstruct`` (default) for small modules whose kept nodes take over the work
+            of the others, ``paper`` for the method of Imtiaz et al. 2023, the baselines ``random`` and ``magnitude``
+            that remove as many nodes as the paper would, or a registered name.
+        keep: share of the hidden units of each recurrent layer that a module keeps, in (0, 1]. With ``reconstruct`` the
+            default is 0.5 where ``max_loss`` is not given either. With node removal a given share replaces the cap and
+            the sign rule of the paper.
+        head: output layer of a module. ``mean``: the two columns of the paper. ``softmax``: the class against the
+            log-sum-exp of the others, so that the probability of a module is that of the parent. ``fitted``: two
+            columns, the second fitted by logistic regression to the decisions of the parent, for very many classes.
+            Default: ``softmax`` with ``reconstruct``, ``mean`` with node removal.
+        samples_per_class: M, the number of positive examples per class, at least 2; with many outputs per class and
+            timestep.
+        seed: seed of the sampling, at least 0.
         negatives: how negative examples are drawn.
-        observed: which timesteps count for one output when rolled.
-        overrun: nodes past the cap still go while first d / their d < overrun; None stops at the cap.
-        relu: the rule for rectified layers.
-        edges: which edges of an unrolled node go.
-        idle_columns: keep the C-2 unused output columns, at zero, so that they share in the module's softmax.
-        padding_label: a class that only marks padding: not a module, not observed, left out of the ND mean.
-        words: of an encoder-decoder, which output columns (and target embeddings) a language's module keeps.
-        encoder: of an encoder-decoder, whether the encoder's layers are taken apart as well as the decoder's.
+        padding_label: index of a class that only marks padding. It gets no module, is not observed and is left out of
+            the mean of the other classes.
+        words: of an encoder-decoder, which output columns (and target embeddings) a module of a language keeps.
+
+    Example:
+        >>> DecompositionConfig(keep=0.3).strategy
+        'reconstruct'
+        >>> DecompositionConfig(mode="unrolled").strategy
+        'paper'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
 
-    mode: Mode = Mode.ROLLED
-    strategy: Strategy = Strategy.RECONSTRUCT
-    gates: GateView = GateView.HIDDEN
-    head: HeadKind = HeadKind.SOFTMAX
-    max_removed: float = Field(0.2, ge=0, lt=1)
+    strategy: str
+    head: HeadKind
     keep: float | None = Field(None, gt=0, le=1)
-    max_loss: float | None = Field(None, ge=0, lt=1)
-    refine: int = Field(0, ge=0)
     samples_per_class: int = Field(500, ge=2)
     seed: int = Field(0, ge=0)
-    scope: CapScope = CapScope.NETWORK
     negatives: Negatives = Negatives.PER_CLASS
+    padding_label: int | None = None
+    words: Words = Words.ALL
+
+    models: ClassVar[dict[str, type[DecompositionConfig]]] = {}  # strategy name -> model of its settings
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, **settings):
+            """An instance of the model that the settings choose, where ``cls`` is the base class."""
+            return super().__new__(cls if cls is not DecompositionConfig else _chosen(settings))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _stored(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Any:
+        """Stored settings, as an instance of the model of their strategy.
+
+        Folders of format 1 hold the settings of all strategies. Those that the strategy does not have are dropped.
+        """
+        if cls is not DecompositionConfig or not isinstance(data, Mapping):
+            return handler(data)
+        model = DecompositionConfig.models.get(str(data.get("strategy", DEFAULT_STRATEGY)), UnknownStrategyConfig)
+        known = _all_settings() - set(model.model_fields)
+        return model.model_validate({name: value for name, value in data.items() if name not in known})
+
+    @classmethod
+    def release(cls, **changes: Any) -> DecompositionConfig:
+        """Settings of the public release of the authors (its usual ones: cap 5 %).
+
+        Args:
+            changes: settings that differ from the release's.
+
+        Raises:
+            ConfigError: as :meth:`of`.
+
+        Example:
+            >>> DecompositionConfig.release().max_removed
+            0.05
+        """
+        return DecompositionConfig.of(**{**RELEASE, **changes})
+
+    @classmethod
+    def of(cls, **settings: Any) -> DecompositionConfig:
+        """Choose and fill the model of settings.
+
+        Args:
+            settings: flat keywords, as :func:`unbraid.decompose` takes them.
+
+        Raises:
+            ConfigError: an unknown setting (the message names the nearest known one), a value out of range, or a
+                setting that the strategy does not have.
+        """
+        model = _chosen(settings)
+        for name in settings:
+            if name not in model.model_fields:
+                raise ConfigError(_unfit(name, settings, model))
+        try:
+            return model(**settings)._consistent()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else ""
+            if name in SHARED_BY_ROLLED:
+                raise ConfigError(_unfit(name, settings, model)) from None
+            field = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"setting {field}={quoted(repr(first['input']))}: {first['msg']}.") from None
+
+    def _consistent(self) -> DecompositionConfig:
+        """The settings themselves; raises ConfigError where two contradict each other."""
+        return self
+
+    def changed(self, **settings: Any) -> DecompositionConfig:
+        """A copy with some settings changed; raises ConfigError as :meth:`of` does.
+
+        Example:
+            >>> DecompositionConfig(seed=3).changed(mode="unrolled").seed
+            3
+        """
+        return self.of(**{**{name: getattr(self, name) for name in self.model_fields_set}, **settings})
+
+
+class ReconstructConfig(DecompositionConfig):
+    """Settings of ``strategy="reconstruct"``.
+
+    Attributes:
+        max_loss: instead of a size: the smallest modules whose composition loses at most this share of accuracy, and
+            which alone lose at most this much F1, on a held-out fifth of the examples; in [0, 1).
+        refine: number of gradient steps of distillation from the parent that follow, without labels. A module of a
+            language takes them on all of its pairs, whatever ``samples_per_class``.
+        mode: always ``rolled``.
+        gates: always ``hidden``.
+    """
+
+    strategy: str = "reconstruct"
+    head: HeadKind = HeadKind.SOFTMAX
+    max_loss: float | None = Field(None, ge=0, lt=1)
+    refine: int = Field(0, ge=0)
+    mode: Literal[Mode.ROLLED] = Mode.ROLLED
+    gates: Literal[GateView.HIDDEN] = GateView.HIDDEN
+
+    def _consistent(self) -> DecompositionConfig:
+        if self.refine and self.head is HeadKind.MEAN:
+            raise ConfigError(
+                f"refine={self.refine} needs head='softmax' or 'fitted', got head='mean': change one of them."
+            )
+        if self.keep is not None and self.max_loss is not None:
+            raise ConfigError(f"keep={self.keep} and max_loss={self.max_loss} both set the size: give one of them.")
+        return self
+
+
+class RemovalConfig(DecompositionConfig):
+    """Settings of node removal: ``strategy="paper"`` (Imtiaz et al. 2023, Alg. 1-4), ``"random"`` or ``"magnitude"``.
+
+    The defaults are the text of the paper.
+
+    Attributes:
+        mode: ``rolled`` (one set of nodes for all timesteps) or ``unrolled`` (one set per timestep).
+        gates: ``hidden`` (a removed node loses its column in every gate) or ``each`` (every gate by itself).
+        max_removed: cap on removed nodes, as a share in [0, 1).
+        scope: what the cap counts over.
+        observed: which timesteps count for one output when rolled.
+        overrun: nodes past the cap are still removed while first d / their d < overrun; None stops at the cap.
+        relu: the rule for rectified layers.
+        edges: which edges of an unrolled node are removed.
+        idle_columns: keep the C - 2 unused output columns, at zero, so that they take part in the module's softmax.
+        encoder: of an encoder-decoder, whether the layers of the encoder are decomposed as well.
+    """
+
+    strategy: str = "paper"
+    head: HeadKind = HeadKind.MEAN
+    mode: Mode = Mode.ROLLED
+    gates: GateView = GateView.HIDDEN
+    max_removed: float = Field(0.2, ge=0, lt=1)
+    scope: CapScope = CapScope.NETWORK
     observed: Observed = Observed.ALL
     overrun: float | None = Field(None, gt=1)
     relu: ReluRule = ReluRule.PAPER
     edges: Edges = Edges.ALL
     idle_columns: bool = False
-    padding_label: int | None = None
-    words: Words = Words.ALL
     encoder: bool = False
 
-    @model_validator(mode="after")
-    def _settled(self) -> DecompositionConfig:
-        """What is not given follows from what is; it does not count as given, so that a changed copy settles anew."""
-        given = self.model_fields_set
-        removes = self.mode is Mode.UNROLLED or self.gates is GateView.EACH or bool(given & REMOVAL_ONLY)
-        if "strategy" not in given:
-            self.__dict__["strategy"] = Strategy.PAPER if removes else Strategy.RECONSTRUCT
-        if "head" not in given:
-            self.__dict__["head"] = HeadKind.SOFTMAX if self.strategy is Strategy.RECONSTRUCT else HeadKind.MEAN
-        return self
-
-    @classmethod
-    def release(cls, **changes: Any) -> DecompositionConfig:
-        """The settings of the authors' public release (its usual ones: cap 5 %), changed by ``changes``."""
-        settings: dict[str, Any] = {
-            "strategy": Strategy.PAPER,
-            "max_removed": 0.05,
-            "scope": CapScope.LAYER,
-            "negatives": Negatives.FIRST,
-            "observed": Observed.LAST,
-            "overrun": 1.1,
-            "relu": ReluRule.RELEASE,
-            "edges": Edges.RELEASE,
-        }
-        return cls.of(**{**settings, **changes})
-
-    @classmethod
-    def of(cls, **settings: Any) -> DecompositionConfig:
-        """Build from keywords.
-
-        Raises:
-            ConfigError: an unknown setting (with the nearest known one) or a value out of range.
-        """
-        for name in settings:
-            if name not in cls.model_fields:
-                raise ConfigError(_unknown("setting", name, list(cls.model_fields)))
-        try:
-            return cls(**settings)._consistent()
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"setting {field}={quoted(repr(first['input']))}: {first['msg']}.") from None
-
     def _consistent(self) -> DecompositionConfig:
-        if self.strategy is Strategy.RECONSTRUCT and (self.mode is Mode.UNROLLED or self.gates is GateView.EACH):
-            raise ConfigError(
-                "strategy='reconstruct' makes smaller layers, so it goes with mode='rolled' and gates='hidden'; "
-                f"got mode={str(self.mode)!r}, gates={str(self.gates)!r}."
-            )
-        if self.max_loss is not None and self.strategy is not Strategy.RECONSTRUCT:
-            raise ConfigError(
-                f"max_loss={self.max_loss} goes with strategy='reconstruct', got {str(self.strategy)!r}: "
-                "give keep instead."
-            )
         if self.edges is Edges.RELEASE and self.encoder:
-            raise ConfigError("edges='release' and encoder=True: the release takes decoders alone apart; drop one.")
-        if self.strategy is Strategy.RECONSTRUCT and self.encoder:
-            raise ConfigError("strategy='reconstruct' takes the decoder alone apart; got encoder=True.")
-        if self.refine and (self.strategy is not Strategy.RECONSTRUCT or self.head is HeadKind.MEAN):
-            raise ConfigError(
-                f"refine={self.refine} goes with strategy='reconstruct' and head='softmax' or 'fitted'; "
-                f"got strategy={str(self.strategy)!r}, head={str(self.head)!r}."
-            )
-        if self.keep is not None and self.max_loss is not None:
-            raise ConfigError(f"keep={self.keep} and max_loss={self.max_loss} both say how small: give one of them.")
+            raise ConfigError("edges='release' decomposes decoders alone, got encoder=True: drop one of them.")
         return self
 
-    def changed(self, **settings: Any) -> DecompositionConfig:
-        """A copy with ``settings`` changed; raises ConfigError as :meth:`of` does."""
-        return self.of(**{**{name: getattr(self, name) for name in self.model_fields_set}, **settings})
+
+class UnknownStrategyConfig(DecompositionConfig):
+    """Stored settings of a strategy that is not registered in this process. Its modules can be used as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    head: HeadKind = HeadKind.SOFTMAX
+
+
+SHARED_BY_ROLLED = {"mode", "gates"}  # fields of both models, with one value alone in the model of reconstruct
+DecompositionConfig.models |= {"reconstruct": ReconstructConfig} | dict.fromkeys(
+    ("paper", "random", "magnitude"), RemovalConfig
+)
+RELEASE: dict[str, Any] = {
+    "strategy": "paper",
+    "max_removed": 0.05,
+    "scope": CapScope.LAYER,
+    "negatives": Negatives.FIRST,
+    "observed": Observed.LAST,
+    "overrun": 1.1,
+    "relu": ReluRule.RELEASE,
+    "edges": Edges.RELEASE,
+}
+
+
+def _chosen(settings: Mapping[str, Any]) -> type[DecompositionConfig]:
+    """The model of settings that the keywords choose; raises ConfigError for an unknown strategy."""
+    if "strategy" in settings:
+        name, known = str(settings["strategy"]), DecompositionConfig.models
+        if name not in known:
+            raise ConfigError(_unknown("strategy", name, list(known)))
+        return known[name]
+    removal = set(RemovalConfig.model_fields) - set(ReconstructConfig.model_fields)
+    unrolled = settings.get("mode") == Mode.UNROLLED or settings.get("gates") == GateView.EACH
+    return RemovalConfig if unrolled or removal & set(settings) else ReconstructConfig
+
+
+def _all_settings() -> set[str]:
+    return {name for model in DecompositionConfig.models.values() for name in model.model_fields}
+
+
+def _unfit(name: str, settings: Mapping[str, Any], model: type[DecompositionConfig]) -> str:
+    """Why a setting does not go with the strategy of ``model``."""
+    others = [s for s, other in DecompositionConfig.models.items() if other is not model and name in other.model_fields]
+    if not others:
+        return _unknown("setting", name, sorted(_all_settings()))
+    strategy = str(settings.get("strategy", model.model_fields["strategy"].default))
+    return (
+        f"setting {name}={settings[name]!r} belongs to strategy {' or '.join(map(repr, others))}; "
+        f"strategy {strategy!r} does not use it: drop the setting, or change the strategy."
+    )
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:

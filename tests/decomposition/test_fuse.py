@@ -20,7 +20,9 @@ def parts_of(cells=("lstm",), io="M:1", count=60, changes=None, **architecture):
     net = factory.network(cells, io, **architecture)
     x, y = factory.examples(net, count)
     net.head.bias -= torch.from_numpy(net.logits(x).reshape(-1, net.spec.classes).mean(0))  # so that every class occurs
-    return net, x, decompose(net, (x, y), samples_per_class=10, **{**UNTOUCHED, **(changes or {})})
+    changes = changes or {}
+    untouched = {"head": "softmax"} if changes.get("strategy") == "reconstruct" else UNTOUCHED
+    return net, x, decompose(net, (x, y), samples_per_class=10, **{**untouched, **changes})
 
 
 @settings(max_examples=12)
@@ -166,7 +168,7 @@ def test_what_cannot_be_is_said():
             plain.fuse(x, keep=keep)
     with pytest.raises(DataError, match="shape"):
         plain.fuse(x[0])
-    with pytest.raises(DataError, match=r"decides for class \d in \d+ of the sample inputs, expected at least 2"):
+    with pytest.raises(DataError, match=r"predicts class \d for \d+ of the sample inputs, expected at least 2"):
         plain.fuse(x[:1])
 
 

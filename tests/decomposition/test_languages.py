@@ -9,8 +9,8 @@ from tests import factory, reference
 from tests.factory import CELLS
 from unbraid import ConcernModule, DecompositionConfig, compose, decompose
 from unbraid.data.targets import read_targets
-from unbraid.decomposition.languages import _leave_out_padding
 from unbraid.decomposition.removal.observation import observe
+from unbraid.decomposition.removal.strategy import _leave_out_padding
 from unbraid.decomposition.sampling import choose
 from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules
 
@@ -156,9 +156,9 @@ def test_what_makes_no_sense_is_refused():
     x, y = factory.sentence_pairs(net)
     with pytest.raises(ConfigError, match="keep="):
         decompose(net, (x, y), strategy="reconstruct", max_loss=0.1)
-    with pytest.raises(ConfigError, match="refine=3 goes with"):
+    with pytest.raises(ConfigError, match="refine=3 belongs to"):
         decompose(net, (x, y), strategy="paper", refine=3)
-    with pytest.raises(ConfigError, match="decoder alone"):
+    with pytest.raises(ConfigError, match="encoder=True belongs to"):
         decompose(net, (x, y), strategy="reconstruct", encoder=True)
     with pytest.raises(DataError, match="'es'"):
         decompose(net, (x, np.where(y == "fr", "es", y)), strategy="paper")

@@ -5,11 +5,11 @@ from unbraid.cli.printing import description, description_text
 from unbraid.cli.recipes import build_recipe
 from unbraid.data.files import read_examples, read_pair_columns
 from unbraid.data.vocabulary import read_vocabulary
-from unbraid.decomposition.decompose import Decomposition
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import DataError, FormatError, IncompatibleModules, UnbraidError
+from unbraid.modules.about import About
 from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, RecurrentSpec, TorchSpec
 from unbraid.storage import hub
-from unbraid.storage.card import About
 from unbraid.storage.loading import check_folder
 from unbraid.storage.manifest import ParentEntry
 from unbraid.translation.pair_files import ready_for

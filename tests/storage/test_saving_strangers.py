@@ -15,7 +15,7 @@ from tests.storage.test_saving import decomposed, files
 from tests.storage.test_saving_crash import killed_after_commit
 from unbraid.cli.app import app
 from unbraid.errors import FormatError
-from unbraid.storage.card import NOTHING
+from unbraid.modules.about import NOTHING
 from unbraid.storage.loading import check_folder
 from unbraid.storage.saving import save_decomposition
 

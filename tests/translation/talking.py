@@ -18,5 +18,6 @@ def network(cells=("lstm",), seed=0, **settings):
 def modules(cells=("lstm",), seed=0, steps=6, **settings):
     """Its modules."""
     net = network(cells, seed)
-    settings = {"strategy": "paper", "max_removed": 0.3, **settings}
+    if settings.setdefault("strategy", "paper") == "paper":
+        settings.setdefault("max_removed", 0.3)
     return decompose(net, factory.sentence_pairs(net, seed=seed, steps=steps), **settings)

@@ -16,14 +16,15 @@ from unbraid.cli import printing
 from unbraid.cli.open_any import find_label, open_any, open_classifier, open_translator, pick
 from unbraid.cli.recipes import Calibration, compose_sources
 from unbraid.cli.terminal import emit, guarded, reading, show
-from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Strategy, Words
+from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
 from unbraid.data.files import read_examples, read_pair_columns
 from unbraid.data.targets import Label
 from unbraid.data.vocabulary import read_vocabulary
-from unbraid.decomposition.decompose import Decomposition
 from unbraid.decomposition.decompose import decompose as run_decompose
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import DataError, UnbraidError, printable
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
+from unbraid.evaluation.tables import scores_table
 from unbraid.export.onnx import export_onnx
 from unbraid.modules.compose import compose as compose_modules
 from unbraid.networks.keras.loss import Task
@@ -105,7 +106,7 @@ def decompose(
     output: Out,
     mode: Annotated[Mode, typer.Option(help="One set of nodes for all timesteps, or one per timestep.")] = Mode.ROLLED,
     strategy: Annotated[
-        Strategy | None,
+        str | None,
         typer.Option(help="How nodes are chosen [default: reconstruct; paper where a setting needs it]."),
     ] = None,
     gates: Annotated[GateView, typer.Option(help="Judge units by hidden state, or each gate.")] = GateView.HIDDEN,
@@ -286,7 +287,7 @@ def evaluate(
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
-    show(printing.scores_table(result))
+    show(scores_table(result))
 
 
 @app.command(epilog="Example: `unbraid predict faq questions.npz > labels.txt`")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unbraid.data.targets import Label
-from unbraid.decomposition.decompose import Decomposition
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import DataError, FormatError, IncompatibleModules, quoted, unknown_label
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition

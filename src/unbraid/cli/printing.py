@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from unbraid.config import IOArchitecture
-from unbraid.decomposition.decompose import Decomposition
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import quoted
-from unbraid.evaluation.report import Evaluation
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.cells import Cell
@@ -126,25 +124,6 @@ def modules_table(summary: dict[str, Any], title: str) -> Table:
     for m in summary["modules"]:
         shares = [m["nodes"], m["recurrent_weights"], m["weights"], m["bytes"], m["flops"]]
         table.add_row(_plain(m["label"]), m["mode"], *(f"{share:.1%}" for share in shares))
-    return table
-
-
-def scores_table(result: Evaluation) -> Table:
-    """Each module by itself."""
-    table = Table(
-        title=f"modules alone, on the {result.decisions:,} decisions judged",
-        title_justify="left",
-        caption=escape(str(result.left_out_why)) or None,
-        caption_justify="left",
-    )
-    table.add_column("module")
-    for column in ("precision", "recall", "F1", "false positives", "nodes", "cohesion", "Jaccard"):
-        table.add_column(column, justify="right")
-    for label, score in result.modules.items():
-        d = score.detection
-        jaccard = "-" if score.jaccard is None else f"{score.jaccard:.3f}"
-        numbers = [f"{v:.3f}" for v in (d.precision, d.recall, d.f1, d.false_positive_rate)]
-        table.add_row(_plain(label), *numbers, f"{score.retention.nodes:.1%}", f"{score.cohesion:.3f}", jaccard)
     return table
 
 

@@ -32,12 +32,12 @@ from unbraid.config import IOArchitecture
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
 from unbraid.errors import FormatError, IncompatibleModules, UnbraidError, quoted
+from unbraid.modules.about import About
 from unbraid.modules.comparability import warn
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
 from unbraid.progress import Progress, silent
-from unbraid.storage.card import About
 from unbraid.translation.translator import Translator
 
 ENDINGS = (".yaml", ".yml")

@@ -16,9 +16,9 @@ import numpy as np
 from unbraid import limits
 from unbraid.data.arrays import as_array, check_unicode
 from unbraid.data.npy import read_member
+from unbraid.data.tables import Column, read_columns
 from unbraid.data.targets import Label, whole_numbers
 from unbraid.errors import DataError, UnbraidError, quoted
-from unbraid.tables import Column, read_columns
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
 PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that names it -> usual name

@@ -1,4 +1,4 @@
-"""Concern modularization, "channeling" (Imtiaz et al. 2023, Alg. 4): the output layer of one module.
+"""Concern modularization, called channeling (Imtiaz et al. 2023, Alg. 4): build the output layer of a module.
 
 Shapes: C classes, F features.
 """
@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import torch
 
-from unbraid.config import DecompositionConfig, HeadKind, IOArchitecture
+from unbraid.config import DecompositionConfig, HeadKind, IOArchitecture, RemovalConfig
 from unbraid.networks.heads import Head
 from unbraid.networks.network import Network
 
 
 def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
-    """Turn the output layer's C columns into one module's head.
+    """Build the output layer of a module from the C columns of the parent's output layer.
 
-    ``mean`` keeps the dominant column and the mean of the others (the paper's); ``softmax`` keeps them all, so that
-    P(dominant) is exactly the parent's softmax probability. With sigmoid outputs a module is its own column. Encoder-
-    decoder modules keep the whole output layer.
+    ``mean`` keeps the dominant column and the mean of the others, as in the paper. ``softmax`` keeps all columns, so
+    that P(dominant) equals the softmax probability of the parent. With sigmoid outputs a module keeps its own column.
+    Modules of an encoder-decoder keep the whole output layer.
 
     Args:
         network: the parent.
-        index: the dominant class.
-        config: head, idle_columns, padding_label.
+        index: index of the dominant class.
+        config: the settings; head, idle_columns and padding_label are used.
 
     Returns:
-        the head over all F features.
+        the output layer over all F features.
     """
     weight, bias = network.head.weight.detach(), network.head.bias.detach()
     if network.io is IOArchitecture.ENCODER_DECODER:
@@ -41,5 +41,5 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
         return Head(weight[rows], bias[rows])
     others = [c for c in others if c != config.padding_label]
     two = torch.stack([weight[index], weight[others].mean(0)])
-    idle = len(others) - 1 if config.idle_columns else 0
+    idle = len(others) - 1 if isinstance(config, RemovalConfig) and config.idle_columns else 0
     return Head(two, torch.stack([bias[index], bias[others].mean(0)]), idle)

@@ -1,8 +1,8 @@
-"""Fusing: of all modules of one parent one compact network, with one head each over the same features.
+"""Fusing: build one compact network for all modules of a parent, with one output layer each over the same features.
 
-The members' scores together say which nodes stay, reconstruction runs on all their observations, and their heads are
-refitted at once. No labels: an example counts for the class that the parent itself decides for.
-Shapes: N examples, T timesteps, F features, R head rows, C classes, K modules.
+The scores of all modules together choose the hidden units that stay. Reconstruction uses the observations of all
+modules, and their output layers are refitted together. No labels are needed: an example counts for the class that the
+parent network predicts. Shapes: N examples, T timesteps, F features, R head rows, C classes, K modules.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from unbraid.config import DecompositionConfig, GateView, Mode, Strategy
+from unbraid.config import DecompositionConfig, GateView, Mode, ReconstructConfig
 from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.channeling import channel
-from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
-from unbraid.decomposition.sampling import choose
+from unbraid.decomposition.strategies import fusing_name, fusing_strategy
 from unbraid.errors import ConfigError, DataError, IncompatibleModules
 from unbraid.modules.composition import Composition
 from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.heads import Head, distinct_rows
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
 from unbraid.progress import Advance, Progress, silent
@@ -32,7 +30,7 @@ Members = dict[Label, ConcernModule]
 @torch.inference_mode(False)
 @torch.enable_grad()
 def fuse(composition: Composition, x: Any, keep: float | None = None, progress: Progress = silent) -> Composition:
-    """What :meth:`Composition.fuse` does, with its arguments and errors."""
+    """Implement :meth:`unbraid.Composition.fuse`; arguments and errors are documented there."""
     if x is not None:
         composition.check_text(x)
     elif keep not in (None, 1):
@@ -61,38 +59,24 @@ def fuse(composition: Composition, x: Any, keep: float | None = None, progress: 
 
 
 def default_keep(used: int, classes: int) -> float:
-    """Share of the nodes that ``used`` of a parent's ``classes`` need together."""
+    """Default keep ratio for ``used`` of the ``classes`` of a parent."""
     return 0.3 + 0.4 * used / classes
 
 
 def _fused(members: Members, x: Any, keep: float | None, advance: Advance) -> Members:
-    """The members of one parent, over one body."""
+    """Fuse the modules of one parent into one reconstructed body."""
     network = next(iter(members.values())).origin.network()
     used = list(dict.fromkeys(module.index for module in members.values()))
     share = default_keep(len(used), network.classes) if keep is None else keep
     configs = [_config(module, share) for module in members.values()]
     inputs = network.check(x)
     targets = _decided(network, x, used)
-    rows = choose(targets, configs[0], used, pooled=True).rows
-    reconstruction = Reconstruction(network, inputs.take(rows), targets.take(rows), used, configs[0], advance)
-    heads = [channel(network, module.index, config) for module, config in zip(members.values(), configs, strict=True)]
-    weight, bias, places = distinct_rows(heads)
-    made = reconstruction.make_together(
-        [m.index for m in members.values()], share, Head(weight, bias), [p.tolist() for p in places]
-    )
-    found: Members = {}
-    for (label, module), config, head, own in zip(members.items(), configs, heads, places, strict=True):
-        small = Head(made.head.weight[own], made.head.bias[own], head.idle)
-        first = next(iter(found.values()), None)  # all share its body
-        found[label] = ConcernModule(
-            network, module.index, made.concern, small, config, module.label,
-            weights=made.weights, original=module, like=first,
-        )  # fmt: skip
-    return found
+    prepared = fusing_strategy(configs[0]).prepare_fusing(network, inputs, targets, used, configs[0], advance)
+    return dict(zip(members, prepared.together(list(members.values()), configs, share), strict=True))
 
 
 def _whole(members: Members) -> Members:
-    """The members of one parent over the parent's whole body."""
+    """Give the modules of one parent the whole body of the parent."""
     found: Members = {}
     network = next(iter(members.values())).origin.network()
     for label, module in members.items():
@@ -108,28 +92,24 @@ def _whole(members: Members) -> Members:
 
 
 def _config(module: ConcernModule, keep: float) -> DecompositionConfig:
-    """How the module was made, but rolled and compact."""
-    return module.config.changed(
-        mode=Mode.ROLLED,
-        strategy=Strategy.RECONSTRUCT,
-        gates=GateView.HIDDEN,
-        head=module.config.head,
-        keep=keep,
-        max_loss=None,
-    )
+    """The settings of a module, for one rolled and reconstructed body of another size."""
+    own = module.config
+    shared = {name: getattr(own, name) for name in own.model_fields_set & set(ReconstructConfig.model_fields)}
+    changes = {"strategy": fusing_name(own), "mode": Mode.ROLLED, "gates": GateView.HIDDEN, "max_loss": None}
+    return DecompositionConfig.of(**{**shared, **changes, "head": own.head, "keep": keep})
 
 
 def _decided(network: Network, x: Any, used: list[int]) -> Targets:
-    """The network's own decisions as labels; raises DataError where a class in use hardly occurs."""
+    """The predictions of the network as labels; raises DataError where a class in use occurs less than twice."""
     logits = network.logits(x)
     y = network.decide(logits).astype(np.int64)
     if not network.independent:
-        y[np.isnan(logits).any(-1)] = -1  # behind the end of a shorter sequence
+        y[np.isnan(logits).any(-1)] = -1  # timesteps after the end of a shorter sequence
     found = Targets(y, network.labels, network.io.many_outputs, network.independent)
     for index in used:
         if (count := int(found.members(index).sum())) < 2:
             raise DataError(
-                f"the network itself decides for class {network.labels[index]!r} in {count} of the sample inputs, "
+                f"the network predicts class {network.labels[index]!r} for {count} of the sample inputs, "
                 "expected at least 2: give inputs of every class in use."
             )
     return found

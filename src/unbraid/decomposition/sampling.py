@@ -1,4 +1,4 @@
-"""Choosing the examples that a concern is read from: M of the class, and about as many of the others.
+"""Choose the examples that a concern is identified on: M of the class, and about as many of the others.
 
 Source: Imtiaz et al. 2023, Alg. 1 (sampling). With many outputs the choice is made per output timestep.
 """
@@ -20,7 +20,7 @@ Steps = list[np.ndarray]  # one array of row positions per output timestep; one 
 
 @dataclass(frozen=True)
 class Sample:
-    """The examples to run and, per class, which of them count.
+    """The examples to run, and the positive and negative examples of each class.
 
     Attributes:
         rows: indices of the examples, (R,), each once.
@@ -36,16 +36,16 @@ class Sample:
 def choose(
     targets: Targets, config: DecompositionConfig, wanted: Collection[int] | None = None, pooled: bool = False
 ) -> Sample:
-    """Draw the examples of every class at once, so that one pass over them serves all modules.
+    """Draw the examples of all classes at once, so that one pass over them serves all modules.
 
     Args:
         targets: labels of all given examples.
-        config: samples_per_class (M), negatives, seed, padding_label.
-        wanted: the classes that modules are made for, all by default; the others only give negatives.
-        pooled: M is for all output timesteps together, shared out evenly, instead of for each of them.
+        config: settings; samples_per_class (M), negatives, seed and padding_label are used.
+        wanted: indices of the classes that modules are made for, all by default; the others only give negatives.
+        pooled: M counts over all output timesteps together, instead of for each of them.
 
     Returns:
-        the sample; the negatives of a class are other classes' positives, so that few examples are run.
+        the sample. The negatives of a class are positives of other classes, so that few examples are run.
 
     Raises:
         DataError: a wanted class has fewer than two examples.
@@ -78,7 +78,7 @@ def choose(
 
 
 def module_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
-    """The classes that get a module: all but the padding label; raises DataError where that is none of them."""
+    """Indices of the classes that get a module: all but the padding label; raises DataError where that is no class."""
     padding = config.padding_label
     if padding is not None and not 0 <= padding < len(targets.labels):
         raise DataError(f"padding_label={padding} is not a class index, expected 0 to {len(targets.labels) - 1}.")
@@ -88,9 +88,9 @@ def module_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
 def _per_class(
     at: dict[int, np.ndarray], counted: np.ndarray, m: int, rng: np.random.Generator
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The paper's text: M positives, and M/(C-1) negatives from every other class."""
+    """As in the paper: M positives, and M/(C-1) negatives from every other class."""
     drawn = {j: rng.permutation(np.flatnonzero(is_j)) for j, is_j in at.items()}
-    unlabelled = counted & ~np.any(list(at.values()), axis=0)  # independent labels: an example may carry none
+    unlabelled = counted & ~np.any(list(at.values()), axis=0)  # with independent labels an example may have none
     sources = {**drawn, -1: rng.permutation(np.flatnonzero(unlabelled))}
     chosen = {}
     for j, own in drawn.items():
@@ -105,7 +105,7 @@ def _per_class(
 def _first(
     at: dict[int, np.ndarray], counted: np.ndarray, m: int, rng: np.random.Generator
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The release: the first M positives and the first M/(C-1) negatives of any class, in file order."""
+    """As in the release: the first M positives and the first M/(C-1) negatives of any class, in file order."""
     share = math.ceil(m / max(len(at) - 1, 1))
     return {j: (np.flatnonzero(yes)[:m], np.flatnonzero(counted & ~yes)[:share]) for j, yes in at.items()}
 
@@ -117,7 +117,7 @@ def _columns(array: np.ndarray) -> np.ndarray:
 def _gathered(positive: dict[int, Steps], negative: dict[int, Steps]) -> Sample:
     every = [rows for steps in (*positive.values(), *negative.values()) for rows in steps]
     found, first = np.unique(np.concatenate(every), return_index=True)
-    order = np.argsort(first, kind="stable")  # class after class, so that a class's observations lie together
+    order = np.argsort(first, kind="stable")  # class after class, so that the observations of a class are adjacent
     rows, place = found[order], np.argsort(order, kind="stable")
 
     def positions(chosen: dict[int, Steps]) -> dict[int, Steps]:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from unbraid.cli.printing import scores_table
 from unbraid.data.targets import Label
-from unbraid.decomposition.decompose import Decomposition, decompose
+from unbraid.decomposition.decompose import decompose
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.names import NameExamples, load_names
 from unbraid.demo.training import train
 from unbraid.evaluation.evaluate import Evaluation, evaluate
+from unbraid.evaluation.tables import scores_table
 from unbraid.modules.compose import compose
 from unbraid.networks.network import Network
 from unbraid.progress import bar

@@ -8,8 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from unbraid.config import Strategy, Words
-from unbraid.decomposition.decompose import Decomposition, decompose
+from unbraid.config import Words
+from unbraid.decomposition.decompose import decompose
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.demo.architectures import translation_spec
 from unbraid.demo.phrases import Phrases, make_phrases
 from unbraid.demo.translating import train_translator
@@ -83,9 +84,7 @@ def _trained(phrases: Phrases, languages: list[str], seed: int, few: str | None 
 
 def _modules(network: Network, pairs: Pairs, seed: int) -> Decomposition:
     examples = (pairs.x, pairs.languages)
-    return decompose(
-        network, examples, strategy=Strategy.PAPER, words=Words.OWN, max_removed=CAP, seed=seed, progress=bar
-    )
+    return decompose(network, examples, strategy="paper", words=Words.OWN, max_removed=CAP, seed=seed, progress=bar)
 
 
 def _scored(translator: Translator, test: Phrases, network: Network) -> TranslatorEvaluation:

@@ -2,8 +2,8 @@
 
 Source: Imtiaz et al. 2023, section IV. The vote goes by margin, which orders modules as their probabilities do but
 does not saturate; ``vote="probability"`` counts float64 probabilities as the release does, ties to the first.
-Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.voting.calibration`; a referee weighs more
-than margins, see :mod:`unbraid.modules.voting.referee`.
+Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.voting.calibration`; a referee
+weighs more than margins, see :mod:`unbraid.modules.voting.referee`.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -22,6 +22,7 @@ from unbraid.config import IOArchitecture
 from unbraid.data.targets import Label, labels_at
 from unbraid.data.texts import is_text
 from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted, unknown_label
+from unbraid.modules.about import NOTHING, About
 from unbraid.modules.arguments import named_modules
 from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
 from unbraid.modules.compatibility import check_compatible
@@ -31,7 +32,6 @@ from unbraid.modules.voting import referee as referees
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale, fit_labelled
 from unbraid.networks.inputs import Inputs, check_decided, map_tree, to_device
 from unbraid.progress import Progress, silent
-from unbraid.storage.card import NOTHING, About
 
 ROWS = 4096  # examples whose evidence is held at a time
 Vote = Literal["margin", "probability"]
@@ -171,7 +171,7 @@ class Composition(nn.Module):
             IncompatibleModules: labels that hold independently.
 
         Warns:
-            UnbraidWarning: a referee is dropped; :meth:`with_referee` fits both, :meth:`without_referee` drops it silently.
+            UnbraidWarning: a referee is dropped. :meth:`with_referee` fits both.
         """
         if self.independent:
             raise IncompatibleModules("calibration makes votes comparable; here each label is decided by itself.")
@@ -204,7 +204,7 @@ class Composition(nn.Module):
         return Composition(self.modules_by_label, self.vote, self.calibration)
 
     def fuse(self, x: Any = None, keep: float | None = None, progress: Progress = silent) -> Composition:
-        """One compact network for all modules of a parent, with one margin each; see :func:`unbraid.decomposition.fuse`.
+        """Build one compact network for all modules of a parent; see :mod:`unbraid.decomposition.fuse`.
 
         Args:
             x: sample inputs, without labels; of every class in use, and better of others as well. Without them nothing

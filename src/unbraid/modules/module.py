@@ -233,7 +233,7 @@ class ConcernModule(nn.Module):
         Raises:
             FormatError: something else lies there.
         """
-        from unbraid.storage.card import NOTHING  # both build on modules, so they cannot come first
+        from unbraid.modules.about import NOTHING
         from unbraid.storage.saving import save_module
 
         save_module(folder, self, NOTHING.changed(license, scores))

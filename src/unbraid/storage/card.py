@@ -5,18 +5,17 @@ Labels, titles and other words of users are shown as plain text, whatever Markdo
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import yaml
 
-from unbraid.errors import DataError, quoted, wrong_object
+from unbraid.errors import DataError, quoted
 from unbraid.limits import current
+from unbraid.modules.about import About
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
 from unbraid.storage.layout import CARD as CARD
@@ -43,44 +42,6 @@ Taking recurrent networks apart into modules is the method of
 }
 ```
 """
-
-
-@dataclass(frozen=True)
-class About:
-    """What whoever saves modules says of them.
-
-    Attributes:
-        title: the card's heading.
-        description: a few sentences.
-        license: as model hubs name it, ``cc-by-4.0``.
-        scores: figures to keep.
-        recipe: text of the recipe that they were made by.
-    """
-
-    title: str | None = None
-    description: str | None = None
-    license: str | None = None
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    recipe: str | None = None
-
-    def changed(self, license: str | None, scores: Mapping[str, Any] | None) -> About:
-        """The same with another license and other scores, where they are given.
-
-        Raises:
-            ArgumentError: a license that is not text, or scores that are not a mapping.
-        """
-        for value, name, kind, expected in (
-            (license, "license", str, "text, as 'cc-by-4.0'"),
-            (scores, "scores", Mapping, "a mapping of names to figures"),
-        ):
-            if value is not None and not isinstance(value, kind):
-                raise wrong_object(value, name, expected)
-        return dataclasses.replace(
-            self, license=license or self.license, scores=self.scores if scores is None else scores
-        )
-
-
-NOTHING = About()
 
 
 def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> str:

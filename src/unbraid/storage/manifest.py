@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from unbraid.config import DecompositionConfig, Edges, Mode
@@ -91,7 +91,7 @@ class ModuleEntry(_Entry):
     by_gates: bool
     edges: Edges
     idle: Annotated[int, Field(ge=0, le=2**24)]
-    config: DecompositionConfig
+    config: SerializeAsAny[DecompositionConfig]
     compact: bool = False
     shares: Count | None = None
     original: Count | None = None

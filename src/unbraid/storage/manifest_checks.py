@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from unbraid.config import DecompositionConfig, GateView, Mode
+from unbraid.config import DecompositionConfig, GateView, Mode, UnknownStrategyConfig
 from unbraid.errors import ConfigError, FormatError, quoted
 from unbraid.limits import check_size, parse_json
 from unbraid.networks.spec import EncoderDecoderSpec, TorchSpec, label_count
@@ -155,11 +155,14 @@ def _check_entry(entry: ModuleEntry, parent: ParentEntry, field: str) -> None:
         raise FormatError(f"{field}.shares_head: found true, expected a language's module with its whole parent.")
     if entry.bridged and not (translates and rolled):
         raise FormatError(f"{field}.bridged: found true, expected a rolled module of a translator.")
+    settings = entry.config.model_dump()
     try:
-        DecompositionConfig.of(**entry.config.model_dump())
+        if not isinstance(entry.config, UnknownStrategyConfig):
+            DecompositionConfig.of(**settings)
     except ConfigError as error:
         raise FormatError(f"{field}.config: {error}") from None
-    if entry.config.mode is not entry.mode or (entry.config.gates is GateView.EACH) is not entry.by_gates:
+    by_gates = settings.get("gates", GateView.EACH if entry.by_gates else GateView.HIDDEN) == GateView.EACH
+    if settings.get("mode", entry.mode) != entry.mode or by_gates is not entry.by_gates:
         raise FormatError(f"{field}.config: its mode or gates are not those of the module.")
 
 

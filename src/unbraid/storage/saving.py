@@ -13,11 +13,12 @@ from torch import Tensor
 from unbraid._version import __version__
 from unbraid.config import DecompositionConfig
 from unbraid.errors import FormatError, quoted
+from unbraid.modules.about import NOTHING, About
 from unbraid.modules.composition import Composition, Vote
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
 from unbraid.networks.network import Network
-from unbraid.storage.card import CARD, NOTHING, RECIPE, About, card, plain_scores
+from unbraid.storage.card import CARD, RECIPE, card, plain_scores
 from unbraid.storage.folders import MANIFEST, write_folder
 from unbraid.storage.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
 from unbraid.storage.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, named_errors

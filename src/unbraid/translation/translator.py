@@ -17,11 +17,11 @@ from unbraid.data.targets import Label
 from unbraid.data.texts import as_texts
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, IncompatibleModules
+from unbraid.modules.about import NOTHING
 from unbraid.modules.arguments import module_pairs
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.spec import EncoderDecoderSpec
-from unbraid.storage.card import NOTHING
 from unbraid.storage.loading import load_modules
 from unbraid.storage.saving import save_languages
 from unbraid.translation.decoding import decode

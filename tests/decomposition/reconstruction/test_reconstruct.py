@@ -115,7 +115,7 @@ def test_a_users_own_module_shrinks_too(tmp_path):
 
 def test_it_goes_with_rolled_modules_only():
     net = network(Cell(kind="gru"))
-    with pytest.raises(ConfigError, match="mode='rolled'"):
+    with pytest.raises(ConfigError, match="mode='unrolled' belongs to"):
         unbraid.decompose(net, examples(net), strategy="reconstruct", mode="unrolled")
     with pytest.raises(ConfigError, match="keep"):
         unbraid.decompose(net, examples(net), strategy="reconstruct", keep=0)
@@ -149,5 +149,5 @@ def test_refined_modules_lie_nearer_to_their_parent(kind, io):
         parts = unbraid.decompose(net, (x, y), keep=0.2, refine=steps)
         gaps.append(np.mean([np.abs(m.predict_proba(x) - whole[..., m.index]).mean() for m in parts.values()]))
     assert gaps[1] < gaps[0]
-    with pytest.raises(ConfigError, match="refine=5 goes with"):
+    with pytest.raises(ConfigError, match="refine=5 belongs to"):
         unbraid.decompose(net, (x, y), mode="unrolled", refine=5)

@@ -10,12 +10,12 @@ from unbraid import DecompositionConfig
 from unbraid.decomposition.removal.central_tendency import central_tendency
 from unbraid.decomposition.removal.identification import (
     active_rate,
-    capped,
     open_rate,
     remove_logistic,
     remove_rectified,
 )
 from unbraid.decomposition.removal.tangling import restore_tangled
+from unbraid.decomposition.sizes import capped
 
 # eighths are exact in float32, so that ties at the outlier bound are ties for the oracle too
 eighths = st.integers(-40, 40).map(lambda i: i / 8)

@@ -7,7 +7,7 @@ from tests import factory
 from tests.factory import CELLS, IO, observed, watched
 from unbraid import DecompositionConfig
 from unbraid.data.targets import read_targets
-from unbraid.decomposition.decompose import identify
+from unbraid.decomposition.removal.pooling import identified
 from unbraid.decomposition.sampling import choose
 
 SHAPES = {
@@ -61,7 +61,7 @@ def test_batches_join_as_if_there_were_one(mask, gates):
 @pytest.mark.parametrize("mode", ["rolled", "unrolled"])
 def test_values_in_a_temporary_file_give_the_same_concerns(mode):
     net, x, y = many_examples(mask=True)
-    config = DecompositionConfig.of(mode=mode)
+    config = DecompositionConfig.of(strategy="paper", mode=mode)
     targets = read_targets(y, net.labels, many=True)
     sample = choose(targets, config)
     with observed(net, x[sample.rows]) as held, observed(net, x[sample.rows], memory=0) as spilled:
@@ -70,7 +70,8 @@ def test_values_in_a_temporary_file_give_the_same_concerns(mode):
         assert not any(isinstance(layer.values, np.memmap) for layer in held.layers.values())
         for name, layer in held.layers.items():
             np.testing.assert_array_equal(layer.values, spilled.layers[name].values)
-        found = [identify(net, seen, sample, config) for seen in (held, spilled)]
+        found = [identified(net, seen, sample, config) for seen in (held, spilled)]
+        found = [{j: each.kept(j) for j in each.classes} for each in found]
     for j, layers in found[0].items():
         for name, kept in layers.items():
             np.testing.assert_array_equal(kept, found[1][j][name])

@@ -74,6 +74,6 @@ def test_the_type_is_what_the_file_holds_not_its_name(tmp_path):
 
 
 def test_wrong_features_behind_masking_are_refused():
-    network = load_keras(DATA / "keras" / "k3-features.keras")
+    network = load_keras(DATA / "k3-features.keras")
     with pytest.raises(DataError, match=r"5 .*steps|features a timestep"):
         network.predict(np.zeros((2, network.spec.steps or 5, 3), np.float32))

@@ -1,6 +1,6 @@
-"""Refining a compact module by gradient steps from what its parent says, without labels (distillation).
+"""Distillation: gradient steps that move a compact module towards the probabilities of its parent, without labels.
 
-Off by default and reported apart: the promise is a module without retraining. Source: Hinton et al. 2015.
+It is off by default and reported separately, since modules need no retraining. Source: Hinton et al. 2015.
 Shapes: M decisions, F features, R rows, K classes.
 """
 
@@ -19,8 +19,8 @@ from unbraid.networks.heads import Head, margin
 from unbraid.networks.layers import decomposable_layers
 
 LEARNING_RATE = 2e-3
-LONGEST = 1.0  # gradient, by Euclidean norm
-SLOWER = 0.1  # steps of what reads a whole state: each of its values moves with hundreds of weights
+LONGEST = 1.0  # largest Euclidean norm of the gradient
+SLOWER = 0.1  # factor for parameters that read a whole state: each value depends on hundreds of weights
 
 Batch = TypeVar("Batch")
 
@@ -34,19 +34,19 @@ def refined(
     decisions: ParentDecisions,
     steps: int,
 ) -> Tensor:
-    """Change a sliced body's layers in place, and its output rows, so that margins give the parent's probabilities.
+    """Train a sliced body in place, and its output rows, so that the margins give the parent's probabilities.
 
     Args:
-        body: whose recurrent and dense layers are its own.
-        features: inputs -> what the rows read, ([T,] F) for every example.
-        rows: over [features, 1], (R, F + 1).
-        own: which of the rows are each of the K classes', the dominant one first.
-        heads: the parent's own for these classes.
-        decisions: of the parent.
-        steps: of Adam, a batch each, above 0.
+        body: a sliced body that owns the parameters of its recurrent and dense layers.
+        features: maps inputs to the features that the rows read, (N, [T,] F).
+        rows: output rows over [features, 1], (R, F + 1).
+        own: indices of the rows of each of the K classes, the dominant row first.
+        heads: output layers of the parent for these classes, K.
+        decisions: examples and features of the parent.
+        steps: number of Adam steps, one batch each, at least 1.
 
     Returns:
-        the new rows.
+        the new rows, (R, F + 1).
     """
 
     def loss(batch: tuple[object, Tensor, Tensor], rows: Tensor) -> Tensor:
@@ -68,15 +68,15 @@ def descended(
     rates: Iterable[float],
     more: Sequence[nn.Parameter] = (),
 ) -> Tensor:
-    """Take a step of Adam with each batch: change a sliced body's layers in place, and rows.
+    """Take one Adam step per batch, on the layers of a sliced body in place and on output rows.
 
     Args:
-        body: whose recurrent and dense layers are its own.
-        rows: of its output layer.
-        batches: what ``loss`` knows to read.
-        loss: of a batch and the rows; it runs the body.
-        rates: of learning, one a step; steps end with them or with the batches.
-        more: parameters that change as well, by smaller steps.
+        body: a sliced body that owns the parameters of its recurrent and dense layers.
+        rows: output rows.
+        batches: batches that ``loss`` accepts.
+        loss: computes the loss of a batch and the rows; it runs the body.
+        rates: learning rate of each step; training ends with the rates or the batches.
+        more: further parameters, trained with smaller steps.
 
     Returns:
         the new rows, in the shape of the old ones.

@@ -1,9 +1,10 @@
-"""Removing nodes and giving their work to the others, in closed form.
+"""Remove hidden units and fold a linear prediction of them into the weights that read them, in closed form.
 
-On the inputs that matter to a module a removed node's value is mostly a linear function of the kept ones. It is fitted
-by ridge regression on the module's own observations and folded into everything that reads the node: recurrent weights
-together with input weights (the kept gates' pre-activations are reproduced), the next layer's, the output layer's.
-No gradient step and no labels. Shapes: D inputs, H units, H' kept units, G gates, Z entries of z.
+On the inputs of a module's class, the value of a removed unit is mostly a linear function of the kept units. Ridge
+regression on the module's observations fits that function. It is folded into every weight that reads the unit: the
+recurrent and input weights (so that the pre-activations of the kept gates are reproduced), the next layer and the
+output layer. There is no gradient step, and no labels are used. Related: spectral pruning of RNNs (arXiv 2105.10832),
+GRAIL (arXiv 2602.23795). Shapes: D inputs, H units, H' kept units, G gates, Z entries of z.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from unbraid.networks.layers import Edit, Layer
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stages import Dense
 
-RIDGE = 1e-2  # added to the diagonal, as a share of its mean; less fits noise where inputs are wide (1:N)
+RIDGE = 1e-2  # ridge penalty as a share of the mean diagonal; a smaller one overfits wide inputs (1:N)
 
 
 def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor, ridge: float = RIDGE) -> Tensor:
-    """The weights over ``kept`` that best reproduce ``weight`` over everything.
+    """Compute weights over ``kept`` that best reproduce ``weight`` over all of z.
 
     Args:
         weight: (rows, Z), over all of z.
@@ -34,7 +35,7 @@ def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor, ridge: floa
         ridge: added to the diagonal, as a share of its mean, above 0.
 
     Returns:
-        (rows, P): minimises the mean square of what changes, with a small ridge.
+        (rows, P): minimises the mean squared change of the products, with a small ridge penalty.
     """
     if len(gone) == 0:
         return weight[:, kept]
@@ -47,15 +48,15 @@ def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor, ridge: floa
 
 
 def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], moments: Moments) -> Edit:
-    """What :func:`unbraid.networks.layers.sliced` applies to each layer before it cuts it.
+    """Build the edit that :func:`unbraid.networks.layers.sliced` applies to each layer before it slices it.
 
     Args:
-        layers: the parent's.
-        kept: indices of each layer's kept nodes, (H',).
-        moments: of the module's observations.
+        layers: layers of the parent.
+        kept: layer name -> indices of its kept units, (H',).
+        moments: second moments of the module's observations.
 
     Returns:
-        an edit that folds what will be cut off into what stays.
+        an edit that folds the removed units into the weights that stay.
     """
 
     def edit(name: str, layer: RecurrentLayer | Dense) -> RecurrentLayer | Dense:
@@ -75,7 +76,7 @@ def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], mome
 
 
 def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
-    """The head with the work of the features that go given to ``features`` (F',); zeros at those that go."""
+    """Fold removed features of an output layer into ``features`` (F',); removed features get zero weights."""
     width = head.weight.shape[1]
     z = torch.cat([head.weight, head.bias.unsqueeze(1)], 1)
     stay = torch.cat([features, torch.tensor([width])])
@@ -87,7 +88,7 @@ def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
 def source_indices(
     layers: Mapping[str, Layer], kept: Mapping[str, Tensor], sources: tuple[str, ...], width: int
 ) -> Tensor:
-    """Which of ``width`` features from ``sources`` stay; all of them where they are no layer's nodes."""
+    """Indices of the ``width`` features from ``sources`` that stay; all of them where they are not hidden units."""
     if not sources:
         return torch.arange(width)
     parts, offset = [], 0
@@ -105,7 +106,7 @@ def rest(size: int, kept: Tensor) -> Tensor:
 
 
 def _fold_layer(layer: RecurrentLayer, inputs: Tensor, kept: Tensor, moments: Moments, name: str) -> None:
-    """Fold a recurrent layer's weights in place, at the places of what stays. z = [x (D), h (H), 1]."""
+    """Fold the weights of a recurrent layer in place, at the positions that stay. z = [x (D), h (H), 1]."""
     d, h, cell = layer.inputs, layer.units, layer.cell
     one = torch.tensor([d + h])
     bias = cell.input_bias(layer.bias_ih, layer.bias_hh)

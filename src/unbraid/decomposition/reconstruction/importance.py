@@ -1,17 +1,18 @@
-"""How much a module's decision depends on each node: the mean square of (d margin / d h) * h.
+"""Scores of hidden units for a module: the mean square of (d margin / d h) * h.
 
-The derivative is taken at every timestep through the recurrence, not only on the layer's outputs. Shapes: N examples,
-T timesteps, H units.
+The derivative is taken at every timestep through the recurrence, not only on the outputs of the layer.
+Shapes: N examples, T timesteps, H hidden units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from unbraid.decomposition.removal.identification import kept_count
+from unbraid.decomposition.sizes import kept_count
+from unbraid.errors import DataError
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.layers import Layer, pruned
@@ -20,15 +21,17 @@ from unbraid.networks.recurrent import PrunedRecurrentLayer
 from unbraid.networks.removal import Probe
 from unbraid.networks.watching import watched
 
+NodeScore = Callable[[Network, Head, Inputs, np.ndarray], Mapping[str, np.ndarray]]
+
 
 def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of every recurrent layer's nodes for one module.
+    """Score the hidden units of every recurrent layer for one module.
 
     Args:
         network: the parent.
-        head: the module's, over all features.
-        x: examples, some of the module's class and some of others.
-        counted: booleans (N,) or (N, T), which of their decisions count.
+        head: output layer of the module, over all F features.
+        x: examples of the module's class and of other classes.
+        counted: booleans (N,) or (N, T) that mark the decisions that count.
 
     Returns:
         layer name -> (H,) float64 >= 0.
@@ -48,15 +51,32 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
     return sums
 
 
-def combined(scores: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Scores for several modules together: each module's share out equally, whatever the scale of its margin."""
+def combined(scores: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Combine the scores of several modules; each module has the same weight, whatever the scale of its margin."""
     return {name: np.sum([s[name] / max(s[name].sum(), 1e-300) for s in scores], axis=0) for name in scores[0]}
 
 
 def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Tensor]:
-    """The share ``keep`` of each layer's nodes with the largest scores, at least one: layer -> indices, ascending."""
+    """Choose the share ``keep`` of the units of each layer with the largest scores, at least one; returns indices."""
     kept = {}
     for name, score in scores.items():
         order = np.argsort(-score, kind="stable")[: kept_count(len(score), keep)]
         kept[name] = torch.from_numpy(np.sort(order))
     return kept
+
+
+def checked_scores(scores: Mapping[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
+    """Check the scores of all recurrent layers; returns them as float64 (H,).
+
+    Raises:
+        DataError: a layer is missing, or its scores are not H finite numbers >= 0.
+    """
+    found = {}
+    for name, layer in network.recurrent_layers().items():
+        values = np.asarray(scores.get(name, np.empty(0)), dtype=np.float64)
+        if values.shape != (layer.units,) or not (np.isfinite(values) & (values >= 0)).all():
+            raise DataError(
+                f"node scores of layer {name!r} have shape {values.shape}, expected {layer.units} finite numbers >= 0."
+            )
+        found[name] = values
+    return found

@@ -1,6 +1,6 @@
-"""Refining a language's module by gradient steps: it comes to expect the next words that its parent expects. No labels.
+"""Distillation of a module of a language: gradient steps towards the next-word probabilities of its parent. No labels.
 
-The output layer dominates a translator, so the words of the language are compared with one another, and with no others.
+The output layer dominates the cost of a translator, so the softmax is taken over the words of the language only.
 Shapes: N pairs, S source words, T target words, F features, R words kept, O words of the language.
 """
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
+from unbraid.config import ReconstructConfig
 from unbraid.decomposition.reconstruction.distillation import descended
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_shapes, bridge_weights, set_bridges
@@ -23,28 +24,28 @@ from unbraid.networks.layers import decomposable_layers
 from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.progress import Advance
 
-FIRST_RATE = 1e-2  # of learning; it falls along a cosine
-PAIRS = 64  # a step
+FIRST_RATE = 1e-2  # learning rate of the first step; it decays along a cosine
+PAIRS = 64  # sentence pairs of a step
 
 Batch = tuple[Tensor, Tensor]  # source (N, S) and target (N, T)
 
 
 def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> ConcernModule:
-    """A reconstructed module with other weights in its decoder and in the output rows of its language's words.
+    """Distil a reconstructed module: train its decoder and the output rows of the words of its language.
 
-    Its decoder's first state comes to take up what all of the encoder's units say: each pair's sentence passes there,
-    and half a state is no place for it.
+    The first state of the decoder then reads all units of the encoder, since it carries the whole sentence.
 
     Args:
-        module: used up, as its layers change in place.
-        x: pairs of its language; ``config.refine`` steps go through them in an order by ``config.seed``.
-        advance: told of each step.
+        module: the module; its layers change in place, so do not use it afterwards.
+        x: pairs of its language. ``config.refine`` steps use them in an order that ``config.seed`` sets.
+        advance: called after each step.
     """
     parent, head, config = module.parent, module.head, module.config
+    assert isinstance(config, ReconstructConfig)
     whole, small = parent.body, module.body
     assert isinstance(whole, EncoderDecoder) and isinstance(small, EncoderDecoder)
     assert isinstance(parent.spec, EncoderDecoderSpec) and head.words is not None
-    end = parent.spec.languages[module.index].end  # never fed, so in no target
+    end = parent.spec.languages[module.index].end  # the end tag is never an input, so no target holds it
     words = torch.from_numpy(np.setdiff1d(np.append(x.tree["target"], end), [0])).to(parent.device)
     weight, bias = parent.head.weight[words], parent.head.bias[words]
 
@@ -68,7 +69,7 @@ def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> Conc
 
 
 def _with_rows(module: ConcernModule, rows: Tensor) -> ConcernModule:
-    """The module with its layers as they are now, and these rows over [features, 1], (R, F + 1)."""
+    """The module with its current layers and the given rows over [features, 1], (R, F + 1)."""
     weight = module.whole_head.weight.clone()
     weight[:, module.features] = rows[:, :-1]
     head = Head(weight, rows[:, -1], module.head.idle, module.head.words)
@@ -81,7 +82,7 @@ def _with_rows(module: ConcernModule, rows: Tensor) -> ConcernModule:
 
 
 def _batches(x: Inputs, seed: int, advance: Advance) -> Iterator[Batch]:
-    """Every pair once, and again in another order, without end; columns of targets that are all padding left out."""
+    """Batches of all pairs in random order, repeated without end; target columns that are all padding are dropped."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(x))

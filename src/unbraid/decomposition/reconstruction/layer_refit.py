@@ -1,10 +1,10 @@
-"""A sliced module's layers fitted once more, on the states that the module itself runs through.
+"""Refit the layers of a sliced module on the states that the module itself computes.
 
-Folding assumes that everything below a layer, and its own past, says what the parent says. It does not, quite, and what
-is missing adds up over layers and timesteps. So layer by layer, from the input on: run the module, and fit the layer's
-weights by ridge regression, from what it really reads, to the pre-activations that its nodes have in the parent (a step
-of dataset aggregation, Ross et al. 2011). No labels and no gradient step.
-Shapes: N examples, T timesteps, D inputs, H units, Z entries of z, G gates.
+Folding assumes that the layers below and the past states equal those of the parent. They differ a little, and the
+errors add up over layers and timesteps. So the layers are refitted from the input on: run the module, then fit the
+weights of the layer by ridge regression from its actual inputs to the pre-activations that its units have in the
+parent. This is one step of dataset aggregation (Ross et al. 2011), without labels or gradient steps. Shapes: N
+examples, T timesteps, D inputs, H units, Z entries of z, G gates.
 """
 
 from __future__ import annotations
@@ -17,44 +17,54 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from unbraid.decomposition.reconstruction.moments import before, on_steps, valid_steps, with_one
+from unbraid.decomposition.reconstruction.states import States
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer, decomposable_layers, gate_rows
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.watching import watched
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # pulls towards the weights before, as shares of the mean diagonal
-JUDGING = 4  # one example of so many judges
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # penalties on the change of the weights, as shares of the mean diagonal
+JUDGING = 4  # one of so many examples chooses the penalty
 
-Seen = tuple[Tensor, Tensor, Tensor | None]  # x (N, T, D), h_{t-1} (N, T, H), which steps are valid
+Index = slice | Tensor
 
 
 def refit(
-    parent: nn.Module, body: nn.Module, kept: Mapping[str, Tensor], x: Inputs, device: torch.device, weights: np.ndarray
+    parent: nn.Module,
+    body: nn.Module,
+    kept: Mapping[str, Tensor],
+    x: Inputs,
+    device: torch.device,
+    weights: np.ndarray,
+    states: Mapping[str, States] | None = None,
 ) -> None:
     """Fit the recurrent layers of ``body`` in place.
 
     Args:
         parent: the whole body.
-        body: what :func:`unbraid.networks.layers.sliced` made of it; its recurrent layers' weights are its own.
-        kept: layer -> indices of its kept nodes, (H',).
+        body: the sliced body; it owns the weights of its recurrent layers.
+        kept: layer -> indices of its kept units, (H',).
         x: examples.
-        device: where both bodies are.
-        weights: how much each example, or each timestep, counts, (N, 1) or (N, T).
+        device: the device of both bodies.
+        weights: weight of each example, or of each timestep, (N, 1) or (N, T).
+        states: what the layers of the parent read on the same examples, layer name -> states, where that is known.
     """
-    tree = to_device(next(x.batches(len(x))), device)
+    order = np.argsort(np.arange(len(x)) % JUDGING != 0, kind="stable")  # the judging examples come first
+    tree = to_device(next(x.take(order).batches(len(x))), device)
     large, small = decomposable_layers(parent), decomposable_layers(body)
     recurrent = {name: layer for name, layer in large.items() if isinstance(layer.module, RecurrentLayer)}
     with torch.inference_mode():
-        wanted = _seen(parent, recurrent, tree)
+        wanted = _seen(parent, recurrent, tree) if states is None else {n: s.take(order) for n, s in states.items()}
         for name in recurrent:
             whole, cut = large[name].module, small[name].module
             assert isinstance(whole, RecurrentLayer) and isinstance(cut, RecurrentLayer)
-            _fit(whole, cut, kept[name], wanted[name], _seen(body, {name: small[name]}, tree)[name], weights)
+            own = _seen(body, {name: small[name]}, tree)[name]
+            _fit(whole, cut, kept[name], wanted[name], own, weights[order])
 
 
-def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[str, Seen]:
-    def note(layer: Layer, inputs: tuple, output: tuple) -> Seen:
-        return inputs[0], before(layer, inputs, output[0]), valid_steps(inputs)
+def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[str, States]:
+    def note(layer: Layer, inputs: tuple, output: tuple) -> States:
+        return States(inputs[0], before(layer, inputs, output[0]), valid_steps(inputs))
 
     with watched(layers, note) as seen:
         body(tree)
@@ -62,25 +72,26 @@ def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[st
 
 
 def _fit(
-    large: RecurrentLayer, small: RecurrentLayer, kept: Tensor, parents: Seen, own: Seen, weights: np.ndarray
+    large: RecurrentLayer, small: RecurrentLayer, kept: Tensor, parents: States, own: States, weights: np.ndarray
 ) -> None:
     """Fit one layer in place.
 
-    Every example counts twice, with the module's own past and with the parent's: fitted on its own past alone, which
-    the fit changes, a vanilla layer runs away.
+    Every example counts twice: with the past of the module and with the past of the parent. A vanilla layer that is
+    fitted on its own past alone diverges, since the fit changes that past.
     """
-    (x, previous, _), (read, ours, valid) = parents, own
+    x, previous, read, ours = parents.x, parents.previous, own.x, own.previous
     cell, rows = large.cell, gate_rows(large, kept)
     count = torch.from_numpy(on_steps(weights, x.shape[1])).to(x.device).expand(-1, x.shape[1])
-    count = (count if valid is None else count * valid).reshape(-1)
-    used = count > 0
-    example = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])[used].repeat(2)
-    count = count[used].repeat(2)
+    count = (count if own.valid is None else count * own.valid).reshape(-1)
+    used: slice | Tensor = slice(None) if bool((count > 0).all()) else (count > 0).nonzero()[:, 0]
+    judging = (torch.arange(len(x), device=x.device) < -(-len(x) // JUDGING)).repeat_interleave(x.shape[1])[used]
+    count = count[used]
 
     def fitted(gates: slice, start: Tensor, z: list[Tensor], wanted: Tensor) -> Tensor:
         regression = Regression(start)
-        said = wanted[..., gates].flatten(0, 1)[used].repeat(2, 1)
-        regression.add(with_one(torch.cat([part.flatten(0, 1)[used] for part in z])), said, example, count)
+        targets = wanted[..., gates].flatten(0, 1)[used]
+        for part in z:
+            regression.add(with_one(part.flatten(0, 1)[used]), targets, judging, count)
         return regression.solved()
 
     def joint(gates: slice, pasts: list[Tensor], wanted: Tensor) -> None:
@@ -115,10 +126,10 @@ def _fit(
 
 
 class Regression:
-    """Ridge regression near ``start`` (R, Z), solved in float64; observations are added in batches and not kept.
+    """Ridge regression near ``start`` (R, Z), solved in float64. Observations are added in batches and not kept.
 
-    How strong the pull towards ``start`` is, a quarter of the examples decides: the rest fits, the quarter judges. Wide
-    inputs and few examples would otherwise be learnt by heart.
+    A quarter of the examples chooses the ridge penalty; the others fit. With wide inputs and few examples the fit
+    would otherwise follow the noise.
     """
 
     def __init__(self, start: Tensor) -> None:
@@ -127,24 +138,26 @@ class Regression:
         self.gram = torch.zeros(2, columns, columns, dtype=torch.float64, device=start.device)  # fitting, judging
         self.miss = torch.zeros(2, columns, rows, dtype=torch.float64, device=start.device)
 
-    def add(self, z: Tensor, wanted: Tensor, example: Tensor, weights: Tensor | None = None) -> None:
-        """Observations.
+    def add(self, z: Tensor, wanted: Tensor, judging: Tensor, weights: Tensor | None = None) -> None:
+        """Add observations.
 
         Args:
-            z: what is read, (M, Z).
-            wanted: what its products shall be, (M, R).
-            example: which example each is of, (M,) whole numbers.
-            weights: how much each counts, (M,).
+            z: inputs of the regression, (M, Z).
+            wanted: the products that the weights should give, (M, R).
+            judging: observations that choose the penalty, booleans (M,).
+            weights: weight of each observation, (M,).
         """
-        weighted = z if weights is None else z * weights.unsqueeze(1)
-        both = torch.cat([z, wanted - linear(z, self.start)], 1)
-        for part, mine in enumerate((example % JUDGING != 0, example % JUDGING == 0)):
-            found = (weighted[mine].t() @ both[mine]).double()
-            self.gram[part] += found[:, : z.shape[1]]
-            self.miss[part] += found[:, z.shape[1] :]
+        count = int(judging.sum())
+        leading = bool(judging[:count].all())  # views are cheaper than copies
+        parts: tuple[Index, Index] = (slice(count, None), slice(count)) if leading else (~judging, judging)
+        for part, mine in enumerate(parts):
+            values = z[mine]
+            weighted = (values if weights is None else values * weights[mine].unsqueeze(1)).t()
+            self.gram[part] += (weighted @ values).double()
+            self.miss[part] += (weighted @ (wanted[mine] - linear(values, self.start))).double()
 
     def solved(self) -> Tensor:
-        """The weights (R, Z); ``start`` where no fit is better than it."""
+        """The fitted weights (R, Z), or ``start`` where no fit is better."""
         best = min(RIDGES, key=lambda ridge: self._judged(self._step(self.gram[0], self.miss[0], ridge)))
         if self._judged(self._step(self.gram[0], self.miss[0], best)) >= 0:
             return self.start
@@ -156,9 +169,5 @@ class Regression:
         return torch.linalg.solve(gram + pull, miss)
 
     def _judged(self, step: Tensor) -> float:
-        """How the squared error of the judging part changes with a step (Z, R)."""
+        """Change of the squared error on the judging part by a step (Z, R)."""
         return float((step * (self.gram[1] @ step - 2 * self.miss[1])).sum())
-
-
-def _flat(values: Tensor) -> Tensor:
-    return values.reshape(-1, values.shape[-1])

@@ -1,7 +1,7 @@
-"""Second moments of what layers read, per class, streamed: memory does not depend on the number of examples.
+"""Second moments of the inputs of layers, per class. They are accumulated in batches, so memory does not grow with N.
 
-A layer's products are linear in what it reads, so the mean of z z^T over a module's observations (half of them of its
-class) holds all that reconstruction solves for. Shapes: D inputs, H units, Z entries of z, F features, C classes.
+The pre-activations of a layer are linear in its inputs z, so the mean of z z^T over a module's observations (half of
+them of its class) is all that reconstruction needs. Shapes: D inputs, H units, Z entries of z, F features, C classes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unbraid.data.targets import Targets
+from unbraid.decomposition.reconstruction.states import HeldPass
 from unbraid.errors import DataError
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer
@@ -32,18 +33,20 @@ def collect(
     targets: Targets,
     classes: Sequence[int],
     advance: Callable[[int], object] = lambda examples: None,
+    held: HeldPass | None = None,
 ) -> dict[int, Moments]:
-    """One pass over the examples, all classes together.
+    """Compute the moments of all classes in one pass over the examples.
 
     Args:
         network: the parent.
         x: examples.
         targets: their labels; with many outputs only the timesteps of a layer that carry a label count.
-        classes: those that modules are made for.
-        advance: told after every batch how many examples it held.
+        classes: indices of the classes that modules are made for.
+        advance: called after every batch with the number of its examples.
+        held: takes the values of the pass.
 
     Returns:
-        class -> moments, the class's own observations and all the others weighing one half each.
+        class -> moments; the observations of the class and of all others have one half of the weight each.
 
     Raises:
         DataError: per-timestep labels that do not line up with the network's decisions.
@@ -58,6 +61,8 @@ def collect(
             rows = {key: z for parts in seen.values() for key, z in parts.items()}
             rows[HEAD] = with_one(features if features.dim() == 3 else features.unsqueeze(1))
             check_steps(rows[HEAD].shape[1], weights[everyone].shape[1])
+            if held is not None:
+                held.add(rows, features)
             size = features.shape[0]
             for group, own in weights.items():
                 part = own[start : start + size]
@@ -70,7 +75,7 @@ def collect(
 
 
 def mean_moments(moments: Sequence[Moments]) -> Moments:
-    """Several classes' moments, weighing alike."""
+    """Mean of the moments of several classes."""
     return {key: torch.stack([own[key] for own in moments]).mean(0) for key in moments[0]}
 
 
@@ -80,35 +85,35 @@ def counts(marked: np.ndarray) -> np.ndarray:
 
 
 def on_steps(weights: np.ndarray, steps: int) -> np.ndarray:
-    """Weights (N, T') for a layer of ``steps`` timesteps: step by step if as many, else an example counts whole."""
+    """Weights (N, T') for a layer of ``steps`` timesteps: per timestep where T' fits, else one weight per example."""
     return weights if weights.shape[1] in (1, steps) else weights.max(1, keepdims=True)
 
 
 def check_steps(steps: int, labelled: int) -> None:
-    """Raises DataError where labels are per timestep, and not as many as decisions."""
+    """Raise DataError where labels are per timestep and their number differs from that of the decisions."""
     if labelled not in (1, steps):
         raise DataError(f"labels have {labelled} timesteps, the network decides at {steps}: they must line up.")
 
 
 def with_one(values: Tensor) -> Tensor:
-    """A constant one behind the last axis, which takes up biases."""
+    """Append a constant one to the last axis, for the bias."""
     return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
 
 
 def before(layer: Layer, inputs: tuple, h: Tensor) -> Tensor:
-    """The hidden states (N, T, H) that a recurrent layer's timesteps start from, given what it read and gave."""
+    """Hidden states (N, T, H) before each timestep of a recurrent layer, from its inputs and outputs."""
     initial = inputs[2] if len(inputs) > 2 else None
     first = torch.zeros_like(h[:, :1]) if initial is None else initial[0].unsqueeze(1)
     return torch.cat([h[:, 1:], first], 1) if layer.module.reverse else torch.cat([first, h[:, :-1]], 1)
 
 
 def valid_steps(inputs: tuple) -> Tensor | None:
-    """Which timesteps a recurrent layer was told to count, (N, T); None: all."""
+    """Mask of the timesteps that count for a recurrent layer, (N, T); None: all."""
     return inputs[1] if len(inputs) > 1 else None
 
 
 def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
-    """What a layer's products read at every timestep: key -> z, (n, T, Z); masked steps are zero throughout."""
+    """Inputs z of a layer at every timestep: key -> (n, T, Z); masked timesteps are zero."""
     x, valid, module = inputs[0], valid_steps(inputs), layer.module
     if not isinstance(module, RecurrentLayer):
         return {layer.name: with_one(x if x.dim() == 3 else x.unsqueeze(1))}
@@ -123,7 +128,7 @@ def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
 
 
 def _add(sums: Moments, key: str, z: Tensor, weights: np.ndarray) -> None:
-    """Add a batch's z z^T."""
+    """Add z z^T of a batch."""
     own = on_steps(weights, z.shape[1])
     picked = np.flatnonzero(own.any(axis=1))
     rows = z[torch.from_numpy(picked).to(z.device)]
@@ -134,7 +139,7 @@ def _add(sums: Moments, key: str, z: Tensor, weights: np.ndarray) -> None:
 
 
 def _halves(own: Moments, everyone: Moments) -> Moments:
-    """Mean moments of a class and of all others, one half each; the class's alone where there are no others."""
+    """Average the mean moments of a class and of all others; those of the class where there are no others."""
     found = {}
     for key, whole in everyone.items():
         mine = own.get(key, torch.zeros_like(whole))

@@ -1,6 +1,6 @@
-"""The row of an output layer that decides, fitted to the probabilities that the parent gives. No labels.
+"""Fit a row of an output layer to the probabilities of the parent, without labels.
 
-Logistic regression on the module's own features by Newton's steps; the loss is convex, so there is one answer.
+Logistic regression on the features of the module by Newton's method. The loss is convex, so the solution is unique.
 Shapes: M decisions, F features, R rows.
 """
 
@@ -19,23 +19,23 @@ from unbraid.decomposition.reconstruction.parent_decisions import ParentDecision
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head
 
-LOGISTIC_RIDGE = 1e-4  # pull towards the row before, as a share of the mean diagonal
+LOGISTIC_RIDGE = 1e-4  # penalty on the change of the row, as a share of the mean diagonal
 NEWTON_STEPS = 8
-LONGEST_STEP = 3.0  # of one Newton step: far from the answer the curvature says little
+LONGEST_STEP = 3.0  # largest Newton step: far from the solution the curvature is not reliable
 
 Margin = tuple[Sequence[int], int, Tensor]  # a module's rows, dominant first; the row to fit; P(dominant) wanted, (M,)
 
 
 def decided(features: Tensor, start: Tensor, margins: Sequence[Margin]) -> Tensor:
-    """Rows whose differences give the wanted probabilities, one row after another.
+    """Fit rows, one after another, so that their margins give the wanted probabilities.
 
     Args:
-        features: (M, F).
-        start: the rows before, over [features, 1], (R, F + 1).
-        margins: what to fit.
+        features: features of the module, (M, F).
+        start: initial rows over [features, 1], (R, F + 1).
+        margins: the rows, the row to fit and the wanted probabilities of each module.
 
     Returns:
-        (R, F + 1), in the type of ``start``.
+        the fitted rows, (R, F + 1), in the dtype of ``start``.
     """
     z, rows = with_one(features).double(), start.double()
     for own, place, wanted in margins:
@@ -45,13 +45,13 @@ def decided(features: Tensor, start: Tensor, margins: Sequence[Margin]) -> Tenso
         if place == 0:
             offset = -torch.logsumexp(said, 1) if others else z.new_zeros(len(z))
             rows[own[0]] = logistic(z, offset, chance, row)
-        else:  # of two rows the second: the margin is the first less it
+        else:  # the second of two rows: the margin is the first minus the second
             rows[own[place]] = -logistic(z, said[:, 0], chance, -row)
     return rows.to(start.dtype)
 
 
 def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor:
-    """The row w near ``start`` for which sigmoid(offset + z w) is nearest to ``wanted`` by cross entropy.
+    """Fit w, near ``start``, so that sigmoid(offset + z w) has the smallest cross entropy to ``wanted``.
 
     Args:
         z: (M, Z) float64.
@@ -71,11 +71,11 @@ def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor
 
 
 def fitted_head(module: ConcernModule, decisions: ParentDecisions) -> Head:
-    """A module's two rows over the parent's features, the second fitted so that P(dominant) is the parent's own.
+    """Fit the second row of a two-row output layer so that P(dominant) is the parent's probability.
 
     Args:
-        module: its head has two rows, the dominant one and what it competes with.
-        decisions: of the parent.
+        module: a module whose output layer has two rows, the dominant one and its competitor.
+        decisions: examples and features of the parent.
     """
     network, head = module.parent, module.head
     seen = [module.body(batch)[used] for batch, used, _ in decisions.batches(network.device)]

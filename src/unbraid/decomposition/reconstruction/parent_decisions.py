@@ -1,4 +1,4 @@
-"""Decisions of the parent that output layers are fitted to, read once for all modules.
+"""Examples and parent features that output layers are fitted on. They are computed once for all modules.
 
 Shapes: N examples, T timesteps, F features, M decisions.
 """
@@ -17,30 +17,40 @@ from unbraid.data.targets import Targets
 from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.network import Network
 
-DECIDED = 20_000  # decisions that output layers are fitted on, at most
-HELD = 8_000_000  # values of the parent's features for them, at most
+DECIDED = 20_000  # largest number of decisions that output layers are fitted on
+HELD = 8_000_000  # largest number of feature values that are held for them
 
 
 @dataclass(frozen=True)
 class ParentDecisions:
-    """Examples that output layers are fitted on, and what the parent's reads for their decisions, batch by batch."""
+    """Examples for output layers, and what the output layer of the parent reads for each decision, in batches."""
 
     x: Inputs
     counted: list[Tensor]
     features: list[Tensor]
 
     def batches(self, device: torch.device) -> Iterator[tuple[Any, Tensor, Tensor]]:
-        """Inputs, which decisions count (n,) or (n, T), and the parent's features there (M, F)."""
+        """Inputs, mask of the decisions that count (n,) or (n, T), and the features of the parent there (M, F)."""
         for batch, used, features in zip(self.x.batches(), self.counted, self.features, strict=True):
             yield to_device(batch, device), used, features
 
 
-def read_decisions(network: Network, x: Inputs, targets: Targets) -> ParentDecisions:
-    """Examples for output layers, evenly spread over those given, in a random order that is always the same."""
+def read_decisions(network: Network, x: Inputs, targets: Targets, known: Tensor | None = None) -> ParentDecisions:
+    """Choose examples for output layers, evenly spread over those given, in a random order that is always the same.
+
+    Args:
+        network: the parent.
+        x: examples.
+        targets: their labels.
+        known: what the output layer of the parent reads of them, (N, F) or (N, T, F), where that is known.
+    """
     most = min(DECIDED, HELD // network.spec.features) // targets.counted()[0].size
     rows = np.random.default_rng(0).permutation(even(np.arange(len(x)), max(1, most)))
     some = x.take(rows)
     counted = [part.to(network.device) for part in torch.from_numpy(targets.take(rows).counted()).split(BATCH)]
+    if known is not None:
+        parts = known[torch.from_numpy(rows).to(known.device)].split(BATCH)
+        return ParentDecisions(some, counted, [part[used] for part, used in zip(parts, counted, strict=True)])
     with torch.inference_mode():
         batches = zip(some.batches(), counted, strict=True)
         features = [network.features(to_device(batch, network.device))[used] for batch, used in batches]
@@ -48,5 +58,5 @@ def read_decisions(network: Network, x: Inputs, targets: Targets) -> ParentDecis
 
 
 def even(values: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the values, evenly spread."""
+    """Choose at most ``most`` of the values, evenly spread."""
     return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]

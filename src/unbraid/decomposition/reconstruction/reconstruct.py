@@ -1,11 +1,11 @@
-"""Compact modules: few nodes, the work of the others reconstructed, the output layer refitted on the module itself.
+"""Compact modules: few hidden units, removed units folded into the kept ones, output layer refitted on the module.
 
 Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbraid.config import DecompositionConfig, HeadKind, Mode
+from unbraid.config import HeadKind, Mode, ReconstructConfig
 from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
-from unbraid.decomposition.reconstruction.importance import combined, node_scores, strongest
-from unbraid.decomposition.reconstruction.layer_refit import Regression, refit
+from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
+from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, refit
 from unbraid.decomposition.reconstruction.moments import Moments, collect, counts, mean_moments, with_one
 from unbraid.decomposition.reconstruction.output_rows import decided
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, even, read_decisions
+from unbraid.decomposition.reconstruction.states import HeldPass, States
 from unbraid.modules.concern import Concern
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, to_device
@@ -30,20 +31,20 @@ from unbraid.networks.layers import decomposable_layers, head_sources, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
 
-DEFAULT_KEEP = 0.5  # share of the nodes where neither a size nor a tolerance is given
-SCORED = 100  # examples with and without the class that its nodes are scored on: more change the order little
-REFITTED = 200  # the same for refitting layers, shared out among classes of one body
+DEFAULT_KEEP = 0.5  # keep ratio where neither keep nor max_loss is given
+SCORED = 100  # examples with and without the class for scoring; more change the order little
+REFITTED = 200  # the same for refitting layers; the classes of one body share them
 FEWEST = 20
 
 
 @dataclass(frozen=True)
 class Compact:
-    """What a compact module consists of.
+    """The parts of a compact module.
 
     Attributes:
-        concern: the nodes it keeps.
-        weights: layer -> parameter name -> the smaller layer's tensor.
-        head: over all of the parent's features, zeros at those that went.
+        concern: the hidden units that it keeps.
+        weights: layer name -> parameter name -> tensor of the smaller layer.
+        head: output layer over all features of the parent, with zero weights for removed features.
     """
 
     concern: Concern
@@ -53,15 +54,16 @@ class Compact:
 
 @dataclass
 class Reconstruction:
-    """Makes compact modules of any size from one observation of the sample.
+    """Compact modules of any size from one observation of the sample.
 
     Args:
         network: the parent.
         x: the sampled examples.
         targets: their labels.
-        classes: those that modules are made for.
-        config: head, padding_label and the rest of a decomposition's settings.
-        advance: told after each class how much of the work is done.
+        classes: indices of the classes that modules are made for.
+        config: settings of the decomposition.
+        advance: called after each class with the work that is done.
+        score: scores the hidden units of each recurrent layer for a module, larger for units that should stay.
 
     Raises:
         DataError: per-timestep labels that do not line up with the network's decisions.
@@ -71,16 +73,20 @@ class Reconstruction:
     x: Inputs
     targets: Targets
     classes: Sequence[int]
-    config: DecompositionConfig
+    config: ReconstructConfig
     advance: Callable[[float], object] = lambda amount: None
+    score: NodeScore = node_scores
     moments: dict[int, Moments] = field(init=False)
-    scores: dict[int, dict[str, np.ndarray]] = field(init=False)
+    scores: dict[int, Mapping[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
+    states: dict[str, States] | None = field(init=False)
     deciding: ParentDecisions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.moments = collect(self.network, self.x, self.targets, self.classes)
-        self.deciding = read_decisions(self.network, self.x, self.targets)
+        held = HeldPass(self.network, len(self.x))
+        self.moments = collect(self.network, self.x, self.targets, self.classes, held=held)
+        self.states = held.states()
+        self.deciding = read_decisions(self.network, self.x, self.targets, held.features())
         with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: v.shape[1] if v.dim() == 3 else 1 for name, v in seen.items()}
@@ -89,22 +95,22 @@ class Reconstruction:
             rows = self._with_and_without(j, SCORED)
             head = channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX))
             counted = self.targets.take(rows).counted()
-            self.scores[j] = node_scores(self.network, head, self.x.take(rows), counted)
+            self.scores[j] = checked_scores(self.score(self.network, head, self.x.take(rows), counted), self.network)
             self.advance(1)
 
     def make(self, index: int, keep: float) -> Compact:
-        """The module of class ``index`` with the share ``keep`` of each recurrent layer's nodes, in (0, 1]."""
+        """Make the module of class ``index`` that keeps the share ``keep`` of the units of each layer, in (0, 1]."""
         head = channel(self.network, index, self.config)
         return self.make_together([index], keep, head, [range(len(head.bias))])
 
     def make_together(self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]]) -> Compact:
-        """One body for the classes ``indices`` together.
+        """Make one body for several classes.
 
         Args:
-            indices: the classes.
-            keep: share of each recurrent layer's nodes, in (0, 1].
-            head: all the rows that their heads need, over the parent's features.
-            own: which of these rows are each class's, the dominant one first.
+            indices: indices of the classes.
+            keep: share of the hidden units of each recurrent layer that stay, in (0, 1].
+            head: all rows that their output layers need, over the features of the parent.
+            own: indices of the rows of each class, the dominant row first.
         """
         network, layers = self.network, self.network.layers
         kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
@@ -123,26 +129,28 @@ class Reconstruction:
         return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, fitted)
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
-        """Fit the layers of ``body`` in place, half on the classes' own decisions and half on the others'."""
-        most = max(REFITTED // len(indices), FEWEST)  # they run as one batch
+        """Refit the layers of ``body`` in place; the classes and all others have one half of the weight each."""
+        most = max(REFITTED // len(indices), FEWEST)  # all rows run as one batch
         rows = np.unique(np.concatenate([self._with_and_without(j, most) for j in indices]))
         targets = self.targets.take(rows)
         own = np.any([targets.members(j) for j in indices], axis=0)
         sides = [counts(own), counts(targets.counted() & ~own)]
         weights = sum(side / max(float(side.sum()), 1) for side in sides)
-        refit(self.network.body, body, kept, self.x.take(rows), self.network.device, np.asarray(weights))
+        states = self.states and {name: own.take(rows) for name, own in self.states.items()}
+        refit(self.network.body, body, kept, self.x.take(rows), self.network.device, np.asarray(weights), states)
 
     def _fitted(
         self, indices: Sequence[int], whole: Head, folded: Head, own: Sequence[Sequence[int]], features: _Features
     ) -> Head:
-        """The rows fitted on the module's own features to what the parent's rows say, and its probabilities."""
+        """Fit the rows on the features of the module, to the scores and probabilities of the parent."""
         places = features.inputs
         regression = Regression(torch.cat([folded.weight[:, places], folded.bias.unsqueeze(1)], 1))
         seen = []
         with torch.inference_mode():
             for batch, used, parents in self.deciding.batches(self.network.device):
                 seen.append(features(batch)[used])
-                regression.add(with_one(seen[-1]), whole(parents), used.nonzero()[:, 0])
+                judging = used.nonzero()[:, 0] < -(-len(used) // JUDGING)
+                regression.add(with_one(seen[-1]), whole(parents), judging)
             new = regression.solved()
             deciding = self.config.head is not HeadKind.MEAN and whole.words is None
             asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices if deciding]
@@ -158,7 +166,7 @@ class Reconstruction:
         return Head(weight, new[:, -1], folded.idle, folded.words)
 
     def _with_and_without(self, index: int, most: int) -> np.ndarray:
-        """Examples that carry a class somewhere and as many that do not, evenly spread, at most ``most`` of each."""
+        """Choose examples with and without a class, evenly spread, at most ``most`` of each."""
         carries = counts(self.targets.members(index)).any(1)
         labelled = counts(self.targets.counted()).any(1)
         return np.concatenate([even(np.flatnonzero(side & labelled), most) for side in (carries, ~carries)])
@@ -166,7 +174,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class _Features:
-    """A sliced body's features where they are its nodes: cut to what is left of them, or zeros where nodes are gone."""
+    """Features of a sliced body: either only those that are left, or all with zeros for removed units."""
 
     body: nn.Module
     inputs: Tensor

@@ -1,4 +1,4 @@
-"""The smallest modules within a tolerated loss, by bisection over sizes; rankings and moments are made only once.
+"""Find the smallest modules within a tolerated loss, by bisection over sizes. The observation is made only once.
 
 Shapes: N examples, K modules.
 """
@@ -17,17 +17,19 @@ from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.progress import Progress
 
-HELD_OUT = 0.2  # share of the given examples that sizes are judged on
+HELD_OUT = 0.2  # share of the given examples that is held out
 GRID = 32  # sizes tried are multiples of 1/GRID
 
 Modules = Mapping[Label, ConcernModule]
 
 
 def held_out_split(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the examples to work with, and of those to judge on; raises ConfigError where there are too few."""
+    """Split examples into indices to decompose on and held-out indices; raises ConfigError where there are too few."""
     out = int(examples * HELD_OUT)
     if out < 1:
-        raise ConfigError(f"max_loss holds a fifth of the examples out; {examples} are too few: give keep instead.")
+        raise ConfigError(
+            f"max_loss holds out a fifth of the examples, and {examples} are too few: give more examples, or keep."
+        )
     order = np.random.default_rng(seed).permutation(examples)
     return np.sort(order[out:]), np.sort(order[:out])
 
@@ -40,15 +42,15 @@ def smallest_within(
     max_loss: float,
     progress: Progress,
 ) -> Modules:
-    """Modules of the smallest size whose loss is within ``max_loss``; of the whole size where none is.
+    """Find the smallest modules whose loss is at most ``max_loss``; modules of full size where there are none.
 
     Args:
         network: the parent.
-        make: share of nodes -> modules.
+        make: makes modules of a keep ratio.
         x: held-out inputs.
         targets: their labels.
-        max_loss: tolerated loss, as a share.
-        progress: of the bisection.
+        max_loss: tolerated loss of accuracy and F1, in [0, 1).
+        progress: factory of progress bars.
     """
     low, high, best = 0, GRID, make(1.0)
     classes = [network.labels.index(label) for label in best]
@@ -66,7 +68,7 @@ def smallest_within(
 
 
 def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> np.ndarray:
-    """What the parent itself reaches on ``classes``: accuracy and mean one-vs-rest F1."""
+    """Accuracy and mean one-vs-rest F1 of the parent on ``classes``."""
     logits = network.logits(x.tree)
     if network.binary:
         logits = np.concatenate([-logits, logits], -1)
@@ -77,8 +79,8 @@ def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[i
 
 
 def _scores(margins: np.ndarray, targets: Targets, classes: list[int]) -> np.ndarray:
-    """Accuracy (of independent labels: F1 again) and mean F1 of each margin's own decision; margins (..., K)."""
-    if targets.many and margins.shape[1] < targets.y.shape[1]:  # no sequence here is as long as the labels
+    """Accuracy (for independent labels: F1) and mean F1 of the modules alone, from margins (..., K)."""
+    if targets.many and margins.shape[1] < targets.y.shape[1]:  # the labels are longer than every sequence here
         targets = Targets(targets.y[:, : margins.shape[1]], targets.labels, True, targets.independent)
     members = np.stack([targets.members(index) for index in classes], -1)
     counted = targets.counted() & (members.any(-1) | targets.independent)

@@ -1,4 +1,4 @@
-"""Other choices of as many nodes, to compare the paper's with: at random, or the smallest by weight."""
+"""Baselines that remove as many nodes as the paper's method: at random, or those with the smallest weights."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from unbraid.networks.recurrent import RecurrentLayer
 
 
 def choose_random(removed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many nodes as ``removed`` (..., U) marks in each row, drawn at random; booleans (..., U)."""
+    """Draw as many nodes as ``removed`` (..., U) marks in each row at random; booleans (..., U)."""
     return _smallest(rng.random(removed.shape), removed.sum(-1))
 
 
 def choose_smallest(removed: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
-    """As many nodes as ``removed`` (..., U) marks in each row, those of the smallest ``magnitude`` (U,)."""
+    """Choose as many nodes as ``removed`` (..., U) marks in each row, with the smallest ``magnitude`` (U,)."""
     return _smallest(np.broadcast_to(magnitude, removed.shape), removed.sum(-1))
 
 
 def magnitudes(layer: Layer, columns: slice, by_gates: bool) -> np.ndarray:
-    """Euclidean norm of the weights that lead into each node (or gate column), (U,).
+    """Euclidean norm of the incoming weights of each node (or gate column), (U,).
 
     Args:
-        layer: whose weights.
-        columns: which columns, out of the G*H gate columns or the H nodes.
+        layer: the layer.
+        columns: the columns, out of the G*H gate columns or the H nodes.
         by_gates: whether ``columns`` counts gate columns.
     """
     module = layer.module

@@ -1,7 +1,7 @@
-"""The central tendency of many nodes at once: a mean without outliers, from a single sort.
+"""Central tendency of many nodes at once: a mean without outliers, computed with one sort.
 
-In sorted values the distance from the median falls and then rises again, so the k nearest values are found by a binary
-search on both sides (the MAD needs no second selection), and what is no outlier is a window.
+In sorted values the distance from the median decreases and then increases. So a binary search on both sides finds the k
+nearest values, and the values that are not outliers form a window.
 Shapes: B rows (a node each), M observations.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-OUTLIER = 2.0  # |x - median| / MAD from which an observation is dropped
+OUTLIER = 2.0  # observations with at least this |x - median| / MAD are outliers
 
 Indices = np.ndarray  # (B,) int64
 
 
 def central_tendency(values: np.ndarray) -> np.ndarray:
-    """Mean of |value| without outliers: those with |x - median| >= 2 MAD; where the MAD is 0 nothing is dropped.
+    """Mean of |value| without outliers, which are values with |x - median| >= 2 MAD; none where the MAD is 0.
 
-    Source: Imtiaz et al. 2023, Alg. 1; the outlier rule is the release's. Medians are taken in the values' own type,
-    the mean in float64.
+    Source: Imtiaz et al. 2023, Alg. 1; the outlier rule is that of the release. Medians are computed in the dtype of
+    the values, the mean in float64.
 
     Args:
         values: (..., M) floats, M >= 1.
@@ -60,7 +60,7 @@ def _middle(low: np.ndarray, high: np.ndarray, m: int) -> np.ndarray:
 
 
 def _leading(holds: Callable[[Indices], np.ndarray], low: Indices, high: Indices) -> Indices:
-    """Per row the first index in [low, high) where ``holds`` (true up to there) fails; ``high`` where it never does."""
+    """First index per row in [low, high) where ``holds`` is false (it is true before); ``high`` where there is none."""
     low, high = low.copy(), high.copy()
     while (open_ := low < high).any():
         middle = (low + high) // 2

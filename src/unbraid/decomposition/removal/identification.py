@@ -1,4 +1,4 @@
-"""Concern identification (Imtiaz et al. 2023, Alg. 1-2): which nodes do nothing for a class.
+"""Concern identification (Imtiaz et al. 2023, Alg. 1-2): find the nodes that do less for a class than for the others.
 
 Shapes: U columns of a layer (H nodes, or the H columns of one gate), T timesteps, M observations.
 Statistics are (U,) when rolled and (T, U) when unrolled.
@@ -6,13 +6,13 @@ Statistics are (U,) when rolled and (T, U) when unrolled.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
-from unbraid.config import DecompositionConfig, ReluRule
+from unbraid.config import ReluRule, RemovalConfig
 from unbraid.decomposition.removal.tangling import restore_tangled
+from unbraid.decomposition.sizes import capped, kept_count
 
 GATE_OPEN = 0.5  # a sigmoid gate from this value on counts as active
 RELEASE_RATE = -0.5  # the release removes a rectified node at this difference of rates
@@ -30,13 +30,13 @@ def open_rate(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.count_nonzero(values >= GATE_OPEN, axis=-1) / values.shape[-1])
 
 
-def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
-    """Nodes whose statistic is smaller on the class than on the others, smallest difference first, up to the cap.
+def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: RemovalConfig) -> np.ndarray:
+    """Choose nodes with a smaller statistic on the class than on the others, smallest difference first, up to the cap.
 
     Args:
         positive: statistic on the class's examples, (..., U); NaN where nothing was observed.
         negative: the same on the other classes' examples.
-        config: max_removed, overrun (the release goes on past the cap while first d / this d < 1.1).
+        config: max_removed and overrun (the release continues past the cap while first d / this d < 1.1).
 
     Returns:
         booleans (..., U), True = removed.
@@ -53,15 +53,15 @@ def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: Decompos
     return removed
 
 
-def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: DecompositionConfig) -> np.ndarray:
-    """Nodes never active on the class (CI), less those active on some other example (TI).
+def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: RemovalConfig) -> np.ndarray:
+    """Choose nodes that are never active on the class (CI), except those active on another example (TI).
 
-    By the release's rule instead: nodes whose active rate is smaller on the class by at least 0.5.
+    The rule of the release instead chooses nodes whose active rate is smaller on the class by at least 0.5.
 
     Args:
         positive: active rate on the class's examples, (..., U).
         negative: active rate on the others.
-        config: max_removed, relu.
+        config: max_removed and relu.
 
     Returns:
         booleans (..., U), True = removed.
@@ -79,24 +79,14 @@ def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: Decompo
 
 
 def remove_share(positive: np.ndarray, negative: np.ndarray, share: float) -> np.ndarray:
-    """Exactly this share of the nodes, those with the smallest differences, whatever their signs.
+    """Choose exactly this share of the nodes, with the smallest differences of any sign.
 
-    Not in the paper: its order of nodes at a size of one's choice, to compare other choices with. A node that was not
-    observed goes last. Arguments and result as :func:`remove_logistic`.
+    This is not in the paper. It gives the paper's order of nodes at a chosen size, for comparison. A node that was not
+    observed is removed last. Arguments and result are those of :func:`remove_logistic`.
     """
     d = _difference(positive, negative)
     ranks = np.argsort(np.argsort(d, axis=-1, kind="stable"), axis=-1, kind="stable")
     return np.asarray(ranks < d.shape[-1] - kept_count(d.shape[-1], 1 - share))
-
-
-def kept_count(nodes: int, keep: float) -> int:
-    """How many of ``nodes`` the share ``keep`` is, at least one."""
-    return max(1, round(keep * nodes))
-
-
-def capped(nodes: int, cap: float) -> int:
-    """How many of ``nodes`` go until the share removed has reached ``cap``."""
-    return math.ceil(cap * nodes - 1e-9)
 
 
 def _difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Watching every node of a network over a sample, in one pass, in batches.
+"""Record the values of all nodes of a network over a sample, in one pass in batches.
 
-Shapes: R sampled examples, T timesteps, H units, G gates, U watched columns of a layer (H, or G*H gate by gate).
+Shapes: R sampled examples, T timesteps, H units, G gates, U recorded columns of a layer (H, or G*H gate by gate).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.watching import watched
 
-MEMORY = 256 * 2**20  # bytes of observed values held in memory; beyond that they go to a temporary file
+MEMORY = 256 * 2**20  # bytes of values held in memory; larger ones go to a temporary file
 
 
 @dataclass(frozen=True)
 class _Array:
-    """A float32 array in memory, or in a file that is mapped anew at each use, so that what was read is let go of."""
+    """A float32 array in memory, or in a file that is mapped at each use, so that its pages can be released."""
 
     held: np.ndarray | None
     file: str
@@ -42,11 +42,11 @@ class _Array:
 
 @dataclass
 class LayerValues:
-    """What one layer's nodes did.
+    """Values of the nodes of one layer.
 
     Attributes:
-        stored: where its values are.
-        valid: (T, R) booleans, False at steps that a mask leaves out; None where all count.
+        stored: the array of values.
+        valid: (T, R) booleans, False at masked timesteps; None where all count.
     """
 
     stored: _Array
@@ -60,7 +60,7 @@ class LayerValues:
 
 @dataclass
 class Observation:
-    """Values of every layer; a context manager where they may lie in a temporary file.
+    """Values of every layer; they may lie in a temporary file.
 
     Attributes:
         layers: layer name -> values.
@@ -77,14 +77,14 @@ def observe(
     advance: Callable[[int], object] = lambda examples: None,
     memory: int = MEMORY,
 ) -> Iterator[Observation]:
-    """Run the sample once and keep what its nodes did.
+    """Run the sample once and record the values of all nodes.
 
     Args:
-        network: the monolithic model.
+        network: the parent network.
         x: checked inputs of the R sampled examples.
-        gates: watch every gate of recurrent layers instead of their hidden state.
-        advance: told after every batch how many examples it held (progress).
-        memory: bytes of values held in memory; more than that lie in a temporary file while the context lasts.
+        gates: record every gate of recurrent layers instead of the hidden state.
+        advance: called after every batch with the number of its examples.
+        memory: bytes of values held in memory; more are kept in a temporary file while the context lasts.
 
     Yields:
         the observation.
@@ -108,7 +108,7 @@ def observe(
 
 
 def _values(gates: bool, layer: Layer, inputs: tuple, output: tuple) -> tuple[Tensor, Tensor | None]:
-    """What a layer's nodes (or their gates) did: values (n, T, U) and mask (n, T)."""
+    """Values (n, T, U) of the nodes of a layer, or of their gates, and mask (n, T)."""
     x, valid, initial = (*inputs, None, None)[:3]
     values = output[0]
     if gates and isinstance(layer.module, RecurrentLayer):
@@ -117,12 +117,12 @@ def _values(gates: bool, layer: Layer, inputs: tuple, output: tuple) -> tuple[Te
 
 
 class _Room:
-    """Where one layer's values go, (U, T, R): memory or, where that is too little, a temporary file.
+    """Storage for the values of one layer, (U, T, R): memory or a temporary file.
 
     Args:
         examples: R.
         memory: bytes that may be held in memory.
-        folder: where a file goes.
+        folder: folder of the temporary file.
     """
 
     def __init__(self, examples: int, memory: int, folder: Path) -> None:
@@ -147,7 +147,7 @@ class _Room:
             self.valid[:steps, start:stop] = True if valid is None else valid.t().cpu().numpy()
 
     def closed(self) -> LayerValues:
-        """What was stored."""
+        """The stored values."""
         return LayerValues(self.stored, self.valid)
 
     def _grow(self, units: int, steps: int) -> None:

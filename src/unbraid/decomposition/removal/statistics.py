@@ -1,4 +1,4 @@
-"""From observed values to one number per node and class, a block of nodes at a time.
+"""Compute one statistic per node and class from recorded values, a block of nodes at a time.
 
 Shapes: U columns of a layer, T timesteps, R sampled examples, M observations, C classes.
 """
@@ -12,30 +12,30 @@ from functools import partial
 import numpy as np
 import torch
 
-from unbraid.config import DecompositionConfig, Mode, Observed
+from unbraid.config import Mode, Observed, RemovalConfig
 from unbraid.decomposition.removal.identification import Statistic
 from unbraid.decomposition.removal.observation import LayerValues
 from unbraid.decomposition.sampling import Sample, Steps
 from unbraid.errors import DataError
 
-BLOCK = 64 * 2**20  # bytes of values worked on at a time
+BLOCK = 64 * 2**20  # bytes of values that are processed at a time
 
 
 def class_statistics(
     layer: LayerValues,
     sample: Sample,
     rules: list[tuple[slice, Statistic]],
-    config: DecompositionConfig,
+    config: RemovalConfig,
     advance: Callable[[float], object] = lambda share: None,
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Every class's statistic over its positive and its negative observations.
+    """Compute the statistic of every class over its positive and its negative observations.
 
     Args:
-        layer: observed values (U, T, R).
-        sample: which examples count for which class.
+        layer: recorded values (U, T, R).
+        sample: the examples that count for each class.
         rules: columns -> statistic, covering all U.
-        config: mode and observed.
-        advance: told the share of the work that is done, in [0, 1], after each block.
+        config: settings; mode and observed are used.
+        advance: called after each block with its share of the work, in [0, 1].
 
     Returns:
         class -> (positive, negative), each (U,) when rolled and (T, U) when unrolled; NaN where nothing was observed.
@@ -52,7 +52,7 @@ def class_statistics(
     shape = (units,) if config.mode is Mode.ROLLED else (steps, units)
     results = {key: np.full(shape, np.nan) for key in chosen}
     block = max(1, BLOCK // max(layer.values[0].nbytes, 1))
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # sorting leaves the interpreter's lock
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # sorting releases the interpreter lock
         for columns, statistic in rules:
             for start in range(columns.start, columns.stop, block):
                 part = slice(start, min(start + block, columns.stop))
@@ -66,9 +66,9 @@ def class_statistics(
 
 
 def _statistic(
-    values: np.ndarray, valid: np.ndarray | None, chosen: Steps, *, statistic: Statistic, config: DecompositionConfig
+    values: np.ndarray, valid: np.ndarray | None, chosen: Steps, *, statistic: Statistic, config: RemovalConfig
 ) -> np.ndarray:
-    """One group's statistic: (U,) rolled, (T, U) unrolled."""
+    """Statistic of one group of examples: (U,) rolled, (T, U) unrolled."""
     steps = values.shape[1]
     one_output = len(chosen) == 1 or steps == 1
     if valid is None and one_output:

@@ -1,0 +1,115 @@
+"""What a strategy of decomposition is. Shapes: N examples, T timesteps, H hidden units, C classes, K modules."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from unbraid.config import DecompositionConfig
+from unbraid.data.targets import Targets
+from unbraid.decomposition.sampling import Sample
+from unbraid.errors import ConfigError
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.network import Network
+from unbraid.progress import Advance, Progress
+
+
+class Prepared(Protocol):
+    """A network that was observed on a sample once, from which modules of any size can be made."""
+
+    @property
+    def classes(self) -> Sequence[int]:
+        """Indices of the classes that a module can be made for."""
+
+    def module(self, index: int, keep: float | None) -> ConcernModule:
+        """The module of class ``index``.
+
+        Args:
+            index: one of :attr:`classes`.
+            keep: share of the hidden units of each recurrent layer that stay, in (0, 1]; None for the strategy's own
+                choice.
+        """
+
+
+class Fusing(Prepared, Protocol):
+    """A prepared network that can also make one body for several modules."""
+
+    def together(
+        self, members: Sequence[ConcernModule], configs: Sequence[DecompositionConfig], keep: float
+    ) -> list[ConcernModule]:
+        """Make modules that share one body.
+
+        Args:
+            members: the modules that are fused, K.
+            configs: settings of the new modules, K.
+            keep: share of the hidden units of the body that stay, in (0, 1].
+        """
+
+
+class Strategy(ABC):
+    """A way to choose and to adjust what a module keeps of its network.
+
+    Register a subclass with :func:`unbraid.register_strategy`. Decomposition with ``max_loss``, fusing, saving,
+    evaluation and the benchmarks work with every strategy through this class.
+
+    Attributes:
+        settings: the model of its settings, a subclass of :class:`unbraid.DecompositionConfig`.
+    """
+
+    settings: ClassVar[type[DecompositionConfig]]
+
+    @abstractmethod
+    def prepare(
+        self, network: Network, x: Inputs, targets: Targets, config: DecompositionConfig, progress: Progress
+    ) -> Prepared:
+        """Observe the network on a sample of the examples.
+
+        Args:
+            network: the parent.
+            x: all given examples.
+            targets: their labels.
+            config: an instance of :attr:`settings`.
+            progress: factory of progress bars.
+
+        Raises:
+            DataError: a class with too few examples, or labels that do not line up with the decisions.
+        """
+
+    def prepare_languages(
+        self, network: Network, x: Inputs, sample: Sample, config: DecompositionConfig, progress: Progress
+    ) -> Prepared:
+        """The same for an encoder-decoder, whose modules are languages; ``sample`` has the pairs of each language.
+
+        Raises:
+            ConfigError: the strategy does not decompose encoder-decoders.
+        """
+        raise ConfigError(
+            f"strategy={config.strategy!r} does not decompose translators: choose 'reconstruct' or 'paper'."
+        )
+
+
+class FusingStrategy(Strategy):
+    """A strategy that can also make one body for several modules. Fusing uses ``reconstruct`` for all others."""
+
+    @abstractmethod
+    def prepare_fusing(
+        self,
+        network: Network,
+        x: Inputs,
+        targets: Targets,
+        classes: Sequence[int],
+        config: DecompositionConfig,
+        advance: Advance,
+    ) -> Fusing:
+        """Observe the network on a sample for the classes in use.
+
+        Args:
+            network: the parent.
+            x: all given inputs.
+            targets: the decisions of the parent, as labels.
+            classes: indices of the classes in use.
+            config: an instance of :attr:`settings`.
+            advance: called after each class with the work that is done.
+        """

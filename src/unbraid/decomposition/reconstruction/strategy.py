@@ -1,0 +1,131 @@
+"""Reconstruction as a strategy: few hidden units, the work of the others given to them by least squares.
+
+Shapes: N examples, T timesteps, K modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unbraid.config import DecompositionConfig, ReconstructConfig
+from unbraid.data.targets import Targets
+from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.protocol import FusingStrategy
+from unbraid.decomposition.reconstruction.importance import NodeScore, node_scores
+from unbraid.decomposition.reconstruction.reconstruct import DEFAULT_KEEP, Reconstruction
+from unbraid.decomposition.sampling import Sample, choose, module_classes
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.heads import Head, distinct_rows
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.network import Network
+from unbraid.progress import Advance, Progress
+
+
+class ReconstructionStrategy(FusingStrategy):
+    """``strategy="reconstruct"``, or the same with another score of hidden units.
+
+    Args:
+        score: see :func:`unbraid.register_strategy`.
+    """
+
+    settings = ReconstructConfig
+
+    def __init__(self, score: NodeScore | None = None) -> None:
+        self.score = score or node_scores
+
+    def prepare(
+        self, network: Network, x: Inputs, targets: Targets, config: DecompositionConfig, progress: Progress
+    ) -> PreparedReconstruction:
+        assert isinstance(config, ReconstructConfig)
+        classes = module_classes(targets, config)
+        rows = choose(targets, config, pooled=True).rows
+        with progress("reconstructing", len(classes)) as advance:
+            made = Reconstruction(network, x.take(rows), targets.take(rows), classes, config, advance, score=self.score)
+        return PreparedReconstruction(made)
+
+    def prepare_fusing(
+        self,
+        network: Network,
+        x: Inputs,
+        targets: Targets,
+        classes: Sequence[int],
+        config: DecompositionConfig,
+        advance: Advance,
+    ) -> PreparedReconstruction:
+        assert isinstance(config, ReconstructConfig)
+        rows = choose(targets, config, classes, pooled=True).rows
+        made = Reconstruction(network, x.take(rows), targets.take(rows), classes, config, advance, score=self.score)
+        return PreparedReconstruction(made)
+
+    def prepare_languages(
+        self, network: Network, x: Inputs, sample: Sample, config: DecompositionConfig, progress: Progress
+    ) -> PreparedLanguages:
+        assert isinstance(config, ReconstructConfig)
+        said = np.asarray(x.tree["target"]) != 0
+        found = {}
+        with progress("reconstructing", len(sample.positive)) as advance:
+            for index, places in sample.positive.items():
+                rows = places[0]
+                targets = Targets(np.where(said[rows], index, -1), network.labels, many=True)
+                part = Reconstruction(network, x.take(rows), targets, [index], config, advance, score=self.score)
+                found[index] = PreparedReconstruction(part)
+        return PreparedLanguages(found)
+
+
+@dataclass(frozen=True)
+class PreparedReconstruction:
+    """Modules of any size from one observation of the sample."""
+
+    reconstruction: Reconstruction
+
+    @property
+    def classes(self) -> Sequence[int]:
+        """Classes that modules can be made for."""
+        return self.reconstruction.classes
+
+    def module(self, index: int, keep: float | None) -> ConcernModule:
+        """The module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
+        made = self.reconstruction.make(index, DEFAULT_KEEP if keep is None else keep)
+        config, network = self.reconstruction.config, self.reconstruction.network
+        return ConcernModule(network, index, made.concern, made.head, config, weights=made.weights)
+
+    def together(
+        self, members: Sequence[ConcernModule], configs: Sequence[DecompositionConfig], keep: float
+    ) -> list[ConcernModule]:
+        """One body for ``members``; see :class:`~unbraid.decomposition.protocol.Fusing`."""
+        network = self.reconstruction.network
+        heads = [channel(network, module.index, config) for module, config in zip(members, configs, strict=True)]
+        weight, bias, places = distinct_rows(heads)
+        made = self.reconstruction.make_together(
+            [m.index for m in members], keep, Head(weight, bias), [p.tolist() for p in places]
+        )
+        found: list[ConcernModule] = []
+        for module, config, head, own in zip(members, configs, heads, places, strict=True):
+            small = Head(made.head.weight[own], made.head.bias[own], head.idle)
+            first = found[0] if found else None  # all share its body
+            found.append(
+                ConcernModule(
+                    network, module.index, made.concern, small, config, module.label,
+                    weights=made.weights, original=module, like=first,
+                )
+            )  # fmt: skip
+        return found
+
+
+@dataclass(frozen=True)
+class PreparedLanguages:
+    """Modules of languages. A module of a language never gives another one, so each has a sample of its own."""
+
+    languages: dict[int, PreparedReconstruction]
+
+    @property
+    def classes(self) -> Sequence[int]:
+        """Languages that modules can be made for."""
+        return list(self.languages)
+
+    def module(self, index: int, keep: float | None) -> ConcernModule:
+        """The module of language ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
+        return self.languages[index].module(index, keep)

@@ -1,0 +1,48 @@
+"""What the person who saves modules wants to be written beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unbraid.errors import wrong_object
+
+
+@dataclass(frozen=True)
+class About:
+    """Title, description, licence and scores for the model card of a saved folder.
+
+    Attributes:
+        title: the card's heading.
+        description: a few sentences.
+        license: as model hubs name it, ``cc-by-4.0``.
+        scores: figures to keep.
+        recipe: text of the recipe that they were made by.
+    """
+
+    title: str | None = None
+    description: str | None = None
+    license: str | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+
+    def changed(self, license: str | None, scores: Mapping[str, Any] | None) -> About:
+        """The same with another license and other scores, where they are given.
+
+        Raises:
+            ArgumentError: a license that is not text, or scores that are not a mapping.
+        """
+        for value, name, kind, expected in (
+            (license, "license", str, "text, as 'cc-by-4.0'"),
+            (scores, "scores", Mapping, "a mapping of names to figures"),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise wrong_object(value, name, expected)
+        return dataclasses.replace(
+            self, license=license or self.license, scores=self.scores if scores is None else scores
+        )
+
+
+NOTHING = About()
