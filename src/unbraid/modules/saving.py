@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unbraid._version import __version__
 from unbraid.config import DecompositionConfig, Mode
+from unbraid.limits import expands
 from unbraid.modules.calibration import UNTOUCHED, Scale
 from unbraid.modules.card import CARD, NOTHING, RECIPE, About, card, plain_scores
 from unbraid.modules.composition import Composition, Vote
@@ -20,7 +21,7 @@ from unbraid.modules.layout import MODULES, PARENTS, REFEREE, Folder, body_weigh
 from unbraid.modules.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, named_errors
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import TorchSpec, weight_count
 
 
 def save_decomposition(
@@ -107,8 +108,16 @@ def is_remnant(module: ConcernModule) -> bool:
 
 
 def _can_be_sliced(module: ConcernModule) -> bool:
-    """A rolled module is stored as its slices; one of a user's own forward needs that module's other weights anyway."""
-    return module.concern.mode is Mode.ROLLED and not isinstance(module.parent.spec, TorchSpec)
+    """Whether a module is stored as its slices, which are put back into their places on loading.
+
+    One of a user's own forward needs the module's other weights anyway, and very small slices of a very large network
+    would not load: they look like a file that declares far more than it holds.
+    """
+    spec = module.parent.spec
+    if module.concern.mode is not Mode.ROLLED or isinstance(spec, TorchSpec):
+        return False
+    slices = only_words(body_weights(module.body), module.head.words)
+    return not expands(4 * weight_count(spec), sum(weight.nbytes for weight in slices.values()))
 
 
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
