@@ -1,4 +1,4 @@
-"""Folders of format 1 load and decide as they did when they were written (see tests/data/make_folders.py)."""
+"""Folders of every format load and decide as they did when they were written (see tests/data/make_folders.py)."""
 
 import json
 import shutil
@@ -10,15 +10,27 @@ import pytest
 from tests.translation import talking
 from unbraid import Translator, compose
 from unbraid.modules.loading import check_folder
+from unbraid.modules.manifest import FORMAT
 from unbraid.opening import open_classifier, open_path
 
-PLACE = Path(__file__).parents[1] / "data" / "format1"
+PLACE = Path(__file__).parents[1] / "data"
+FORMATS = (1, 2)
 
 
-@pytest.fixture
-def folders(tmp_path):
+@pytest.fixture(params=FORMATS)
+def folders(request, tmp_path):
     """A copy: loading never writes, but a failure should not spoil what is kept."""
-    return Path(shutil.copytree(PLACE, tmp_path / "format1"))
+    return Path(shutil.copytree(PLACE / f"format{request.param}", tmp_path / "kept"))
+
+
+def test_there_are_folders_of_every_format():
+    assert tuple(range(1, FORMAT + 1)) == FORMATS
+    for number in FORMATS:
+        manifests = list((PLACE / f"format{number}").glob("*/unbraid.json"))
+        assert len(manifests) == 5
+        for path in manifests:
+            manifest = json.loads(path.read_text())
+            assert manifest["format"] == number and ("checksum" in manifest) is (number > 1)
 
 
 @pytest.mark.parametrize("name", ["decomposition", "module", "composition", "fused"])
