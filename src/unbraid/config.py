@@ -313,7 +313,7 @@ def _chosen(settings: Mapping[str, Any]) -> type[DecompositionConfig]:
             raise ConfigError(_unknown("strategy", name, list(known)))
         return known[name]
     removal = set(RemovalConfig.model_fields) - set(ReconstructConfig.model_fields)
-    unrolled = settings.get("mode") == Mode.UNROLLED or settings.get("gates") == GateView.EACH
+    unrolled = str(settings.get("mode")) == Mode.UNROLLED or str(settings.get("gates")) == GateView.EACH
     return RemovalConfig if unrolled or removal & set(settings) else ReconstructConfig
 
 
@@ -328,7 +328,7 @@ def _unfit(name: str, settings: Mapping[str, Any], model: type[DecompositionConf
         return _unknown("setting", name, sorted(_all_settings()))
     strategy = str(settings.get("strategy", model.model_fields["strategy"].default))
     return (
-        f"setting {name}={settings[name]!r} belongs to strategy {' or '.join(map(repr, others))}; "
+        f"setting {name}={quoted(repr(settings[name]), 60)} belongs to strategy {' or '.join(map(repr, others))}; "
         f"strategy {strategy!r} does not use it: drop the setting, or change the strategy."
     )
 

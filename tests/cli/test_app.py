@@ -111,7 +111,7 @@ def test_inspect_says_what_it_is(work):
         (["compose", "{parts}:1", "{parts}:1=2", "-o", "{folder}/x"], "comes twice"),
         (["decompose", "{parts}", "{test}", "-o", "{folder}/x"], "modules already"),
         (["decompose", "{model}", "{test}", "-o", "{folder}/x", "--max-removed", "1.5"], "max_removed"),
-        (["decompose", "{model}", "{test}", "-o", "{folder}"], "no Unbraid folder"),
+        (["decompose", "{model}", "{test}", "-o", "{folder}"], "not an Unbraid folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(work, arguments, says):

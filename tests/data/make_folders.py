@@ -1,4 +1,4 @@
-"""Writes ``format1/``: folders as this version saves them, for ``tests/modules/test_format.py`` of later ones.
+"""Writes ``format2/``: folders as this version saves them, for ``tests/modules/test_format.py`` of later ones.
 
 ``python -m tests.data.make_folders``; only for a new number of the format, never to make a test pass.
 """
@@ -12,8 +12,9 @@ import numpy as np
 from tests import factory
 from tests.translation import talking
 from unbraid import Composition, Translator, Vocabulary, compose, decompose
+from unbraid.storage.manifest import FORMAT
 
-PLACE = Path(__file__).parent / "format1"
+PLACE = Path(__file__).parent / f"format{FORMAT}"
 
 
 def main():

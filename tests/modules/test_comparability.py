@@ -201,7 +201,7 @@ def test_a_sample_whose_margins_are_nan_is_refused(two, monkeypatch, referee):
     broken = second["c"].head.bias.clone()
     second["c"].head.bias.fill_(float("nan"))
     try:
-        fit = mixed.refereed if referee else mixed.calibrated
+        fit = mixed.with_referee if referee else mixed.with_calibration
         with pytest.raises(DataError, match=r"60 of 60 examples give NaN, the first is example 0"):
             fit(x, y)
     finally:

@@ -1,4 +1,4 @@
-"""Folders of format 1 load and decide as they did when they were written (see tests/data/make_folders.py)."""
+"""Folders of every format load and decide as they did when they were written (see tests/data/make_folders.py)."""
 
 import json
 import shutil
@@ -12,14 +12,26 @@ from tests.translation import talking
 from unbraid import Translator, compose
 from unbraid.cli.open_any import open_any, open_classifier
 from unbraid.storage.loading import check_folder
+from unbraid.storage.manifest import FORMAT
 
-PLACE = DATA / "format1"
+PLACE = DATA
+FORMATS = (1, 2)
 
 
-@pytest.fixture
-def folders(tmp_path):
+@pytest.fixture(params=FORMATS)
+def folders(request, tmp_path):
     """A copy: loading never writes, but a failure should not spoil what is kept."""
-    return Path(shutil.copytree(PLACE, tmp_path / "format1"))
+    return Path(shutil.copytree(PLACE / f"format{request.param}", tmp_path / "kept"))
+
+
+def test_there_are_folders_of_every_format():
+    assert tuple(range(1, FORMAT + 1)) == FORMATS
+    for number in FORMATS:
+        manifests = list((PLACE / f"format{number}").glob("*/unbraid.json"))
+        assert len(manifests) == 5
+        for path in manifests:
+            manifest = json.loads(path.read_text())
+            assert manifest["format"] == number and ("checksum" in manifest) is (number > 1)
 
 
 @pytest.mark.parametrize("name", ["decomposition", "module", "composition", "fused"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -74,5 +75,7 @@ def load_decomposition(folder: str | os.PathLike[str], module: nn.Module | None 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the other files or the instance.
     """
-    _, parents, modules = load_modules(folder, "decomposition", module)
-    return Decomposition(parents[0], {m.label: m for m in modules}, modules[0].config)
+    manifest, parents, modules = load_modules(folder, "decomposition", module)
+    uses = Counter(entry.parent for entry in manifest.modules)  # trained modules may have parents of other weights
+    network = parents[uses.most_common(1)[0][0]]
+    return Decomposition(network, {m.label: m for m in modules}, modules[0].config)

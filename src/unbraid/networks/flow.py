@@ -17,6 +17,7 @@ from unbraid.networks.spec import (
     RecurrentSpec,
     RepeatSpec,
     StageSpec,
+    width_behind,
 )
 
 
@@ -47,7 +48,7 @@ class Flow:
             case EmbeddingSpec():
                 if position:
                     raise FormatError(f"embedding {_name(stage)} is not the first layer: it reads word indices.")
-                self.width = stage.dimension
+                self.width = width_behind(stage, None)
             case MaskingSpec():
                 self._needs_timesteps(stage)
             case FlattenSpec():
@@ -64,12 +65,12 @@ class Flow:
                 ):
                     self._observe(name)
                 self.timesteps, self.recurrent = stage.sequences, True
-                self.width = stage.units * (2 if stage.bidirectional and stage.merge == "concat" else 1)
+                self.width = width_behind(stage, self.width)
             case DenseSpec():
                 self.reads(f"layer {_name(stage)}", stage.inputs)
                 if self.recurrent:
                     self._observe(stage.name)
-                self.width = stage.units
+                self.width = width_behind(stage, self.width)
             case ActivationSpec():
                 pass
 

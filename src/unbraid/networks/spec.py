@@ -205,6 +205,19 @@ class EncoderDecoderSpec(_Spec):
         return [self.source, *self.encoder, self.target, *self.decoder]
 
 
+def width_behind(stage: StageSpec, width: int | None) -> int | None:
+    """Features that a stage gives for each timestep, where it reads ``width``."""
+    match stage:
+        case EmbeddingSpec():
+            return stage.dimension
+        case RecurrentSpec():
+            return stage.units * (2 if stage.bidirectional and stage.merge == "concat" else 1)
+        case DenseSpec():
+            return stage.units
+        case _:
+            return width
+
+
 Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec
 
 

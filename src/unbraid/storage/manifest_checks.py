@@ -146,8 +146,8 @@ def _check_entry(entry: ModuleEntry, parent: ParentEntry, field: str) -> None:
         raise FormatError(f"{field}.index: found {entry.index}, the parent has no such class.")
     if entry.idle > len(parent.labels):
         raise FormatError(f"{field}.idle: found {entry.idle}, the parent has fewer classes.")
-    if entry.compact and (entry.mode is not Mode.ROLLED or entry.by_gates):
-        raise FormatError(f"{field}.compact: found true, expected a rolled module without a gate axis.")
+    if entry.compact and entry.mode is not Mode.ROLLED:
+        raise FormatError(f"{field}.compact: found true, expected a rolled module.")
     translates, rolled = isinstance(parent.spec, EncoderDecoderSpec), entry.mode is Mode.ROLLED
     if (entry.words is not None) != translates or (entry.words or 0) > parent.spec.classes:
         raise FormatError(f"{field}.words: found {entry.words} for a network of {parent.spec.classes} output columns.")
@@ -176,7 +176,7 @@ def _check_others(entry: ModuleEntry, number: int, entries: list[ModuleEntry], m
             )
     if entry.original is not None:
         origin = entries[entry.original] if modules <= entry.original < len(entries) and number < modules else None
-        if origin is None or (origin.parent, origin.index) != (entry.parent, entry.index):
+        if origin is None or origin.index != entry.index:  # a trained module may have another parent
             raise FormatError(f"{field}.original: found {entry.original}, expected an original of the same class.")
 
 
@@ -200,8 +200,10 @@ def _check_kind(manifest: Manifest) -> None:
     kind, count = manifest.kind, len(manifest.entries)
     if kind == "module" and count != 1:
         raise FormatError(f"modules: found {count}, expected one in a folder of kind 'module'.")
-    if kind == "decomposition" and (len(manifest.parents) != 1 or manifest.parents[0].sliced_by is not None):
-        raise FormatError("parents: expected one whole network in a folder of kind 'decomposition'.")
+    if kind == "decomposition":
+        first = manifest.parents[0]  # trained modules may have parents of other weights
+        if any(p.sliced_by is not None or (p.spec, p.labels) != (first.spec, first.labels) for p in manifest.parents):
+            raise FormatError("parents: expected whole networks of one structure in a folder of kind 'decomposition'.")
     translates = [isinstance(parent.spec, EncoderDecoderSpec) for parent in manifest.parents]
     if kind == "composition" and any(translates):
         raise FormatError("kind: found 'composition' for a network that translates, expected 'translator'.")

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unbraid.config import Mode
+from unbraid.limits import expands
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.origin import BodyWeights
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_values
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import TorchSpec, weight_count
+from unbraid.storage.layout import body_weights, only_words
 
 
 def stored_modules(modules: Sequence[ConcernModule], alone: bool) -> list[ConcernModule]:
@@ -35,8 +37,16 @@ def stored_modules(modules: Sequence[ConcernModule], alone: bool) -> list[Concer
 
 
 def can_be_sliced(module: ConcernModule) -> bool:
-    """A rolled module is stored as its slices; one of a user's own forward needs that module's other weights anyway."""
-    return module.concern.mode is Mode.ROLLED and not isinstance(module.parent.spec, TorchSpec)
+    """Whether a module is stored as its slices, which are put back into their places on loading.
+
+    A module of a user's own forward needs the other weights of that forward. Very small slices of a very large network
+    would not load, since the file would declare far more weights than it holds.
+    """
+    spec = module.parent.spec
+    if module.concern.mode is not Mode.ROLLED or isinstance(spec, TorchSpec):
+        return False
+    slices = only_words(body_weights(module.body), module.head.words)
+    return not expands(4 * weight_count(spec), sum(weight.nbytes for weight in slices.values()))
 
 
 def _stored(

@@ -128,7 +128,7 @@ def test_another_folder_is_not_replaced(hub, saved, tmp_path):
     shared(hub, saved[0] / "faq")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FormatError, match="no Unbraid folder"):
+    with pytest.raises(FormatError, match="not an Unbraid folder"):
         pull("owner/faq", tmp_path / "mine", endpoint=hub.url)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
