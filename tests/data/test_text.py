@@ -238,3 +238,9 @@ def test_no_class_is_called_as_no_label_is(label):
     spec = sequence_spec("lstm", 1, 8, 6, 8, 2, "M:1", 5)
     with pytest.raises(DataError, match="which mean no label"):
         unbraid.Network(spec, initial_weights(spec, 0), [label, 1])
+
+
+def test_two_words_of_one_index_are_refused():
+    """A saved vocabulary holds one word for each index, so texts with the other word would be read differently."""
+    with pytest.raises(DataError, match="index 2 to 'w1' and 'w2'"):
+        Vocabulary.from_word_index({"w0": 1, "w1": 2, "w2": 2})

@@ -12,7 +12,13 @@ MESSAGE, OUTSIDE, MEMORY, HANG, CRASH = "bad message", "outside", "memory", "han
 GOOD = (USED, REFUSED, REFUSED_IN_USE)
 ALL = (*GOOD, FOREIGN, USE_FAILED, LATE, MESSAGE, OUTSIDE, MEMORY, HANG, CRASH)
 LONGEST = 1_500  # characters of a message
-MEMORY_WORDS = ("allocate memory", "out of memory", "bad_alloc", "Unable to allocate", "memory allocation")
+MEMORY_WORDS = (
+    "allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "Unable to allocate",
+    "memory allocation of",
+)  # HDF5 reports a damaged size as "memory allocation failed"
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ def test_a_network_does_not_share_the_weights_that_it_is_made_of():
     assert other.sha256() != net.sha256() and float(other.head.weight.abs().sum()) > 0
 
 
+@factory.UNCALIBRATED
 @pytest.mark.parametrize("way", WAYS)
 def test_modules_of_a_retrained_copy_are_another_parents(way, tmp_path):
     net, x, y, parts = decomposed(way)
@@ -170,6 +171,7 @@ def test_one_part_of_a_module_may_be_changed_alone(way, part, tmp_path):
     np.testing.assert_array_equal(load_composition(tmp_path / "again").margins(x), whole.margins(x))
 
 
+@factory.UNCALIBRATED
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("way", WAYS)
 def test_training_the_network_further_changes_no_module(way, edit, tmp_path):

@@ -12,7 +12,8 @@ from tests.locations import DATA
 from tests.manifests import edit, sealed
 from tests.storage.test_saving import decomposed
 from tests.translation.talking import modules as language_modules
-from unbraid import Translator, compose
+from unbraid import Composition, Translator, compose
+from unbraid.cli.open_any import open_any
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError
 from unbraid.storage.loading import check_folder, load_modules
@@ -26,12 +27,12 @@ def saved(tmp_path_factory):
     """Folders of all kinds, by name."""
     place = tmp_path_factory.mktemp("saved")
     network, _, parts = decomposed()
-    network.read_with(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
+    network.with_vocabulary(Vocabulary.from_words([f"w{n}" for n in range(40)], steps=factory.WORDS))
     parts.save(place / "decomposition")
     parts[0].save(place / "module")
     _, _, tags = decomposed(names=("gru",), seed=3)
-    mixed = compose({"a": parts[0], "b": parts[1], "c": tags[2]})
-    mixed.refereed(np.ones((30, 4), int) * np.arange(30)[:, None], np.arange(30) % 3).save(place / "composition")
+    mixed = Composition({"a": parts[0], "b": parts[1], "c": tags[2]})
+    mixed.with_referee(np.ones((30, 4), int) * np.arange(30)[:, None], np.arange(30) % 3).save(place / "composition")
     shutil.copytree(KEPT / "fused", place / "fused")
     Translator(language_modules()).save(place / "translator")
     return place
@@ -46,7 +47,7 @@ KINDS = ("decomposition", "module", "composition", "fused", "translator")
 
 
 def refused(folder, message):
-    for read in (load_modules, check_folder, unbraid.opening.open_any):
+    for read in (load_modules, check_folder, open_any):
         with pytest.raises(FormatError, match=message) as error:
             read(folder)
         assert str(folder) in str(error.value) and len(str(error.value)) < 700

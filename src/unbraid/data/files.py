@@ -127,7 +127,9 @@ def read_examples(
     arrays = _arrays(path, [x, y, "labels"])
     if x not in arrays or (need_labels and y not in arrays):
         missing = x if x not in arrays else y
-        raise DataError(f"{quoted(path)}: no array {missing!r}; it holds {_names(path)}. Name it with --x and --y.")
+        raise DataError(
+            f"{quoted(path)}: no array '{quoted(missing, 60)}'; it holds {_names(path)}. Name it with --x and --y."
+        )
     labels = arrays.get("labels")
     if labels is not None and labels.ndim != 1:
         raise DataError(f"{quoted(path)}: 'labels' has shape {labels.shape}, expected (C,): the names of the classes.")
@@ -157,7 +159,9 @@ def read_pair_columns(
     arrays = _arrays(path, list(names.values()))
     for option, name in names.items():
         if name not in arrays:
-            raise DataError(f"{quoted(path)}: no array {name!r}; it holds {_names(path)}. Name it with {option}.")
+            raise DataError(
+                f"{quoted(path)}: no array '{quoted(name, 60)}'; it holds {_names(path)}. Name it with {option}."
+            )
     one, two, three = (arrays[name] for name in names.values())
     sizes = [array.shape[:1] for array in (one, two, three)]
     if three.ndim != 1 or len(set(sizes)) > 1:

@@ -293,6 +293,14 @@ def _checked(word_index: Any, num_words: int | None) -> dict[str, int]:
             found[str(word)] = int(index)
     if not found:
         raise DataError(f"word_index has no index below num_words={num_words}.")
+    words: dict[int, str] = {}  # a saved vocabulary holds one word for each index
+    for word, place in found.items():
+        if place in words:
+            raise DataError(
+                f"word_index maps index {place} to {quoted(words[place], 40)!r} and {quoted(word, 40)!r}: give each word "
+                "an index of its own, or leave one of them out."
+            )
+        words[place] = word
     return found
 
 

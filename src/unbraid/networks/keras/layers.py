@@ -69,6 +69,8 @@ def translate(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
     quantized = isinstance(dtype, dict) and "Quantized" in str(dtype.get("class_name"))
     if quantized or layer.get("quantization_config") is not None:
         raise layer.unsupported("is quantized", "float weights")
+    if layer.kind not in _LAYERS:
+        raise layer.unsupported("stands between other layers", "one input, in front of all layers")
     return _LAYERS[layer.kind](layer, shape, read)
 
 
