@@ -126,8 +126,8 @@ def check_size(
     allowed: int = getattr(current(), limit)
     if found > allowed:
         raise error(
-            f"{where}: {what} is {quoted(found, 40)}, above the limit of {allowed}. If you trust the file, raise the limit with "
-            f"unbraid.limits.override({limit}=...) or --max-size."
+            f"{where}: {what} is {quoted(found, 40)}, above the limit of {allowed}. If you trust the file, raise the "
+            f"limit with unbraid.limits.override({limit}=...) or --max-size."
         )
 
 

@@ -294,13 +294,13 @@ def _checked(word_index: Any, num_words: int | None) -> dict[str, int]:
     if not found:
         raise DataError(f"word_index has no index below num_words={num_words}.")
     words: dict[int, str] = {}  # a saved vocabulary holds one word for each index
-    for word, place in found.items():
-        if place in words:
+    for word, index in found.items():
+        if index in words:
             raise DataError(
-                f"word_index maps index {place} to {quoted(words[place], 40)!r} and {quoted(word, 40)!r}: give each word "
-                "an index of its own, or leave one of them out."
+                f"word_index gives index {index} to {quoted(words[index], 40)!r} and {quoted(word, 40)!r}: give each "
+                "word an index of its own, or leave one of them out."
             )
-        words[place] = word
+        words[index] = word
     return found
 
 
