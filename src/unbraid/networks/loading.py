@@ -106,7 +106,7 @@ def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:
     if any(wrong.values()):
         detail = "; ".join(f"{len(names)} weights {what}: {_few(names)}" for what, names in wrong.items() if names)
         raise FormatError(
-            f"{where}: does not fit {type(module).__name__}: {detail}. Make the module with the arguments of the saved one."
+            f"{where}: does not fit {type(module).__name__}: {detail}. Make it with the arguments of the saved module."
         )
     try:
         module.load_state_dict(state)
