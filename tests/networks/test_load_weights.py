@@ -64,14 +64,14 @@ def test_a_shortened_file_is_refused(tmp_path, new):
 OTHERS = {
     "a list": ([1, 2], "holds list"),
     "a tensor": (torch.zeros(2), "holds Tensor"),
-    "names that are numbers": ({1: torch.zeros(2), "x": torch.zeros(2)}, "2 weights of no layer: '1', 'x'"),
+    "names that are numbers": ({1: torch.zeros(2), "x": torch.zeros(2)}, "2 weights without a layer: '1', 'x'"),
     "numbers": ({"weight": 1.0, "bias": 2.0}, "of another shape"),
     "another shape": ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}, "1 weights of another shape: 'weight'"),
     "complex numbers": ({"weight": torch.zeros(2, 2) * 1j, "bias": torch.zeros(2)}, "of another kind: 'weight'"),
     "whole numbers": ({"weight": torch.zeros(2, 2).long(), "bias": torch.zeros(2)}, "of another kind"),
     "a sparse tensor": ({"weight": torch.zeros(2, 2).to_sparse(), "bias": torch.zeros(2)}, "of another kind"),
     "no memory": ({"weight": torch.zeros(2, 2, device="meta"), "bias": torch.zeros(2)}, "of another kind"),
-    "a name with escape codes": ({"\x1b[31m\n": torch.zeros(2)}, r"of no layer: '\\x1b\[31m\\n'|of no layer"),
+    "a name with escape codes": ({"\x1b[31m\n": torch.zeros(2)}, r"without a layer: '\\x1b\[31m\\n'|without a layer"),
     "many names": ({f"w{n}": torch.zeros(1) for n in range(500)}, r"'w0', 'w1', 'w2', \.\.\."),
 }
 

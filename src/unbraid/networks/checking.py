@@ -1,4 +1,4 @@
-"""What must hold before a network is built."""
+"""Checks of labels, shapes and vocabularies before a network is built."""
 
 from __future__ import annotations
 
@@ -24,9 +24,17 @@ from unbraid.networks.spec import (
 
 
 def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
-    """C different labels, or 0..C-1 where none are given (0, 1 for a single sigmoid column); raises DataError.
+    """Check the labels of a network.
 
-    Those of an encoder-decoder are its languages, as its spec names them.
+    Args:
+        labels: C different labels; None for 0..C-1 (0, 1 for a single sigmoid column), or the languages of ``spec``.
+        spec: description of the network.
+
+    Returns:
+        the labels as plain integers or strings.
+
+    Raises:
+        DataError: labels of another number, repeated labels, or a label that cannot be saved.
     """
     wanted = label_count(spec)
     if isinstance(spec, EncoderDecoderSpec):
@@ -42,21 +50,21 @@ def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
             f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}."
         )
     if {"", -1} & set(plain):
-        raise DataError(f"a label is '' or -1, which mean no label in data: call it otherwise; got {plain[:12]}.")
+        raise DataError(f"a label is '' or -1, which mean no label in data: rename it; got {plain[:12]}.")
     for label in plain:
         check_label(label)
     return plain
 
 
 def check_label(label: Label) -> Label:
-    """A label that can be saved and put into an array, returned as it is.
+    """Check that a label can be saved and stored in an array, and return it.
 
     Raises:
         DataError: text that is not valid Unicode, holds a NUL or is too long, or a number of more than 64 bits.
     """
     if isinstance(label, int):
         if not -(2**63) <= label < 2**63:
-            raise DataError(f"label {quoted(hex(label), 40)} is a number of more than 64 bits: use a text.")
+            raise DataError(f"label {quoted(hex(label), 40)} is a number of more than 64 bits: use a string.")
         return label
     check_size(len(label), "label_chars", f"label {quoted(label, 40)!r}", "its length", DataError)
     if "\0" in label:  # NumPy drops it at the end of a text
@@ -69,13 +77,13 @@ def check_label(label: Label) -> Label:
 
 
 def check_flow(spec: NetworkSpec) -> None:
-    """Sizes and timesteps must fit from stage to stage; raises FormatError, or UnsupportedLayer."""
+    """Check that sizes and timesteps fit from stage to stage; raises FormatError or UnsupportedLayer."""
     check_names(spec.stages)
     run_flow(spec)
 
 
 def check_names(stages: Sequence[StageSpec]) -> None:
-    """Layers, and the two directions of a layer, must have different names; raises FormatError."""
+    """Check that layers and their directions have different names; raises FormatError."""
     names = [stage.name for stage in stages]
     both = [s.name for s in stages if isinstance(s, RecurrentSpec) and s.bidirectional]
     names += [f"{name}.{way}" for name in both for way in ("forward", "backward")]
@@ -85,7 +93,7 @@ def check_names(stages: Sequence[StageSpec]) -> None:
 
 
 def run_flow(spec: NetworkSpec, steps: Mapping[str, int] | None = None) -> None:
-    """Follow the sizes of a signal through the stages, and the timesteps of layers that were observed.
+    """Compute the shape after each stage, and check it against the sizes and observed timesteps of the layers.
 
     Args:
         spec: the network.
@@ -93,7 +101,7 @@ def run_flow(spec: NetworkSpec, steps: Mapping[str, int] | None = None) -> None:
 
     Raises:
         FormatError: a size, an axis or a number of timesteps that does not fit.
-        UnsupportedLayer: a stage behind the recurrence that makes something of a removed node's zero.
+        UnsupportedLayer: a stage behind the recurrent layers that maps the zero of a removed unit to another value.
     """
     flow = Flow(spec.steps, steps)
     for position, stage in enumerate(spec.stages):
@@ -106,17 +114,19 @@ def run_flow(spec: NetworkSpec, steps: Mapping[str, int] | None = None) -> None:
 
 
 def _check_zero_stays_zero(stage: StageSpec) -> None:
-    """Behind the recurrence a removed node must say nothing to what reads it."""
+    """Raise UnsupportedLayer if a stage maps the zero of a removed unit to another value."""
     if isinstance(stage, ActivationSpec) and stage.activation not in ("tanh", "relu", "linear"):
         raise UnsupportedLayer(
-            f"activation {stage.name!r} ({stage.activation}) behind the recurrence makes something of a removed node's "
-            "zero; supported there: tanh, relu, linear. Put it into the dense layer before it."
+            f"activation {stage.name!r} ({stage.activation}) behind the recurrence maps the zero of a removed unit "
+            "to another value; supported there: tanh, relu, linear. Move it into the dense layer before it."
         )
     if isinstance(stage, DenseSpec) and stage.activation == "softmax":
-        raise UnsupportedLayer(f"hidden layer {stage.name!r} has a softmax over its nodes, so none can go by itself.")
+        raise UnsupportedLayer(
+            f"hidden layer {stage.name!r} has a softmax over its units, so single units cannot be removed."
+        )
 
 
 def check_vocabulary(vocabulary: Any, argument: str) -> None:
-    """Raise ArgumentError for anything but a Vocabulary or None."""
+    """Raise ArgumentError unless the value is a Vocabulary or None."""
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise wrong_object(vocabulary, argument, "a Vocabulary", "make one with unbraid.Vocabulary")

@@ -1,8 +1,8 @@
-"""A module's own output layer (channeling's result) and what it says.
+"""The output layer of a module, made by channeling, and its margin.
 
 Every head is a few rows over the features, the dominant one first; the module's score is its *margin*,
-z_D - logsumexp(the other rows), and P(dominant) = sigmoid(margin). The rows of a language's module are words, and the
-dominant one is at each step the word that it would say. Shapes: F features, R rows.
+z_D - logsumexp(the other rows), and P(dominant) = sigmoid(margin). The rows of a language module are words. Its
+dominant row at each step is the word with the highest score. Shapes: F features, R rows.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from unbraid.networks.snapshot import own_copy, unchanged
 
 
 class Head(nn.Module):
-    """The rows of one module.
+    """The output layer of one module.
 
     Args:
         weight: (R, F), the dominant row first; one row alone is a column of sigmoid outputs.
         bias: (R,).
-        idle: output columns that are always zero and share in the softmax (the release keeps C-2 of them).
-        words: of a language's module, which of the parent's columns the rows are, ascending (R,).
+        idle: number of output columns that are always zero and part of the softmax (C-2 in the authors' release).
+        words: for a language module, the output columns of the parent network, ascending (R,).
     """
 
     words: Tensor | None
@@ -36,11 +36,11 @@ class Head(nn.Module):
         self.register_buffer("words", words, persistent=False)
 
     def sliced(self, inputs: Tensor | None) -> Head:
-        """The head over only the features ``inputs`` (None: all of them)."""
+        """Keep only the features ``inputs`` (None: all features)."""
         return Head(self.weight if inputs is None else self.weight[:, inputs], self.bias, self.idle, self.words)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The rows' scores: (N, [T,] F) -> (N, [T,] R)."""
+        """Compute the scores of the rows: (N, [T,] F) -> (N, [T,] R)."""
         return full(nn.functional.linear(features, self.weight, self.bias))
 
     def margin(self, features: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class JoinedHeads(nn.Module):
         self.register_buffer("rows", torch.cat(rows), persistent=False)
 
     def holds(self, heads: Sequence[Head]) -> bool:
-        """Whether the heads still are what this was made of."""
+        """Whether the weights of the heads are unchanged."""
         pairs = zip(heads, self._made_of, strict=True)
         return all(unchanged(head.weight, weight) and unchanged(head.bias, bias) for head, (weight, bias) in pairs)
 
@@ -90,7 +90,7 @@ class JoinedHeads(nn.Module):
 
 
 def margin(rows: Tensor, idle: int = 0) -> Tensor:
-    """z_D - logsumexp(others), from one head's scores (..., R) and as many idle columns: (...)."""
+    """Compute z_D - logsumexp(others) from the scores (..., R) of one head and its idle columns: (...)."""
     dominant, others = rows[..., 0], rows[..., 1:]
     if idle:
         others = torch.cat([others, others.new_zeros(*others.shape[:-1], idle)], dim=-1)
@@ -100,9 +100,9 @@ def margin(rows: Tensor, idle: int = 0) -> Tensor:
 
 
 def one_against_rest(scores: Tensor) -> Tensor:
-    """Every score's margin against all the others, (..., R) with R > 1: of the softmax the log-odds of every class.
+    """Compute the margin of every score against all others, (..., R) with R > 1.
 
-    The largest score takes part in everyone's rest but its own, so only there a sum has to be made anew.
+    The sum of all scores minus one score is stable except for the largest score, whose sum is computed separately.
     """
     top, at = scores.max(dim=-1, keepdim=True)
     shares = (scores - top).exp()
@@ -112,10 +112,10 @@ def one_against_rest(scores: Tensor) -> Tensor:
 
 
 def distinct_rows(heads: Sequence[Head]) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """All rows of several heads, each once.
+    """Collect the distinct rows of several heads.
 
     Returns:
-        weight (R, F), bias (R,), and per head which of these rows are its own, in its order.
+        weight (R, F), bias (R,), and per head the indices of its rows, in its order.
     """
     both = torch.cat([torch.cat([head.weight, head.bias.unsqueeze(1)], 1) for head in heads])
     rows, inverse = torch.unique(both, dim=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Loading a model file, whatever framework wrote it; nothing in a file is executed."""
+"""Read trained models and weights from files. No code from a file is executed."""
 
 from __future__ import annotations
 
@@ -29,40 +29,63 @@ def load(
     vocabulary: Vocabulary | None = None,
     task: Task | None = None,
 ) -> Network:
-    """Read a trained Keras model from a ``.h5`` or ``.keras`` file; Keras itself is not needed.
+    """Read a trained Keras model from a ``.h5`` or ``.keras`` file.
 
-    The content of the file decides how it is read, not its name.
+    Keras does not have to be installed. The format is derived from the content of the file, not from its name.
 
     Args:
         path: the file.
-        labels: the classes' names in the order of the output columns; 0..C-1 by default.
-        vocabulary: how it reads text; without one it reads word indices.
-        task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
-            training loss and the output activation, and refuses a network that may be a regressor.
+        labels: names of the classes in the order of the output columns, (C,); 0..C-1 by default.
+        vocabulary: converts text to word indices; None for a network that reads numbers only.
+        task: ``"classification"`` treats the outputs as scores of classes. None (the default) derives it from the
+            stored training loss and the output activation, and refuses a network that may be a regressor.
+
+    Returns:
+        the network, in eval mode.
 
     Raises:
-        FormatError: no such file, damaged, or a torch file (which has no code: see Network.from_torch).
-        UnsupportedLayer: a layer that cannot be run exactly, or a network that may be a regressor.
+        FormatError: the file does not exist, is damaged, or is a PyTorch file (use Network.from_torch).
+        UnsupportedLayer: a layer that cannot be computed exactly, or a network that may be a regressor.
         DataError: labels or a vocabulary that do not fit.
         ConfigError: a task that is not supported.
+
+    Example:
+        >>> import unbraid
+        >>> network = unbraid.load("model.keras", labels=["travel", "banking"])  # doctest: +SKIP
+        >>> unbraid.load("missing.keras")  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        unbraid.errors.FormatError: missing.keras does not exist; expected a Keras model file (.h5 or .keras).
     """
     return load_keras(path, labels, task).with_vocabulary(vocabulary)
 
 
 def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:
-    """Fill a module with a state dict, read with ``weights_only=True``.
+    """Load a state dict into a module, in place.
+
+    The file is read with ``torch.load(..., weights_only=True)``. The module is not changed if the weights do not fit.
 
     Args:
-        module: an instance of the user's class.
-        path: what ``torch.save(module.state_dict(), path)`` wrote.
+        module: an instance of your class.
+        path: a file written by ``torch.save(module.state_dict(), path)``.
 
     Returns:
         the module.
 
     Raises:
-        FormatError: no such file, too large, damaged, a whole pickled module (refused: it would run code), or other
-            weights.
+        FormatError: the file does not exist, is too large or damaged, holds a pickled module, or has other weights.
         ArgumentError: ``module`` is not an ``nn.Module``.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> import unbraid
+        >>> trained = torch.nn.Linear(2, 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(trained.state_dict(), Path(folder) / "weights.pt")
+        ...     module = unbraid.load_weights(torch.nn.Linear(2, 3), Path(folder) / "weights.pt")
+        >>> torch.equal(module.weight, trained.weight)
+        True
     """
     _check_module(module)
     state = _read_state(path)
@@ -70,19 +93,21 @@ def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:
     inner = [name for name, part in state.items() if isinstance(part, dict) and set(part) & set(own)]
     if inner:
         raise FormatError(
-            f"{where}: a checkpoint of {_few(state)}: save its {_few(inner[:1])} alone, or fill the module with "
-            f"load_state_dict(torch.load(path, weights_only=True)[{_few(inner[:1])}])."
+            f"{where}: a checkpoint with {_few(state)}: save its {_few(inner[:1])} alone, or call "
+            f"module.load_state_dict(torch.load(path, weights_only=True)[{_few(inner[:1])}])."
         )
     both = [name for name in own if name in state]
     wrong = {
         "missing": [name for name in own if name not in state],
-        "of no layer": [name for name in state if name not in own],
+        "without a layer": [name for name in state if name not in own],
         "of another shape": [n for n in both if np.shape(own[n]) != np.shape(state[n])],
         "of another kind": [n for n in both if _kind(own[n]) != _kind(state[n])],
     }
     if any(wrong.values()):
         detail = "; ".join(f"{len(names)} weights {what}: {_few(names)}" for what, names in wrong.items() if names)
-        raise FormatError(f"{where}: does not fit {type(module).__name__}: {detail}. Was it made the same way?")
+        raise FormatError(
+            f"{where}: does not fit {type(module).__name__}: {detail}. Make it with the arguments of the saved module."
+        )
     try:
         module.load_state_dict(state)
     except RuntimeError as error:  # the module's own hooks
@@ -96,7 +121,7 @@ def _check_module(module: Any) -> None:
 
 
 def _read_state(path: str | PathLike[str]) -> dict[Any, Any]:
-    """What a file of torch holds, as plain values; raises FormatError."""
+    """Read the state dict in a file of torch.save; raises FormatError."""
     content = BytesIO(read_regular(path))
     where = quoted(path)
     _check_archive(content, where)
@@ -104,30 +129,30 @@ def _read_state(path: str | PathLike[str]) -> dict[Any, Any]:
         state = torch.load(content, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, AttributeError, EOFError):
         raise FormatError(
-            f"{where}: not a plain state dict. A module saved whole is a pickle, which runs code when it is read: save "
-            "module.state_dict() instead, or pass the module itself to Network.from_torch."
+            f"{where}: not a state dict. A whole saved module is a pickle, which runs code when it is read: save "
+            "module.state_dict() instead, or pass the module to Network.from_torch."
         ) from None
-    except Exception as error:  # the reader of torch raises many kinds for damaged files, KeyError and struct.error too
+    except Exception as error:  # torch.load raises many kinds for damaged files, also KeyError and struct.error
         detail = quoted((str(error).splitlines() or [""])[0])
-        raise FormatError(f"{where}: cannot be read ({type(error).__name__}: {detail}): is the file damaged?") from None
+        raise FormatError(f"{where}: cannot be read ({type(error).__name__}: {detail}): save it again.") from None
     if not isinstance(state, dict):
         raise FormatError(f"{where}: holds {type(state).__name__}, expected a state dict.")
     return state
 
 
 def _check_archive(content: BytesIO, where: str) -> None:
-    """Raise FormatError for a zip archive that would take far more memory than it has bytes."""
+    """Raise FormatError for a zip archive that declares far more bytes than it stores."""
     try:
         with zipfile.ZipFile(content) as archive:
             declared = sum(info.file_size for info in archive.infolist())
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
-        declared = 0  # the older format, or damaged
+        declared = 0  # the older format of torch.save, or a damaged archive
     check_expansion(declared, content.getbuffer().nbytes, where)
     content.seek(0)
 
 
 def _kind(value: Any) -> Any:
-    """What kind of weight it is: of any float precision, of any integer one, or none that can be copied."""
+    """Return a value that is equal for weights that can be copied into each other."""
     if not isinstance(value, torch.Tensor):
         return type(value)
     plain = value.layout == torch.strided and not value.is_meta and not value.is_quantized

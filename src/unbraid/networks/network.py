@@ -1,4 +1,7 @@
-"""A trained network: stages, the output layer, and what its classes are called."""
+"""A trained network: its body, its output layer and the names of its classes.
+
+Shapes: N examples, T timesteps, F features of the output layer, C classes.
+"""
 
 from __future__ import annotations
 
@@ -41,18 +44,29 @@ from unbraid.networks.stages import StageSequence
 
 
 class Network(nn.Module):
-    """A trained recurrent network, ready to be taken apart.
+    """A trained recurrent network that can be decomposed into modules.
+
+    Read one from a Keras file with :func:`unbraid.load`, or make one of a PyTorch module with :meth:`from_torch`.
 
     Args:
-        spec: its stages and output layer, or what was found in a user's own module.
-        weights: name -> tensor, as :meth:`weights` gives them; copied.
-        labels: the classes' names in the order of the output columns; 0..C-1 by default.
-        module: an instance of the user's own module, where the spec is one's; it is copied, its weights are not used.
-        vocabulary: how it reads text; without one it reads numbers only.
+        spec: description of the body and the output layer.
+        weights: name -> tensor, as returned by :meth:`weights`; copied.
+        labels: names of the classes in the order of the output columns, (C,); 0..C-1 by default.
+        module: an instance of the user's module where ``spec`` is a TorchSpec. It is copied; its weights are not used.
+        vocabulary: converts text to word indices; None for a network that reads numbers only.
 
     Raises:
-        FormatError: a weight is missing, left over, of another shape, or not finite.
+        FormatError: a weight is missing, not expected, of another shape, or not finite.
         DataError: the labels are not C different ones.
+
+    Example:
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> x, y = small_examples(network)
+        >>> network.predict(x).shape
+        (120,)
+        >>> list(network.layers), network.classes, network.io.value
+        (['gru'], 3, 'M:1')
     """
 
     def __init__(
@@ -72,7 +86,7 @@ class Network(nn.Module):
         self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None, answer: Answer | None = None
     ) -> None:
         self.spec = spec
-        self.loss: str | None = None  # the training loss, where a Keras file stores it
+        self.loss: str | None = None  # the training loss, if a Keras file stores it
         self._snapshot: Snapshot | None = None
         self.vocabulary: Vocabulary | None = None
         self.target_vocabulary: Vocabulary | None = None  # of an encoder-decoder
@@ -87,7 +101,7 @@ class Network(nn.Module):
         self.eval()
 
     def _declare(self, spec: NetworkSpec | EncoderDecoderSpec) -> None:
-        """Layers with shapes; nothing is allocated before these are known to fit."""
+        """Make layers with shapes but no memory, so that the shapes are checked before memory is allocated."""
         with torch.device("meta"):
             if isinstance(spec, EncoderDecoderSpec):
                 check_encoder_decoder(spec)
@@ -99,7 +113,11 @@ class Network(nn.Module):
 
     @classmethod
     def skeleton(cls, spec: NetworkSpec | EncoderDecoderSpec) -> Network:
-        """A network of that structure whose weights have shapes but no memory; raises FormatError as building does."""
+        """Make a network with the structure of ``spec`` whose weights have shapes but no memory.
+
+        Raises:
+            FormatError: the sizes of the layers do not fit together.
+        """
         network = cls.__new__(cls)
         nn.Module.__init__(network)
         network._build(spec, None, None)
@@ -115,32 +133,48 @@ class Network(nn.Module):
         output: Literal["softmax", "sigmoid"] | None = None,
         vocabulary: Vocabulary | None = None,
     ) -> Network:
-        """A network of a user's own ``nn.Module``, whose forward keeps running; only layers in it are exchanged.
+        """Make a network of a PyTorch module.
+
+        The forward method of the module stays in use. Only its recurrent layers and its output layer are replaced.
 
         Args:
-            module: any module whose recurrence is nn.RNN, nn.LSTM or nn.GRU and whose scores come from one nn.Linear;
-                copied.
-            example: a batch of at least two different examples as the module reads it: a tensor, a tuple (its
-                arguments) or a dict (by name).
-            head: path of that nn.Linear; found where one alone gives what the module returns. A layer whose softmax,
-                sigmoid or argmax is returned is preferred to one whose numbers are returned as they are.
-            labels: the classes' names; 0..C-1 by default.
-            output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes); taken from
-                what the module does behind the layer where that shows. One column without a sigmoid is taken for a
-                regression, and refused, unless ``output="sigmoid"`` is given.
-            vocabulary: how it reads text; the module is then given indices (N, T), and lengths where it takes two.
+            module: a module with nn.RNN, nn.LSTM or nn.GRU layers and one output nn.Linear. It is copied.
+            example: a batch of at least two different examples: a tensor, a tuple of arguments, or a dict of arguments
+                by name.
+            head: path of the output nn.Linear. None searches for the layer whose scores, or a softmax, sigmoid or
+                argmax of them, the module returns. An activated result is preferred to plain scores.
+            labels: names of the classes, (C,); 0..C-1 by default.
+            output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes). None
+                derives it from the result of the module. One column without a sigmoid is refused as a regression
+                unless ``output="sigmoid"`` is given.
+            vocabulary: converts text to word indices. The module then gets indices (N, T), and lengths (N,) if it takes
+                two arguments.
 
         Returns:
             the network, in eval mode.
 
         Raises:
-            UnsupportedLayer: a construction that cannot be taken apart exactly; the message says which.
-            DataError: a head that was not found, a regression, or an example that does not run. Later, wherever the
-                network runs: inputs on which the module's own result decides otherwise than its output layer.
+            UnsupportedLayer: the module cannot be decomposed exactly; the message names the reason.
+            DataError: no output layer was found, a regression, or an example that does not run. Later calls raise it
+                where the result of the module and its output layer decide differently.
+
+        Example:
+            >>> import torch
+            >>> from torch import nn
+            >>> class Classifier(nn.Module):
+            ...     def __init__(self):
+            ...         super().__init__()
+            ...         self.lstm = nn.LSTM(4, 8, batch_first=True)
+            ...         self.out = nn.Linear(8, 3)
+            ...     def forward(self, x):
+            ...         return self.out(self.lstm(x)[0][:, -1])
+            >>> network = Network.from_torch(Classifier(), example=torch.randn(5, 6, 4), labels=["a", "b", "c"])
+            >>> network.spec.head, network.classes
+            ('out', 3)
         """
-        recurrent_sites(module)  # refuses before anything is copied
+        recurrent_sites(module)  # refuse before anything is copied
         check_tree(example, "examples")
-        with torch.inference_mode(False):  # weights that are copied in that mode never take part in gradients
+        with torch.inference_mode(False):  # weights that are copied in inference mode cannot have gradients
             own = copied(module).eval()
             tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
             spec, answer = find(own, tree, head, output)
@@ -152,15 +186,25 @@ class Network(nn.Module):
         return network
 
     def with_vocabulary(self, vocabulary: Vocabulary | None, target: Vocabulary | None = None) -> Network:
-        """Give the network a vocabulary, so that it reads text; returns itself.
+        """Set the vocabulary in place, so that the network accepts text.
 
         Args:
-            vocabulary: of what it reads.
-            target: of what an encoder-decoder says.
+            vocabulary: vocabulary of the inputs; None removes it.
+            target: vocabulary of the outputs of an encoder-decoder; None by default.
+
+        Returns:
+            the network itself.
 
         Raises:
-            DataError: indices that its embedding does not have, or another T.
-            ArgumentError: something else than vocabularies.
+            DataError: the vocabulary has indices that the embedding does not have, or another T.
+            ArgumentError: an argument that is not a Vocabulary.
+
+        Example:
+            >>> from unbraid import Vocabulary
+            >>> from unbraid.demo.small import small_network
+            >>> network = small_network().with_vocabulary(Vocabulary.from_word_index({"a": 2, "flight": 3}))
+            >>> network.predict(["a flight", "a"]).shape
+            (2,)
         """
         check_vocabulary(vocabulary, "vocabulary")
         check_vocabulary(target, "target")
@@ -175,7 +219,9 @@ class Network(nn.Module):
         if vocabulary is not None and isinstance(self.spec, NetworkSpec):
             first, steps = self.spec.stages[0], vocabulary.padding.steps
             if not isinstance(first, EmbeddingSpec):
-                raise DataError("the network reads features, not words: it has no use for a vocabulary.")
+                raise DataError(
+                    "the network reads features, not word indices, so it cannot use a vocabulary: pass vocabulary=None."
+                )
             if vocabulary.size > first.vocabulary:
                 raise DataError(
                     f"the vocabulary has indices up to {vocabulary.size - 1}, the embedding {first.name!r} up to "
@@ -188,7 +234,7 @@ class Network(nn.Module):
 
     @property
     def layers(self) -> dict[str, Layer]:
-        """The layers whose nodes can be removed, in the order of computation."""
+        """Name -> layer whose hidden units can be removed, in the order of computation."""
         return decomposable_layers(self.body)
 
     @property
@@ -198,17 +244,17 @@ class Network(nn.Module):
 
     @property
     def binary(self) -> bool:
-        """Whether one sigmoid column tells two classes apart."""
+        """Whether the output is one sigmoid column that decides between two classes."""
         return self.spec.output == "sigmoid" and self.spec.classes == 1
 
     @property
     def independent(self) -> bool:
-        """Whether several labels may hold at once (more than one sigmoid column)."""
+        """Whether the labels are independent: more than one sigmoid column."""
         return self.spec.output == "sigmoid" and self.spec.classes > 1
 
     @property
     def io(self) -> IOArchitecture:
-        """Inputs and outputs over time (the paper's 1:1, 1:N, M:1, M:N, encoder-decoder)."""
+        """The input/output type of the paper: 1:1, 1:N, M:1, M:N, or encoder-decoder."""
         if isinstance(self.spec, EncoderDecoderSpec):
             return IOArchitecture.ENCODER_DECODER
         if isinstance(self.spec, TorchSpec):
@@ -227,74 +273,137 @@ class Network(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.head.weight.device
 
     def features(self, x: Any) -> Tensor:
-        """What the output layer reads: (N, F), or (N, T, F) for many outputs."""
+        """Compute the inputs of the output layer: (N, F), or (N, T, F) for many outputs."""
         features: Tensor = self.body(x)
         return features
 
     def forward(self, x: Any) -> Tensor:
-        """The output layer's scores before its activation: (N, C) or (N, T, C)."""
+        """Compute the logits: (N, C), or (N, T, C) for many outputs."""
         return full(self.head(self.features(x)))
 
     def activate(self, logits: Tensor) -> Tensor:
-        """The output activation over the last axis."""
+        """Apply the output activation over the last axis."""
         return torch.softmax(logits, -1) if self.spec.output == "softmax" else torch.sigmoid(logits)
 
     def logits(self, x: Any) -> np.ndarray:
-        """Scores before the output activation, (N, C) or (N, T, C), in batches.
+        """Compute the logits of all examples, in batches.
+
+        Args:
+            x: word indices (N, T), features (N, T, D), or text if the network has a vocabulary. A PyTorch module takes
+                its own inputs. An encoder-decoder takes a dict of ``source`` and ``target``.
+
+        Returns:
+            float array (N, C), or (N, T, C) for many outputs.
 
         Raises:
             DataError: the inputs do not fit (see :func:`unbraid.networks.reading.check_inputs`).
+
+        Example:
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> network.logits(x).shape
+            (120, 3)
         """
         return run_batched(self, self.check(x), self.device, decided=not self.io.many_outputs)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Probabilities as the trained model gives them: (N, C), or (N, T, C) for many outputs; raises DataError."""
+        """Compute the probabilities of all classes, in batches.
+
+        Args:
+            x: as for :meth:`logits`.
+
+        Returns:
+            float array (N, C), or (N, T, C) for many outputs, each value in [0, 1].
+
+        Raises:
+            DataError: the inputs do not fit.
+
+        Example:
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> network.predict_proba(x).shape
+            (120, 3)
+        """
         inputs = self.check(x)
         return run_batched(lambda b: self.activate(self(b)), inputs, self.device, decided=not self.io.many_outputs)
 
     def predict_index(self, x: Any) -> np.ndarray:
-        """Class indices (N,) or (N, T), -1 at timesteps without a decision; of independent labels booleans (..., C)."""
+        """Predict class indices.
+
+        Args:
+            x: as for :meth:`logits`.
+
+        Returns:
+            int64 array (N,), or (N, T) for many outputs, with -1 at padded timesteps; booleans (..., C) for
+            independent labels.
+
+        Raises:
+            DataError: the inputs do not fit.
+        """
         return self.decide(self.logits(x))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
-        """What :meth:`predict_index` makes of scores (N, C) or (N, T, C)."""
+        """Convert logits (N, C) or (N, T, C) to class indices, as :meth:`predict_index` returns them."""
         if self.independent:
             return np.asarray(logits > 0)
         decided = (logits[..., 0] > 0).astype(np.int64) if self.binary else logits.argmax(-1)
         return np.where(np.isnan(logits).any(-1), -1, decided)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Labels (N,) or (N, T); of independent labels booleans (..., C), column by label; raises DataError.
+        """Predict labels.
 
-        Timesteps that a shorter text does not have get "", or -1 where all labels are numbers.
+        Args:
+            x: as for :meth:`logits`.
+
+        Returns:
+            labels (N,), or (N, T) for many outputs; booleans (..., C) for independent labels. Padded timesteps of
+            shorter texts get "", or -1 where all labels are numbers.
+
+        Raises:
+            DataError: the inputs do not fit, or the network is an encoder-decoder.
+
+        Example:
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network(labels=["travel", "banking"])
+            >>> x, y = small_examples(network)
+            >>> set(network.predict(x).tolist()) <= {"travel", "banking"}
+            True
         """
         if isinstance(self.spec, EncoderDecoderSpec):
-            raise DataError("an encoder-decoder gives sentences, no labels: use unbraid.Translator on its modules.")
+            raise DataError("an encoder-decoder returns sentences, not labels: use unbraid.Translator on its modules.")
         if self.independent:
             return self.predict_index(x)
         return labels_at(self.labels, self.predict_index(x))
 
     def check(self, x: Any) -> Inputs:
-        """Inputs (text, where there is a vocabulary) as this network reads them; raises DataError."""
+        """Check inputs and convert them to the arrays that the network reads.
+
+        Raises:
+            DataError: the inputs do not fit.
+        """
         check_values(self.head, "the network")
         if isinstance(self.spec, TorchSpec):
             check_tree(x, "inputs")
         return check_inputs(self.spec, x, self.vocabulary)
 
     def align(self, y: Any, x: Inputs, texts: Any) -> Any:
-        """Lists of labels, one for each word, padded and cut as the words are; other labels as they come.
+        """Pad and cut lists of labels, one label per word, in the same way as the words.
+
+        Other labels are returned unchanged.
 
         Args:
-            y: the labels.
-            x: what this network reads for the texts.
-            texts: N texts; of lists of words every row has as many labels as words, or all have one for each timestep.
+            y: labels, N rows. Each row has one label per word, or all rows have one label per timestep.
+            x: checked inputs of the texts.
+            texts: N texts.
 
         Raises:
-            DataError: a row of another length, or rows that are no lists of labels.
+            DataError: a row of another length, or rows that are not lists of labels.
         """
         per_word = self.io is IOArchitecture.MANY_TO_MANY and is_text(texts) and has_rows(y)
         if self.vocabulary is None or not per_word:
@@ -307,27 +416,34 @@ class Network(nn.Module):
         return aligned(y, steps, self.vocabulary.padding.side)
 
     def weights(self) -> dict[str, Tensor]:
-        """Name -> tensor: everything that was learned."""
+        """Name -> tensor, for all parameters and buffers."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
     def sha256(self) -> str:
-        """Digest of the weights as they are now, and their names: networks with one digest compute the same."""
+        """Compute a digest of the structure, the names of the weights and their current values."""
         return self.snapshot().sha256
 
     def snapshot(self) -> Snapshot:
-        """The weights as they are now; the same object while nothing changes them. Raises DataError without values."""
+        """Copy the current weights; the same object is returned until they change.
+
+        Raises:
+            DataError: a weight on the meta device.
+        """
         if self._snapshot is None or not self._snapshot.matches(self):
             self._snapshot = Snapshot(self, self.spec.model_dump_json())
         return self._snapshot
 
     def as_released(self) -> Network:
-        """This network as the authors' release evaluates it: sigmoid gates, and a GRU that resets after the product.
+        """Copy this network with the cells that the authors' release uses for every file.
 
-        A deviation of the release, kept for comparison: files that say hard_sigmoid or reset-before then compute
-        another function than was trained.
+        The release always uses sigmoid gates, and a GRU whose reset gate multiplies after the recurrent product. A
+        network that was trained with other cells then computes another function. Use it for comparison only.
+
+        Returns:
+            the changed network; the network itself for a PyTorch module or an encoder-decoder.
         """
         if not isinstance(self.spec, NetworkSpec):
-            return self  # torch's layers have sigmoid gates and reset after
+            return self  # PyTorch layers already have these cells
         stages = []
         for stage in self.spec.stages:
             if isinstance(stage, RecurrentSpec):
@@ -350,7 +466,7 @@ class Network(nn.Module):
                 raise FormatError(f"weight {name!r} is {found.dtype}, expected float32 or float64.")
         extra = sorted(set(weights) - set(expected))
         if extra:
-            raise FormatError(f"weights {extra} belong to no layer; expected only {sorted(expected)}.")
+            raise FormatError(f"weights {extra} belong to no layer; expected {sorted(expected)}.")
         with torch.inference_mode(False):
             self.load_state_dict({name: own_copy(tensor) for name, tensor in weights.items()}, assign=True)
         self.requires_grad_(False)
@@ -360,9 +476,9 @@ class Network(nn.Module):
         for name, tensor in self.state_dict().items():
             if not torch.isfinite(tensor).all():
                 raise FormatError(
-                    f"weight {name!r} holds NaN or infinite values: the training diverged, or the file is damaged."
+                    f"weight {name!r} holds NaN or infinite values: retrain the network, or save the file again."
                 )
 
     def recurrent_layers(self) -> dict[str, RecurrentLayer]:
-        """The recurrent ones among :attr:`layers`."""
+        """Name -> recurrent layer, the subset of :attr:`layers`."""
         return {n: layer.module for n, layer in self.layers.items() if isinstance(layer.module, RecurrentLayer)}

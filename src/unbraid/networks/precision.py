@@ -1,4 +1,4 @@
-"""Weights of other types and devices than float32 on a CPU: what runs, and what is refused.
+"""Support for weights of half precision, and checks of the types of weights.
 
 A network or module runs in half precision: inputs are converted to the type of its weights, scores are float32 again.
 Networks are decomposed in float32 or float64 only.
@@ -16,19 +16,19 @@ FULL = (torch.float32, torch.float64)
 
 
 def like_weights(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Numbers as weights of a type read them; word indices as they are."""
+    """Convert floating-point values to the type of the weights; word indices stay unchanged."""
     return values.to(dtype) if values.is_floating_point() else values
 
 
 def full(scores: Tensor) -> Tensor:
-    """Scores in float32 where they are of half precision."""
+    """Convert scores of half precision to float32."""
     return scores.float() if scores.dtype in HALF else scores
 
 
 def check_values(module: nn.Module, what: str) -> None:
     """Raise DataError for weights on the meta device, which have no values."""
     if any(parameter.is_meta for parameter in module.parameters()):
-        raise DataError(f"{what} has weights on the meta device, without values: load the weights first.")
+        raise DataError(f"{what} has weights on the meta device, which have no values: load the weights first.")
 
 
 def check_full(network: nn.Module) -> None:

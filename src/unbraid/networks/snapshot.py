@@ -1,8 +1,8 @@
-"""The weights of a network as they were at one time: copies, their digest, and whether the network still has them.
+"""Copies of the weights of a network at one time, and their digest.
 
 Tables (see :func:`tables`) are copied on write: the copy takes no memory until either side changes. Everything else
-is copied at once: torch's recurrent kernels give memory that is shared to the layer that reads it, as if they wrote to
-it, and two threads must not do that at the same time.
+is copied at once: the recurrent kernels of torch unshare memory when they read it, and two threads must not do that at
+the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unbraid.networks.stages import Embedding, PrunedDense
 
 
 def own_copy(tensor: Tensor, lazily: bool = False) -> Tensor:
-    """A copy that shares no change with the original.
+    """Copy a tensor, so that later changes of one do not affect the other.
 
     Args:
         tensor: any.
@@ -37,13 +37,13 @@ def own_copy(tensor: Tensor, lazily: bool = False) -> Tensor:
 
 
 def address(tensor: Tensor) -> int:
-    """Where the values of a tensor lie. Memory that is shared until it is written to stays shared."""
+    """Return the address of the values of a tensor, without unsharing lazily copied memory."""
     reads = getattr(torch._C, "_data_address", None)  # data_ptr() would copy shared memory
     return int(reads(tensor) if reads is not None else tensor.data_ptr())
 
 
 def unchanged(tensor: Tensor, copy: Tensor) -> bool:
-    """Whether a tensor has the values, the type and the device of a copy that was made of it."""
+    """Whether a tensor still has the values, type and device of an earlier copy."""
     if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device or tensor.is_meta:
         return False
     if address(tensor) == address(copy) and tensor.stride() == copy.stride():
@@ -52,9 +52,10 @@ def unchanged(tensor: Tensor, copy: Tensor) -> bool:
 
 
 def tables(module: nn.Module) -> set[str]:
-    """Names of weights that are large and read by kernels that leave memory shared.
+    """Names of large weights that are read by kernels that keep memory shared.
 
-    Those of embeddings and linear layers, and of the layers of unrolled modules, which run as linear products.
+    These are the weights of embeddings and linear layers, and of the layers of unrolled modules. Those layers run as
+    linear products.
     """
     found = set()
     for name, part in module.named_modules():
@@ -69,7 +70,7 @@ class Snapshot:
 
     Args:
         network: an nn.Module.
-        described: what it computes besides its weights, part of the digest.
+        described: description of the structure, part of the digest.
 
     Attributes:
         weights: name -> tensor, parameters and buffers.
@@ -87,12 +88,12 @@ class Snapshot:
         return self
 
     def matches(self, network: nn.Module) -> bool:
-        """Whether a network still has these weights, whatever was done to it in between."""
+        """Whether a network currently has these weights."""
         now = _tensors(network)
         return now.keys() == self.weights.keys() and all(unchanged(now[n], t) for n, t in self.weights.items())
 
     def network(self, network: nn.Module) -> nn.Module:
-        """The network itself while it matches, else a copy of it with these weights."""
+        """Return the network itself while it matches, else a copy with these weights."""
         if self.matches(network):
             return network
         if self._network is None:
@@ -101,7 +102,7 @@ class Snapshot:
 
 
 def with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a network with other weights; what is no module, as vocabularies, is shared.
+    """Copy a network and set other weights; vocabularies and the spec are shared.
 
     Args:
         network: what to copy.
@@ -131,7 +132,7 @@ def _digest(weights: Mapping[str, Tensor], described: str) -> str:
     found = hashlib.sha256(described.encode())
     for name, tensor in sorted(weights.items()):
         if tensor.is_meta:
-            raise DataError(f"weight {name!r} lies on the meta device, without values: load the weights first.")
+            raise DataError(f"weight {name!r} is on the meta device and has no values: load the weights first.")
         plain = tensor.cpu().contiguous().flatten().view(torch.uint8)
         found.update(
             name.encode() + plain.clone().numpy().tobytes()

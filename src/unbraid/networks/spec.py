@@ -1,4 +1,4 @@
-"""What a network is made of, as plain data: what a folder's JSON holds and what the Keras reader fills in."""
+"""Descriptions of networks as plain data. Folders store them as JSON, and the Keras reader makes them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RepeatSpec(_Spec):
 
     type: Literal["repeat"] = "repeat"
     name: str
-    times: Annotated[int, Field(ge=1, le=2**16)]  # no weight vouches for it
+    times: Annotated[int, Field(ge=1, le=2**16)]  # no weight bounds it
 
 
 class RecurrentSpec(_Spec):
@@ -110,7 +110,7 @@ class TorchLayerSpec(_Spec):
     """One direction of one layer of a user's nn.RNN, nn.LSTM or nn.GRU.
 
     Attributes:
-        name: as :attr:`unbraid.Network.layers` calls it.
+        name: its key in :attr:`unbraid.Network.layers`.
         site: path of the nn.RNN, nn.LSTM or nn.GRU in the module.
         cell: its cell.
         inputs: D.
@@ -125,7 +125,7 @@ class TorchLayerSpec(_Spec):
 
 
 class TorchSpec(_Spec):
-    """A user's own nn.Module: what was found in it. Its code is never stored.
+    """Description of a user's nn.Module. Its code is never stored.
 
     Attributes:
         module: name of its class.
@@ -175,13 +175,13 @@ class EncoderDecoderSpec(_Spec):
     Attributes:
         source: embedding of the words to read.
         encoder: 1 to 4 recurrent layers over them.
-        target: embedding of the words said so far.
+        target: embedding of the target words.
         decoder: as many recurrent layers as the encoder has, of the same cells and units.
         head: name of the output layer.
         features: its inputs, H of the last decoder layer.
         classes: V, its columns: the target vocabulary.
         languages: target languages, each with its first and last token.
-        encoder_too: whether the encoder's layers are taken apart as well (the paper: the decoder's alone).
+        encoder_too: whether the layers of the encoder are decomposed as well (in the paper only the decoder is).
         output: always ``softmax``.
         steps: always None: S and T may vary.
     """
@@ -222,12 +222,12 @@ Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec
 
 
 def label_count(spec: Spec) -> int:
-    """How many labels a network has: its languages, its classes, or 2 for a single sigmoid column."""
+    """Number of labels of a network: its languages, its classes, or 2 for a single sigmoid column."""
     return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)
 
 
 def weight_count(spec: Spec) -> int:
-    """How many weights a network declares: all of them, or of a user's own module those of its recurrent layers."""
+    """Number of weights of a network; for a user's module, of its recurrent layers only."""
     if isinstance(spec, TorchSpec):
         return sum(_recurrent_count(layer.cell, layer.inputs, layer.units) for layer in spec.layers)
     return sum(map(_stage_count, spec.stages)) + spec.classes * (spec.features + 1)

@@ -6,7 +6,7 @@ from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, Network
 
 
 def feature_width(spec: NetworkSpec) -> int | None:
-    """D that the first stage with weights reads; None where a Flatten before it mixes D with T."""
+    """Number of features D of the first stage with weights; None if a Flatten before it merges D and T."""
     for stage in spec.stages:
         if isinstance(stage, FlattenSpec):
             return None
@@ -16,7 +16,7 @@ def feature_width(spec: NetworkSpec) -> int | None:
 
 
 def fixed_steps(spec: Spec, features: int | None = None) -> int | None:
-    """T that the network's file, or the layer behind a Flatten, fixes; None where T may vary.
+    """Number of timesteps T that the file, or the layer behind a Flatten, requires; None if T may vary.
 
     Args:
         spec: the network's.

@@ -1,4 +1,4 @@
-"""Watching layers while a network runs."""
+"""Record values of layers while a network runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 
 from unbraid.networks.layers import Layer
 
-View = Callable[[Layer, tuple, tuple], Any]  # (layer, what it read, what it gave) -> what is noted
+View = Callable[[Layer, tuple, tuple], Any]  # (layer, inputs, outputs) -> recorded value
 
 
 @contextmanager
 def watched(layers: Mapping[str, Layer], view: View) -> Iterator[dict[str, Any]]:
-    """While the context lasts, every run of a layer leaves ``view`` of it in the dictionary, by layer name."""
+    """Store ``view`` of every layer that runs within the context, by layer name."""
     seen: dict[str, Any] = {}
 
     def hook_of(layer: Layer) -> Callable[[nn.Module, tuple, tuple], None]:

@@ -220,7 +220,7 @@ def test_what_is_refused_is_refused_in_short_sentences(given):
         ("two heads", r"several layers fit: \['fc', 'other'\]\): name it with head="),
         ("head called at each step", "'fc' runs 9 times"),
         ("head over flattened timesteps", r"'fc' reads \(54, 10\) .* keep examples and timesteps apart"),
-        ("subclass of nn.Linear as head", "MaskedLinear, with a forward of its own"),
+        ("subclass of nn.Linear as head", "MaskedLinear with a custom forward"),
         ("batch items interact (mean)", "examples of a batch change each other's results"),
         ("batch items interact (attention)", "examples of a batch change each other's results"),
         ("dropout in eval mode", "each time it runs on the same example"),

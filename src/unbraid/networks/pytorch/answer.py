@@ -1,4 +1,4 @@
-"""Whether a user's module decides as its output layer does: what it returns, compared with that layer's scores.
+"""Compare the result of a user's module with the decisions of its output layer.
 
 Shapes: N examples, T timesteps, C classes.
 """
@@ -31,12 +31,12 @@ ACTIVATION: dict[str, Output] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """Which of a module's results comes from its output layer, and how.
+    """The relation of one result of a module to the scores of its output layer.
 
     Attributes:
         place: position among the tensors that the module returns.
-        relation: "" for the scores themselves, a key of :data:`ACTIVATION`, or ``changed`` for values that no known
-            activation gives but that decided alike on the example.
+        relation: "" for the scores, a key of :data:`ACTIVATION`, or ``changed`` for another function of the scores
+            with the same decisions on the example.
         transposed: whether its first two axes are exchanged.
     """
 
@@ -46,12 +46,12 @@ class Answer:
 
     @property
     def output(self) -> Output | None:
-        """The activation that it shows."""
+        """The output activation that the relation implies; None if it implies none."""
         return ACTIVATION.get(self.relation)
 
 
 def find_answer(scores: Tensor, results: Sequence[Tensor]) -> Answer | None:
-    """The first result that is a known function of a layer's scores (N, [T,] C); None where there is none."""
+    """Find the first result that is a known function of the scores (N, [T,] C); None if there is none."""
     for place, result in enumerate(results):
         for transposed in (False, True):
             for relation in _relations(scores, result):
@@ -62,7 +62,7 @@ def find_answer(scores: Tensor, results: Sequence[Tensor]) -> Answer | None:
 
 
 def changed_answer(scores: Tensor, results: Sequence[Tensor], others: Sequence[Tensor]) -> Answer | None:
-    """The first result of the scores' own shape that no layer explains: something is done to the scores behind it.
+    """Find the first result with the shape of the scores that is no known function of any layer's scores.
 
     Args:
         scores: of the output layer, (N, [T,] C).
@@ -77,7 +77,7 @@ def changed_answer(scores: Tensor, results: Sequence[Tensor], others: Sequence[T
 
 
 def check_answer(answer: Answer, scores: Tensor, results: Sequence[Tensor], output: Output, head: str) -> None:
-    """Compare the module's own decisions with those of its output layer, over the examples of one run.
+    """Compare the decisions of the module with those of its output layer, for the examples of one run.
 
     Args:
         answer: which result to compare.
@@ -93,17 +93,16 @@ def check_answer(answer: Answer, scores: Tensor, results: Sequence[Tensor], outp
     if wrong is not None and bool(wrong.any()):
         count, total = int(wrong.sum()), wrong.numel()
         raise DataError(
-            f"the module's own result decides otherwise than its output layer {head!r} in {count} of {total} decisions "
-            f"({count / total:.1%}): something behind that layer changes or reorders its scores (a second layer added "
-            "to them, a prior, a mask, sorting), and modules of the layer would not. Make it part of the layer, and "
-            "restore the order of the inputs before it."
+            f"the module's result decides otherwise than its output layer {head!r} in {count} of {total} decisions "
+            f"({count / total:.1%}): forward changes or reorders the scores of that layer (a prior, a mask, sorting). "
+            "Move that step into the layer, and restore the order of the inputs before it."
         )
 
 
 def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], output: Output) -> Tensor | None:
-    """Decisions that differ and are no near ties, booleans; None where the result cannot be compared.
+    """Mark the decisions that differ and are not near ties; None if the result cannot be compared.
 
-    Where a result holds the same examples in another order, all that are not in their place count.
+    If the result holds the same examples in another order, all examples at another position are marked.
 
     Args:
         answer: which result to compare.
@@ -113,7 +112,7 @@ def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], out
     """
     shown = answer.output
     if not scores.numel() or answer.place >= len(results) or (shown is not None and shown != output):
-        return None  # another activation was asked for than the module shows
+        return None  # the user asked for another activation
     given = _aligned(results[answer.place], _shape(scores, answer.relation), answer.transposed)
     if given is None:
         return None
@@ -124,11 +123,11 @@ def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], out
 
 
 def _same_values(given: Tensor, scores: Tensor, relation: str) -> bool:
-    """Whether a result is what its relation to the scores makes of them: the usual case, so it must be fast."""
+    """Whether a result equals the function of the scores. This is the usual case, so it must be fast."""
     if not given.is_floating_point():
         return torch.equal(given.long(), _related(scores, relation).long())
     if relation == "" and given.data_ptr() == scores.data_ptr() and given.stride() == scores.stride():
-        return True  # the module returns the very scores
+        return True  # the module returns the scores tensor
     values = _related(scores, relation).to(given.dtype)
     return bool((given - values).abs().amax() <= 1e-5 * (1 + values.abs().amax()))
 
@@ -144,7 +143,7 @@ def _decided_otherwise(given: Tensor, scores: Tensor, relation: str, output: Out
 
 
 def _moved(given: Tensor, scores: Tensor, relation: str) -> Tensor | None:
-    """Which examples (N,) are not in their place, where the result is the scores in another order; else None."""
+    """Mark the moved examples (N,) if the result is the scores in another order; else return None."""
     if not given.is_floating_point() or not given.shape[0]:
         return None
     for known in ("", "softmax", "log_softmax", "sigmoid", "logsigmoid") if relation == CHANGED else (relation,):
@@ -191,7 +190,7 @@ def _equal(given: Tensor, values: Tensor) -> bool:
 
 
 def _holds(given: Tensor, relation: str) -> Tensor:
-    """Which independent labels hold by a result."""
+    """Which independent labels a result predicts, as booleans."""
     if relation == "sigmoid" or (relation == CHANGED and bool(((given >= 0) & (given <= 1)).all())):
         return given > 0.5
     return given.exp() > 0.5 if relation == "logsigmoid" else given > 0

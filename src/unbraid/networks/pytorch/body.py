@@ -1,4 +1,4 @@
-"""A user's own nn.Module as a network's body: its forward runs, its recurrent layers and output layer are exchanged.
+"""Use a PyTorch module as the body of a network, with replaced recurrent layers and output layer.
 
 Shapes: N examples, T timesteps, H units, F features of the output layer, K modules side by side.
 """
@@ -26,7 +26,7 @@ from unbraid.networks.stack import RecurrentStack
 
 
 class Tap(nn.Linear):
-    """The output layer, remembering what it read and gave."""
+    """The output layer, which stores its last inputs and outputs."""
 
     def __init__(self, original: nn.Linear) -> None:
         super().__init__(1, 1, original.bias is not None, device="meta")
@@ -42,14 +42,14 @@ class Tap(nn.Linear):
 
 
 class TorchBody(nn.Module):
-    """Runs a user's module and gives what its output layer reads.
+    """Run a user's module and return the inputs of its output layer.
 
     Args:
         module: the user's, with RecurrentStacks and a Tap in it (see :func:`prepared`).
-        spec: what was found in it.
-        copies: K modules that run side by side; inputs are repeated example by example.
-        whole: whether it is the network itself, whose decisions must be those of the user's module.
-        answer: which of the module's results comes from the output layer; None finds it on the first inputs.
+        spec: its description.
+        copies: K modules that run in one batch; every example is repeated K times.
+        whole: whether this is the whole network, so that decisions are compared with those of the user's module.
+        answer: which result of the module comes from the output layer; None searches for it on the first inputs.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class TorchBody(nn.Module):
         """Features (N, F) or (N, T, F); with K modules (K*N, ...), module by module.
 
         Raises:
-            DataError: the module's forward fails on the inputs, or its result decides otherwise than its output layer.
+            DataError: the module's forward fails on the inputs, or its result and its output layer decide
+                differently.
         """
         tap = self.module.get_submodule(self.spec.head)
         assert isinstance(tap, Tap)
@@ -82,12 +83,12 @@ class TorchBody(nn.Module):
         features, scores = tap.seen, tap.gave
         tap.seen = tap.gave = None
         if features is None or scores is None:
-            raise DataError(f"the module's forward never ran its output layer {self.spec.head!r} on these inputs.")
+            raise DataError(f"the module's forward did not run its output layer {self.spec.head!r} on these inputs.")
         if compared and self.answer is not None:
             results = [leaf.detach() for leaf in leaves(result) if isinstance(leaf, Tensor)]
             check_answer(self.answer, scores.detach(), results, self.spec.output, self.spec.head)
         if features.dim() == (2 if self.spec.many_outputs else 1):
-            features = features.unsqueeze(0)  # one example, whose axis the module squeezed away
+            features = features.unsqueeze(0)  # the module dropped the axis of a single example
         elif self.spec.time_first:
             features = features.transpose(0, 1)
         if self.copies > 1:
@@ -95,7 +96,7 @@ class TorchBody(nn.Module):
         return features
 
     def _seek(self, x: Any) -> None:
-        """Find which of the module's results comes from its output layer."""
+        """Find which result of the module comes from its output layer."""
         run = watched(self.module, x, "inputs do")
         if self.spec.head in run.linears:
             scores = run.linears[self.spec.head][1]
@@ -104,15 +105,15 @@ class TorchBody(nn.Module):
         self._sought = True
 
     def opening(self, x: Any) -> Any:
-        """The inputs themselves: what a user's forward does before its recurrent layers cannot be told apart."""
+        """Return the inputs: the steps of forward before the recurrent layers cannot run alone."""
         return x
 
     def opening_stages(self) -> list[nn.Module]:
-        """None: what comes before the recurrent layers runs with them."""
+        """Return no stages: the steps before the recurrent layers run with them."""
         return []
 
     def rest(self, x: Any) -> Tensor:
-        """All of :meth:`forward`."""
+        """Run :meth:`forward`."""
         features: Tensor = self(x)
         return features
 
@@ -121,7 +122,7 @@ class TorchBody(nn.Module):
         return {name: m for name, m in self.module.named_modules() if isinstance(m, RecurrentStack)}
 
     def exchanged(self, stacks: Mapping[str, RecurrentStack], copies: int) -> TorchBody:
-        """The same forward over other stacks; everything else is shared."""
+        """Copy this body with other stacks; all other layers are shared."""
         memo: dict[int, Any] = {id(p): p for p in self.module.parameters()}
         for name, stack in self.stacks().items():
             memo[id(stack)] = stacks[name]
@@ -129,10 +130,10 @@ class TorchBody(nn.Module):
 
 
 def prepared(module: nn.Module, spec_head: str) -> nn.Module:
-    """A copy of a user's module with its recurrent layers and its output layer made exchangeable.
+    """Copy a user's module and replace its recurrent layers and its output layer.
 
     Raises:
-        UnsupportedLayer: a recurrent layer that cannot be taken apart.
+        UnsupportedLayer: a recurrent layer that cannot be replaced.
     """
     memo: dict[int, Any] = {}
     for part in module.modules():
@@ -145,11 +146,11 @@ def prepared(module: nn.Module, spec_head: str) -> nn.Module:
 
 
 def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.Module:
-    """A copy of a user's module; results that its forward left in it (attention weights) are cut off their graph.
+    """Copy a user's module; tensors that forward stored in it are detached from their graph.
 
     Args:
         module: what to copy.
-        replaced: id of a part -> what stands in its place.
+        replaced: id of a part -> its replacement.
     """
     memo: dict[int, Any] = dict(replaced or {})
     for part in module.modules():
@@ -158,14 +159,14 @@ def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.M
                 memo[id(leaf)] = leaf.detach()
     try:
         return copy.deepcopy(module, memo)
-    except Exception as error:  # a lock, an open file, whatever a user keeps in it
+    except Exception as error:  # a user's module may hold any object, such as a lock
         raise UnsupportedLayer(
-            f"{type(module).__name__} cannot be copied ({said(error)}): it keeps something besides weights and numbers."
+            f"{type(module).__name__} cannot be copied ({said(error)}): remove attributes except weights and numbers."
         ) from error
 
 
 def layer_names(site: str, stack: RecurrentStack) -> list[str]:
-    """The names of a stack's layers, direction by direction: ``site``, with ``.0`` and ``.forward`` where needed."""
+    """List the names of the layers of a stack: ``site`` with a level (``.0``) and a direction if there are several."""
     names = []
     for place in range(len(stack.layers)):
         level, backward = divmod(place, stack.directions)
@@ -200,7 +201,7 @@ def _(body: TorchBody, removals: Mapping[str, Removal | Tensor], modules: int) -
 
 @sliced.register
 def _(body: TorchBody, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tuple[TorchBody, None]:
-    """Nodes are cut out within each stack; its outputs keep their places: the user's forward may read any of them."""
+    """Remove units within each stack. Its outputs keep their positions, because forward may read any of them."""
     stacks = {}
     for site, stack in body.stacks().items():
         names, layers = layer_names(site, stack), []
@@ -215,7 +216,7 @@ def _(body: TorchBody, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tup
 
 
 def _repeated(x: Any, spec: TorchSpec, copies: int) -> Any:
-    """Every example K times in a row, so that what is sorted by length stays sorted."""
+    """Repeat every example K times in a row, so that batches sorted by length stay sorted."""
     tensors: list[Tensor] = []
     map_tree(lambda leaf: tensors.append(leaf) if isinstance(leaf, Tensor) and leaf.dim() else None, x)
     axis = spec.batch_axis if tensors[0].dim() > spec.batch_axis else 0
@@ -229,40 +230,45 @@ def _repeated(x: Any, spec: TorchSpec, copies: int) -> Any:
 
 
 def _converted(leaf: Any, dtype: torch.dtype) -> Any:
-    """A number in the type of weights that were converted: by half(), bfloat16() or double()."""
+    """Convert a tensor to the type of weights that were converted by half(), bfloat16() or double()."""
     if not isinstance(leaf, Tensor) or not (dtype in HALF or (dtype, leaf.dtype) == (torch.float64, torch.float32)):
         return leaf
     return like_weights(leaf, dtype)
 
 
 def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
-    """A copy of the user's module, ready to be run; raises FormatError where none, or one of other layers, is given."""
+    """Copy and prepare the user's module; raises FormatError if it is None or has other layers."""
     if module is None:
         raise FormatError(
-            f"the parent is a user's own module ({spec.module}), whose code is not stored: pass a new instance, "
-            f"as in module={spec.module}(...), or run its exported ONNX file."
+            f"the parent network is a PyTorch module ({spec.module}), whose code is not stored: pass a new instance, "
+            f"module={spec.module}(...), or run its exported ONNX file."
         )
     given = f"module={type(module).__name__}(...)"
     try:
         ready = prepared(module, spec.head)
     except AttributeError:
-        raise FormatError(f"{given} has no layer {spec.head!r}: was it made the same way?") from None
+        raise FormatError(
+            f"{given} has no layer {spec.head!r}: make it with the arguments of the saved module."
+        ) from None
     found: dict[str, tuple[int, int]] = {}
     for site, stack in TorchBody(ready, spec).stacks().items():
         for name, layer in zip(layer_names(site, stack), stack.layers, strict=True):
             found[name] = (layer.inputs, layer.units)  # type: ignore[assignment]  # a RecurrentLayer
     expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
     if found != expected:
-        raise FormatError(f"{given} has recurrent layers {found}, expected {expected}: was it made the same way?")
+        raise FormatError(
+            f"{given} has recurrent layers {found}, expected {expected}: make it with the arguments "
+            "of the saved module."
+        )
     return ready
 
 
 def copied_linear(layer: nn.Module) -> nn.Linear:
-    """An nn.Linear over the same weights, with a bias of zeros where there is none."""
+    """Make an nn.Linear that shares the weights, with a bias of zeros if there is none."""
     assert isinstance(layer, nn.Linear)
     copied = nn.Linear(1, 1, device="meta")
     copied.in_features, copied.out_features = layer.in_features, layer.out_features
     copied.weight = layer.weight
-    own: nn.Parameter | None = layer.bias  # None with bias=False, whatever torch's stubs say
+    own: nn.Parameter | None = layer.bias  # None with bias=False, although the stubs of torch exclude it
     copied.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features)) if own is None else own
     return copied

@@ -1,4 +1,4 @@
-"""Calling a user's nn.Module as its user does, and quoting what it raises."""
+"""Call a user's nn.Module with inputs of any structure, and quote its errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unbraid.errors import DataError, quoted
 
 
 def call(module: nn.Module, x: Any) -> Any:
-    """Call a module: a tuple or list as its arguments, a dict by name where the names fit, anything else as the one."""
+    """Call a module. A tuple or list holds its arguments, a dict its arguments by name if the names fit."""
     if isinstance(x, dict):
         return module(**x) if _binds(module, kwargs=x) else module(x)
     if isinstance(x, tuple | list):
@@ -21,7 +21,7 @@ def call(module: nn.Module, x: Any) -> Any:
 
 
 def said(error: Exception) -> str:
-    """An error's first line, short enough for a message."""
+    """Return the first line of an error, shortened for a message."""
     return quoted((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
@@ -30,14 +30,14 @@ def check_tree(tree: Any, what: str) -> None:
 
     Args:
         tree: nested tuples, lists and dicts.
-        what: how the message names them.
+        what: name of the inputs in the message.
 
     Raises:
-        DataError: a packed sequence among them.
+        DataError: the inputs hold a packed sequence.
     """
     if isinstance(tree, PackedSequence):
         raise DataError(
-            f"{what} hold a PackedSequence, whose examples cannot be told apart: pass padded sequences and lengths, "
+            f"{what} hold a PackedSequence, which cannot be split into examples: pass padded sequences and lengths, "
             "and call pack_padded_sequence in forward."
         )
     for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else ():

@@ -1,4 +1,4 @@
-"""What a user's nn.Module may not hold, said before anything of it is run."""
+"""Check the layers and weights of a user's nn.Module before it runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ SUPPORTED = "supported are nn.RNN, nn.LSTM and nn.GRU with one output nn.Linear 
 
 
 def recurrent_sites(module: Any) -> dict[str, nn.RNNBase]:
-    """Path -> nn.RNN, nn.LSTM or nn.GRU; raises UnsupportedLayer with what was found instead."""
+    """Find the recurrent layers of a module.
+
+    Returns:
+        path -> nn.RNN, nn.LSTM or nn.GRU.
+
+    Raises:
+        UnsupportedLayer: no recurrent layer, or one that cannot be decomposed.
+    """
     _check_module(module)
     _check_initialized(module)
     sites: dict[str, nn.RNNBase] = {}
     for name, part in module.named_modules():
         if isinstance(part, nn.RNNCellBase):
             raise UnsupportedLayer(
-                f"layer {name!r} is {type(part).__name__}, stepped by the module's own loop; {SUPPORTED}: "
+                f"layer {name!r} is {type(part).__name__}, which runs in a loop of the module; {SUPPORTED}: "
                 f"use nn.{type(part).__name__.removesuffix('Cell')} over the whole sequence instead."
             )
         if "quantized" in type(part).__module__:
@@ -40,12 +47,12 @@ def recurrent_sites(module: Any) -> dict[str, nn.RNNBase]:
 
 
 def check_plain(module: nn.Module) -> None:
-    """Weights must be finite numbers of float32 or float64; raises UnsupportedLayer, FormatError."""
+    """Check that weights are finite and float32 or float64; raises UnsupportedLayer or FormatError."""
     for name, tensor in module.state_dict().items():
-        if not isinstance(tensor, Tensor):  # a module's own extra state
+        if not isinstance(tensor, Tensor):  # extra state of a module
             continue
         if tensor.is_meta:
-            raise UnsupportedLayer(f"weight {name!r} lies on the meta device, without values: load the weights first.")
+            raise UnsupportedLayer(f"weight {name!r} is on the meta device and has no values: load the weights first.")
         if not tensor.is_floating_point():
             continue
         if tensor.dtype not in (torch.float32, torch.float64):
@@ -54,7 +61,7 @@ def check_plain(module: nn.Module) -> None:
             )
         if not torch.isfinite(tensor).all():
             raise FormatError(
-                f"weight {name!r} holds NaN or infinite values: the training diverged, or the file is damaged."
+                f"weight {name!r} holds NaN or infinite values: retrain the network, or load its weights again."
             )
 
 
@@ -77,7 +84,9 @@ def _check_module(module: Any) -> None:
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise UnsupportedLayer(f"{type(module).__name__} wraps a module: pass its .module.")
     if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedLayer("a scripted module hides its layers: pass the nn.Module that it was made from.")
+        raise UnsupportedLayer(
+            "the layers of a scripted module cannot be read: pass the nn.Module that it was made from."
+        )
 
 
 def _check_initialized(module: nn.Module) -> None:
@@ -92,13 +101,13 @@ def _check_initialized(module: nn.Module) -> None:
 def _check_recurrent(name: str, part: nn.RNNBase) -> None:
     kind = next((k for k in (nn.RNN, nn.LSTM, nn.GRU) if isinstance(part, k)), None)
     if kind is None or type(part).forward is not kind.forward:
-        raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__}, with a forward of its own; {SUPPORTED}.")
+        raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__} with a custom forward; {SUPPORTED}.")
     if any(hook for hook in part._forward_pre_hooks.values() if isinstance(hook, BasePruningMethod)):
         raise UnsupportedLayer(
-            f"layer {name!r} is pruned by masks: make them plain first (torch.nn.utils.prune.remove, for every weight)."
+            f"layer {name!r} is pruned by masks: call torch.nn.utils.prune.remove for every weight first."
         )
     if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
         raise UnsupportedLayer(
-            f"layer {name!r} has parametrized weights: make them plain first "
-            "(torch.nn.utils.parametrize.remove_parametrizations, or torch.nn.utils.remove_weight_norm)."
+            f"layer {name!r} has parametrized weights: call torch.nn.utils.parametrize.remove_parametrizations or "
+            "torch.nn.utils.remove_weight_norm first."
         )

@@ -1,4 +1,4 @@
-"""Finding what a user's nn.Module consists of: its recurrent layers, its output layer, its batch axis.
+"""Find the recurrent layers, the output layer and the batch axis of a user's nn.Module.
 
 Shapes: N examples, T timesteps, F features, C classes.
 """
@@ -29,26 +29,28 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
     Args:
         module: in eval mode.
         example: at least two examples, as the module reads them.
-        head: path of the output nn.Linear; None finds it where only one fits.
-        output: ``softmax`` or ``sigmoid``; None takes it from what follows the output layer, else ``softmax``.
+        head: path of the output nn.Linear; None searches for it.
+        output: ``softmax`` or ``sigmoid``; None derives it from the result of the module, else ``softmax``.
 
     Returns:
-        what was found, and which of the module's results comes from the output layer (None: none that can be compared).
+        the description, and which result comes from the output layer (None if no result can be compared).
 
     Raises:
-        UnsupportedLayer: no recurrent layer, or one that cannot be taken apart.
-        DataError: no such head, several that fit, or an example that does not run.
+        UnsupportedLayer: no recurrent layer, or one that cannot be decomposed.
+        DataError: no such output layer, several candidates, or an example that does not run.
         FormatError: weights that are not finite.
-        ConfigError: another ``output``.
+        ConfigError: an unknown ``output``.
     """
     sites = recurrent_sites(module)
     check_plain(module)
     if output not in (None, "softmax", "sigmoid"):
-        raise ConfigError(f"output={output!r}: expected 'softmax' or 'sigmoid', or None to find it.")
+        raise ConfigError(f"output={output!r}: expected 'softmax' or 'sigmoid', or None to derive it.")
     _check_example(example)
     run = watched(module, example)
     if idle := [site for site in sites if not run.counts[site]]:
-        raise UnsupportedLayer(f"recurrent layers {idle} do not run on the example: remove what forward does not call.")
+        raise UnsupportedLayer(
+            f"recurrent layers {idle} do not run on the example: remove layers that forward does not call."
+        )
     path, answer = _head(module, run, head, output)
     layer = module.get_submodule(path)
     assert isinstance(layer, nn.Linear)
@@ -77,14 +79,14 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
 
 def _check_example(example: Any) -> None:
     if not any(isinstance(leaf, Tensor) and leaf.dim() for leaf in leaves(example)):
-        raise DataError("example holds no tensor: pass a small batch as the module reads it.")
+        raise DataError("example holds no tensor: pass a small batch of inputs of the module.")
     for part in example.values() if isinstance(example, dict) else example if isinstance(example, tuple) else ():
         if isinstance(part, list) and part and all(isinstance(number, int | float) for number in part):
             raise DataError(f"example holds a list of {len(part)} numbers: pass tensors, as torch.tensor(lengths).")
 
 
 def _check_same(module: nn.Module, spec: TorchSpec, example: Any, wanted: Tensor) -> None:
-    """The module with its layers exchanged must do what it did; raises UnsupportedLayer."""
+    """Check that the module computes the same with replaced layers; raises UnsupportedLayer."""
     try:
         with torch.no_grad():
             given = TorchBody(prepared(module, spec.head), spec)(example)
@@ -94,13 +96,13 @@ def _check_same(module: nn.Module, spec: TorchSpec, example: Any, wanted: Tensor
         ) from error
     if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=1e-3, atol=1e-4):
         raise UnsupportedLayer(
-            f"{spec.module} computes something else with plain layers of its weights: remove hooks on its recurrent "
-            f"layers and whatever else changes what they give; {SUPPORTED}."
+            f"{spec.module} computes other values with plain layers of the same weights: remove hooks and other code "
+            f"that changes the outputs of its recurrent layers; {SUPPORTED}."
         )
 
 
 def _head(module: nn.Module, run: Run, head: str | None, output: Output | None) -> tuple[str, Answer | None]:
-    """Path of the output layer, and which result of the module comes from it."""
+    """Find the path of the output layer, and the result of the module that comes from it."""
     linears = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if head is None and not linears:
         raise UnsupportedLayer(f"{type(module).__name__} has no nn.Linear that could give its scores; {SUPPORTED}.")
@@ -119,7 +121,7 @@ def _head(module: nn.Module, run: Run, head: str | None, output: Output | None) 
 
 
 def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], linears: list[str], output: Output | None) -> str:
-    """The one layer that gives a result: better one whose activation or decision is returned than one of raw scores."""
+    """Find the one layer whose scores are returned. Activated scores and decisions are preferred to plain scores."""
     numbers = [n for n in fits if run.linears[n][1].shape[-1] == 1 and fits[n].output is None and output != "sigmoid"]
     classes = {name: fits[name] for name in fits if name not in numbers}
     shown = [name for name, answer in classes.items() if answer.output is not None]
@@ -136,13 +138,13 @@ def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], linears: l
 
 def _regression(name: str) -> str:
     return (
-        f"layer {name!r} gives one number per decision without a sigmoid, a regression output, and classes are needed. "
-        f"Where it is the logit of two classes pass head={name!r}, output='sigmoid'; else name another by head=."
+        f"layer {name!r} has one column without a sigmoid, a regression output, but classes are needed. "
+        f"If it is the logit of two classes, pass head={name!r}, output='sigmoid'; else pass another layer as head=."
     )
 
 
 def _check_kinds(module: nn.Module, run: Run) -> None:
-    """Raises UnsupportedLayer where forward changes how tensors are computed."""
+    """Raise UnsupportedLayer if forward runs under inference mode or autocast."""
     for name, (features, scores) in run.linears.items():
         if features.is_inference() or scores.is_inference():
             raise UnsupportedLayer(
@@ -158,7 +160,7 @@ def _check_kinds(module: nn.Module, run: Run) -> None:
 
 
 def _changed(name: str, run: Run, output: Output | None) -> Answer | None:
-    """A result that no layer explains and that decides as a layer's scores do; raises UnsupportedLayer if otherwise."""
+    """Find a result that changes the scores but not the decisions; raises UnsupportedLayer if decisions differ."""
     scores = run.linears[name][1]
     answer = changed_answer(scores, run.results, [given for _, given in run.linears.values()])
     if answer is None:
@@ -166,18 +168,18 @@ def _changed(name: str, run: Run, output: Output | None) -> Answer | None:
     wrong = disagreements(answer, scores, run.results, output or "softmax")
     if wrong is not None and bool(wrong.any()):
         raise UnsupportedLayer(
-            f"behind head={name!r} the module changes what it decides (by a mask, a prior?), and modules of that "
-            "layer would not: make it part of the layer's bias, or return the layer's own scores."
+            f"behind head={name!r} the module changes what it decides (for example by a mask or a prior): "
+            "move that step into the bias of the layer, or return the scores of the layer."
         )
     return answer
 
 
 def _check_head(layer: Any, name: str, run: Run) -> None:
-    """Raises UnsupportedLayer where the output layer is not run once, as a plain nn.Linear over examples."""
+    """Raise UnsupportedLayer unless the output layer runs once, as a plain nn.Linear over examples."""
     if hasattr(layer, "parametrizations") or "weight" not in dict(layer.named_parameters()):
         raise UnsupportedLayer(
-            f"output layer {name!r} has parametrized weights: make them plain first "
-            "(torch.nn.utils.parametrize.remove_parametrizations, or torch.nn.utils.remove_weight_norm)."
+            f"output layer {name!r} has parametrized weights: call "
+            "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm first."
         )
     if run.counts[name] > 1:
         raise UnsupportedLayer(
@@ -186,9 +188,7 @@ def _check_head(layer: Any, name: str, run: Run) -> None:
         )
     features, scores = run.linears[name]
     if not torch.allclose(scores, nn.functional.linear(features, layer.weight, layer.bias), rtol=1e-4, atol=1e-5):
-        raise UnsupportedLayer(
-            f"output layer {name!r} is {type(layer).__name__}, with a forward of its own; {SUPPORTED}."
-        )
+        raise UnsupportedLayer(f"output layer {name!r} is {type(layer).__name__} with a custom forward; {SUPPORTED}.")
     if features.dim() not in (2, 3):
         raise UnsupportedLayer(
             f"output layer {name!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F): does the example have "

@@ -1,4 +1,4 @@
-"""Running a user's nn.Module on its example, and on that with its examples in other places.
+"""Run a user's nn.Module on its example batch, also in another order, to find the batch axis.
 
 Shapes: N examples, T timesteps, F features of the output layer.
 """
@@ -22,13 +22,13 @@ from unbraid.networks.pytorch.calling import call, said
 
 @dataclass
 class Run:
-    """One run.
+    """Recorded values of one run.
 
     Attributes:
         results: the tensors that the module returned.
-        linears: path of every nn.Linear that ran -> what it read and gave (the last time).
-        counts: path of those and of recurrent layers -> how often they ran.
-        rows: path of a recurrent layer -> how many sequences it read side by side.
+        linears: path of every nn.Linear that ran -> inputs and outputs of its last call.
+        counts: path of those and of recurrent layers -> number of calls.
+        rows: path of a recurrent layer -> batch sizes of its inputs.
     """
 
     results: list[Tensor] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Run:
 
 
 def watched(module: nn.Module, example: Any, what: str = "example does") -> Run:
-    """Run ``module`` once; raises DataError where its forward fails, with ``what`` as the first words."""
+    """Run ``module`` once; raises DataError if its forward fails. The message starts with ``what``."""
     run = Run()
     handles = [
         part.register_forward_hook(_hook(run, name))
@@ -77,7 +77,7 @@ def _sequences(layer: nn.RNNBase, x: Tensor | PackedSequence) -> int:
 
 
 def batch_axes(module: nn.Module, example: Any, head: str) -> tuple[int, int]:
-    """Where examples lie in the inputs and in what the output layer reads: swapping them there swaps the results.
+    """Find the axis of examples in the inputs and in the inputs of the output layer, by swapping examples.
 
     Args:
         module: in eval mode.
@@ -86,16 +86,16 @@ def batch_axes(module: nn.Module, example: Any, head: str) -> tuple[int, int]:
 
     Raises:
         DataError: no such axis, or too few examples.
-        UnsupportedLayer: results that change from run to run or by the other examples of a batch, or a recurrent layer
-            that does not run once over one sequence of each example.
+        UnsupportedLayer: results that are random or depend on other examples of the batch, or a recurrent layer that
+            does not run once over one sequence of each example.
     """
     run = watched(module, example)
     before = run.linears[head][0]
     again = watched(module, example).linears[head][0]
     if before.shape != again.shape or not torch.allclose(before, again, rtol=1e-3, atol=1e-5):
         raise UnsupportedLayer(
-            "the module gives something else each time it runs on the same example: dropout that goes on in eval mode "
-            "(F.dropout needs training=self.training), or a state kept between runs? Make it a function of its inputs."
+            "the module gives other values each time it runs on the same example. Turn dropout off in eval mode "
+            "(F.dropout needs training=self.training), and keep no state between runs."
         )
     first = next(leaf for leaf in leaves(example) if isinstance(leaf, Tensor) and leaf.dim())
     for axis in (0, 1):
@@ -120,7 +120,7 @@ def _check_layers(run: Run, examples: int) -> None:
         if rows != {examples}:
             raise UnsupportedLayer(
                 f"layer {name!r} reads {max(rows)} sequences where there are {examples} examples; supported is one "
-                "sequence of each example: is batch_first missing, or does it read parts of examples?"
+                "sequence of each example. Check batch_first, and pass whole sequences to the layer."
             )
         if run.counts[name] > 1:
             raise UnsupportedLayer(
@@ -130,7 +130,10 @@ def _check_layers(run: Run, examples: int) -> None:
 
 
 def _check_apart(module: nn.Module, inputs: Inputs, head: str, before: Tensor, out: int) -> None:
-    """Every other example is replaced, in two ways: nothing may change unless the longest sequence went as well."""
+    """Replace every other example, in two ways; the results of one way must not change.
+
+    One way may drop the longest sequence, which can change the shape of the results.
+    """
     half = torch.arange(inputs.examples) // 2
     found = []
     for rows in (half, inputs.examples - 1 - half.flip(0)):  # in order, for modules that want sorted lengths
@@ -139,8 +142,8 @@ def _check_apart(module: nn.Module, inputs: Inputs, head: str, before: Tensor, o
             found.append(_same(before, after, out, rows))
     if found and not any(found):
         raise UnsupportedLayer(
-            "the examples of a batch change each other's results (a mean, softmax or attention over the batch axis?); "
-            "supported are modules that treat each example by itself."
+            "the examples of a batch change each other's results (a mean, softmax or attention over the batch axis?). "
+            "Supported are modules that process each example independently."
         )
 
 
