@@ -73,7 +73,7 @@ def check_task(labels: Sequence[Label], independent: bool, many: bool) -> None:
         raise IncompatibleModules("a referee decides for one of the labels; here several may hold at once.")
     if many:
         raise IncompatibleModules(
-            "a referee decides once per example; the modules here give a decision per timestep: use with_calibration()."
+            "a referee decides once per example; these modules give one per timestep: use with_calibration()."
         )
 
 
