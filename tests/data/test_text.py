@@ -85,7 +85,7 @@ def test_modules_of_different_vocabularies_compose(mode, tmp_path):
     margins = both.margins(texts)
     np.testing.assert_array_equal(margins[:, 0], a.margins(first.vocabulary.encode(texts)[0]))
     np.testing.assert_array_equal(margins[:, 1], b.margins(second.vocabulary.encode(texts)[0]))
-    with pytest.raises(DataError, match="different vocabularies: give text"):
+    with pytest.raises(DataError, match="vocabularies of the modules differ: pass text"):
         both.predict(first.vocabulary.encode(texts)[0])
     both.save(tmp_path / "both")
     np.testing.assert_array_equal(unbraid.load_composition(tmp_path / "both").margins(texts), margins)

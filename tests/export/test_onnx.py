@@ -257,7 +257,7 @@ def test_errors_before_anything_is_written(tmp_path, monkeypatch):
         export_onnx(net, tmp_path / "nowhere" / "net.onnx")
     words = [Vocabulary.from_words([f"{w}{n}" for n in range(118)], steps=4) for w in "ab"]
     parents = [factory.network(("lstm",)).with_vocabulary(v) for v in words]
-    with pytest.raises(DataError, match="different vocabularies"):
+    with pytest.raises(DataError, match="the vocabularies of the modules differ"):
         export_onnx(Composition({v: module_of(p, "rolled") for v, p in zip("ab", parents, strict=True)}), path)
     for package in ("onnxruntime", "onnx"):
         with monkeypatch.context() as without, pytest.raises(UnbraidError, match=r"pip install 'unbraid\[onnx\]'"):

@@ -1,6 +1,6 @@
-"""Writing a network, a module or a composition as an ONNX file.
+"""Export a network, a module or a composition to an ONNX file.
 
-How graphs are made stands in :mod:`unbraid.export.network`. Shapes: N examples, T timesteps, K modules.
+:mod:`unbraid.export.network` builds the graphs. Shapes: N examples, T timesteps, D features, C classes, K modules.
 """
 
 from __future__ import annotations
@@ -31,29 +31,46 @@ Exportable = Network | ConcernModule | Composition
 
 
 def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = None, check: bool = True) -> None:
-    """Write a model as an ONNX file, whole or not at all.
+    """Export a model to an ONNX file. After an error there is no new file.
 
-    The file reads ``x``: int64 word indices (N, T) or float32 features (N, T, D); for a user's own module one input for
-    each tensor that its forward reads. It gives ``probabilities`` of a network, (N, C) or (N, T, C); ``probability`` =
-    P(dominant) of a module, (N,) or (N, T); ``margins`` and ``probabilities`` of a composition, (N, K) or (N, T, K).
-    N may change, and T too but for unrolled modules and where the network's weights fix it. Labels are in its metadata.
+    Input: ``x``, word indices int64 (N, T) or features float32 (N, T, D). For a PyTorch module of your own, one input
+    for each tensor of its forward. Outputs:
+
+    - network: ``probabilities`` (N, C) or (N, T, C)
+    - module: ``probability`` of its class, (N,) or (N, T)
+    - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K)
+
+    N is dynamic. T is dynamic except for unrolled modules and where the weights of the network fix it. The metadata
+    holds the labels.
 
     Args:
         model: a network, a module or a composition.
-        path: of the file; a regular file that is there is replaced.
-        example: a batch as the model reads it; needed only for users' own modules, and where features are flattened.
-        check: whether onnxruntime runs the file on inputs of several sizes and must answer as torch does, to 1e-5.
+        path: path of the file. An existing regular file is replaced.
+        example: a batch of inputs. Needed for PyTorch modules of your own and for networks that flatten features.
+        check: whether to run the file with onnxruntime on inputs of several sizes and compare the outputs with torch,
+            to 1e-5. Default True.
 
     Raises:
-        DataError: no example where one is needed, one that does not fit, or modules with different vocabularies.
-        UnbraidError: the model cannot be written as a graph, the file computes something else, or a package is missing.
+        DataError: an example is missing or does not fit, or the modules have different vocabularies.
+        UnbraidError: the model cannot be exported, the outputs differ, or a package is missing.
         FormatError: the file cannot be written, or ``path`` is a folder, a device or a pipe.
-        ArgumentError: ``model`` is something else.
+        ArgumentError: ``model`` is another object.
+
+    Example:
+        >>> import tempfile
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> parts = unbraid.decompose(network, small_examples(network))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     unbraid.export_onnx(unbraid.compose(parts), f"{folder}/topics.onnx")
     """
-    os.fspath(path)  # before anything is computed
+    os.fspath(path)  # raises TypeError before the computation
     parents = _parents(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:
-        raise UnbraidError("an encoder-decoder says its words in a loop, for which no graph is written.")
+        raise UnbraidError(
+            "an encoder-decoder cannot be exported to ONNX: it generates words in a loop. Export classifiers only."
+        )
     own = isinstance(parents[0].spec, TorchSpec)
     needed("onnx", *(["onnxscript"] if own else []), *(["onnxruntime"] if check else []))
     _refuse(model)
@@ -77,10 +94,10 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
 
 
 class Answers(nn.Module):
-    """What the file computes, as tensors.
+    """The outputs of the exported file, computed by torch.
 
     Args:
-        model: which one.
+        model: the exported model.
     """
 
     def __init__(self, model: Exportable) -> None:
@@ -89,7 +106,7 @@ class Answers(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """The outputs' names."""
+        """Names of the outputs."""
         if isinstance(self.model, Composition):
             return ["margins", "probabilities"]
         return ["probabilities" if isinstance(self.model, Network) else "probability"]
@@ -119,13 +136,13 @@ def _parents(model: Any) -> list[Network]:
 def _refuse(model: Exportable) -> None:
     if isinstance(model, Composition) and model.needs_text:
         raise DataError(
-            "the modules number words by different vocabularies, which one file of indices cannot serve: export the "
-            "modules one by one, or a composition of one parent's."
+            "the vocabularies of the modules differ, but an ONNX file reads one set of word indices: export the "
+            "modules one by one, or a composition of one parent."
         )
     if isinstance(model, Composition) and model.referee is not None:
         raise UnbraidError(
-            "the composition has a referee, for which no graph is written: export composition.without_referee(), which "
-            "decides by calibrated margins."
+            "a composition with a referee cannot be exported: export composition.without_referee(), which votes with "
+            "calibrated margins."
         )
     weights = model.state_dict()
     if sum(4 * tensor.numel() for tensor in weights.values()) >= 2**31:
@@ -146,7 +163,7 @@ def _given(network: Network, example: Any) -> Inputs:
 
 
 def _suitable(model: Exportable, parent: Network, example: Any) -> tuple[Inputs, int | None]:
-    """An example for a network of stages, given or made, and T where it cannot change."""
+    """An example for a network of stages, given or generated, and T where it is fixed."""
     given = None if example is None else tensors(parent.check(example))
     steps = fixed_steps(model, None if given is None else given.tree)
     if given is None:
@@ -157,7 +174,7 @@ def _suitable(model: Exportable, parent: Network, example: Any) -> tuple[Inputs,
 
 
 def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -> Any:
-    """The ONNX model of stages, modules of stages or a composition of them."""
+    """Build the ONNX model of a network of stages, of its module, or of a composition."""
     graph = Graph()
     if isinstance(model, Network):
         scores = linear(graph, model.head, features(graph, model.body, "x"))  # type: ignore[arg-type]  # no TorchBody
@@ -203,7 +220,7 @@ def _margins(graph: Graph, composition: Composition) -> str:
 
 
 def _describe(proto: Any, model: Exportable) -> None:
-    """Metadata: what the outputs' columns mean."""
+    """Store kind, labels, input/output type and version in the metadata."""
     from onnx import helper
 
     kind = {Network: "network", ConcernModule: "module", Composition: "composition"}[type(model)]

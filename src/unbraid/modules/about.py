@@ -1,4 +1,4 @@
-"""What the person who saves modules wants to be written beside them."""
+"""Title, description, license and scores that a user adds to a saved folder."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class About:
     recipe: str | None = None
 
     def changed(self, license: str | None, scores: Mapping[str, Any] | None) -> About:
-        """The same with another license and other scores, where they are given.
+        """Return a copy with another license and other scores; None keeps the old value.
 
         Raises:
-            ArgumentError: a license that is not text, or scores that are not a mapping.
+            ArgumentError: ``license`` is not text, or ``scores`` is not a mapping.
         """
         for value, name, kind, expected in (
             (license, "license", str, "text, as 'cc-by-4.0'"),

@@ -1,4 +1,4 @@
-"""Warnings about a composition's vote: margins that are not comparable, and what a change drops."""
+"""Warnings about the vote of a composition: margins that are not comparable, and a referee that a change drops."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
 from unbraid.networks.spec import EmbeddingSpec, TorchSpec
 
-SHOWN = 5  # labels that a message names, at most
+SHOWN = 5  # most labels in a message
 REFEREE_DROPPED = (
-    "the referee is dropped: it was fitted on the modules as they were. Fit another with refereed(x, y), on the "
+    "the referee is dropped, because the modules changed. Fit a new one with with_referee(x, y), on the "
     "command line with 'unbraid compose FOLDER --sample FILE --referee -o FOLDER'"
 )
 CALIBRATE = (
@@ -25,21 +25,21 @@ CALIBRATE = (
 
 
 def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale]) -> list[str]:
-    """What makes the margins of these modules incomparable, one text for each reason.
+    """List the reasons why the margins of these modules are not comparable.
 
-    Nothing where all modules have one parent and one state of calibration, and nothing where all are calibrated: the
-    sample was then read by all of them.
+    The list is empty where all modules are calibrated. It is also empty where all have one parent and none is
+    calibrated.
 
     Args:
         modules: label -> module.
-        calibration: label -> temperature and offset.
+        calibration: label -> (temperature, offset).
     """
     parents = {module.parent_sha256 for module in modules.values()}
     plain = [label for label in modules if calibration[label] == UNTOUCHED]
     if not plain:
         return []
     found = []
-    independent = all(module.parent.independent for module in modules.values())  # each decides by itself: no vote
+    independent = all(module.parent.independent for module in modules.values())  # independent labels: there is no vote
     if not independent and len(parents) > 1:
         found.append(
             f"modules of {len(parents)} networks vote together, and their margins are not comparable: "
@@ -57,11 +57,11 @@ def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[L
 
 
 def warn(problems: list[str], stacklevel: int = 3) -> None:
-    """One warning of all problems; none without one.
+    """Issue one warning with all problems; do nothing without one.
 
     Args:
         problems: sentences without a full stop.
-        stacklevel: as for :func:`warnings.warn`, counted from here: by default the caller of the public method.
+        stacklevel: as for :func:`warnings.warn`, counted from here. Default: the caller of the public method.
     """
     if problems:
         warnings.warn(". ".join(text[0].upper() + text[1:] for text in problems) + ".", UnbraidWarning, stacklevel)
@@ -77,7 +77,7 @@ def _not_calibrated(labels: list[Label]) -> str:
 
 
 def _reads_indices(module: ConcernModule) -> bool:
-    """Whether the inputs are indices, as of words, and not numbers that mean the same to every network."""
+    """Whether the parent reads indices, such as word indices, and not numeric features."""
     spec = module.parent.spec
     if isinstance(spec, TorchSpec):
         return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.parent.modules())

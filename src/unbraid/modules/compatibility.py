@@ -1,4 +1,4 @@
-"""Whether modules read one input, so that they can be put together."""
+"""Check that modules read the same input, so that they can form a composition."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
 
 
 def check_compatible(modules: list[ConcernModule]) -> None:
-    """Modules of a composition read one input; raises IncompatibleModules with what differs."""
+    """Raise IncompatibleModules where modules do not read the same input, and name the difference."""
     if not modules:
         raise IncompatibleModules("a composition needs at least one module.")
     for module in modules:
         if module.io is IOArchitecture.ENCODER_DECODER:
             raise IncompatibleModules(
-                f"module {module.label!r} says a language: put it into an unbraid.Translator, on the command line by "
+                f"module {module.label!r} translates into a language: use unbraid.Translator, on the command line "
                 "'unbraid compose FOLDER', without a recipe."
             )
     if all(m.parent.vocabulary is not None for m in modules):
         _check_places(modules)
-        return  # they read text, each in its own way
-    first = next((m for m in modules if m.parent.spec.steps is not None), modules[0])  # None goes with any T
+        return  # each module reads text with its own vocabulary
+    first = next((m for m in modules if m.parent.spec.steps is not None), modules[0])  # None: any T
     for other in modules:
         for what, mine, theirs in zip(("input", "size", "timesteps"), _reads(first), _reads(other), strict=True):
             if mine != theirs and not (what == "timesteps" and None in (mine, theirs)):
@@ -31,7 +31,7 @@ def check_compatible(modules: list[ConcernModule]) -> None:
 
 
 def _check_places(modules: list[ConcernModule]) -> None:
-    """Votes per word need every word at the same timestep for all modules."""
+    """Check that every word is at the same timestep for all modules, which a vote per word needs."""
     if not all(module.io.many_outputs for module in modules):
         return
     padded = [(m.parent.vocabulary.padding, m.parent.spec.steps) for m in modules if m.parent.vocabulary is not None]

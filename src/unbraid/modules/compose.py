@@ -1,4 +1,4 @@
-"""Putting modules together with one call."""
+"""Build a composition with one call."""
 
 from __future__ import annotations
 
@@ -22,24 +22,40 @@ def compose(
     referee: bool = False,
     progress: Progress = silent,
 ) -> Composition:
-    """Put modules together, of one or of several parents.
+    """Combine modules of one or of several parent networks into a classifier.
 
     Args:
-        modules: a Decomposition, a mapping label -> module, or modules under their own labels.
-        vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
-        sample: (x, y), a few labelled examples as they come in use, see :meth:`Composition.with_calibration`.
-        calibrate: whether to calibrate margins on the sample; by default where the modules have several parents.
-        referee: whether to fit a referee on the sample, and always calibrate; see :meth:`Composition.with_referee`.
-        progress: see :mod:`unbraid.progress`.
+        modules: a Decomposition, a mapping label -> module, or an iterable of modules.
+        vote: ``margin``, or ``probability`` for the vote of the paper's code. Default ``margin``.
+        sample: (x, y), a few labelled examples of each class, from the data that the composition will be used on.
+        calibrate: whether to calibrate margins on the sample, see :meth:`Composition.with_calibration`. Default: only
+            for modules of several parents.
+        referee: whether to fit a calibration and a referee on the sample, see :meth:`Composition.with_referee`.
+        progress: factory of progress bars, see :mod:`unbraid.progress`.
 
     Raises:
-        IncompatibleModules: two modules of one label, modules that read different inputs, or that have no referee.
-        DataError: a sample that does not fit.
-        ConfigError: ``calibrate`` or ``referee`` without a sample, or another vote.
-        ArgumentError: ``modules`` holds something else than modules, or ``sample`` is not a pair.
+        IncompatibleModules: two modules with one label, modules that read different inputs, or ``referee`` with modules
+            that cannot have one.
+        DataError: the sample does not fit.
+        ConfigError: ``calibrate`` or ``referee`` without a sample, or an unknown ``vote``.
+        ArgumentError: ``modules`` holds other objects, or ``sample`` is not a pair.
 
     Warns:
-        UnbraidWarning: modules of several parents that are not calibrated, or whose vocabularies are not known.
+        UnbraidWarning: modules of several parents are not calibrated, or have no vocabulary.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> x, y = small_examples(network)
+        >>> parts = unbraid.decompose(network, (x, y))
+        >>> unbraid.compose(parts).labels
+        ['travel', 'banking', 'weather']
+        >>> other = unbraid.decompose(small_network(("sport", "music"), seed=2), (x, ["sport", "music"] * 60))
+        >>> sample = (x, ["travel", "sport"] * 60)
+        >>> mixed = unbraid.compose([parts["travel"], other["sport"]], sample=sample, referee=True)
+        >>> mixed.is_calibrated
+        True
     """
     composition = Composition(named_modules(modules), vote)
     if sample is not None:

@@ -1,9 +1,9 @@
-"""Modules put together: every one sees the same input, the most certain one names the class.
+"""Compositions: classifiers made of modules, where the module with the highest margin gives the class.
 
-Source: Imtiaz et al. 2023, section IV. The vote goes by margin, which orders modules as their probabilities do but
-does not saturate; ``vote="probability"`` counts float64 probabilities as the release does, ties to the first.
-Calibrated modules vote by margin / temperature + offset, see :mod:`unbraid.modules.voting.calibration`; a referee
-weighs more than margins, see :mod:`unbraid.modules.voting.referee`.
+Source: Imtiaz et al. 2023, section IV. The vote uses margins: they order modules as probabilities do, but do not
+saturate. ``vote="probability"`` compares float64 probabilities as the paper's released code does; the first of equal
+ones wins. Calibrated modules vote with margin / temperature + offset, see :mod:`unbraid.modules.voting.calibration`. A
+referee replaces the vote, see :mod:`unbraid.modules.voting.referee`.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -33,29 +33,46 @@ from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale, fi
 from unbraid.networks.inputs import Inputs, check_decided, map_tree, to_device
 from unbraid.progress import Progress, silent
 
-ROWS = 4096  # examples whose evidence is held at a time
+ROWS = 4096  # examples whose evidence is in memory at a time
 Vote = Literal["margin", "probability"]
 
 
 class Composition(nn.Module):
-    """A classifier made of modules; :func:`unbraid.compose` also calibrates the vote, or warns where it is not.
+    """A classifier made of modules, of one parent network or of several.
 
-    It holds the modules themselves: training one of them, or loading weights into it, changes this composition and any
-    other that holds it. Work that modules have in common is done once while their weights for it are equal. Trained as
-    a whole, every module trains its own weights; those of a fused composition share a body, and train it together.
+    :func:`unbraid.compose` builds one, and also calibrates the vote or warns where margins are not comparable.
+
+    A composition holds the modules themselves. Training one of them changes this composition and every other one that
+    holds it. Computation that modules have in common runs once while their weights for it are equal. In training of the
+    whole composition, each module trains its own weights; modules of a fused composition train one shared body.
 
     Args:
         modules: label -> module, in the order of the classes.
-        vote: ``margin``, or ``probability`` for the release's vote (float64, ties to the first).
-        calibration: label -> temperature and offset of its margin; 1 and 0 where a label is not in it.
-        referee: weighs what these modules, in this order, say and see; see :meth:`with_referee`.
+        vote: ``margin``, or ``probability`` for the vote of the paper's code. Default ``margin``.
+        calibration: label -> (temperature, offset) of its margin. Default (1, 0) for each label.
+        referee: a referee fitted on these modules in this order, see :meth:`with_referee`.
 
     Attributes:
-        about: what its builder says of it, for its model card.
+        labels: the labels, in order.
+        about: title, description, license and scores for the model card.
 
     Raises:
-        IncompatibleModules: fewer than one module, or modules that read different inputs.
-        ConfigError: a calibration that is out of range, or a referee of other modules.
+        IncompatibleModules: no module, or modules that read different inputs.
+        ConfigError: an unknown ``vote``, a calibration out of range, or a referee of other modules.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> x, y = small_examples(network)
+        >>> parts = unbraid.decompose(network, (x, y))
+        >>> composition = unbraid.compose(parts)
+        >>> composition.labels
+        ['travel', 'banking', 'weather']
+        >>> composition.margins(x).shape
+        (120, 3)
+        >>> bool((composition.predict(x) == composition.drop("travel").add(parts["travel"]).predict(x)).all())
+        True
     """
 
     temperature: Tensor
@@ -86,12 +103,12 @@ class Composition(nn.Module):
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
-        """The module of a label; raises UnknownLabel, which is a KeyError and names the nearest label."""
+        """Return the module of a label; raises UnknownLabel (a KeyError), which names the nearest label."""
         self._known(label)
         return self.modules_by_label[label]
 
     def __contains__(self, label: object) -> bool:
-        return label in self.calibration  # has a key for each label
+        return label in self.calibration  # it has a key for each label
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)
@@ -101,30 +118,47 @@ class Composition(nn.Module):
 
     @property
     def modules_by_label(self) -> dict[Label, ConcernModule]:
-        """Label -> module."""
+        """Label -> module, in order."""
         return dict(zip(self.labels, self.members, strict=True))  # type: ignore[arg-type]  # members are modules
 
     @property
     def many_outputs(self) -> bool:
-        """One decision per timestep: where all modules have many outputs."""
+        """Whether the composition gives one decision per timestep: all of its modules do."""
         return all(m.io.many_outputs for m in self.modules_by_label.values())
 
     @property
     def independent(self) -> bool:
-        """Whether several labels may hold at once: every parent's labels do."""
+        """Whether several labels can hold for one example: they can in all parents."""
         return all(m.parent.independent for m in self.modules_by_label.values())
 
     @property
     def io(self) -> IOArchitecture:
-        """Inputs and outputs over time; one output where any module has one."""
+        """The input/output type; one output where any module has one output."""
         ios = [m.io for m in self.modules_by_label.values()]
         return next((io for io in ios if not io.many_outputs), ios[0])
 
     def add(self, module: ConcernModule, label: Label | None = None) -> Composition:
-        """A composition with one class more, without a referee; warns as :meth:`replace`.
+        """Return a composition with one more class. A referee is dropped.
+
+        Args:
+            module: the new module. It is not calibrated.
+            label: its label here; default ``module.label``.
 
         Raises:
-            IncompatibleModules: the label is taken.
+            IncompatibleModules: the label exists, or the module reads other inputs.
+
+        Warns:
+            UnbraidWarning: a referee is dropped, or the new margins are not comparable with the others.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> pair = unbraid.compose([parts["travel"], parts["banking"]])
+            >>> pair.add(parts["weather"]).labels
+            ['travel', 'banking', 'weather']
         """
         name = module.label if label is None else label
         if name in self.labels:
@@ -132,24 +166,58 @@ class Composition(nn.Module):
         return self._changed({**self.modules_by_label, name: module}, self.calibration)
 
     def replace(self, label: Label, module: ConcernModule) -> Composition:
-        """A composition in which ``module``, not calibrated, answers for ``label``; without a referee.
+        """Return a composition in which another module decides for ``label``. A referee is dropped.
 
-        ``compose({**c.modules_by_label, label: module}, sample=(x, y))`` exchanges a module and calibrates at once.
+        The new module is not calibrated. ``compose({**c.modules_by_label, label: module}, sample=(x, y))`` replaces a
+        module and calibrates in one call.
+
+        Args:
+            label: an existing label.
+            module: the new module.
 
         Raises:
-            IncompatibleModules: an unknown label.
+            UnknownLabel: the composition has no such label.
+            IncompatibleModules: the module reads other inputs.
 
         Warns:
             UnbraidWarning: a referee is dropped, or the new margins are not comparable with the others.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> larger = unbraid.decompose(network, (x, y), keep=1.0)
+            >>> composition.replace("travel", larger["travel"])["travel"] is larger["travel"]
+            True
         """
         self._known(label)
         return self._changed({**self.modules_by_label, label: module}, {**self.calibration, label: UNTOUCHED})
 
     def drop(self, label: Label) -> Composition:
-        """A composition without a class, and without a referee, of which it warns; the calibration stays.
+        """Return a composition without one class. The calibration stays; a referee is dropped.
+
+        Args:
+            label: an existing label.
 
         Raises:
-            IncompatibleModules: an unknown label, or the last one.
+            UnknownLabel: the composition has no such label.
+            IncompatibleModules: the label is the only one.
+
+        Warns:
+            UnbraidWarning: a referee is dropped.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> composition.drop("travel").labels
+            ['banking', 'weather']
         """
         self._known(label)
         rest = {n: m for n, m in self.modules_by_label.items() if n != label}
@@ -157,84 +225,145 @@ class Composition(nn.Module):
         return Composition(rest, self.vote, self.calibration)
 
     def with_calibration(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
-        """The same modules with a temperature and an offset each, fitted anew on a small labelled sample.
+        """Fit a temperature and an offset for each module on a labelled sample.
+
+        See :mod:`unbraid.modules.voting.calibration`. An earlier calibration is not used.
 
         Args:
-            x: inputs as they come in use, some of every class; a handful a class do. A sample with other shares of the
-                classes (as many of each, where one is rare) moves decisions towards those shares.
-            y: labels or positions in :attr:`labels`, (N,), or (N, T) for many outputs; -1 or "" = none. Of lists of
-                words also lists of labels.
-            progress: see :mod:`unbraid.progress`.
+            x: inputs with a few examples of each class, from the data that the composition will be used on. Class
+                frequencies of the sample act as a prior: a balanced sample of unbalanced classes moves decisions to the
+                rare ones.
+            y: labels, or positions in :attr:`labels`; (N,), or (N, T) with one decision per timestep. -1 and "" mean no
+                label. For lists of words also lists of labels.
+            progress: factory of progress bars, see :mod:`unbraid.progress`.
+
+        Returns:
+            a composition of the same modules.
 
         Raises:
-            DataError: inputs or labels that do not fit, a margin that is NaN, or a class without an example.
-            IncompatibleModules: labels that hold independently.
+            DataError: inputs or labels do not fit, a margin is NaN, or a class has no example.
+            IncompatibleModules: the labels are independent.
 
         Warns:
             UnbraidWarning: a referee is dropped. :meth:`with_referee` fits both.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> composition.with_calibration(x, y).is_calibrated
+            True
         """
         if self.independent:
-            raise IncompatibleModules("calibration makes votes comparable; here each label is decided by itself.")
+            raise IncompatibleModules(
+                "calibration makes margins comparable, but these labels are independent: each has its own decision."
+            )
         plain = self._plain(x).numpy()
         scales = fit_labelled(plain, self.align(y, x), self.labels, self.many_outputs, self._parents, progress)
         warn(self._referee_dropped())
         return Composition(self.modules_by_label, self.vote, scales)
 
     def with_referee(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
-        """The same modules, calibrated, and a referee over them, fitted anew on a small labelled sample.
+        """Fit a calibration and a referee on a labelled sample.
 
-        For modules of different parents: besides margins it weighs what each module sees and each parent reads, and so
-        tells whose kind of input an example is. Twenty examples a class do; more make it better.
+        For modules of different parents. The referee is a linear layer over the margins, the features of the modules
+        and the inputs of the parents, see :mod:`unbraid.modules.voting.referee`. Use about twenty examples of each
+        class or more.
 
         Args:
-            x: inputs as they come in use, as for :meth:`with_calibration`.
-            y: labels or positions in :attr:`labels`, (N,); -1 or "" = none.
-            progress: see :mod:`unbraid.progress`.
+            x: inputs, as for :meth:`with_calibration`.
+            y: labels or positions in :attr:`labels`, (N,). -1 and "" mean no label.
+            progress: factory of progress bars, see :mod:`unbraid.progress`.
+
+        Returns:
+            a composition of the same modules.
 
         Raises:
-            DataError: inputs or labels that do not fit, a margin that is NaN, or a class without an example.
-            IncompatibleModules: a single module, one decision per timestep, or labels that hold independently.
+            DataError: inputs or labels do not fit, a margin is NaN, or a class has no example.
+            IncompatibleModules: a single module, one decision per timestep, or independent labels.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> composition.with_referee(x, y).predict(x).shape
+            (120,)
         """
         referees.check_task(self.labels, self.independent, self.many_outputs)
         scales, judge = referees.fit_labelled(self.evidence(x), y, self.labels, self._parents, progress)
         return Composition(self.modules_by_label, self.vote, scales, judge)
 
     def without_referee(self) -> Composition:
-        """The same modules and calibration, voting by margins alone."""
+        """Return the same modules and calibration; margins decide."""
         return Composition(self.modules_by_label, self.vote, self.calibration)
 
     def fuse(self, x: Any = None, keep: float | None = None, progress: Progress = silent) -> Composition:
-        """Build one compact network for all modules of a parent; see :mod:`unbraid.decomposition.fuse`.
+        """Build one compact network for all modules of a parent, see :mod:`unbraid.decomposition.fuse`.
 
         Args:
-            x: sample inputs, without labels; of every class in use, and better of others as well. Without them nothing
-                can be reconstructed, and the network keeps every node: the parent, with these classes' outputs alone.
-            keep: share of each recurrent layer's nodes, in (0, 1]; by default it grows with the classes in use.
-            progress: a progress bar's factory, see :mod:`unbraid.progress`.
+            x: sample inputs without labels, with examples of each class in use and preferably of others. Without ``x``
+                the network keeps all hidden units of the parent and only the outputs of these classes.
+            keep: share of the hidden units of each recurrent layer that stay, in (0, 1]. Default: grows with the number
+                of classes in use.
+            progress: factory of progress bars, see :mod:`unbraid.progress`.
 
         Returns:
-            the same classes, vote and calibration, without a referee, of which it warns; :meth:`unfuse` gives
-            these modules back.
+            a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` gives back the
+            modules.
 
         Raises:
-            IncompatibleModules: a module whose parent is not there.
-            DataError: inputs that do not fit, or of which the parent gives a class in use fewer than two.
+            IncompatibleModules: a module was loaded without its whole parent.
+            DataError: inputs do not fit, or the parent assigns fewer than two of them to a class in use.
             ConfigError: ``keep`` out of range, or below 1 without inputs.
+
+        Warns:
+            UnbraidWarning: a referee is dropped.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> fused = composition.fuse()  # without inputs: all hidden units stay
+            >>> fused["travel"].body is fused["banking"].body
+            True
         """
-        from unbraid.decomposition.fuse import fuse  # reconstruction builds on modules, so it cannot come first
+        from unbraid.decomposition.fuse import fuse  # decomposition imports this module
 
         fused = fuse(self, x, keep, progress)
         warn(self._referee_dropped())
         return fused
 
     def unfuse(self) -> Composition:
-        """The modules that a fused composition was made from; others stay. It warns where a referee is dropped."""
+        """Return a composition of the modules that a fused composition was made from. Other modules stay.
+
+        Warns:
+            UnbraidWarning: a referee is dropped.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> composition.fuse().unfuse()["travel"] is parts["travel"]
+            True
+        """
         warn(self._referee_dropped())
         originals = {label: module.original or module for label, module in self.modules_by_label.items()}
         return Composition(originals, self.vote, self.calibration)
 
     def forward(self, x: Any) -> Tensor:
-        """All modules' margins, (N, K), or (N, T, K) where all have many outputs."""
+        """Compute the margins of all modules: (N, K), or (N, T, K) with one decision per timestep."""
         if self.referee is not None:
             self.check_referee()
             return self._refereed(self._gathered([group.evidence(x) for group in self._groups]))
@@ -243,13 +372,29 @@ class Composition(nn.Module):
         return self._scaled(self._joined([group(x) for group in self._groups]))
 
     def margins(self, x: Any) -> np.ndarray:
-        """Margins over all examples in batches, (N, K) or (N, T, K).
+        """Compute the margins of all modules for all examples, in batches.
 
-        Text is read by every module in its own way, so modules of parents with different vocabularies work together.
-        With a referee they are the log-odds of its probabilities.
+        Each module reads text with its own vocabulary, so parents with different vocabularies can be combined. With a
+        referee, margins are the log-odds of its probabilities.
+
+        Args:
+            x: inputs as the parents read them: arrays, or text where all parents have a vocabulary.
+
+        Returns:
+            float (N, K), or (N, T, K) with one decision per timestep; columns in the order of :attr:`labels`.
 
         Raises:
-            DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
+            DataError: the inputs do not fit, or they are word indices and the vocabularies differ.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> composition.margins(x).shape
+            (120, 3)
         """
         if self.referee is None:
             return self._scaled(self._plain(x)).numpy()
@@ -261,38 +406,42 @@ class Composition(nn.Module):
         return torch.cat(found).cpu().numpy()
 
     def align(self, y: Any, x: Any) -> Any:
-        """Labels of lists of words, one per word, padded and cut as the words are; others as they come."""
+        """Pad and truncate lists of labels, one per word, as the words are; return other labels as given."""
         reader = self.modules_by_label[self.labels[0]].parent
         return reader.align(y, reader.check(x), x) if is_text(x) else y
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the vote is any other than that of the modules' own margins."""
+        """Whether the vote uses a calibration or a referee."""
         return self.referee is not None or any(scale != UNTOUCHED for scale in self.calibration.values())
 
     def evidence(self, x: Any) -> Evidence:
-        """What a referee weighs, over all examples in batches; margins are not calibrated, features in labels' order.
+        """Compute the inputs of a referee for all examples, in batches.
+
+        Returns:
+            margins without calibration, features of each module in the order of the labels, and the inputs of the
+            parents.
 
         Raises:
-            DataError: inputs that do not fit, or numbers where the modules' vocabularies differ.
+            DataError: the inputs do not fit, or they are word indices and the vocabularies differ.
         """
         self.check_text(x)
         gathered = self._evidence([group.checked(x) for group in self._groups])
         return Evidence(*(map_tree(lambda tensor: tensor.numpy(), part) for part in gathered))
 
     def _evidence(self, inputs: list[Inputs]) -> Evidence:
-        """All groups' evidence, as tensors, from what each of them reads."""
+        """Compute the evidence of all groups as tensors, from the checked inputs of each group."""
         found = [group.all_evidence(each) for group, each in zip(self._groups, inputs, strict=True)]
         return self._gathered([Evidence(*(map_tree(torch.from_numpy, part) for part in each)) for each in found])
 
     @property
     def _parents(self) -> list[str]:
-        """Which network each of the modules is from."""
+        """Digest of the parent of each module."""
         return [module.parent_sha256 for module in self.modules_by_label.values()]
 
     @property
     def needs_text(self) -> bool:
-        """Whether indices mean different words to different modules."""
+        """Whether the same word index means different words in different modules."""
         own = {
             None if v is None else v.to_json() for v in (m.parent.vocabulary for m in self.modules_by_label.values())
         }
@@ -300,7 +449,7 @@ class Composition(nn.Module):
 
     @property
     def groups(self) -> nn.ModuleList:
-        """Which modules run together; found anew where weights were changed since."""
+        """Groups of modules that run together. They are rebuilt after weights have changed."""
         if not torch.compiler.is_compiling() and not all(group.holds() for group in self._plan):  # type: ignore[operator]
             self._plan = nn.ModuleList(grouped(list(self.modules_by_label.values())))
         return self._plan
@@ -310,7 +459,7 @@ class Composition(nn.Module):
         return list(self.groups)  # type: ignore[arg-type]  # all are groups
 
     def _apply(self, fn: Any, recurse: bool = True) -> Composition:
-        """Moves and conversions copy what modules share: they share it again afterwards."""
+        """Apply ``fn`` as torch does, then share equal weights again, because ``fn`` copies them."""
         super()._apply(fn, recurse)
         self._link()
         return self
@@ -327,19 +476,17 @@ class Composition(nn.Module):
             group.link()  # type: ignore[operator]  # all are groups
 
     def check_text(self, x: Any) -> None:
-        """Raises DataError for numbers where the modules' vocabularies differ."""
+        """Raise DataError for word indices where the vocabularies of the modules differ."""
         if self.needs_text and not is_text(x):
-            raise DataError(
-                "the modules read different vocabularies: give text, which each of them reads in its own way."
-            )
+            raise DataError("found word indices, but the vocabularies of the modules differ: pass text.")
 
     def _plain(self, x: Any) -> Tensor:
-        """Margins over all examples (N, [T,] K), not calibrated."""
+        """Compute margins of all examples without calibration, (N, [T,] K)."""
         self.check_text(x)
         return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups])
 
     def _gathered(self, found: list[Evidence]) -> Evidence:
-        """The groups' evidence as one."""
+        """Join the evidence of all groups, in the order of the labels."""
         features: list[Any] = [None] * len(self.labels)
         for group, each in zip(self._groups, found, strict=True):
             for place, block in zip(group.places, each.features, strict=True):
@@ -348,7 +495,7 @@ class Composition(nn.Module):
         return Evidence(self._joined([each.margins for each in found]), features, read)
 
     def check_referee(self) -> None:
-        """Raises ConfigError for a referee that was fitted on other modules, or before they were given vocabularies."""
+        """Raise ConfigError for a referee that was fitted on other modules or without their vocabularies."""
         if self.referee is None:
             return
         features = [module.head.weight.shape[1] for module in self.modules_by_label.values()]
@@ -356,7 +503,7 @@ class Composition(nn.Module):
         self.referee.check(numbers, len(self.labels))
 
     def _refereed(self, found: Evidence) -> Tensor:
-        """The referee's margins (N, K)."""
+        """Compute the margins of the referee, (N, K)."""
         assert self.referee is not None
         device = self.referee.bias.device
         margins, features, read = (to_device(part, device) for part in found)
@@ -364,13 +511,13 @@ class Composition(nn.Module):
         return margins_there
 
     def _scaled(self, margins: Tensor) -> Tensor:
-        """Calibrated margins (..., K)."""
+        """Apply the calibration to margins (..., K)."""
         if all(scale == UNTOUCHED for scale in self.calibration.values()):
             return margins
         return margins / self.temperature.to(margins.device) + self.offset.to(margins.device)
 
     def _each_by_itself(self, x: Any) -> Tensor:
-        """Margins (N, [T,] K), so that gradients reach every module's own weights."""
+        """Compute margins (N, [T,] K) module by module, so that gradients reach the weights of each."""
         features: dict[int, Tensor] = {}
         found = []
         for module in self.modules_by_label.values():
@@ -383,7 +530,7 @@ class Composition(nn.Module):
         return torch.stack(found, dim=-1)
 
     def _joined(self, found: list[Tensor]) -> Tensor:
-        """The groups' margins (N, [T,] k) as one, in the order of the labels."""
+        """Join the margins of the groups (N, [T,] k), in the order of the labels."""
         columns: list[Tensor | None] = [None] * len(self.labels)
         for group, margins in zip(self._groups, found, strict=True):
             if margins.dim() == 3 and not self.many_outputs:
@@ -393,29 +540,58 @@ class Composition(nn.Module):
         return torch.stack([c for c in columns if c is not None], dim=-1)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """The modules' probabilities, scaled to sum to one (but for independent labels): (N, K) or (N, T, K).
+        """Compute the probability of each label.
 
-        With every module of one parent untouched and ``head="softmax"`` that is the parent's own softmax.
+        The probabilities of the modules are scaled to sum to one, unless labels are independent. For unchanged modules
+        of one parent with ``head="softmax"`` the result is the softmax of the parent.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+
+        Returns:
+            float (N, K) or (N, T, K), in [0, 1].
+
+        Raises:
+            DataError: as :meth:`margins`.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> found = composition.predict_proba(x)
+            >>> bool((abs(found.sum(axis=1) - 1) < 1e-4).all())
+            True
         """
         return self.shares(self.margins(x))
 
     def shares(self, margins: np.ndarray) -> np.ndarray:
-        """Margins (..., K) as the probabilities of :meth:`predict_proba`."""
+        """Convert margins (..., K) to the probabilities of :meth:`predict_proba`."""
         if self.independent:
             return torch.sigmoid(torch.from_numpy(margins)).numpy()
         return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
 
     def predict_index(self, x: Any) -> np.ndarray:
-        """Positions in :attr:`labels`, (N,) or (N, T), -1 without a decision; of independent ones booleans (..., K)."""
+        """Predict positions in :attr:`labels`.
+
+        Returns:
+            integers (N,) or (N, T), -1 at padding; for independent labels booleans (..., K).
+        """
         return self.decide(self.margins(x))
 
     def decide(self, margins: np.ndarray) -> np.ndarray:
-        """Positions in :attr:`labels` that win the vote over margins (..., K); of independent labels which hold.
+        """Choose the position of the highest margin. For independent labels, choose all with a margin above 0.
 
-        Timesteps without a decision, whose margins are NaN, give -1.
+        Args:
+            margins: float (..., K).
+
+        Returns:
+            integers (...), -1 at timesteps whose margins are NaN (padding); for independent labels booleans (..., K).
 
         Raises:
-            DataError: NaN where there is one decision per example.
+            DataError: a margin is NaN and there is one decision per example.
         """
         if not self.many_outputs:
             check_decided(margins)
@@ -427,10 +603,26 @@ class Composition(nn.Module):
         return np.where(np.isnan(margins).any(-1), -1, votes.argmax(-1))
 
     def predict(self, x: Any) -> np.ndarray:
-        """Labels (N,) or (N, T); of independent labels booleans (..., K), column by label.
+        """Predict labels.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+
+        Returns:
+            labels (N,) or (N, T); for independent labels booleans (..., K), one column for each label.
 
         Raises:
-            DataError: inputs that do not fit.
+            DataError: the inputs do not fit the networks.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> set(composition.predict(x).tolist()) <= set(composition.labels)
+            True
         """
         if self.independent:
             return self.predict_index(x)
@@ -439,22 +631,37 @@ class Composition(nn.Module):
     def save(
         self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
     ) -> None:
-        """Write the folder format, whole or not at all, with a model card.
+        """Write the composition into a folder, with a model card.
+
+        The folder is replaced as a whole. After an error or a crash it holds the old version or the new one.
 
         Args:
-            folder: where; an Unbraid folder that is there is replaced.
-            license: for the card, as ``cc-by-4.0``.
-            scores: figures to keep beside the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+            folder: path of the folder. An existing Unbraid folder is replaced.
+            license: license for the model card, as ``cc-by-4.0``.
+            scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
 
         Raises:
-            FormatError: something else lies there.
+            FormatError: ``folder`` holds files that are not Unbraid's, or it cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> composition = unbraid.compose(parts)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     composition.save(f"{folder}/topics")
+            ...     unbraid.load_composition(f"{folder}/topics").labels
+            ['travel', 'banking', 'weather']
         """
-        from unbraid.storage.saving import save_composition  # saving knows compositions, so it cannot come first
+        from unbraid.storage.saving import save_composition  # storage imports this module
 
         save_composition(folder, self, self.about.changed(license, scores))
 
     def _changed(self, modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale]) -> Composition:
-        """With other modules; warns the caller's caller of what that means for the vote."""
+        """Build a composition of other modules and warn the caller of the public method about its vote."""
         found = Composition(modules, self.vote, calibration)
         warn(self._referee_dropped() + vote_problems(modules, found.calibration), stacklevel=4)
         return found

@@ -1,6 +1,6 @@
-"""One module: the part of a network that answers for one class.
+"""A module: the part of a network that decides for one class.
 
-Shapes: N examples, T timesteps, H units, F features.
+Shapes: N examples, T timesteps, H hidden units, F features of the output layer, P parts of a state.
 """
 
 from __future__ import annotations
@@ -34,30 +34,47 @@ LayerWeights = Mapping[str, Mapping[str, Tensor]]
 
 
 class ConcernModule(nn.Module):
-    """The part of a network that answers for one class, by itself usable as a detector of that class.
+    """The part of a parent network that decides for one class; a detector of that class.
 
-    A rolled module runs as exact slices of its parent's layers; an unrolled one as the parent's weights and a mask on
-    values. Its output is a *margin*, the log-odds of its class.
+    A rolled module has smaller standard layers: slices of the parent's layers, or reconstructed weights of the same
+    shapes. An unrolled module has the parent's weights and a mask for each timestep. The output is a *margin*, the
+    log-odds of the class.
 
-    A module owns its weights: training it, loading weights into it or changing them in place changes neither its
-    parent nor another module, and training the parent does not change the module. Weights that are large and unchanged
-    share memory until one side is written to. What is saved is what the module computes with. Modules share one body
-    only where :meth:`Composition.fuse` or ``like`` makes them, and after :meth:`renamed`; training one of those trains
-    the others.
+    A module owns its weights. Training it, or changing them in place, does not change the parent or another module.
+    Training the parent does not change the module. Large weights share memory with the parent until one side is written
+    to. :meth:`save` stores the weights that the module computes with. Modules share one body only after
+    :meth:`Composition.fuse`, after :meth:`renamed`, or with ``like``. Training one of these modules trains the others.
 
     Args:
-        parent: the monolithic model.
-        index: the module's class, an index into the parent's labels.
-        concern: the nodes it keeps.
-        head: its output layer over all of the parent's features.
-        config: how it was made.
-        label: its name; the parent's by default.
-        parent_sha256: digest of the network it was taken from, where ``parent`` holds only what the module needs.
-        weights: of a compact module, layer -> parameter name -> the smaller layer's own tensor; copied.
-        original: of a fused module, the one that it was made from.
-        bridges: of a refined module of a language, decoder layer -> weights (P, H', H) from all of an encoder layer's
-            last state, of P parts, to what is left of the decoder layer's first.
-        like: a module of the same parent and nodes whose body this one shares, weights included.
+        parent: the parent network.
+        index: the class of the module, an index into the labels of the parent, in [0, C).
+        concern: the hidden units that the module keeps.
+        head: the output layer, over all features of the parent (R, F).
+        config: the settings that the module was made with.
+        label: name of the module; default: the name of the class in the parent.
+        parent_sha256: digest of the whole parent, where ``parent`` holds only the weights that the module needs.
+        weights: for a compact module, layer -> parameter name -> tensor of the smaller layer. They are copied.
+        original: for a fused module, the module that it was made from.
+        bridges: for a distilled module of a language, decoder layer -> weights (P, H', H). They lead from the last
+            state of the encoder layer to the first state of the decoder layer.
+        like: a module of the same parent and hidden units. The new module shares its body and weights.
+
+    Raises:
+        FormatError: a tensor of ``weights`` is missing, not finite, or of another shape.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> x, y = small_examples(network)
+        >>> parts = unbraid.decompose(network, (x, y))
+        >>> module = parts["travel"]
+        >>> module.margins(x).shape
+        (120,)
+        >>> bool((module.claims(x) == (module.margins(x) > 0)).all())
+        True
+        >>> module.retention().nodes <= 1
+        True
     """
 
     body: nn.Module
@@ -82,12 +99,12 @@ class ConcernModule(nn.Module):
         like: ConcernModule | None = None,
     ) -> None:
         super().__init__()
-        self._origin = Origin(parent)  # no submodule: a module moves and saves by itself
+        self._origin = Origin(parent)  # in an object, so that torch does not register it as a submodule
         self._original = (original,)
         self.index, self.concern, self.config = index, concern, config
         self.label: Label = parent.labels[index] if label is None else label
         self.parent_sha256 = parent_sha256 or self._origin.sha256
-        with torch.inference_mode(False):  # what is made in that mode cannot be trained
+        with torch.inference_mode(False):  # tensors made in inference mode cannot be trained
             if like is None:
                 self._own_body(parent, weights, bridges)
             else:
@@ -113,27 +130,27 @@ class ConcernModule(nn.Module):
 
     @property
     def parent(self) -> Network:
-        """The network it was taken from (of a rolled module saved alone: what is left of it), as it is now."""
+        """The parent network as it is now. For a rolled module that was saved alone: its slices of the parent."""
         return self._origin.live
 
     @property
     def origin(self) -> Origin:
-        """The network that it was taken from, with the weights that it had then."""
+        """The parent network with the weights that it had when the module was made."""
         return self._origin
 
     @property
     def is_remnant(self) -> bool:
-        """Whether its parent is only what the module itself needs of it."""
+        """Whether :attr:`parent` holds only the weights that the module needs."""
         return self.parent_sha256 != self._origin.sha256
 
     @property
     def original(self) -> ConcernModule | None:
-        """Of a fused module, the one that it was made from."""
+        """For a fused module, the module that it was made from; else None."""
         return self._original[0]
 
     @property
     def bridges(self) -> dict[str, Tensor] | None:
-        """Of a refined module of a language, its weights between encoder and decoder, by decoder layer."""
+        """For a distilled module of a language, decoder layer -> weights (P, H', H); else None."""
         if not self.bridged:
             return None
         assert isinstance(self.body, EncoderDecoder)
@@ -141,7 +158,10 @@ class ConcernModule(nn.Module):
 
     @property
     def whole_head(self) -> Head:
-        """Its output layer over all of the parent's features, zeros or the old weights where features are gone."""
+        """The output layer over all features of the parent.
+
+        Columns of removed features have the values that they had when the module was made.
+        """
         if self.features is None:
             return self.head
         made = self._head_as_made[0]
@@ -151,20 +171,20 @@ class ConcernModule(nn.Module):
 
     @property
     def tuned(self) -> bool:
-        """Whether any of its weights was changed since it was made or loaded."""
+        """Whether any weight has changed since the module was made or loaded."""
         made = self._head_as_made[0].sliced(self.features)
         heads = ((self.head.weight, made.weight), (self.head.bias, made.bias))
         same = all(unchanged(now.detach().to(then), then) for now, then in heads)
         return not same or bool(self.changed_inherited()) or self.changed_own()
 
     def changed_inherited(self) -> dict[str, Tensor]:
-        """Weights that it has from its parent unsliced and that were changed since, by the parent's names."""
+        """Weights taken from the parent without slicing that have changed since, by the parent's names."""
         now, then = named_tensors(self.body), self._origin.weights
         pairs = {theirs: now[own].detach().to(then[theirs]) for own, theirs in self._inherited.items()}
         return {name: tensor for name, tensor in pairs.items() if not unchanged(tensor, then[name])}
 
     def changed_own(self) -> bool:
-        """Whether the weights that are not its parent's as they stand were changed since it was made or loaded."""
+        """Whether weights that differ from the parent's have changed since the module was made or loaded."""
         return digest(self._own_tensors()) != self._made
 
     def _own_tensors(self) -> dict[str, Tensor]:
@@ -172,50 +192,168 @@ class ConcernModule(nn.Module):
 
     @property
     def labels(self) -> list[Label]:
-        """The one class it answers for."""
+        """A list with the module's label, as a network has one with all of its labels."""
         return [self.label]
 
     @property
     def io(self) -> IOArchitecture:
-        """Inputs and outputs over time."""
+        """The input/output type of the parent."""
         return self.parent.io
 
     @property
     def kept_nodes(self) -> dict[str, np.ndarray]:
-        """Layer name -> booleans, (H,) rolled or (T, H) unrolled."""
+        """Masks of the kept hidden units.
+
+        Returns:
+            layer name -> booleans, (H,) for a rolled module and (T, H) for an unrolled one.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> {layer: kept.shape for layer, kept in parts["travel"].kept_nodes.items()}
+            {'gru': (16,)}
+        """
         return {name: self.concern.nodes(layer) for name, layer in self.parent.layers.items()}
 
     def retention(self) -> Retention:
-        """What of the parent it keeps: nodes, weights, bytes and FLOPs, as shares in [0, 1]."""
+        """Count the share of the parent that the module keeps.
+
+        Returns:
+            shares of hidden units, weights, bytes and FLOPs, see :class:`unbraid.modules.retention.Retention`.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> kept = parts["travel"].retention()
+            >>> 0 < kept.nodes <= 1
+            True
+        """
         added = sum(weight.numel() for weight in (self.bridges or {}).values())
         return retention(self.parent, self.concern, self.head.weight.shape[0], added)
 
     def forward(self, x: Any) -> Tensor:
-        """The margin: log-odds of the module's class, (N,), or (N, T) for many outputs."""
+        """Compute the margin, the log-odds of the class: (N,), or (N, T) with one decision per timestep."""
         return self.head.margin(self.body(x))
 
     def margins(self, x: Any) -> np.ndarray:
-        """Margins over all examples in batches, (N,) or (N, T); raises DataError where inputs do not fit."""
+        """Compute the margins of all examples, in batches.
+
+        Args:
+            x: inputs as the parent reads them: arrays, or text where the parent has a vocabulary.
+
+        Returns:
+            log-odds of the class, float (N,), or (N, T) with one decision per timestep; NaN at padding.
+
+        Raises:
+            DataError: the inputs do not fit the network.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> parts["travel"].margins(x).shape
+            (120,)
+        """
         check_steps(self, inputs := self.parent.check(x))
         return run_batched(self, inputs, self.head.weight.device, decided=not self.io.many_outputs)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """P(dominant), (N,) or (N, T), in [0, 1]; raises DataError where inputs do not fit."""
+        """Compute the probability of the class, the sigmoid of the margin.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+
+        Returns:
+            float (N,) or (N, T), in [0, 1].
+
+        Raises:
+            DataError: the inputs do not fit the network.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> found = parts["travel"].predict_proba(x)
+            >>> bool(((0 <= found) & (found <= 1)).all())
+            True
+        """
         return torch.sigmoid(torch.from_numpy(self.margins(x))).numpy()
 
     def claims(self, x: Any) -> np.ndarray:
-        """Booleans (N,) or (N, T): whether P(dominant) > 0.5; raises DataError."""
+        """Decide which examples belong to the class: those with a margin above 0.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+
+        Returns:
+            booleans (N,) or (N, T).
+
+        Raises:
+            DataError: the inputs do not fit the network.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> parts["travel"].claims(x).dtype
+            dtype('bool')
+        """
         return self.margins(x) > 0
 
     def predict(self, x: Any) -> np.ndarray:
-        """The module's label where it claims the example, None elsewhere, (N,) or (N, T) objects; raises DataError."""
+        """Give the label of the module for each example that it claims, and None for the others.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+
+        Returns:
+            array of objects, (N,) or (N, T).
+
+        Raises:
+            DataError: the inputs do not fit the network.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> found = parts["travel"].predict(x)
+            >>> set(found) <= {"travel", None}
+            True
+        """
         claimed = self.claims(x)
         found = np.full(claimed.shape, None, dtype=object)
         found[claimed] = self.label
         return found
 
     def renamed(self, label: Label) -> ConcernModule:
-        """The same module under another name; both share all their weights."""
+        """Give the same module another label. Both modules share all weights.
+
+        Args:
+            label: the new label, text or a whole number.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> parts["travel"].renamed("journeys").label
+            'journeys'
+        """
         other = copy.copy(self)
         other.label = label
         return other
@@ -223,15 +361,29 @@ class ConcernModule(nn.Module):
     def save(
         self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
     ) -> None:
-        """Write this module alone, with only what it needs, and a model card.
+        """Write this module into a folder, with only the weights that it needs and a model card.
+
+        The folder is replaced as a whole. After an error or a crash it holds the old version or the new one.
 
         Args:
-            folder: where; an Unbraid folder that is there is replaced.
-            license: for the card, as ``cc-by-4.0``.
-            scores: figures to keep beside the module.
+            folder: path of the folder. An existing Unbraid folder is replaced.
+            license: license for the model card, as ``cc-by-4.0``.
+            scores: figures to store with the module.
 
         Raises:
-            FormatError: something else lies there.
+            FormatError: ``folder`` holds files that are not Unbraid's, or it cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> parts = unbraid.decompose(network, (x, y))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     parts["travel"].save(f"{folder}/travel")
+            ...     unbraid.load_module(f"{folder}/travel").label
+            'travel'
         """
         from unbraid.modules.about import NOTHING
         from unbraid.storage.saving import save_module
@@ -240,22 +392,26 @@ class ConcernModule(nn.Module):
 
 
 def check_steps(module: ConcernModule, x: Inputs) -> None:
-    """Unrolled masks are made for one T; raises DataError for another, and for weights without values."""
+    """Raise DataError for inputs of another length than an unrolled module was made for.
+
+    Raises:
+        DataError: another number of timesteps, texts of different lengths, or weights on the meta device.
+    """
     check_values(module.head, f"module {module.label!r}")
     if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
         return
     if x.ragged:
         raise DataError(
-            f"the unrolled module {module.label!r} reads texts of one length: give the network's vocabulary a length "
-            "(steps=...), or decompose with mode='rolled'."
+            f"texts have different lengths, but the unrolled module {module.label!r} reads a fixed length: set "
+            "steps=... in the vocabulary of the network, or decompose with mode='rolled'."
         )
     if not isinstance(module.parent.spec, NetworkSpec):
-        return  # shorter batches are padded by the module itself; longer ones are refused where they run
-    steps = next(iter(module.concern.steps.values()))  # the first layer reads the input's timesteps
+        return  # it pads shorter batches itself; longer ones are refused when they run
+    steps = next(iter(module.concern.steps.values()))  # the first layer has the timesteps of the input
     if x.array.shape[1] != steps:
         raise DataError(
             f"inputs have {x.array.shape[1]} timesteps, the unrolled module {module.label!r} was made for {steps}: "
-            "pad or cut them, or decompose with mode='rolled'."
+            "pad or truncate them, or decompose with mode='rolled'."
         )
 
 
@@ -267,7 +423,7 @@ def _built(parent: Network, concern: Concern) -> tuple[nn.Module, Tensor | None]
 
 
 def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
-    """The layer with the columns of removed gates at zero."""
+    """Copy the layer and set the columns of removed gates to zero."""
     if not concern.by_gates or not isinstance(layer, RecurrentLayer) or len(layer.cell.gates) == 1:
         return layer
     edited = copy.deepcopy(layer)
@@ -279,7 +435,7 @@ def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
 
 
 def _fill(body: nn.Module, weights: LayerWeights) -> None:
-    """Give a sliced body's layers weights of their own; raises FormatError where a shape does not fit."""
+    """Give the layers of a sliced body their own weights; raises FormatError where a shape does not fit."""
     for name, layer in decomposable_layers(body).items():
         for key, parameter in layer.module.named_parameters():
             own = weights.get(name, {}).get(key)

@@ -1,7 +1,7 @@
-"""Sharing folders of modules over the Hugging Face Hub, with the extra ``[hub]``.
+"""Share saved folders over the Hugging Face Hub. Needs the extra ``[hub]``.
 
-What comes from a hub is checked before it takes its place: only files of a saved folder, whole, and loadable.
-What goes to a hub replaces only files that the manifest there names.
+A download is checked before it replaces a folder: it must be a complete folder that loads. An upload replaces only
+files that the manifest of the repository names.
 """
 
 from __future__ import annotations
@@ -31,24 +31,32 @@ Folder = str | os.PathLike[str]
 def push(
     folder: Folder, repo: str, *, token: str | None = None, private: bool = False, endpoint: str | None = None
 ) -> str:
-    """Upload a saved folder, as one commit.
+    """Upload a saved folder to a repository, as one commit.
 
-    Only files that the repository's own ``unbraid.json`` names are replaced or deleted. A ``README.md`` that Unbraid
-    did not write stays, with a warning.
+    Only files that the ``unbraid.json`` of the repository names are replaced or deleted. A ``README.md`` that Unbraid
+    did not write is kept, with a warning.
 
     Args:
-        folder: what a ``save`` wrote.
-        repo: ``OWNER/NAME``; it is made where it does not exist.
-        token: of the hub. By default the one that ``hf auth login`` stored; it is sent to the default address only.
-        private: whether a new repository is private; an existing one stays as it is.
-        endpoint: the hub's address; by default ``HF_ENDPOINT`` or the Hugging Face Hub.
+        folder: path of a saved folder.
+        repo: ``OWNER/NAME``. It is created where it does not exist.
+        token: access token. Default: the token that ``hf auth login`` stored, which is sent to the default address
+            only.
+        private: whether a new repository is private. Existing repositories do not change.
+        endpoint: address of the hub. Default: ``HF_ENDPOINT`` or the Hugging Face Hub.
 
     Returns:
-        the repository's address.
+        address of the repository.
 
     Raises:
         FormatError: ``folder`` is not an Unbraid folder, is damaged, or holds a link in place of a file.
         HubError: the hub cannot be reached or refuses, the repository holds other files, or the extra is missing.
+
+    Warns:
+        UnbraidWarning: the ``README.md`` of the repository is kept.
+
+    Example:
+        >>> from unbraid.storage import hub
+        >>> hub.push("topics", "me/topics")  # doctest: +SKIP
     """
     content = _content(folder)
     hub = HubClient(repo, endpoint, token)
@@ -69,27 +77,32 @@ def pull(
     endpoint: str | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Download a folder of modules, check it, and only then put it in its place, whole or not at all.
+    """Download a saved folder, check it, and then write it as a whole.
 
-    Sizes are checked before anything is downloaded, see ``download_bytes`` and ``download_seconds`` of
+    Sizes are checked before the download, see ``download_bytes`` and ``download_seconds`` of
     :class:`unbraid.limits.Limits`.
 
     Args:
         repo: ``OWNER/NAME``.
-        folder: where it goes; an Unbraid folder that is there is replaced.
-        revision: a branch, tag or commit.
-        token: of the hub. By default the one that ``hf auth login`` stored; it is sent to the default address only.
-        endpoint: the hub's address; by default ``HF_ENDPOINT`` or the Hugging Face Hub.
-        progress: a progress bar's factory, see :mod:`unbraid.progress`.
+        folder: path of the new folder. An existing Unbraid folder is replaced.
+        revision: a branch, tag or commit. Default: the main branch.
+        token: access token. Default: the token that ``hf auth login`` stored, which is sent to the default address
+            only.
+        endpoint: address of the hub. Default: ``HF_ENDPOINT`` or the Hugging Face Hub.
+        progress: factory of progress bars, see :mod:`unbraid.progress`.
 
     Returns:
         ``folder``.
 
     Raises:
-        FormatError: the repository holds no Unbraid folder, a damaged or too large one, or something else is at
-            ``folder``.
-        HubError: the hub cannot be reached, has no such repository or revision for you, sends more than it declared,
-            or takes too long; or the extra is missing.
+        FormatError: the repository holds no Unbraid folder, or a damaged or too large one, or ``folder`` holds other
+            files.
+        HubError: the hub cannot be reached, the repository or revision does not exist, the download is larger than
+            declared or too slow, or the extra is missing.
+
+    Example:
+        >>> from unbraid.storage import hub
+        >>> hub.pull("me/topics", "topics")  # doctest: +SKIP
     """
     hub = HubClient(repo, endpoint, token)
     files = _download(hub, revision, progress)
@@ -105,7 +118,7 @@ def pull(
 
 
 def _content(folder: Folder) -> dict[str, bytes]:
-    """The files to upload, by name; links are refused, so that nothing from outside the folder is uploaded."""
+    """Read the files to upload; links are refused, so that no file outside of the folder is uploaded."""
     place = Path(os.path.abspath(folder))
     names = check_folder(place)
     if CARD not in names and os.path.lexists(place / CARD):
@@ -119,7 +132,7 @@ def _limit(name: str) -> str:
 
 
 def _listing(hub: HubClient, private: bool) -> Listing:
-    """What the repository holds; it is made where it does not exist."""
+    """List the files of the repository; create it where it does not exist."""
     try:
         return hub.listing()
     except NoRepository:
@@ -129,7 +142,7 @@ def _listing(hub: HubClient, private: bool) -> Listing:
 
 
 def _operations(hub: HubClient, listing: Listing, content: dict[str, bytes]) -> list[Any]:
-    """What a commit changes, so that the repository holds ``content``."""
+    """List the changes of a commit after which the repository holds ``content``."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     old = _old_files(hub, listing)
@@ -152,7 +165,7 @@ def _operations(hub: HubClient, listing: Listing, content: dict[str, bytes]) -> 
 
 
 def _old_files(hub: HubClient, listing: Listing) -> set[str]:
-    """Files that may be replaced: the manifest there and what it names; raises HubError for others' repositories."""
+    """Names of files that may be replaced; raises HubError for a repository that is not Unbraid's."""
     advice = "push to another repository, or empty it first"
     if MANIFEST not in listing.sizes:
         others = sorted(set(listing.sizes) - UNTOUCHED)

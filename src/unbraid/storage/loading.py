@@ -1,4 +1,4 @@
-"""Reading folders back; nothing in them is believed before it is checked."""
+"""Load saved folders. All content is checked before it is used."""
 
 from __future__ import annotations
 
@@ -62,27 +62,50 @@ def _read_modules(
 
 
 def load_module(folder: Folder, module: OwnModules = None) -> ConcernModule:
-    """Read a module that was saved alone.
+    """Load a module that was saved alone.
 
     Args:
-        folder: what its ``save`` wrote.
-        module: where its parent is a user's own module: a fresh instance of that class (no code is ever stored).
+        folder: path of a folder that :meth:`unbraid.ConcernModule.save` wrote.
+        module: for a parent that is a PyTorch module of your own, an instance of its class. Folders hold no code.
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
+
+    Example:
+        >>> import tempfile
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> parts = unbraid.decompose(network, small_examples(network))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     parts["travel"].save(f"{folder}/travel")
+        ...     unbraid.load_module(f"{folder}/travel").label
+        'travel'
     """
     return load_modules(folder, "module", module)[2][0]
 
 
 def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
-    """Read a composition.
+    """Load a composition.
 
     Args:
-        folder: what its ``save`` wrote.
-        module: where a parent is a user's own module: a fresh instance of that class; of several, by class name.
+        folder: path of a folder that :meth:`unbraid.Composition.save` wrote.
+        module: for parents that are PyTorch modules of your own, an instance of the class; for several, class name ->
+            instance. Folders hold no code.
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
+
+    Example:
+        >>> import tempfile
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> parts = unbraid.decompose(network, small_examples(network))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     unbraid.compose(parts).save(f"{folder}/topics")
+        ...     unbraid.load_composition(f"{folder}/topics").labels
+        ['travel', 'banking', 'weather']
     """
 
     def read() -> Composition:
@@ -93,7 +116,7 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
 
 
 def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
-    """The composition that a folder holds; raises FormatError for numbers out of range or a referee of others."""
+    """Build the composition of a folder; raises FormatError for a wrong calibration or referee."""
     place, named = Path(os.path.abspath(folder)), {m.label: m for m in modules}
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
     with _named(place / MANIFEST):
