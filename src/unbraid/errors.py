@@ -5,14 +5,17 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-QUOTED = 200  # characters of foreign content that a message repeats, at most
+QUOTED = 200  # largest number of characters of user input that a message repeats
 
 
 def quoted(value: object, limit: int = QUOTED) -> str:
-    r"""Foreign content for a message: at most ``limit`` printable characters.
+    r"""Shorten user input for a message to at most ``limit`` printable characters.
 
-    Control characters, escape codes and lone surrogates are written as escapes, so that a message cannot change the
-    terminal that it is printed on.
+    Control characters, escape codes and lone surrogates are escaped, so that a message cannot change the terminal.
+
+    Args:
+        value: any object; its ``str`` is used.
+        limit: largest number of characters.
 
     Example:
         >>> quoted("a\x1b[31m")
@@ -23,7 +26,7 @@ def quoted(value: object, limit: int = QUOTED) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Text with control characters, escape codes and lone surrogates written as escapes; spaces of any width stay.
+    r"""Escape control characters, escape codes and lone surrogates; spaces of any width stay.
 
     Example:
         >>> printable("a\tb")
@@ -37,15 +40,28 @@ def _is_printable(character: str) -> bool:
 
 
 class UnbraidError(Exception):
-    """Base of every error that Unbraid raises on purpose."""
+    """Base class of all errors of Unbraid.
+
+    The message gives the received value, the expected value and the next step.
+
+    Example:
+        >>> from unbraid import decompose
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> try:
+        ...     decompose(network, small_examples(network), keep=2.0)
+        ... except UnbraidError as error:
+        ...     print(type(error).__name__)
+        ConfigError
+    """
 
 
 class FormatError(UnbraidError):
-    """A file is not what it should be: the message names the file, the field, what was found and what was expected."""
+    """A file is damaged or has an unexpected content. The message names the file, the field, the value and the fix."""
 
 
 class UnsupportedLayer(UnbraidError):
-    """A model holds a layer (or a setting of one) that Unbraid cannot run exactly."""
+    """A model has a layer, or a setting of a layer, that Unbraid cannot compute exactly."""
 
 
 class DataError(UnbraidError):
@@ -53,11 +69,11 @@ class DataError(UnbraidError):
 
 
 class ConfigError(UnbraidError):
-    """A setting is outside its range, or two settings contradict each other."""
+    """A setting is out of range, or two settings are incompatible."""
 
 
 class IncompatibleModules(UnbraidError):
-    """Modules that cannot take part in one composition."""
+    """Modules cannot be combined into one composition."""
 
 
 class ArgumentError(UnbraidError, TypeError):
@@ -65,29 +81,29 @@ class ArgumentError(UnbraidError, TypeError):
 
 
 class UnknownLabel(IncompatibleModules, KeyError):
-    """No module has the label that was asked for: the message names the nearest known one."""
+    """No module has the requested label. The message names the most similar label."""
 
     __str__ = Exception.__str__  # KeyError shows the repr of its argument
 
 
 class UnbraidWarning(UserWarning):
-    """A result that is probably not what the caller wants: the message names the cause and what to do next.
+    """A result is probably not as intended. The message names the cause and the next step.
 
     Example:
         >>> import warnings
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("ignore", UnbraidWarning)  # silences all warnings of this library
+        ...     warnings.simplefilter("ignore", UnbraidWarning)  # ignores all warnings of Unbraid
     """
 
 
 def wrong_object(value: object, argument: str, expected: str, advice: str = "") -> ArgumentError:
-    """The error for an argument of the wrong class.
+    """Make the error for an argument of the wrong class.
 
     Args:
-        value: what was passed.
-        argument: its name, as the user typed it.
-        expected: what it may be, with an article.
-        advice: what to do next, if there is anything to add.
+        value: the argument that was passed.
+        argument: its name.
+        expected: the expected class, with an article.
+        advice: the next step; optional.
 
     Example:
         >>> print(wrong_object(3, "network", "a Network", "call load(path) first"))
@@ -99,12 +115,12 @@ def wrong_object(value: object, argument: str, expected: str, advice: str = "") 
 
 
 def unknown_label(label: Any, labels: Iterable[Any], where: str) -> UnknownLabel:
-    """The error for a label that no module has.
+    """Make the error for a label that no module has.
 
     Args:
-        label: what was asked for.
-        labels: the labels that there are.
-        where: what has these labels, for the message.
+        label: the requested label.
+        labels: the existing labels.
+        where: the object with these labels, for the message.
 
     Example:
         >>> print(unknown_label("weathr", ["travel", "weather"], "the decomposition"))
@@ -118,5 +134,5 @@ def unknown_label(label: Any, labels: Iterable[Any], where: str) -> UnknownLabel
 
 
 def _named(label: Any) -> str:
-    """A label as Python code, so that 2 and "2" differ."""
+    """Format a label as a Python literal, so that 2 and "2" differ."""
     return repr(label) if type(label) is int else f"'{quoted(label, 60)}'"

@@ -1,6 +1,6 @@
-"""Limits on what is read from files, so that memory and time are bounded by the size of a file.
+"""Limits on the sizes that readers accept, so that the size of a file bounds memory and time.
 
-Every reader checks a size against these limits before it allocates memory for it. Change them for a block of code with
+A reader checks a size against these limits before it allocates memory. Change them for a block of code with
 :func:`override`, or on the command line with ``--max-size``.
 
 Example:
@@ -36,16 +36,16 @@ class Limits:
     """Largest sizes and counts that readers accept. Sizes are in bytes.
 
     Attributes:
-        file_bytes: size of one file that holds weights or examples.
-        json_bytes: size of one JSON or YAML file: manifest, vocabulary, tokenizer, recipe.
+        file_bytes: size of one file of weights or examples.
+        json_bytes: size of one JSON or YAML file (manifest, vocabulary, tokenizer, recipe).
         json_depth: nesting of lists and mappings in JSON or YAML.
-        expansion: decoded bytes per stored byte, for compressed or sparse content above ``free_bytes``.
+        expansion: decoded bytes per stored byte, for compressed or sparse data above ``free_bytes``.
         free_bytes: decoded size up to which ``expansion`` is not checked.
         layers: layers (or stages) of one network.
         modules: modules, and parents, of one folder.
         vocabulary: largest word index plus one.
         label_chars: characters of one label.
-        text_chars: characters of one text that a tokenizer reads.
+        text_chars: characters of one text for a tokenizer.
         columns: columns of a table (``.csv``, ``.jsonl``).
         download_bytes: total size of one ``pull``.
         download_seconds: duration of one ``pull``.
@@ -70,7 +70,7 @@ _limits: ContextVar[Limits] = ContextVar("unbraid_limits", default=Limits())  # 
 
 
 def current() -> Limits:
-    """The limits in force."""
+    """Return the current limits."""
     return _limits.get()
 
 
@@ -79,17 +79,17 @@ def override(**changes: int) -> Iterator[Limits]:
     """Change limits inside a ``with`` block.
 
     Args:
-        changes: fields of :class:`Limits` and their new values, whole numbers above 0.
+        **changes: fields of :class:`Limits` and their new values, integers of at least 1.
 
     Raises:
-        ConfigError: an unknown field, or a value that is not a whole number above 0.
+        ConfigError: an unknown field, or a value that is not an integer of at least 1.
     """
     known = [field.name for field in fields(Limits)]
     for name, value in changes.items():
         if name not in known:
             raise ConfigError(f"unknown limit {name!r}. Known: {', '.join(known)}.")
         if type(value) is not int or value < 1:
-            raise ConfigError(f"limit {name}={value!r}: expected a whole number above 0.")
+            raise ConfigError(f"limit {name}={value!r}: expected an integer of at least 1.")
     token = _limits.set(replace(current(), **changes))
     try:
         yield current()
@@ -98,14 +98,14 @@ def override(**changes: int) -> Iterator[Limits]:
 
 
 def parse_size(text: str, where: str = "size") -> int:
-    """A size as people write it, in bytes.
+    """Convert a size with a unit to bytes.
 
     Args:
-        text: a number and a unit: B, KB, MB, GB or TB of 1,000, KiB, MiB, GiB or TiB of 1,024; without a unit bytes.
+        text: a number and an optional unit: B, KB, MB, GB, TB (powers of 1,000) or KiB, MiB, GiB, TiB (of 1,024).
         where: the name of the setting, for the message.
 
     Raises:
-        ConfigError: anything else, or less than one byte.
+        ConfigError: any other text, or less than one byte.
 
     Example:
         >>> parse_size("1.5GB"), parse_size("2 MiB")
@@ -115,14 +115,27 @@ def parse_size(text: str, where: str = "size") -> int:
     number, prefix, binary = match.groups() if match else ("0", "", "")
     size = int(Decimal(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))
     if size < 1 or (binary and not prefix):
-        raise ConfigError(f"{where} {quoted(text, 60)!r}: expected a number of bytes above 0, as 500MB or 2GB.")
+        raise ConfigError(
+            f"{where} {quoted(text, 60)!r}: expected a number of bytes above 0, for example 500MB or 2GB."
+        )
     return size
 
 
 def check_size(
     found: int, limit: str, where: object, what: str = "size", error: type[UnbraidError] = FormatError
 ) -> None:
-    """Raise an error of that class where ``found`` is above the limit of that name."""
+    """Raise an error if a size is above a limit.
+
+    Args:
+        found: the size.
+        limit: name of the limit, a field of :class:`Limits`.
+        where: the file, for the message.
+        what: name of the size, for the message.
+        error: class of the error.
+
+    Raises:
+        UnbraidError: of class ``error``, if the size is above the limit.
+    """
     allowed: int = getattr(current(), limit)
     if found > allowed:
         raise error(
@@ -132,18 +145,21 @@ def check_size(
 
 
 def expands(decoded: int, stored: int) -> bool:
-    """Whether content of ``stored`` bytes would take far more memory than that; see :func:`check_expansion`."""
+    """Return whether ``decoded`` bytes exceed the limit ``expansion`` for ``stored`` bytes."""
     limits = current()
     return decoded > limits.free_bytes and decoded > limits.expansion * max(stored, 1)
 
 
 def check_expansion(decoded: int, stored: int, where: object) -> None:
-    """Raise FormatError where content of ``stored`` bytes would take far more memory than that.
+    """Raise an error if the decoded data are much larger than the stored data.
 
     Args:
-        decoded: bytes in memory that the file declares.
-        stored: bytes that the file holds.
-        where: what is read, for the message.
+        decoded: declared size in memory, in bytes.
+        stored: size in the file, in bytes.
+        where: the file, for the message.
+
+    Raises:
+        FormatError: the ratio is above the limit ``expansion``.
     """
     if expands(decoded, stored):
         raise FormatError(
@@ -159,15 +175,15 @@ def read_regular(
     follow: bool = True,
     error: type[UnbraidError] = FormatError,
 ) -> bytes:
-    """The bytes of a regular file, at most as many as a limit allows.
+    """Read a regular file whose size is within a limit.
 
-    A device, pipe or socket is refused without reading from it.
+    A device, pipe or socket is rejected before any byte is read.
 
     Args:
         path: the file.
-        limit: name of the limit that its size must keep.
-        follow: whether a symbolic link is followed. Files inside a saved folder are never links.
-        error: class of the error that is raised.
+        limit: name of the limit for its size.
+        follow: whether to follow a symbolic link. Saved folders contain no links.
+        error: class of the error.
 
     Raises:
         UnbraidError: of class ``error``: the file is missing, unreadable, not a regular file, or too large.
@@ -175,10 +191,12 @@ def read_regular(
     with open_regular(path, limit, follow=follow, error=error) as file:
         allowed: int = getattr(current(), limit)
         try:
-            content = file.read(min(os.fstat(file.fileno()).st_size, allowed) + 1)  # as much is allocated at once
+            content = file.read(
+                min(os.fstat(file.fileno()).st_size, allowed) + 1
+            )  # read() allocates this many bytes at once
         except OSError as problem:
             raise error(f"{quoted(path)}: cannot be read ({problem.strerror}).") from None
-        if len(content) > allowed:  # it grew since it was opened
+        if len(content) > allowed:  # the file grew after it was opened
             raise _too_large(path, len(content), limit, error)
     return content
 
@@ -190,18 +208,18 @@ def open_regular(
     follow: bool = True,
     error: type[UnbraidError] = FormatError,
 ) -> BinaryIO:
-    """A regular file, opened for reading; arguments and errors are those of :func:`read_regular`."""
+    """Open a regular file for reading; arguments and errors as in :func:`read_regular`."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     if not follow:
         flags |= getattr(os, "O_NOFOLLOW", 0)
-    path = os.fspath(path)  # not a buffer, which os.open would take
+    path = os.fspath(path)  # raises TypeError for a buffer, which os.open accepts
     try:
         if not follow and os.path.islink(path):
             raise error(f"{quoted(path)} is a symbolic link, expected a regular file: copy the file into the folder.")
         file = open(os.open(path, flags), "rb")  # noqa: SIM115 # the caller closes it
     except FileNotFoundError:
         raise error(f"{quoted(path)}: no such file, so it cannot be read.") from None
-    except ValueError:  # a NUL in the name
+    except ValueError:  # a NUL character in the name
         raise error(f"{quoted(path)}: no such file.") from None
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be read ({problem.strerror}).") from None
@@ -223,29 +241,32 @@ def _too_large(path: str | os.PathLike[str], size: int, limit: str, error: type[
 
 
 def parse_json(content: bytes | str, where: str | Path, *, strict: bool = False) -> Any:
-    """Parse JSON of bounded size and depth; raises FormatError for anything else.
+    """Parse JSON of bounded size and depth.
 
     Args:
         content: UTF-8 bytes or text.
-        where: what is read, for messages.
-        strict: refuse keys that occur twice in one object, and numbers that JSON does not have (``NaN``).
+        where: the file, for messages.
+        strict: whether to reject duplicate keys and ``NaN``.
+
+    Raises:
+        FormatError: text that is not JSON, too large or nested too deeply.
     """
     check_size(len(content), "json_bytes", where)
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number) if strict else json.loads(text)
     except UnicodeDecodeError:
-        raise FormatError(f"{where}: is not UTF-8 text, expected JSON.") from None
+        raise FormatError(f"{where}: is not UTF-8 text; expected JSON.") from None
     except RecursionError:
         raise FormatError(f"{where}: is nested more than {current().json_depth} levels deep.") from None
-    except ValueError as problem:  # JSONDecodeError, or a number of more than 4,300 digits
+    except ValueError as problem:  # JSONDecodeError, or a number with more than 4,300 digits
         raise FormatError(f"{where}: is not JSON ({quoted(str(problem))}).") from None
     check_depth(value, where)
     return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The pairs of a JSON object; raises ValueError where a key occurs twice."""
+    """Build a dict from the pairs of a JSON object; raise ValueError for a duplicate key."""
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
@@ -259,7 +280,7 @@ def _no_number(name: str) -> Any:
 
 
 def check_depth(value: Any, where: str | Path) -> None:
-    """Raise FormatError where lists and mappings are nested deeper than ``json_depth``."""
+    """Raise FormatError if lists and mappings are nested deeper than the limit ``json_depth``."""
     allowed = current().json_depth
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(allowed):

@@ -1,4 +1,7 @@
-"""Progress bars: what long calls tell, and a bar that shows itself only when the work takes over a second."""
+"""Progress of long calls: each phase of the work opens one bar, with the elapsed and the remaining time.
+
+A function with a ``progress`` argument takes a factory: :func:`bar` shows bars, :func:`silent` shows nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 Advance = Callable[[float], object]
@@ -19,19 +22,39 @@ PATIENCE = 1.0  # seconds before a bar appears
 
 @contextmanager
 def silent(what: str, total: float) -> Iterator[Advance]:
-    """No progress at all."""
+    """Show no progress.
+
+    Args:
+        what: name of the phase.
+        total: amount of work of the phase.
+
+    Example:
+        >>> with silent("reading", total=2) as advance:
+        ...     advance(1)
+    """
     yield lambda amount: None
 
 
 @contextmanager
 def bar(what: str, total: float) -> Iterator[Advance]:
-    """A bar on standard error, from the second on that the work takes over :data:`PATIENCE`."""
+    """Show a bar on standard error if it is a terminal and the phase takes longer than :data:`PATIENCE` seconds.
+
+    Args:
+        what: name of the phase, shown before the bar.
+        total: amount of work of the phase. The function that is yielded takes the amount that was done.
+
+    Example:
+        >>> with bar("reading", total=2) as advance:
+        ...     for _ in range(2):
+        ...         advance(1)
+    """
     if not sys.stderr.isatty():
         yield lambda amount: None
         return
     started, done = time.monotonic(), 0.0
     shown = Bar(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+        TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn(), TextColumn("remaining"),
         console=Console(file=sys.stderr), transient=True,
     )  # fmt: skip
     task = shown.add_task(what, total=total)

@@ -42,7 +42,7 @@ def test_a_keras_file_is_described_and_not_exported(tmp_path):
 
 def test_wrong_commands_say_what_to_do(tmp_path):
     Translator(modules()).save(tmp_path / "t")
-    assert "does not say 'es'" in run("translate", tmp_path / "t", "--to", "es", code=2, input="x").output
+    assert "has no language 'es'" in run("translate", tmp_path / "t", "--to", "es", code=2, input="x").output
     (tmp_path / "x.npz").write_bytes(b"")
     assert "unbraid translate" in run("predict", tmp_path / "t", tmp_path / "x.npz", code=2).output
     assert "ONNX" in run("export", tmp_path / "t", "-o", tmp_path / "t.onnx", code=2).output

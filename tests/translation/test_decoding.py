@@ -109,7 +109,7 @@ def test_numbers_below_one_are_refused(wrong):
     net = factory.translator()
     with pytest.raises(ConfigError, match="from 1 on"):
         decode(network_voice(net, "fr"), torch.ones(1, 2, dtype=torch.long), **wrong)
-    with pytest.raises(DataError, match="does not say 'es'"):
+    with pytest.raises(DataError, match="has no language 'es'"):
         network_voice(net, "es")
 
 

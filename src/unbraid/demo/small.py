@@ -1,19 +1,26 @@
-"""A small network with random weights and random examples, for the examples in the documentation.
+"""Small networks with random weights and random examples, for the examples in the documentation.
 
 Shapes: N examples, T timesteps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from unbraid.networks.cells import Cell
 from unbraid.networks.network import Network
-from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec
+from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, NetworkSpec, RecurrentSpec
+from unbraid.translation.pairs import Pairs, find_tag, make_pairs
+from unbraid.translation.words import sentence_vocabulary
 
+SENTENCES = {
+    "en": ["good morning", "good night", "thank you"],
+    "fr": ["bon jour", "bonne nuit", "merci"],
+    "de": ["guten morgen", "gute nacht", "danke"],
+}
 WORDS, STEPS, UNITS = 50, 6, 16
 
 
@@ -33,10 +40,7 @@ def small_network(labels: Sequence[str] = ("travel", "banking", "weather"), seed
         RecurrentSpec(name="gru", cell=Cell(kind="gru"), inputs=8, units=UNITS, sequences=False),
     ]
     spec = NetworkSpec(stages=stages, head="output", features=UNITS, classes=len(labels), output="softmax")
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {name: weight.shape for name, weight in Network.skeleton(spec).state_dict().items()}
-    weights = {name: torch.randn(shape, generator=generator) * 0.5 for name, shape in shapes.items()}
-    return Network(spec, weights, labels)
+    return Network(spec, _random_weights(spec, seed), labels)
 
 
 def small_examples(network: Network, count: int = 120, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -57,3 +61,46 @@ def small_examples(network: Network, count: int = 120, seed: int = 1) -> tuple[n
     """
     x = np.random.default_rng(seed).integers(0, WORDS, (count, STEPS))
     return x, np.asarray(network.labels)[np.arange(count) % len(network.labels)]
+
+
+def small_translator(languages: Sequence[str] = ("fr", "de"), seed: int = 0) -> tuple[Network, Pairs]:
+    """Make an encoder-decoder with random weights and vocabularies, and a few sentence pairs.
+
+    Args:
+        languages: target languages, from ``fr`` and ``de``.
+        seed: seed of the weights.
+
+    Returns:
+        the network and its pairs, three for each language.
+
+    Example:
+        >>> network, pairs = small_translator()
+        >>> network.labels, len(pairs)
+        (['fr', 'de'], 6)
+    """
+    targets = {language: SENTENCES[language] for language in languages}
+    source = sentence_vocabulary(_words(SENTENCES["en"]))
+    target = sentence_vocabulary(_words(text for texts in targets.values() for text in texts), languages)
+    cell = Cell(kind="gru")
+    spec = EncoderDecoderSpec(
+        source=EmbeddingSpec(name="source", vocabulary=source.size, dimension=8, mask_zero=True),
+        encoder=[RecurrentSpec(name="encoder", cell=cell, inputs=8, units=UNITS, sequences=True)],
+        target=EmbeddingSpec(name="target", vocabulary=target.size, dimension=8),
+        decoder=[RecurrentSpec(name="decoder", cell=cell, inputs=8, units=UNITS, sequences=True)],
+        head="output",
+        features=UNITS,
+        classes=target.size,
+        languages=[find_tag(language, target) for language in languages],
+    )
+    network = Network(spec, _random_weights(spec, seed)).with_vocabulary(source, target)
+    return network, make_pairs(SENTENCES["en"], targets, source, target)
+
+
+def _words(texts: Iterable[str]) -> list[str]:
+    return sorted({word for text in texts for word in text.split()})
+
+
+def _random_weights(spec: NetworkSpec | EncoderDecoderSpec, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {name: weight.shape for name, weight in Network.skeleton(spec).state_dict().items()}
+    return {name: torch.randn(shape, generator=generator) * 0.5 for name, shape in shapes.items()}

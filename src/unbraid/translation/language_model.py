@@ -79,7 +79,9 @@ def find_language(network: Network, language: str) -> LanguageTag:
     for tag in network.spec.languages:
         if tag.name == language:
             return tag
-    raise DataError(f"the network does not say {language!r}; it knows {[t.name for t in network.spec.languages]}.")
+    raise DataError(
+        f"the network has no language {language!r}; its languages: {[t.name for t in network.spec.languages]}."
+    )
 
 
 def _voice(
