@@ -1,9 +1,10 @@
 """Digests made right again, so that what stands behind their check is tested."""
 
 import hashlib
+import json
 from contextlib import suppress
 
-from tests.fuzz import tensors
+from tests.fuzz import tensors, trees
 from tests.fuzz.library import ParentEntry
 
 
@@ -33,6 +34,14 @@ def correct_parents(manifest, content):
             entry["sha256"] = digest.hexdigest()
 
 
+def correct_checksum(manifest):
+    """The checksum of a manifest that has one: sha256 of the canonical JSON of the other fields."""
+    if "checksum" in manifest:
+        rest = json.loads(trees.write({name: value for name, value in manifest.items() if name != "checksum"}))
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        manifest["checksum"] = sha256(text.encode())
+
+
 def correct(manifest, files):
     """Make all digests of a manifest right, as far as it still has the form of one.
 
@@ -44,3 +53,5 @@ def correct(manifest, files):
         with suppress(Exception):  # what the mutation broke has no digest
             correct_parents(manifest, files["parent.safetensors"])
         correct_files(manifest, files)
+        with suppress(ValueError, RecursionError):  # text or numbers that no checksum is made of
+            correct_checksum(manifest)

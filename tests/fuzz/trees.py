@@ -70,10 +70,10 @@ def mutate(rng, tree, known=None, times=None):
     """
     for _ in range(times or rng.choice([1, 1, 1, 2, 2, 3, 5])):
         if not isinstance(tree, dict | list) or rng.random() < 0.005:
-            return rng.choice(values.TYPES)
+            return values.other(rng)
         found = nodes(tree)
         if not found:
-            return rng.choice(values.TYPES)
+            return values.other(rng)
         container, key = rng.choice(found)
         (change,) = rng.choices(CHANGES, WEIGHTS)
         change(rng, container, key, found, known or {})
@@ -90,7 +90,7 @@ def _boundary(rng, container, key, found, known):
     if isinstance(old, str):
         container[key] = values.string(rng, old)
     elif isinstance(old, bool) or old is None:
-        container[key] = rng.choice(values.TYPES)
+        container[key] = values.other(rng)
     elif isinstance(old, int | float):
         container[key] = values.number(rng, old)
     elif old:
@@ -98,7 +98,7 @@ def _boundary(rng, container, key, found, known):
 
 
 def _type(rng, container, key, found, known):
-    container[key] = rng.choice(values.TYPES)
+    container[key] = values.other(rng)
 
 
 def _string(rng, container, key, found, known):
@@ -121,7 +121,7 @@ def _add(rng, container, key, found, known):
     if isinstance(container, list):
         container.insert(rng.randrange(len(container) + 1), deepcopy(container[key]))
     else:
-        container[rng.choice([*map(str, list(known)[:40]), *values.STRINGS[:50]])] = rng.choice(values.TYPES)
+        container[rng.choice([*map(str, list(known)[:40]), *values.STRINGS[:50]])] = values.other(rng)
 
 
 def _rename(rng, container, key, found, known):
@@ -138,7 +138,7 @@ def _repeat_key(rng, container, key, found, known):
     old = container[key]
     if isinstance(old, dict) and old:
         name = rng.choice(list(old))
-        pairs = [*old.items(), (name, rng.choice(values.TYPES) if rng.random() < 0.5 else old[name])]
+        pairs = [*old.items(), (name, values.other(rng) if rng.random() < 0.5 else old[name])]
         container[key] = Raw("{" + ", ".join(f"{json.dumps(k)}: {write(v)}" for k, v in pairs) + "}")
     else:
         container[key] = Raw(

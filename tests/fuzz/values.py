@@ -1,6 +1,7 @@
 """Boundary values that mutations put in place of others."""
 
 import sys
+from copy import deepcopy
 
 NUMBERS = [
     0, 1, -1, 2, 3, 4, 5, 7, 8, 16, 63, 64, 127, 128, 255, 256, 1000, 65535, 65536, 10**5, 2**20, 2**20 + 1, 2**24,
@@ -43,3 +44,8 @@ def string(rng, old=""):
             ]
         )
     return rng.choice(STRINGS)
+
+
+def other(rng):
+    """A value of any type, new each time because mutations change values in place."""
+    return deepcopy(rng.choice(TYPES))
