@@ -162,9 +162,9 @@ def _torch() -> Iterable[str]:
         yield "\n## Users' own PyTorch models (random weights, cap 30 %, one thread)\n"
         yield (
             "Each cell with a slash is rolled / unrolled. *weights*: number of weights of the model. *decisions*:\n"
-            "number of decisions compared. *different*: decisions of the unpruned modules that differ from those of the\n"
-            "model in plain PyTorch (to hold: 0). *kept*: share of the nodes kept at the cap. *agree*: share of the\n"
-            "decisions that pruning leaves the same; the weights are random, so this does not predict the loss of a\n"
+            "number of decisions compared. *different*: decisions of the unpruned modules that differ from those of\n"
+            "the model in plain PyTorch (to hold: 0). *kept*: share of the nodes kept at the cap. *agree*: share of\n"
+            "the decisions that pruning leaves the same; weights are random, so it does not predict the loss of a\n"
             "trained network. *seconds*: time to decompose. *loaded*: number of saved modules that give bitwise equal\n"
             "outputs in a new process. *module*: size of one saved module, including its parent. *ONNX*: whether the\n"
             "exported file gives the same outputs as PyTorch.\n"
@@ -178,7 +178,7 @@ def _torch() -> Iterable[str]:
             if r["modes"][mode]["onnx"] != "verified"
         ]
         if failed:
-            yield "\nModels without an ONNX file, with the message of the error:\n"
+            yield "\nModels without an ONNX file. *error*: message of the error:\n"
             yield table(["model", "error"], failed)
     for refusals in (r["sentences"] for r in files.read_all("torch") if "sentences" in r):
         yield "\nInputs that are not supported. *error*: message of the error:\n"

@@ -11,11 +11,11 @@ import unbraid
 from tests import factory
 from unbraid import Composition, compose, evaluate
 from unbraid.cli.app import app
-from unbraid.cli.printing import scores_table
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.initial import initial_weights
 from unbraid.errors import DataError
 from unbraid.evaluation.report import LeftOut
+from unbraid.evaluation.tables import scores_table
 
 NAMES = ["a", "b", "c", "d"]
 
