@@ -17,7 +17,7 @@ test: check
 
 # the same checks, without the slow tests: under a minute
 test-fast: check
-	$(BIN)/pytest -n 2 -m "not slow"
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest -n 2 -m "not slow"
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Intents from text: a bidirectional GRU over packed sequences with attention; two of its modules used again."""
+"""Classify intents with a bidirectional GRU with attention, and reuse two of its modules as a smaller classifier."""
 
 import random
 
@@ -51,8 +51,8 @@ for _ in range(20):
     nn.functional.cross_entropy(module(x, lengths), y).backward()
     optimizer.step()
 network = unbraid.Network.from_torch(module, (x[:8], lengths[:8]), labels=list(SAYINGS), vocabulary=vocabulary)
-parts = unbraid.decompose(network, train, mode="unrolled", head="softmax")
+parts = unbraid.decompose(network, train, keep=0.5)
 print(unbraid.evaluate(unbraid.compose(parts), test, against=network))
-few = unbraid.compose([parts["travel"], parts["money"]])  # a classifier of two intents, without training
+few = unbraid.compose([parts["travel"], parts["money"]])  # a classifier of two intents, without training it
 print(f"travel or money: accuracy {unbraid.evaluate(few, test, against=network).accuracy:.4f}")
 print(*few.predict(["is there a bus to oslo", "pay for the bus to oslo"]))

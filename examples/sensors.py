@@ -1,4 +1,4 @@
-"""Movements from three sensor channels: the weakest module of a hastily trained network is replaced by a better one."""
+"""Classify movements from three sensor channels, and replace the worst module of a network trained too briefly."""
 
 import numpy as np
 import torch
@@ -6,7 +6,12 @@ from torch import nn
 
 import unbraid
 
-KINDS = {"still": (0.0, 0.0), "walking": (0.9, 1.0), "running": (1.6, 1.2), "stairs": (0.9, 0.6)}  # rad a step, height
+KINDS = {
+    "still": (0.0, 0.0),
+    "walking": (0.9, 1.0),
+    "running": (1.6, 1.2),
+    "stairs": (0.9, 0.6),
+}  # radians per timestep, amplitude
 STEPS = 24
 
 
@@ -22,7 +27,7 @@ class Movements(nn.Module):
 
 
 def recordings(count, seed):
-    """Swings of a frequency and height per kind, in three channels that lag behind each other, under noise."""
+    """Make noisy sine waves in three channels with different phases; each kind has its frequency and amplitude."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, len(KINDS), count)
     speed, height = np.asarray(list(KINDS.values()))[y].T
@@ -43,7 +48,7 @@ def trained(epochs):
             nn.utils.clip_grad_norm_(module.parameters(), 1)
             optimizer.step()
     network = unbraid.Network.from_torch(module, example=x[:8], labels=list(KINDS))
-    return network, unbraid.decompose(network, (x, y), head="softmax", max_removed=0.1)
+    return network, unbraid.decompose(network, (x, y), keep=0.5)
 
 
 test, few = recordings(600, seed=2), recordings(200, seed=3)
@@ -51,7 +56,7 @@ hasty, parts = trained(epochs=3)
 _, better = trained(epochs=25)
 before = unbraid.evaluate(unbraid.compose(parts), test, against=hasty)
 worst = min(before.modules, key=lambda label: before.modules[label].detection.f1)
-mixed = unbraid.compose({**parts, worst: better[worst]}, sample=few)  # two networks: calibrate their margins
+mixed = unbraid.compose({**parts, worst: better[worst]}, sample=few)  # modules of two networks: calibrate their margins
 after = unbraid.evaluate(mixed, test, against=hasty)
 f1 = " -> ".join(f"{result.modules[worst].detection.f1:.3f}" for result in (before, after))
 print(before, f"{worst!r} replaced: accuracy {after.accuracy:.4f}, its F1 {f1}", sep="\n")

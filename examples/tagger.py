@@ -1,4 +1,4 @@
-"""A part-of-speech tagger: one module per tag, and the verb module exchanged for that of a better trained tagger."""
+"""Decompose a part-of-speech tagger, and replace its verb module by that of a better trained tagger."""
 
 import random
 
@@ -13,7 +13,7 @@ LEXICON = {
     "NOUN": ["dog", "train", "light", "run", "cold", "plan"],
     "VERB": ["run", "train", "plan", "light", "see"],
     "ADV": ["often", "quickly"],
-}  # "light" or "run" alone says nothing: the tag is in the context
+}  # the tag of "light" or "run" depends on the context
 PATTERNS = ["DET NOUN VERB ADV", "DET ADJ NOUN VERB", "DET NOUN VERB DET ADJ NOUN", "ADV DET ADJ ADJ NOUN VERB"]
 vocabulary = unbraid.Vocabulary.from_words(sorted({word for words in LEXICON.values() for word in words}), steps=6)
 
@@ -47,7 +47,7 @@ def trained(count, epochs):
         nn.functional.cross_entropy(module(x).flatten(0, 1), y.flatten(), ignore_index=-1).backward()
         optimizer.step()
     network = unbraid.Network.from_torch(module, example=x[:8], labels=list(LEXICON), vocabulary=vocabulary)
-    return network, unbraid.decompose(network, (words, tags), max_removed=0.1, head="softmax")
+    return network, unbraid.decompose(network, (words, tags), keep=0.5)
 
 
 test, few = sentences(500, seed=2), sentences(50, seed=3)

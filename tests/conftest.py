@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures, hypothesis profiles and markers that all tests share."""
 
 import os
 from pathlib import Path
@@ -10,18 +10,50 @@ from hypothesis import HealthCheck, settings
 from tests import jitter
 
 ROOT = Path(__file__).parents[1]
+collect_ignore = ["data/keras/make.py", "data/keras/translators/make.py"]  # they need Keras, which no test does
 
-jitter.install()  # only where the variable asks for it
-torch.set_num_threads(1)  # the test workers share the cores already
-# no limits of time, which a busy processor breaks; the same examples in every run, but for HYPOTHESIS_PROFILE=explore
+# Files and folders below tests/ that are marked `slow`, so that `make test-fast` leaves them out. Each takes several
+# seconds: it starts processes, trains networks, exports models or draws many random examples.
+SLOW = (
+    "benchmarks",
+    "cli/test_app.py",
+    "cli/test_recipes.py",
+    "cli/test_terminal.py",
+    "decomposition/test_languages.py",
+    "export",
+    "modules/test_owning.py",
+    "networks/pytorch/test_modules.py",
+    "networks/test_load_weights.py",
+    "storage/test_saving_crash.py",
+    "storage/test_saving_file.py",
+    "storage/test_saving_readers.py",
+    "test_examples.py",
+    "test_fuzz.py",
+    "test_release.py",
+    "translation/test_decoding.py",
+    "translation/test_translator.py",
+)
+
+jitter.install()  # only if UNBRAID_TEST_JITTER is set
+torch.set_num_threads(1)  # the test workers already use all cores
+# No profile has a deadline, because a busy processor would exceed it. Only `explore` draws new examples in each run.
 settings.register_profile("explore", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.register_profile("fast", settings.get_profile("same"), max_examples=5)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "same")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of :data:`SLOW`."""
+    slow = [ROOT / "tests" / name for name in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of the authors' models and data, which are no part of the repository; in CI it must be there."""
+    """Return the folder of the authors' models and data, which is not part of the repository; CI requires it."""
     folder = Path(os.environ.get("UNBRAID_SHARED") or ROOT.parent / "shared")
     if not folder.is_dir():
         reason = f"no folder {folder}: set UNBRAID_SHARED to where the authors' models and data are."

@@ -1,4 +1,4 @@
-"""The examples show what they claim. Every number here has room: see tests/jitter.py."""
+"""The examples run and print the expected results. Bounds leave room for rounding: see tests/jitter.py."""
 
 import os
 import re
@@ -64,6 +64,6 @@ def test_sensors(tmp_path):
 
 def test_keras_file(tmp_path):
     text = printed("keras_file", tmp_path)
-    _, untouched, few = numbers(r"accuracy ([\d.]+)", text)
-    assert untouched == few == 1
-    assert "loaded alike: True" in text
+    pruned, whole, few = numbers(r"accuracy ([\d.]+)", text)
+    assert 0.6 < pruned < whole == few == 1
+    assert "equal after loading: True" in text

@@ -1,4 +1,4 @@
-"""RESULTS.md from the stored results alone."""
+"""Build RESULTS.md from the stored results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from benchmarks.report.tables import table
 
 HEADER = """# Results
 
-Made by `python -m benchmarks` from the files in `results/`; every figure is a mean over the runs in its file.
-Accuracies and their differences in percent and percentage points.
+`python -m benchmarks` builds this file from the files in `results/`. Every figure is a mean over the runs in its
+file. Accuracies are in percent, and differences between accuracies are in percentage points. A *node* is a hidden
+unit of the network. *Cap* is the largest share of the nodes that the paper's method may remove from a module. *To
+hold* is the target that was set before the measurement.
 """
 
 
 def write(scale: Scale) -> Path:
-    """Rebuild RESULTS.md, of the quick scale beside its results; returns where it lies."""
+    """Rebuild RESULTS.md and return its path; at the quick scale it is written next to the results."""
     parts, path = [HEADER, *report_paper.sections(scale)], scale.folder / "RESULTS.md"
     parts += report_translation.sections(scale.folder)
     if scale.folder == files.RESULTS:
@@ -43,10 +45,16 @@ def _clinc() -> Iterable[str]:
     release = json.loads((files.ROOT / "release.json").read_text())["runs"]
     yield "## CLINC (M:1), the authors' own models, ten modules composed\n"
     yield (
-        "*paper*: the paper's text (cap 20 %, all timesteps observed). *release*: the settings of the authors'\n"
-        "release (cap 5 %), run with each network's true equations; *theirs* is what the release itself reaches so.\n"
-        "*random* and *magnitude*: difference with as many nodes, chosen otherwise. P, R, F1: means of the modules\n"
-        "alone; the parent's own one-vs-rest F1 beside them.\n"
+        "Each row composes all ten modules of one of the authors' trained models. *settings*: *paper* are the\n"
+        "settings in the paper's text (cap 20 %, all timesteps observed); *release* are those of the authors'\n"
+        "released code (cap 5 %), run with the equations that the network was trained with. *head*: output layer of\n"
+        "the modules, see the README. *monolithic*: accuracy of the whole network. *composed*: accuracy of the\n"
+        "composition. *delta*: *composed* minus *monolithic*. *theirs*: accuracy that the release reaches with\n"
+        "these equations. *random* and *magnitude*: *delta* when the same number of nodes is removed at random, or\n"
+        "by the smallest weights. *Jaccard*: the paper's Jaccard index. *nodes* and *weights*: mean share of the\n"
+        "nodes and of the recurrent weights that a module keeps. *P*, *R* and *F1*: mean precision, recall and F1\n"
+        "of the modules, each used alone as a detector of its class. *parent's F1*: mean one-vs-rest F1 of the\n"
+        "whole network.\n"
     )
     rows = []
     for (model, mode, settings, head, strategy), result in results.items():
@@ -83,19 +91,24 @@ def _speed() -> Iterable[str]:
         return
     release = json.loads((files.ROOT / "release.json").read_text())
     usual = " to ".join(map(str, release["peak_megabytes"]))
-    yield "\n## Speed, size and memory (paper settings, one thread; CLINC, ten modules, and Brown)\n"
+    yield "\n## Speed, size and memory (the paper's settings; ten modules of CLINC networks; one thread)\n"
     yield (
-        "*decompose / pass*: all classes, against one monolithic pass over the sampled examples (to hold: 3).\n"
-        "*composed / passes*: all modules on the test examples (Brown: 650 sentences, as the release), against a\n"
-        "monolithic pass for each (to hold: rolled 1.0, unrolled 2.0). *disk*: all modules beside their parent, as a\n"
-        "share of it (to hold: 5 %). *process*: load, decompose, evaluate with every measure; beside it the release's\n"
-        "figures for the same job (decompose / whole evaluation, files, memory), some with two threads; its Brown\n"
-        "model is not ours, and what it takes to evaluate is told apart.\n"
+        "*decompose / pass*: time to decompose all classes, divided by the time of one pass of the whole network\n"
+        "over the sampled examples (to hold: 3). *composed / passes*: time to run all modules on the test examples,\n"
+        "divided by the time of one pass of the whole network for each module (to hold: rolled 1.0, unrolled 2.0).\n"
+        "For Brown these are the 650 sentences that the release uses. *disk*: disk space of all modules, in percent\n"
+        "of that of the parent network (to hold: 5 %). *decompose*: seconds to decompose. *process*: seconds of a\n"
+        "process that loads, decomposes and evaluates with every metric. *peak memory*: largest memory of that\n"
+        "process. *peak of loading alone*: largest memory of a process that only loads the network. *folder*: size\n"
+        "of the saved modules. *release: time*, *files* and *memory*: figures of the authors' release for the same\n"
+        "job; the time is that of decomposition / the whole evaluation. Some were measured with two threads. Where\n"
+        "the whole time was not reported, the evaluation's is given (*alone*). The release's Brown model is not the\n"
+        "one measured here.\n"
     )
     rows = []
     for r in results:
         theirs = release["runs"][f"{r['model']}-{r['mode']}"]
-        whole = theirs.get("total_seconds") or f"{theirs.get('evaluate_seconds', 'not told')} alone"
+        whole = theirs.get("total_seconds") or f"{theirs.get('evaluate_seconds', 'not reported')} alone"
         rows.append(
             [
                 r["model"],
@@ -124,11 +137,13 @@ def _fusing() -> Iterable[str]:
         return
     yield "\n## Compact and fused modules against one pass of the whole network (4,500 CLINC examples, one thread)\n"
     yield (
-        "Ratios of the thread's CPU seconds, on a machine that other jobs shared. *ten compact*: ten modules of 30 %\n"
-        "of the nodes side by side (to hold: 3 at H = 100, 1.2 at H = 512). *fused k*: k of ten classes fused at the\n"
-        "default size (to hold: 1.0). *points*: accuracy fused minus that of the same classes untouched (several\n"
-        "draws: mean, worst); the default size was chosen with these test examples in view. Of untrained networks\n"
-        "only the speed says anything.\n"
+        "All ratios are of CPU seconds of one thread, measured on a machine with other load. *one pass*: seconds of\n"
+        "one pass of the whole network. *ten compact*: time of ten modules that keep 30 % of the nodes and vote\n"
+        "together, divided by *one pass* (to hold: 3 at H = 100, 1.2 at H = 512). *fused k*: the same for k of the\n"
+        "ten modules fused into one network of the default size (to hold: 1.0). *points, k*: accuracy of the fused\n"
+        "network minus that of the composition of the unpruned modules of the same classes, as mean, worst over\n"
+        "several random choices of classes. The default size was chosen with these test examples. Untrained\n"
+        "networks measure speed only.\n"
     )
     sizes = sorted(results[0]["nodes"], key=int)
     rows = []
@@ -146,10 +161,13 @@ def _torch() -> Iterable[str]:
     if results:
         yield "\n## Users' own PyTorch models (random weights, cap 30 %, one thread)\n"
         yield (
-            "Rolled / unrolled. *different*: decisions of untouched modules that are not the model's own in plain\n"
-            "PyTorch (to hold: 0). *kept*, *agree*: nodes kept at the cap, and decisions as before; weights are\n"
-            "random, so *agree* says nothing of what trained networks lose. *loaded*: saved modules that give the\n"
-            "same bits in a fresh process. *module*: one on disk, with its parent. *ONNX*: the file answers as torch.\n"
+            "Each cell with a slash is rolled / unrolled. *weights*: number of weights of the model. *decisions*:\n"
+            "number of decisions compared. *different*: decisions of the unpruned modules that differ from those of\n"
+            "the model in plain PyTorch (to hold: 0). *kept*: share of the nodes kept at the cap. *agree*: share of\n"
+            "the decisions that pruning leaves the same; weights are random, so it does not predict the loss of a\n"
+            "trained network. *seconds*: time to decompose. *loaded*: number of saved modules that give bitwise equal\n"
+            "outputs in a new process. *module*: size of one saved module, including its parent. *ONNX*: whether the\n"
+            "exported file gives the same outputs as PyTorch.\n"
         )
         columns = ["model", "weights", "decisions", "different", "kept", "agree", "seconds", "loaded", "module", "ONNX"]
         yield table(columns, [_torch_row(r) for r in results.values()])
@@ -160,11 +178,12 @@ def _torch() -> Iterable[str]:
             if r["modes"][mode]["onnx"] != "verified"
         ]
         if failed:
-            yield "\nNo ONNX file:\n"
-            yield table(["model", "because"], failed)
+            yield "\nModels without an ONNX file. *error*: message of the error:\n"
+            yield table(["model", "error"], failed)
     for refusals in (r["sentences"] for r in files.read_all("torch") if "sentences" in r):
-        yield "\nWhat is refused, and how:\n"
-        yield table(["given", "said"], [[name, said.replace("|", "\\|")] for name, said in refusals.items()])
+        yield "\nInputs that are not supported. *error*: message of the error:\n"
+        rows = [[name, error.replace("|", "\\|")] for name, error in refusals.items()]
+        yield table(["given", "error"], rows)
 
 
 def _torch_row(result: dict[str, Any]) -> list[str]:

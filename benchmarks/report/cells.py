@@ -1,4 +1,4 @@
-"""Results and published figures by the cells of the paper's tables: a data set and a kind of network."""
+"""Group results and published figures by the cells of the paper's tables: a data set and a kind of network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.experiments.voting import PRIORS
 from benchmarks.report import published
 
 Result = dict[str, Any]
-DECIDED = {  # as the modules vote, and after what is fitted on a sample
+DECIDED = {  # key of a result -> how the votes are combined
     "composed": "as they vote",
     "calibrated": "calibrated",
     "refereed": "refereed",
@@ -19,14 +19,15 @@ NOT_PUBLISHED = "none published"
 
 
 def earlier(results: list[Result]) -> str:
-    """A note where calibrated figures are from before its priors were what they are."""
+    """Note which calibrated figures were measured with earlier priors of the calibration; empty if none were."""
     old = [r["data"] for r in results if r.get("priors") != PRIORS]
     where = f"{', '.join(sorted(set(old)))}: {len(old)} of {len(results)} results"
-    return f"\n*calibrated* ({where}) is by wider priors than today's.\n" if old else ""
+    note = f"*calibrated* ({where}) was measured with an earlier version of calibration, which had wider priors."
+    return f"\n{note}\n" if old else ""
 
 
 def grouped(results: list[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Results by data and cell."""
+    """Group results by data set and cell."""
     found = defaultdict(list)
     for r in results:
         found[r["data"], r["cell"]].append(r)
@@ -34,20 +35,20 @@ def grouped(results: list[Result]) -> dict[tuple[str, str], list[Result]]:
 
 
 def difference(theirs: Result | None) -> str:
-    """What decomposition cost there, in points."""
+    """Format the published cost of decomposition, in points."""
     return NOT_PUBLISHED if theirs is None or theirs["delta"] is None else f"{100 * theirs['delta']:+.1f}"
 
 
 def published_of(question: str, data: str, cell: str) -> Result | None:
-    """The published figures of a cell."""
+    """Return the published figures of a cell, or None."""
     return next((m for m in published.means() if (m["question"], m["data"], m["cell"]) == (question, data, cell)), None)
 
 
 def figures(result: Result) -> Result:
-    """Way -> figures, of an intra result or of one vocabulary of an inter result."""
+    """Return method -> figures of an intra result, or of one vocabulary of an inter result."""
     return dict(result.get("ways", result))
 
 
 def ways_in(some: list[Result]) -> list[str]:
-    """Names of what was measured."""
+    """List the methods that were measured."""
     return list(dict.fromkeys(way for r in some for way in figures(r)))

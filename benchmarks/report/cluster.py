@@ -1,4 +1,4 @@
-"""RESULTS.md's part on running over a cluster, from the stored result alone."""
+"""Build the section of RESULTS.md on running the benchmark on a cluster, from the stored result."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from benchmarks.report.tables import table
 
 
 def sections() -> Iterable[str]:
-    """All of it; nothing where there is no result."""
+    """Yield the section; nothing if there is no result."""
     results = files.read_all("cluster")
     if not results:
         return
-    yield "\n## The same on a cluster, one of its nodes killed\n"
+    yield "\n## Running on a cluster while one of its nodes is killed\n"
     yield (
-        "Small experiments in two processes here, then on a Ray cluster of two nodes with one core each; all of one\n"
-        "node's processes are killed (`kill -9`) when *killed after* results are there. *again*: what the node had\n"
-        "in hand, started again on the other. *identical*: all figures but times; each place trains its own networks.\n"
-        "`python -m benchmarks.cluster.measure` runs it again.\n"
+        "Small experiments run in two local processes, and then on a Ray cluster of two Ray nodes with one core\n"
+        "each. During the second run, all processes of one Ray node are killed (`kill -9`). *experiments*,\n"
+        "*finished* and *stored*: number of experiments, of those with a result, and of results written. *killed\n"
+        "after*: number of results at the time of the kill. *again*: experiments that the killed node was running\n"
+        "and that the other one started again. *identical*: whether both runs give equal figures, times excepted;\n"
+        "each run trains its own networks. *here* and *cluster*: seconds of the local run and of the cluster run.\n"
+        "`python -m benchmarks.cluster.measure` repeats the measurement.\n"
     )
     names = ("experiments", "finished", "written", "killed_after", "retried")
     rows = [

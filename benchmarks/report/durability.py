@@ -1,4 +1,4 @@
-"""RESULTS.md's part on what saving withstands, from the stored result alone."""
+"""Build the section of RESULTS.md on the durability of saved folders, from the stored result."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from benchmarks.report.tables import table
 
 
 def sections() -> Iterable[str]:
-    """All of it; nothing where there is no result."""
+    """Yield the section; nothing if there is no result."""
     path = files.RESULTS / "durability.json"
     if not path.exists():
         return
     yield "\n## Durability of saved folders\n"
     yield (
-        "*trials*: how often each event was tried. *outcome*: what was found afterwards. *faults*: outcomes that must\n"
-        "not occur (to hold: 0). After each trial the folder is loaded and compared with the two versions that were\n"
-        "saved, byte for byte after a kill. `python -m benchmarks.measure.durability` measures it again.\n"
+        "*event*: what happens while a folder is saved. *trials*: number of repetitions. *outcome*: state of the\n"
+        "folder afterwards. *faults*: number of outcomes that must not occur (to hold: 0). After each trial the\n"
+        "folder is loaded and compared with the two saved versions; after a kill it is compared byte for byte.\n"
+        "`python -m benchmarks.measure.durability` repeats the measurement.\n"
     )
     yield table(["event", "trials", "outcome", "faults"], _rows(json.loads(path.read_text())))
 

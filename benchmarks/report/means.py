@@ -1,4 +1,4 @@
-"""Means over the cells of Tables III and IV, beside the published means over the same."""
+"""Compute means over the cells of Tables III and IV, and the published means over the same cells."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks.report.tables import table
 
 
 def means(question: str, intra: list[Result], inter: list[Result], alone: str) -> str:
-    """Over the cells of a table.
+    """Build the table of means over the cells of Table III or IV.
 
     Args:
         question: RQ2 or RQ3.
-        intra: results.
-        inter: results.
-        alone: how intra decides: ``composed`` or ``calibrated``.
+        intra: results within one data set.
+        inter: results across two data sets.
+        alone: key of the intra figures: ``composed`` or ``calibrated``.
     """
     rows = []
     known = [name for name in DECIDED if all(_knows(r, name) for r in inter)]
@@ -44,18 +44,18 @@ def _knows(result: Result, name: str) -> bool:
 
 
 def _of_any_mode(way: str) -> str:
-    """The way without its mode: the paper's is what goes with the data."""
+    """Return the method's name without its mode, which depends on the data set."""
     return way.removeprefix("un").removeprefix("rolled, ")
 
 
 def _decided(some: list[Result], way: str, name: str) -> float:
-    """Points against the network to compare with, mean over results."""
+    """Return the mean difference from the reference network, in points."""
     found = [values for r in some for key, values in figures(r).items() if _of_any_mode(key) == way]
     return 100 * fmean(values.get(f"{name}_over_scratch", values.get(name)) for values in found)
 
 
 def _mean_row(question: str, intra: dict[Any, float], inter: dict[Any, float]) -> list[str]:
-    """Cells, the published mean over the same, and ours."""
+    """Return the number of cells, the published mean over them, and ours."""
     theirs = [published_of(f"{question}-intra", *k) for k in intra] + [
         published_of(f"{question}-inter", *k) for k in inter
     ]

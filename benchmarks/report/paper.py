@@ -1,6 +1,6 @@
-"""The paper's Tables II to IV, ours beside the published figures, from the stored results alone.
+"""Build the paper's Tables II to IV, our figures next to the published ones, from the stored results.
 
-All differences in points. Where a cell has no number it says why.
+All differences are in points. A cell without a number gives the reason.
 """
 
 from __future__ import annotations
@@ -28,18 +28,25 @@ from benchmarks.report.means import means
 from benchmarks.report.tables import interval, table
 
 NOT_RUN, ONE_STEP, NO_GATES = "not run", "one timestep", "no gates"
+MEANS_CAPTION = (
+    "*modules*: method of decomposition. The second column is the kind of problem and how the votes are\n"
+    "combined: uncalibrated (*as they vote*), *calibrated*, or with a referee (*refereed*). *both* joins intra\n"
+    "and inter. *cells*: number of cells of the table above. *published*: mean of the published figures of\n"
+    "these cells. *ours*: our mean.\n"
+)
 
 
 def sections(scale: Scale) -> Iterable[str]:
-    """All of it; nothing without results."""
+    """Yield the sections; nothing if there are no results."""
     if not any((scale.folder / kind).is_dir() for kind in ("decompose", "reuse", "replace")):
         return
     planned = experiment.runs(scale, list(experiment.read().values()))
     missing = [f"{run.kind} {run.name}" for run in planned if not run.path.exists()]
     yield f"\n## The paper's evaluation ({scale.name} scale)\n"
     yield (
-        "Ours are networks with the paper's architectures, trained by this benchmark; differences in points, means\n"
-        "over layers, seeds, classes, with the 95 % interval over models where there are several (bootstrap).\n"
+        "Our figures are of networks with the paper's architectures, trained by this benchmark. Differences are in\n"
+        "points and are means over layers, seeds and classes. Brackets hold the 95 % interval of the mean over\n"
+        "models (bootstrap).\n"
         f"{len(planned) - len(missing)} of {len(planned)} experiments have been run"
         + (f"; missing: {', '.join(missing[:8])}{' and others' if len(missing) > 8 else ''}.\n" if missing else ".\n")
     )
@@ -55,15 +62,21 @@ def _read(scale: Scale, kind: str) -> list[Result]:
 def _table_two(results: list[Result], refined: list[Result]) -> Iterable[str]:
     if not results:
         return
-    yield "### Table II: cost of decomposition, all modules composed against the network\n"
+    yield "### Table II: cost of decomposition, the composition of all modules against the whole network\n"
     yield (
-        "*published*: the authors' figures, gates by hidden state (their rolled figures with many outputs are of\n"
-        "evaluations that never loaded the modules' weights; their Brown counts padding; LSTM and GRU were evaluated\n"
-        "with other activations than they were trained with). *cap 20 %*: the paper's text. *cap 5 %*: the release's\n"
-        "usual cap. *calibrated* and *softmax head*: the same modules at 5 %, calibrated on 20 held-out examples a\n"
-        "class, and with the other output layer. *each gate*: by the gates' own activations at 5 %, published / ours.\n"
-        "*reconstruct*: half of the nodes. J: Jaccard index. Toxicity data are a sample of the original's. Of deeper\n"
-        "networks *each gate* and, rolled, the softmax head were left out.\n"
+        "*data*, *cell* and *mode*: data set, recurrent cell, and rolled or unrolled modules. *models*: number of\n"
+        "our trained networks. *whole*: their mean accuracy. The following columns, except those of J, are the\n"
+        "accuracy of the composition of all modules minus that of the whole network. *published*: the authors'\n"
+        "figures, nodes identified by the hidden state. Their rolled figures with many outputs come from\n"
+        "evaluations that never loaded the modules' weights. Their Brown figures count padding. Their LSTM and GRU\n"
+        "were evaluated with other activations than those they were trained with. *cap 20 %*: the method of the\n"
+        "paper's text. *cap 5 %*: the usual cap of the authors' release. *published J* and *J, 5 %*: the paper's\n"
+        "Jaccard index of modules and parent, published and ours at cap 5 %. *softmax head*: cap 5 % with the\n"
+        "softmax output layer in the modules. *calibrated*: cap 5 % with margins calibrated on 20 held-out examples\n"
+        "a class. *each gate*: nodes identified by the activations of each gate at cap 5 %, published / ours.\n"
+        "*reconstruct*: the default strategy with half of the nodes. The toxicity data are a sample of the original\n"
+        "data set. For networks of several layers, *each gate* was not run, and the softmax head of rolled modules\n"
+        "only for one timestep. Networks of later seeds were run at cap 5 % and with *reconstruct* only.\n"
     )
     columns = ["data", "cell", "mode", "models", "whole", "published", "cap 20 %", "cap 5 %", "published J", "J, 5 %"]
     columns += ["softmax head", "calibrated", "each gate", "reconstruct"]
@@ -74,6 +87,11 @@ def _table_two(results: list[Result], refined: list[Result]) -> Iterable[str]:
     ]
     yield table(columns, rows)
     yield earlier(results)
+    yield (
+        "Means over these models. *cells*: kinds of recurrent cells. *modules*: method of decomposition. *models*:\n"
+        "number of models. *mean cost*: mean difference from the whole network, with its 95 % interval. The\n"
+        "interval of a published mean is not available.\n"
+    )
     yield _mean_costs(results, refined)
 
 
@@ -92,7 +110,7 @@ def _cost(data: str, cell: str, mode: str, some: list[Result]) -> list[str]:
 
 
 def _mean_costs(results: list[Result], refined: list[Result]) -> str:
-    """Over all models, each with the paper's mode: unrolled, but rolled where there is one timestep."""
+    """Build the table of mean costs, each model in the paper's mode: unrolled, or rolled for one timestep."""
     rows = []
     for cells in (("vanilla", "LSTM", "GRU"), ("ReLU",)):
         some = [r for r in results if r["cell"] in cells]
@@ -111,16 +129,16 @@ def _mean_costs(results: list[Result], refined: list[Result]) -> str:
             rows.append([", ".join(cells), name, str(len(values)), shown])
         apart = [100 * r["delta"] for r in refined if r["cell"] in cells]
         if apart:
-            name = f"half of the nodes, {refined[0]['settings']['refine']} gradient steps behind, no labels"
+            name = f"half of the nodes, then {refined[0]['settings']['refine']} gradient steps without labels"
             rows.append([", ".join(cells), name, str(len(apart)), f"{fmean(apart):+.2f} {interval(apart)}"])
         theirs = [100 * d for d in (_published_cost(data, cell) for data, cell in grouped(some)) if d is not None]
         if theirs:
             rows.append([", ".join(cells), "published, mean over data and cells", "", f"{fmean(theirs):+.2f}"])
-    return table(["cells", "modules (unrolled, but for one timestep)", "models", "mean cost"], rows)
+    return table(["cells", "modules (unrolled; rolled for one timestep)", "models", "mean cost"], rows)
 
 
 def _published_cost(data: str, cell: str) -> float | None:
-    """By the paper's mode: unrolled, but rolled where there is one timestep."""
+    """Return the published cost in the paper's mode: unrolled, or rolled for one timestep."""
     mode = "rolled" if data == "mathqa" else "unrolled"
     theirs = published.mean(question="RQ1", data=data, cell=cell, mode=mode, gates="hidden")
     return None if theirs is None else theirs["delta"]
@@ -145,14 +163,18 @@ def _jaccard(some: list[Result], way: str) -> str:
 def _table_three(intra: list[Result], inter: list[Result]) -> Iterable[str]:
     if not intra and not inter:
         return
-    yield "\n### Table III: reuse, two classes' modules as a problem of their own\n"
+    yield "\n### Table III: reuse, the modules of two classes as a classifier of these two\n"
     yield (
-        "Intra: two classes of one network, all pairs. Inter: one class of a one-output network and one of a\n"
-        "many-output network of another data set (it votes with its best timestep). *own network*: accuracy less\n"
-        "that of a network trained for the two classes alone (drawn pairs; the published figures compare with such\n"
-        "a one, which in 1:1 and M:1 started from the trained network). *restricted*: less that of the parent, its\n"
-        "argmax restricted to the two. Each: as it votes / calibrated on 20 held-out examples a class / inter: with\n"
-        "a referee fitted on these / on 100.\n"
+        "*published*: the authors' figures. *modules*: method of decomposition. The third column is the kind of\n"
+        "reuse. *intra*: all pairs of classes of one network. *inter*: one class of a network with one output, and\n"
+        "one class of a network with many outputs, trained on another data set. The second module votes with its\n"
+        "largest margin over the timesteps. With *separate words* each network has its own vocabulary; with *joint\n"
+        "words* both share one. *own network*: accuracy minus that of a network trained for the two classes alone,\n"
+        "on randomly drawn pairs. The published figures compare with such a network too; in 1:1 and M:1 its\n"
+        "training started from the trained network. *restricted*: accuracy minus that of the parent with its argmax\n"
+        "restricted to the two classes; there is no such network for *two parents*. Figures with slashes are\n"
+        "uncalibrated / calibrated on 20 held-out examples a class / (inter) with a referee fitted on these\n"
+        "examples / with a referee fitted on 100 a class.\n"
     )
     rows = []
     for (data, cell), some in grouped(intra).items():
@@ -162,7 +184,7 @@ def _table_three(intra: list[Result], inter: list[Result]) -> Iterable[str]:
             rows += _reuse(data, cell, f"inter, {words} words", [r["vocabularies"][words] for r in some], "RQ2-inter")
     yield table(["data", "cell", "", "published", "modules", "own network", "restricted"], rows)
     yield earlier(intra)
-    yield "Means over these cells, against networks of their own; intra as it votes.\n"
+    yield "Means over these cells, as differences from *own network*. Intra figures are uncalibrated.\n" + MEANS_CAPTION
     yield means("RQ2", intra, inter, "composed")
 
 
@@ -183,12 +205,15 @@ def _reuse(data: str, cell: str, kind: str, some: list[Result], question: str) -
 def _table_four(intra: list[Result], inter: list[Result]) -> Iterable[str]:
     if not intra and not inter:
         return
-    yield "\n### Table IV: replacement, a module exchanged for another network's\n"
+    yield "\n### Table IV: replacement of a module by that of another network\n"
     yield (
-        "Intra: the worst of four networks gets modules, one at a time, from the best; accuracy less the worst\n"
-        "network's own. Inter: a class of a one-output network makes place for one of a many-output network of\n"
-        "another data set; accuracy less that of a network trained for the new problem (drawn exchanges). As it\n"
-        "votes / calibrated / with a referee.\n"
+        "*published*: the authors' figures. *modules*: method of decomposition. The third column is the kind of\n"
+        "replacement. *intra*: four networks of one data set differ in depth. In the worst of them, one module at a\n"
+        "time is replaced by that of the best. *ours* is the accuracy minus that of the worst network, uncalibrated\n"
+        "/ calibrated. *inter*: a class of a network with one output is replaced by a class of a network with many\n"
+        "outputs, trained on another data set. *ours* is the accuracy minus that of a network trained for the new\n"
+        "problem, on randomly drawn replacements: uncalibrated / calibrated / with a referee. *separate words* and\n"
+        "*joint words* are as in Table III.\n"
     )
     rows = []
     for (data, cell), some in grouped(intra).items():
@@ -208,7 +233,7 @@ def _table_four(intra: list[Result], inter: list[Result]) -> Iterable[str]:
                 ]
                 rows.append([data, cell, f"inter, {words} words", theirs, way, _pair(values)])
     yield table(["data", "cell", "", "published", "modules", "ours"], rows)
-    yield "\nMeans over these cells; intra calibrated.\n"
+    yield "\nMeans over these cells. Intra figures are calibrated.\n" + MEANS_CAPTION
     yield means("RQ3", intra, inter, "calibrated")
 
 

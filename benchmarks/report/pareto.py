@@ -1,4 +1,4 @@
-"""Size against accuracy as a plot."""
+"""Plot size against accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Composed accuracy against the share of recurrent weights kept, a line per data set; baselines dashed."""
+    """Plot the cost of decomposition over the share of recurrent weights kept, with dashed baselines."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,6 +1,6 @@
-"""The means of the paper's published results, so that the tables can be made without them.
+"""Means of the published results, stored so that the tables can be built without the authors' files.
 
-``python -m benchmarks.report.published`` reads the authors' figures (published_results.csv of the shared folder) again.
+``python -m benchmarks.report.published`` computes them again from published_results.csv in the shared folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CELLS = {"vanilla": "vanilla", "lstm": "LSTM", "gru": "GRU"}
 
 
 def write() -> None:
-    """Means over what has one question, data set (or motivating example), cell, mode and view of the gates."""
+    """Store the mean of each question, data set (or motivating example), cell, mode and treatment of the gates."""
     found = defaultdict(list)
     with (files.shared() / "reference" / "published_results.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -46,12 +46,12 @@ def _mean(rows: list[dict[str, str]], name: str) -> float | None:
 
 @cache
 def means() -> list[dict[str, Any]]:
-    """All of them."""
+    """Return all stored means."""
     return list(json.loads(PATH.read_text())["means"])
 
 
 def mean(**wanted: str) -> dict[str, Any] | None:
-    """The mean with these keys, of :data:`KEYS`; None where the paper has no such figure."""
+    """Return the mean with these keys, of :data:`KEYS`, or None if the paper has no such figure."""
     return next((m for m in means() if all(m[key] == value for key, value in wanted.items())), None)
 
 

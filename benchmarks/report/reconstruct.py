@@ -1,4 +1,4 @@
-"""The part of RESULTS.md about small modules: every target beside what was measured, misses included."""
+"""Build the section of RESULTS.md about small modules: each target and its measurement, missed targets included."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmarks.report.pareto import draw
 from benchmarks.report.tables import interval, table
 
 TARGETS = {0.5: (0.0, -0.5), 0.3: (-0.5, -1.5), 0.15: (-1.5, -3.0)}  # composed, F1 alone; points
-SLACK = 1.0  # a data set or cell by itself may be so much below
-Points = dict[float, list[tuple[float, float]]]  # share of nodes -> (composed, F1 alone) of every model
+SLACK = 1.0  # points that the mean of one data set or cell may be below the target
+Points = dict[float, list[tuple[float, float]]]  # share of nodes -> (composed, F1 alone) of each model
 
 
 def sections() -> Iterable[str]:
-    """All of it; nothing without results."""
+    """Yield the sections; nothing if there are no results."""
     results = files.read_all("reconstruct")
     if not results:
         return
@@ -25,25 +25,36 @@ def sections() -> Iterable[str]:
     yield "\n## Small modules of the trained models (the default strategy)\n"
     yield (
         f"{len(results)} models with the paper's architectures (vanilla, LSTM, GRU; 1 to 4 layers; seeds {seeds}),\n"
-        "trained by `python -m benchmarks.training.classifiers`; all modules of each composed, on the test part.\n"
-        "*composed*: accuracy minus the whole network's, in points.\n"
-        "*F1 alone*: the modules' own F1 minus the parent's one-vs-"
-        "rest F1 (it claims what gets more than half of the probability). In brackets the 95 % interval of the mean\n"
-        "over models (bootstrap). Settings were chosen on the held-out parts.\n"
+        "trained by `python -m benchmarks.training.classifiers` and measured on the test part with all modules of\n"
+        "each composed. *nodes kept*: keep ratio of each module. *composed*: accuracy of the composition minus that\n"
+        "of the whole network. *F1 alone*: mean F1 of the modules, each used alone as a detector, minus the\n"
+        "one-vs-rest F1 of the parent. The parent detects a class if its probability exceeds one half. *at least*:\n"
+        "the target. *measured*: the mean over models and, in brackets, its 95 % interval (bootstrap). Settings\n"
+        "were chosen on the held-out parts.\n"
     )
     yield _against_targets(results)
-    yield "\nEach data set and each cell by itself may be a point below the targets:\n"
+    yield (
+        "\nThe same by data set and by cell, as *composed* / *F1 alone*. A group may be one point below the\n"
+        "targets. *models*: number of models. *whole network*: its mean accuracy. *the paper's choice, 50 %*:\n"
+        "*composed* when the paper's method chooses the nodes.\n"
+    )
     yield _by_group(results, lambda r: f"{r['data']} ({r['io']})")
     yield ""
     yield _by_group(results, lambda r: r["cell"])
     yield (
-        "\nOther choices of exactly as many nodes in every layer, with the same head (first seed): composed, points;\n"
-        "with all classes in use the parent restricted to them is the parent itself.\n"
+        "\nThe same number of nodes in each layer, chosen by other criteria; the output layer is fitted in the same\n"
+        "way (first seed). Each figure is *composed* in points. *reconstruct*: the default strategy. *the paper's\n"
+        "choice*: nodes identified by the paper's method. *smallest weights removed*: pruning by magnitude.\n"
+        "*random*: nodes removed at random.\n"
     )
     yield _baselines(results)
     yield "\n![Size against accuracy](results/pareto.png)\n"
     draw(results, files.RESULTS / "pareto.png")
-    yield "Every model (composed / F1 alone, points; seconds to decompose on one thread of a shared machine):\n"
+    yield (
+        "Each model. *whole network*: its accuracy. Each of the other columns is a share of nodes kept, with\n"
+        "*composed* / *F1 alone* and, in parentheses, seconds to decompose on one thread of a machine with other\n"
+        "load.\n"
+    )
     yield _every_model(results)
     yield from _refined()
     yield from _calibrating()
@@ -105,15 +116,16 @@ def _every_model(results: list[dict[str, Any]]) -> str:
 
 
 def _refined() -> Iterable[str]:
-    """Gradient steps are reported apart: the promise is no retraining."""
+    """Report gradient steps separately, because the default method takes none."""
     results = files.read_all("refined")
     if not results:
         return
     plain = {(r["data"], r["cell"], r["layers"], r["seed"]): r for r in files.read_all("reconstruct")}
     steps, keep = results[0]["steps"], results[0]["keep"]
     yield (
-        f"\nWith `refine={steps}` (gradient steps towards the parent's own answers, no labels; off by default)\n"
-        f"at {100 * keep:.0f} % of the nodes: composed / F1 alone, points.\n"
+        f"\nGradient steps towards the parent's outputs, without labels (`refine={steps}`, off by default), at\n"
+        f"{100 * keep:.0f} % of the nodes. *without* and *refined*: *composed* / *F1 alone* in points, before and\n"
+        "after these steps. *seconds*: time to decompose.\n"
     )
     rows = []
     for r in results:
@@ -130,9 +142,11 @@ def _calibrating() -> Iterable[str]:
         return
     counts = [key for key in results[0] if key.isdigit()]
     yield (
-        "\nModules of two parents (even classes from the first, odd ones from the second; 30 % of the nodes), their\n"
-        "margins calibrated on held-out examples as they come, so many times the number of classes (mean of draws):\n"
-        "accuracy / expected calibration error.\n"
+        "\nCompositions of modules of two parents: even classes from the first, odd classes from the second, 30 %\n"
+        "of the nodes. Each figure is accuracy / expected calibration error. *first alone* and *second alone*: all\n"
+        "modules of one parent. *mixed*: modules of both, uncalibrated. *n a class*: *mixed* with margins\n"
+        "calibrated on n held-out examples a class on average, in the classes' natural proportions; the mean of\n"
+        "several random samples.\n"
     )
     rows = []
     for r in results:
@@ -149,8 +163,9 @@ def _cost() -> Iterable[str]:
     if not results:
         return
     yield (
-        f"\nDecomposing CLINC's ten classes at {100 * results[0]['keep']:.0f} % of the nodes against one pass over\n"
-        "the sampled examples (CPU seconds of one thread; to hold: 10 for LSTM-4):\n"
+        f"\nCost of decomposition: the ten classes of CLINC at {100 * results[0]['keep']:.0f} % of the nodes.\n"
+        "*examples*: sampled examples. *one pass* and *decompose*: CPU seconds of one thread for one pass of the\n"
+        "network over them and for the decomposition. *ratio*: *decompose* / *one pass* (to hold: 10 for LSTM-4).\n"
     )
     rows = [
         [f"{r['cell']}-{r['layers']}", str(r["examples"]), f"{r['pass']:.2f}", f"{r['decompose']:.1f}",

@@ -1,4 +1,4 @@
-"""RESULTS.md's part on translation, from the stored results alone."""
+"""Build the section of RESULTS.md on translation, from the stored results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.report.tables import table
 
 
 def sections(root: Path) -> Iterable[str]:
-    """All of the results under ``root``; nothing where there is none."""
+    """Yield the sections of the results under ``root``; nothing if there are none."""
     models = [m for m in files.read_all("translation", root) if m["settings"]]
     if models:
         yield from _models(models)
@@ -28,13 +28,16 @@ def _models(models: list[dict[str, Any]]) -> Iterable[str]:
     signature = next(iter(first.values()))
     yield "\n## Translation: language modules of English to French, German, Italian (Tatoeba)\n"
     yield (
-        f"BLEU by sacrebleu ({signature['bleu_signature']}), greedy; test sentences of at most ten words\n"
-        "whose English is in no training pair. *whole*: the network's BLEU; other rows: each module's BLEU less that.\n"
-        "*nodes* and *weights*: kept, of the decoder's layers and of the whole network; *size*: one module's file\n"
-        "beside the network's weights (unrolled modules are stored with their whole network). These networks are far\n"
-        "smaller than the paper's: see `benchmarks/translation_trained.py --scale paper`. Those of two layers learnt\n"
-        "in three passes instead of eight, for want of time, and vanilla networks hardly translate at all: what is\n"
-        "lost of so little says little.\n"
+        f"BLEU is computed by sacrebleu ({signature['bleu_signature']}) with greedy decoding. The test sentences\n"
+        "have at most ten words, and their English text is in no training pair. In the rows *whole*, *BLEU* is that\n"
+        "of the whole network; parentheses hold BLEU with beam search, the paper's BLEU and chrF. In the other\n"
+        "rows, which name the method of decomposition, it is the BLEU of each module minus that of the whole\n"
+        "network. *mean*: mean over the languages. *nodes*: share of the decoder's nodes that a module keeps.\n"
+        "*weights*: share of the weights of the whole network. *size*: size of one module's file in percent of the\n"
+        "network's weights; unrolled modules are stored with their whole network. These networks are far smaller\n"
+        "than the paper's; see `benchmarks/training/translators.py --scale paper`. Networks of two layers were\n"
+        "trained for three epochs instead of eight. Vanilla networks have a low BLEU, so their small losses are not\n"
+        "evidence of a cheap decomposition.\n"
     )
     rows = []
     for model in models:
@@ -49,10 +52,11 @@ def _models(models: list[dict[str, Any]]) -> Iterable[str]:
 
 
 def _costs(models: list[dict[str, Any]]) -> Iterable[str]:
-    """Mean cost over the languages, beside the published means over one to four layers (Table II)."""
+    """Yield the mean cost over the languages next to the published mean over one to four layers (Table II)."""
     yield (
-        "\nMean cost of decomposition in BLEU beside the published one (means over one to four layers and three\n"
-        "languages, BLEU by NLTK):\n"
+        "\nMean cost of decomposition. *published*: the authors' figures, rolled / unrolled, means over one to four\n"
+        "layers and three languages, BLEU by NLTK. The other columns name the method of decomposition; each figure\n"
+        "is the mean BLEU of our modules minus that of the whole network.\n"
     )
     names = list(
         dict.fromkeys(name for m in models for name in m["settings"] if "too" not in name and "own" not in name)
@@ -92,9 +96,14 @@ def _setting(model: dict[str, Any], name: str, languages: list[str]) -> list[str
 
 
 def _speed(models: list[dict[str, Any]]) -> Iterable[str]:
-    yield "\nDecoding, greedy, one thread: all test sentences of one language side by side with the state carried"
-    yield "along, against one sentence at a time with encoder and prefix run anew for every word (as the release does;"
-    yield "to hold: 50).\n"
+    yield (
+        "\nSpeed of greedy decoding on one thread. *batched, a sentence*: milliseconds per sentence when all test\n"
+        "sentences of one language are decoded in one batch and the decoder's state is kept between words. *prefix\n"
+        "anew, a sentence*: the same for one sentence at a time, with the encoder and the translated prefix run\n"
+        "again for each word, as in the authors' release. *ratio*: the second divided by the first (to hold: 50).\n"
+        "*ratio, the same sentences*: the same with both measured on the same sentences. *same translations*: share\n"
+        "of the sentences with equal translations, in percent.\n"
+    )
     rows = []
     for model in models:
         speed = model["speed"]
@@ -119,9 +128,11 @@ def _example(example: dict[str, Any]) -> Iterable[str]:
     languages = _languages(ways)
     yield f"\n### {example['story']}\n"
     yield (
-        f"BLEU per language. *before*: the first model; *trained on everything*: the monolithic alternative of the\n"
-        f"paper's Table V; below them, the translators made of modules (the {example['language']} module is another\n"
-        "model's: of a second multilingual one, or of a small one that knows nothing else).\n"
+        "Each figure is the BLEU of one language. *before, the whole network*: the first model. *trained on\n"
+        "everything*: a new network trained on all languages, the monolithic alternative in the paper's Table V.\n"
+        "The other rows are translators composed of modules, with the method of decomposition after the semicolon.\n"
+        f"The {example['language']} module is that of another model: a second multilingual one, or a small one\n"
+        "trained on this language alone.\n"
     )
     rows = [["before, the whole network", *_row(example["before"], languages)]]
     if every is not None:
@@ -136,7 +147,7 @@ PROBLEMS = {"uk": "problem1", "et": "problem2"}
 
 
 def _published_example(name: str) -> Iterable[str]:
-    """The paper's own figures for the example, its LSTM."""
+    """Yield the published figures for the example, of the LSTM."""
     found = [m for m in published.means() if m["question"] == "motivating" and m["cell"] == "LSTM"]
     rows = []
     for m in found:
@@ -144,7 +155,10 @@ def _published_example(name: str) -> Iterable[str]:
         if what.startswith(PROBLEMS[name]):
             figures = [f"{100 * m[key]:.1f}" if m[key] is not None else "-" for key in ("monolithic", "composed")]
             rows.append([solution, what.removeprefix(PROBLEMS[name]).strip(), *figures])
-    yield "\nPublished (Table V, LSTM; in percent): the network and the translator of modules.\n"
+    yield (
+        "\nPublished figures (Table V, LSTM) in percent. The first two columns are the solution and its variant.\n"
+        "*network*: BLEU of the whole network. *modules*: BLEU of the translator composed of modules.\n"
+    )
     yield table(["", "", "network", "modules"], rows) + "\n"
 
 
