@@ -6,12 +6,8 @@ from torch import nn
 
 import unbraid
 
-KINDS = {
-    "still": (0.0, 0.0),
-    "walking": (0.9, 1.0),
-    "running": (1.6, 1.2),
-    "stairs": (0.9, 0.6),
-}  # radians per timestep, amplitude
+# kind -> radians per timestep, amplitude
+KINDS = {"still": (0.0, 0.0), "walking": (0.9, 1.0), "running": (1.6, 1.2), "stairs": (0.9, 0.6)}
 STEPS = 24
 
 

@@ -52,7 +52,7 @@ def test_labels_must_be_columns(network, examples):
 def test_there_is_no_vote_to_calibrate(network, examples):
     composition = unbraid.compose(unbraid.decompose(network, examples))
     few = examples[0], np.arange(80) % 3
-    with pytest.raises(IncompatibleModules, match="each label is decided by itself"):
+    with pytest.raises(IncompatibleModules, match="each has its own decision"):
         composition.with_calibration(*few)
     with pytest.raises(IncompatibleModules, match="several may hold at once"):
         composition.with_referee(*few)

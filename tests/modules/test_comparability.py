@@ -104,7 +104,7 @@ def test_a_referee_is_not_lost_without_a_word(two):
         lambda: judged.unfuse(),
         lambda: judged.fuse(),
     ):
-        assert one_problem(action, NO_REFEREE, "refereed(x, y)", without=[INCOMPARABLE]).referee is None
+        assert one_problem(action, NO_REFEREE, "with_referee(x, y)", without=[INCOMPARABLE]).referee is None
     one_problem(lambda: judged.replace("c", second["b"]), NO_REFEREE, INCOMPARABLE)
     one_problem(lambda: judged.add(second["b"], label="d"), NO_REFEREE, INCOMPARABLE)
     assert problems(lambda: judged.with_referee(x, y))[0] == []

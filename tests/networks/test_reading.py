@@ -118,7 +118,7 @@ def test_unrolled_modules_read_texts_of_one_length_only():
     settings = {"strategy": "paper", "mode": "unrolled", "samples_per_class": 4}
     parts = unbraid.decompose(net, (texts, np.arange(24) % 3), **settings)
     assert unbraid.compose(parts).margins(texts).shape == (24, 3)
-    with pytest.raises(DataError, match=r"texts of one length.*steps="):
+    with pytest.raises(DataError, match=r"texts have different lengths.*steps="):
         unbraid.compose(parts).margins(["w1 w2 w3", "w1"])
 
 

@@ -244,7 +244,7 @@ REFERENCES = {
         lambda m: m["modules"][0].update(
             compact=True, by_gates=True, config={**m["modules"][0]["config"], "gates": "each"}
         ),
-        "field modules.0.compact",
+        "tensor '0/mask/rnn0'",
     ),
     "an original of another class": (
         "fused",
@@ -254,7 +254,11 @@ REFERENCES = {
     "an original of nothing": ("fused", lambda m: m["modules"][0].update(original=None), "originals: found one"),
     "a composition that translates": ("translator", lambda m: m.update(kind="composition"), "expected 'translator'"),
     "a translator of classifiers": ("composition", lambda m: m.update(kind="translator"), "expected encoder-decoders"),
-    "a decomposition of two networks": ("composition", lambda m: m.update(kind="decomposition"), "one whole network"),
+    "a decomposition of two networks": (
+        "composition",
+        lambda m: m.update(kind="decomposition"),
+        "whole networks of one structure",
+    ),
     "a file more": ("module", lambda m: m["files"].update({"vocabulary-7.json": "0" * 64}), "no file of a folder"),
     "a referee of a decomposition": (
         "decomposition",
@@ -275,7 +279,7 @@ REFERENCES = {
     ),
     "two sizes at once": (
         "decomposition",
-        lambda m: m["modules"][0]["config"].update(keep=0.5, max_loss=0.1),
+        lambda m: m["modules"][0]["config"].update(strategy="reconstruct", keep=0.5, max_loss=0.1),
         "config",
     ),
     "settings of another mode": (
@@ -319,8 +323,8 @@ def test_labels_that_cannot_be_saved_are_refused_before_the_work(what, copy):
         lambda m: m["modules"][0].update(label=label),
         lambda m: m["parents"][0]["labels"].__setitem__(0, label),
     ):
-        edit(folder := copy_again(folder), change)
-        refused(folder, "label|not valid JSON")
+        edit(again := copy_again(folder), change)
+        refused(again, "label|not valid JSON")
 
 
 def copy_again(folder):

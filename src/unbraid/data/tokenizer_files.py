@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -174,6 +175,9 @@ def _indices(found: list[Any], where: str) -> None:
         if type(index) is not int or index < 0:
             raise FormatError(f"{where}: index {quoted(repr(index), 40)}, expected a whole number from 0 on.")
     limits.check_size(max(found, default=0) + 1, "vocabulary", where, "largest index plus one")
+    if len(set(found)) < len(found):  # a saved vocabulary holds one word for each index
+        twice = Counter(found).most_common(1)[0][0]
+        raise FormatError(f"{where}: index {twice} belongs to two words, expected an index of its own for each word.")
 
 
 def _text(step: dict[str, Any], field: str, where: str) -> str:

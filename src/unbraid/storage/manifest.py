@@ -33,7 +33,7 @@ def _label(label: str | int) -> str | int:
 
 
 Label = Annotated[str | int, AfterValidator(_label)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**31)]
 
 
 class _Entry(BaseModel):

@@ -24,10 +24,11 @@ def check_precision(modules: Sequence[ConcernModule]) -> None:
     for module in modules:
         parent = module.parent
         expected = parent.head.weight.dtype if isinstance(parent.spec, TorchSpec) else torch.float32
+        types = {weight.dtype for weight in parent.parameters()} if isinstance(parent.spec, TorchSpec) else {expected}
         for part, what in ((module, f"module {module.label!r}"), (parent, f"the parent of module {module.label!r}")):
             for name, weight in part.named_parameters():
                 own = part is parent and isinstance(parent.spec, TorchSpec)  # its layers may differ
-                if weight.is_floating_point() and weight.dtype != expected and not own:
+                if weight.is_floating_point() and weight.dtype not in types and not own:
                     raise FormatError(
                         f"{what} has weights of {weight.dtype} ({name}), a folder holds {expected}: convert it with "
                         f".to({expected}) before saving."
