@@ -6,6 +6,7 @@ Source: Hinton et al. 2015. Shapes: C columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import cycle, islice
 from typing import Any
 
@@ -41,9 +42,9 @@ def distil(
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
     paths = [source.path for source in sources if source.path is not None]
-    with torch.enable_grad():
-        for batch, wanted in islice(cycle(zip(batches, scores, strict=True)), steps):
-            seen, results = next(runs(small, [batch], paths, linear_outputs))
+    made = runs(small, cycle(batches), paths, linear_outputs)
+    with torch.enable_grad(), closing(made):
+        for (seen, results), wanted in zip(islice(made, steps), cycle(scores), strict=False):
             pairs = zip(sources, wanted, strict=True)
             loss = torch.stack([_loss(s, s.read(seen, results), target) for s, target in pairs]).sum()
             optimizer.zero_grad()

@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -58,7 +58,7 @@ def same_random_numbers() -> Iterator[None]:
 
 def runs(
     module: nn.Module, batches: Iterable[Any], paths: Sequence[str], view: Callable[[nn.Module, Call], Seen]
-) -> Iterator[tuple[dict[str, list[Seen]], list[Tensor]]]:
+) -> Generator[tuple[dict[str, list[Seen]], list[Tensor]]]:
     """Run a copy of a module over batches.
 
     Args:
@@ -78,7 +78,7 @@ def runs(
 
 def runs_in(
     module: nn.Module, batches: Iterable[Any], paths: Sequence[str], view: Callable[[nn.Module, Call], Seen]
-) -> Iterator[tuple[dict[str, list[Seen]], list[Tensor]]]:
+) -> Generator[tuple[dict[str, list[Seen]], list[Tensor]]]:
     """As :func:`runs`, in the module itself: states that forward stores stay in it."""
     seen: dict[str, list[Seen]] = {}
 
