@@ -48,7 +48,7 @@ class NetworkShrinker:
         self.made = Reconstruction(network, x.take(rows), targets.take(rows), self.used, config)
 
     def make(self, keep: float) -> Network:
-        """Make a network whose recurrent and dense layers keep the share ``keep`` of their hidden units, in (0, 1]."""
+        """Make a network whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1]."""
         network, spec = self.network, self.spec
         if keep == 1:
             return self._network(spec, network.weights())
