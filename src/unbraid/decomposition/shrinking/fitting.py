@@ -22,11 +22,11 @@ from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression
 from unbraid.decomposition.reconstruction.moments import before, valid_steps, with_one
 from unbraid.decomposition.reconstruction.states import States
 from unbraid.decomposition.shrinking.narrowing import Plan
-from unbraid.decomposition.shrinking.plain import narrow_stack
 from unbraid.decomposition.shrinking.running import Call, runs
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.networks.layers import Layer, slice_layer
 from unbraid.networks.pytorch.body import copied
+from unbraid.networks.pytorch.plain import narrow_stack
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import RecurrentStack
 

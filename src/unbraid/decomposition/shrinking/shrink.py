@@ -15,7 +15,6 @@ from torch import nn
 from unbraid.decomposition.reconstruction.size_search import held_out_split, smallest
 from unbraid.decomposition.shrinking.inputs import module_inputs
 from unbraid.decomposition.shrinking.networks import NetworkShrinker, same_decisions
-from unbraid.decomposition.shrinking.plain import user_module
 from unbraid.decomposition.shrinking.sources import Source
 from unbraid.decomposition.shrinking.torch_modules import TorchShrinker, checked_module
 from unbraid.errors import ConfigError, wrong_object
@@ -111,7 +110,7 @@ def shrink(
     spec, inputs = model.spec, model.check(x)
     settings = keep, max_loss, seed, progress
     if isinstance(spec, TorchSpec):
-        own, sources = user_module(model), [Source(spec.head, output=spec.output)]
+        own, sources = model.to_torch(), [Source(spec.head, output=spec.output)]
         return _sized(
             inputs,
             lambda some: TorchShrinker(own, some, sources, style, refine, seed),

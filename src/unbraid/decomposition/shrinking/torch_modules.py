@@ -18,7 +18,6 @@ from unbraid.decomposition.shrinking.distilling import distil
 from unbraid.decomposition.shrinking.fitting import Sample, build, fit, fit_linear, observe, stack_of
 from unbraid.decomposition.shrinking.importance import unit_scores
 from unbraid.decomposition.shrinking.narrowing import Plan, plan_narrowing
-from unbraid.decomposition.shrinking.plain import plain_layer
 from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, find_sources, linear_outputs
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
@@ -27,6 +26,7 @@ from unbraid.networks.inputs import Inputs, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.body import copied
 from unbraid.networks.pytorch.checking import check_plain, recurrent_sites
+from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.stack import RecurrentStack
 
 SCORED = 200  # examples that score the hidden units

@@ -1,4 +1,4 @@
-"""Recurrent stacks as torch's own layers."""
+"""Recurrent stacks of a user's module as torch's own layers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody, copied, copied_linear
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import TorchSpec
 from unbraid.networks.stack import RecurrentStack
 
 KINDS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -44,16 +42,14 @@ def plain_layer(stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
     return layer.requires_grad_(like.requires_grad)
 
 
-def user_module(network: Network) -> nn.Module:
+def user_module(body: TorchBody) -> nn.Module:
     """The user's module that a network was made from, with torch's own layers in it."""
-    body = network.body
-    assert isinstance(body, TorchBody) and isinstance(network.spec, TorchSpec)
     memo: dict[int, Any] = {}
     for stack in body.stacks().values():
         first = stack.layers[0]
         assert isinstance(first, RecurrentLayer)
         memo[id(stack)] = plain_layer(stack, first.weight_ih).eval()
-    tap = body.module.get_submodule(network.spec.head)
+    tap = body.module.get_submodule(body.spec.head)
     memo[id(tap)] = head = copied_linear(tap)
     head.weight, head.bias = (nn.Parameter(p.detach().clone()) for p in (head.weight, head.bias))
     return copied(body.module, memo).eval().requires_grad_(True)
