@@ -166,7 +166,7 @@ def by_magnitude(model: Classifier, keep: float) -> Classifier:
     assert below is not None
     small.out = nn.Linear(len(below), model.out.out_features)
     small.out.weight.data, small.out.bias.data = model.out.weight.data[:, below].clone(), model.out.bias.data.clone()
-    if isinstance(model.norm, nn.LayerNorm):
+    if isinstance(getattr(model, "norm", None), nn.LayerNorm):
         small.norm = nn.LayerNorm(len(below))
         small.norm.weight.data, small.norm.bias.data = model.norm.weight.data[below], model.norm.bias.data[below]
     return small.eval()

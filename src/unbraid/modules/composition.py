@@ -312,7 +312,7 @@ class Composition(Voter):
             >>> import unbraid
             >>> from unbraid.demo.small import small_modules
             >>> parts, x, y = small_modules()
-            >>> fused = unbraid.compose(parts).fuse(x, keep=0.5)
+            >>> fused = unbraid.compose(parts).fuse()
             >>> bool(torch.allclose(fused.to_torch()(torch.as_tensor(x)), fused(torch.as_tensor(x)), atol=1e-5))
             True
         """

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import unbraid
+from benchmarks.measure.shrink import by_magnitude
 from tests.decomposition.shrinking.shrunk_models import (
     CELLS,
     Attention,
@@ -72,43 +73,8 @@ def test_cells_levels_directions(cls, cell, levels, bidirectional):
     assert type(small) is cls and type(small.rnn) is kind and small.rnn.hidden_size == 8
     assert (small.rnn.num_layers, small.rnn.bidirectional) == (levels, bidirectional)
     assert small.out.in_features == 8 * (2 if bidirectional else 1)
-    assert error(small, module, x) < error(small_by_magnitude(module, 8), module, x)
+    assert error(small, module, x) < error(by_magnitude(module, 0.5), module, x)
     made(cls, hidden=8, **settings).load_state_dict(small.state_dict())
-
-
-def small_by_magnitude(module, size):
-    """The same module with the units of the largest recurrent weights, without any fit."""
-    small = copy.deepcopy(module)
-    rnn, wide = small.rnn, module.rnn.hidden_size
-    kind = type(rnn)(
-        6, size, rnn.num_layers, batch_first=rnn.batch_first, bidirectional=rnn.bidirectional,
-        **({"nonlinearity": rnn.nonlinearity} if isinstance(rnn, nn.RNN) else {}),
-    )  # fmt: skip
-    sides = ["", "_reverse"] if rnn.bidirectional else [""]
-    below = None
-    for level in range(rnn.num_layers):
-        kept = []
-        for side in sides:
-            own = {name: getattr(rnn, f"{name}_l{level}{side}").detach() for name in NAMES}
-            gates = len(own["weight_hh"]) // wide
-            norms = own["weight_hh"].view(gates, wide, wide).square().sum((0, 2))
-            units = norms.argsort(descending=True)[:size].sort().values
-            rows = torch.cat([units + gate * wide for gate in range(gates)])
-            own = {name: value[rows] for name, value in own.items()}
-            own["weight_hh"] = own["weight_hh"][:, units]
-            own["weight_ih"] = own["weight_ih"] if below is None else own["weight_ih"][:, below]
-            for name, value in own.items():
-                getattr(kind, f"{name}_l{level}{side}").data.copy_(value)
-            kept.append(units)
-        below = torch.cat([units + place * wide for place, units in enumerate(kept)])
-    small.rnn = kind
-    head = nn.Linear(len(below), module.out.out_features)
-    head.weight.data, head.bias.data = module.out.weight.data[:, below].clone(), module.out.bias.data.clone()
-    small.out = head
-    return small.eval()
-
-
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @pytest.mark.parametrize("cls", PLAIN)
