@@ -16,6 +16,7 @@ collect_ignore = ["data/keras/make.py", "data/keras/translators/make.py"]  # the
 # seconds: it starts processes, trains networks, exports models or draws many random examples.
 SLOW = (
     "benchmarks",
+    "decomposition/shrinking",
     "cli/test_app.py",
     "cli/test_recipes.py",
     "cli/test_terminal.py",
