@@ -53,5 +53,5 @@ def test_scores_carry_their_signatures():
     assert "case:lc" in scores.chrf_signature
     perfect = translation_scores(wanted, wanted, ([w.split() for w in wanted],) * 2)
     assert perfect.bleu == pytest.approx(100) and perfect.chrf == pytest.approx(100)
-    with pytest.raises(DataError, match="expected one for each"):
+    with pytest.raises(DataError, match="expected one reference for each"):
         translation_scores(said, wanted[:1], ([], []))
