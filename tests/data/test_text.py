@@ -100,7 +100,7 @@ def test_different_vocabularies_without_text_are_refused():
     x = vocabulary.encode(texts)[0]
     a = unbraid.decompose(network(WORDS), (x, labels))["colour"]
     b = unbraid.decompose(network([*WORDS, "extra"]), (x, labels))["animal"]
-    with pytest.raises(IncompatibleModules, match="size 8, 9"):
+    with pytest.raises(IncompatibleModules, match="size 8 and 9"):
         unbraid.compose([a, b])
 
 
@@ -152,7 +152,7 @@ def taggers(**padding):
 @pytest.mark.parametrize("padding", [{"side": "left"}, {"steps": 6}, {"steps": None}])
 def test_taggers_that_see_a_word_at_different_timesteps_are_refused(padding):
     (one, other), texts, _ = taggers(**padding)
-    with pytest.raises(IncompatibleModules, match="see a word at different timesteps: one pads at the right to 5"):
+    with pytest.raises(IncompatibleModules, match="read a word at different timesteps: one pads at the right to 5"):
         unbraid.compose([one["colour"], other["animal"]])
     assert unbraid.compose(other).predict(texts).shape[0] == 12
 

@@ -54,5 +54,5 @@ def test_there_is_no_vote_to_calibrate(network, examples):
     few = examples[0], np.arange(80) % 3
     with pytest.raises(IncompatibleModules, match="each has its own decision"):
         composition.with_calibration(*few)
-    with pytest.raises(IncompatibleModules, match="several may hold at once"):
+    with pytest.raises(IncompatibleModules, match="these labels are independent"):
         composition.with_referee(*few)

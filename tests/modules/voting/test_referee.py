@@ -242,11 +242,11 @@ def test_what_it_cannot_decide_is_refused(mixed):
     network = factory.network(("gru",), "M:N")
     x_many, y_many = factory.examples(network, 60, 0)
     parts = decompose(network, (x_many, y_many), strategy="paper", samples_per_class=20)
-    with pytest.raises(IncompatibleModules, match=r"one per timestep: use with_calibration"):
+    with pytest.raises(IncompatibleModules, match=r"decide at each timestep: use with_calibration"):
         compose(parts).with_referee(x_many, y_many)
     with pytest.raises(DataError, match="no example of"):
         plain.with_referee(x[y != 1], y[y != 1])
-    with pytest.raises(ConfigError, match=r"expected \d+ for 2"):
+    with pytest.raises(ConfigError, match=r"expected \d+ and 2"):
         Composition({"one": plain["one"], "many": plain["many"]}, referee=plain.with_referee(x, y).referee)
     with pytest.raises(UnbraidError, match="without_referee"):
         unbraid.export_onnx(plain.with_referee(x, y), "nowhere.onnx")
@@ -309,7 +309,7 @@ def test_a_vocabulary_that_comes_later_is_told(mixed, tmp_path):
     judged = plain.with_referee(x, y)
     plain["one"].parent.with_vocabulary(Vocabulary.from_words(["a", "b"], steps=factory.WORDS))
     for use in (lambda: judged.margins(x), lambda: judged(torch.from_numpy(x)), lambda: judged.save(tmp_path / "x")):
-        with pytest.raises(ConfigError, match=r"call with_referee\(\) again"):
+        with pytest.raises(ConfigError, match=r"Call with_referee\(\) again"):
             use()
     assert not (tmp_path / "x").exists()
 
