@@ -26,7 +26,7 @@ from unbraid import Decomposition, Network, Translator, decompose
 from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.translation.decoding import decode
 from unbraid.translation.evaluating import score
-from unbraid.translation.language_model import network_voice
+from unbraid.translation.language_model import network_model
 from unbraid.translation.translator import translate_whole
 from unbraid.translation.words import split_words
 
@@ -152,22 +152,22 @@ def _bytes(module: Any) -> int:
 def speed(network: Network, texts: list[str], language: str) -> dict[str, Any]:
     """Seconds a sentence: many at once with the state carried along, and one at a time with the prefix run anew."""
     assert network.vocabulary is not None
-    voice = network_voice(network, language)
+    model = network_model(network, language)
     source = torch.from_numpy(network.vocabulary.encode(texts)[0])
     source = source[(source != 0).sum(1).argsort()]  # as a translator sorts them
     few = source[np.linspace(0, len(source) - 1, TIMED).astype(int)]
-    decode(voice, few, LONGEST)
+    decode(model, few, LONGEST)
     seconds: dict[str, list[float]] = {"batched": [], "batched_few": [], "prefix": []}
     for _ in range(3):
         started = time.perf_counter()
         for start in range(0, len(source), 256):
-            decode(voice, source[start : start + 256], LONGEST)
+            decode(model, source[start : start + 256], LONGEST)
         seconds["batched"].append((time.perf_counter() - started) / len(source))
         started = time.perf_counter()
-        said = decode(voice, few, LONGEST)
+        said = decode(model, few, LONGEST)
         seconds["batched_few"].append((time.perf_counter() - started) / len(few))
         started = time.perf_counter()
-        anew = [_prefix_by_prefix(network, voice, row[row != 0].unsqueeze(0)) for row in few]
+        anew = [_prefix_by_prefix(network, model, row[row != 0].unsqueeze(0)) for row in few]
         seconds["prefix"].append((time.perf_counter() - started) / len(few))
     median = {name: sorted(values)[1] for name, values in seconds.items()}
     return {
@@ -179,14 +179,14 @@ def speed(network: Network, texts: list[str], language: str) -> dict[str, Any]:
     }
 
 
-def _prefix_by_prefix(network: Network, voice: Any, source: torch.Tensor) -> list[int]:
+def _prefix_by_prefix(network: Network, model: Any, source: torch.Tensor) -> list[int]:
     """As the authors' release decodes: encoder and decoder over the whole prefix for each word."""
-    said = [voice.tag.start]
+    said = [model.tag.start]
     with torch.inference_mode():
         for _ in range(LONGEST):
             scores = network({"source": source, "target": torch.tensor([said])})[0, -1]
-            word = int(scores.index_fill(0, voice.banned, -torch.inf).argmax())
-            if word in voice.ends:
+            word = int(scores.index_fill(0, model.banned, -torch.inf).argmax())
+            if word in model.ends:
                 break
             said.append(word)
     return said[1:]

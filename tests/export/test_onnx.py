@@ -229,8 +229,8 @@ class FixesTheBatch(DecidesByValue):
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        (DecidesByValue, "Only operations on tensors can be"),
-        (DecidesByLength, "outputs that differ from torch's"),
+        (DecidesByValue, "expected operations on tensors only"),
+        (DecidesByLength, "outputs that differ from those of PyTorch"),
         (FixesTheBatch, "number of examples in 'x' a constant"),
     ],
 )

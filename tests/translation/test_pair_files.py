@@ -65,8 +65,8 @@ def test_a_translator_is_taken_apart_as_by_the_api(files, name):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "give --target-vocabulary"),
-        (["--target-vocabulary", "words.json"], "--vocabulary as well"),
+        ([], "pass --target-vocabulary"),
+        (["--target-vocabulary", "words.json"], "also --vocabulary"),
         (["--vocabulary", "en.json", "--target-vocabulary", "en.json"], "no [startfr] and [endfr]"),
         (["--vocabulary", "en.json", "--target-vocabulary", "words.json", "--target", "t"], "no column t; it has"),
         (["--vocabulary", "pairs.npz", "--target-vocabulary", "words.json"], "expected a word_index"),
