@@ -147,7 +147,7 @@ def test_a_network_is_told_its_languages():
         with_languages(net, ["es"])
     with pytest.raises(DataError, match="expected an encoder-decoder"):
         with_languages(factory.network(), ["fr"])
-    with pytest.raises(FormatError, match="begins with word 2 and ends with 99"):
+    with pytest.raises(FormatError, match="the first token 2 and the last token 99"):
         with_languages(net, {"fr": (2, 99)})
 
 
