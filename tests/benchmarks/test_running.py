@@ -234,7 +234,7 @@ def test_a_file_that_is_no_experiment_is_named_with_the_reason(text, said, tmp_p
     (tmp_path / "wrong.toml").write_text(text)
     with pytest.raises(SystemExit) as error:
         experiment.read(tmp_path)
-    assert f"{tmp_path / 'wrong.toml'} is no experiment" in str(error.value)
+    assert f"{tmp_path / 'wrong.toml'} is not an experiment" in str(error.value)
     assert said in str(error.value)
 
 
