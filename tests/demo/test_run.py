@@ -1,4 +1,4 @@
-"""The demonstration: every step runs without a warning. Nothing here depends on how well it is trained."""
+"""All steps of the demonstration run without a warning. The tests do not depend on the quality of the training."""
 
 import io
 

@@ -23,7 +23,7 @@ def test_bleu_at_known_points():
 
 @given(pairs=corpora)
 def test_bleu_equals_counting_by_hand(pairs):
-    """N-gram by n-gram: one is right while the reference still has one left."""
+    """Count right n-grams one by one; each n-gram of the reference is used once."""
     precisions = []
     for n in (1, 2, 3, 4):
         right = total = 0

@@ -1,4 +1,4 @@
-"""The comparison with the network is a fair one, and what is left out is counted and named."""
+"""The comparison with the network is fair, and decisions that are left out are counted by reason."""
 
 import json
 
@@ -21,7 +21,7 @@ NAMES = ["a", "b", "c", "d"]
 
 
 def case(io="M:1", labels=NAMES, seed=0, favour=0, **settings):
-    """A network, examples, and untouched modules that decide together as the network restricted to their classes."""
+    """Make a network, examples, and unpruned modules that decide like the network restricted to their classes."""
     net = factory.network(("lstm",), io, labels=labels, classes=len(labels), seed=seed, **settings)
     net.head.bias[1] += favour
     x, y = factory.examples(net, 80)

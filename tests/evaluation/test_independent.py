@@ -1,4 +1,4 @@
-"""Independent labels (sigmoid outputs): a module is its label's own column; answers are yes or no, label by label."""
+"""Independent labels (sigmoid outputs): a module has the column of its label; each label is decided alone."""
 
 import numpy as np
 import pytest

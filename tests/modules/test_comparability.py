@@ -1,4 +1,4 @@
-"""Warnings about votes that are not comparable, and about what a change drops."""
+"""Warnings about votes that are not comparable, and about a calibration or a referee that a change drops."""
 
 import warnings
 
@@ -29,7 +29,7 @@ def parts_of(seed=0, cell="lstm", known=False, **architecture):
 
 
 def problems(action):
-    """The texts of the warnings of a call, and what it returns."""
+    """Return the texts of the warnings of a call, and its result."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         result = action()
@@ -47,7 +47,7 @@ def one_problem(action, *said, without=()):
 
 @pytest.fixture(scope="module")
 def two():
-    """Decompositions of two networks of the same inputs, without vocabularies, and examples."""
+    """Make decompositions of two networks with the same inputs and without vocabularies, and examples."""
     first, x, y = parts_of()
     second, _, _ = parts_of(5, "gru")
     return first, second, x, y
@@ -120,7 +120,7 @@ def test_known_vocabularies_and_features_need_no_vocabulary_warning(two):
 
 
 class Labels(nn.Module):
-    """Independent labels of a user's own network of word indices."""
+    """A PyTorch module with independent labels and word indices as inputs."""
 
     def __init__(self, words):
         super().__init__()

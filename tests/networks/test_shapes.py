@@ -1,4 +1,4 @@
-"""Recurrent layers refuse what does not fit their weights: torch's kernels would read beyond the end of them."""
+"""Recurrent layers refuse inputs that do not fit their weights; the kernels of torch would read beyond their end."""
 
 import numpy as np
 import pytest

@@ -53,7 +53,7 @@ def test_a_module_says_what_the_oracle_says(cells, mode, seed):
 
 
 def scored(net, source, tag, words, ended):
-    """Mean log-probability a word, its last token included."""
+    """Compute the mean log probability per word, with the last token."""
     plain = reference.plain_translator(net)
     scores, _ = reference.teach(plain, source, [tag.start, *words])
     total = 0.0
@@ -69,7 +69,7 @@ def scored(net, source, tag, words, ended):
 @settings(max_examples=15)
 @given(cell=st.sampled_from(["lstm", "gru", "vanilla"]), seed=st.integers(0, 999))
 def test_a_wide_beam_finds_the_best_sentence_of_all(cell, seed):
-    """With room for every hypothesis it is a search through all sentences of up to two words."""
+    """With a beam for all hypotheses, the search covers all sentences of at most two words."""
     net = factory.translator((cell,), seed=seed)
     source = factory.sentence_pairs(net, 1, seed)[0]["source"]
     tag = net.spec.languages[0]

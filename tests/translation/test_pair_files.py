@@ -1,4 +1,4 @@
-"""Sentence pairs in files: a Keras translator taken apart from the command line."""
+"""Sentence pairs in files: a Keras translator is decomposed on the command line."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ COLUMNS = ["source", "target", "language"]
 
 @pytest.fixture
 def files(tmp_path):
-    """Vocabularies, and the pairs as every kind of file."""
+    """Write vocabularies, and the pairs in all file formats."""
     (tmp_path / "en.json").write_text(SOURCE.to_json())
     (tmp_path / "words.json").write_text(TARGET.to_json())
     with open(tmp_path / "pairs.csv", "w", newline="") as file:

@@ -25,7 +25,7 @@ class Side(nn.Module):
 
 
 class Seq2Seq(nn.Module):
-    """As people write them."""
+    """A translator as users write it."""
 
     def __init__(self, cell="lstm", layers=1, batch_first=True, logs=False, scaled=1.0):
         super().__init__()
