@@ -161,7 +161,7 @@ def _trial(
 
 
 class _Replay:
-    """Stands in for the forward method of a layer: checks what it reads and returns what it gave in the recorded run.
+    """Replace the forward method of a layer: check its inputs and return its recorded results.
 
     Args:
         path: of the layer.

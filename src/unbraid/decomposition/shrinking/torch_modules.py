@@ -234,7 +234,7 @@ class TorchShrinker:
             ]
 
     def _rows(self, most: int) -> np.ndarray:
-        """At most so many of the examples, drawn by ``seed``, in their order."""
+        """Draw at most ``most`` of the examples by ``seed``, in their order."""
         if len(self.x) <= most:
             return np.arange(len(self.x))
         return np.sort(np.random.default_rng(self.seed).permutation(len(self.x))[:most])
