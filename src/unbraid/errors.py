@@ -60,6 +60,20 @@ class FormatError(UnbraidError):
     """A file is damaged or has an unexpected content. The message names the file, the field, the value and the fix."""
 
 
+class ModuleNeeded(FormatError):
+    """A folder needs instances of the user's PyTorch modules, and they are missing or do not fit.
+
+    Args:
+        message: the whole message.
+        reason: what is wrong, without the call that is needed.
+        facts: what the folder stores about each of its PyTorch modules (:class:`unbraid.ParentFacts`).
+    """
+
+    def __init__(self, message: str, reason: str = "", facts: Iterable[Any] = ()) -> None:
+        super().__init__(message)
+        self.reason, self.facts = reason, list(facts)
+
+
 class UnsupportedLayer(UnbraidError):
     """A model has a layer, or a setting of a layer, that Unbraid cannot compute exactly."""
 

@@ -191,6 +191,8 @@ def _check_parent(parent: ParentEntry, field: str, users: list[int], entries: li
         fits = users == [sliced] and entries[sliced].mode is Mode.ROLLED and entries[sliced].shares is None
         if not fits or isinstance(parent.spec, TorchSpec):
             raise FormatError(f"{field}.sliced_by: found {sliced}, expected the network's only module, a rolled one.")
+    if parent.facts is not None and not isinstance(parent.spec, TorchSpec):
+        raise FormatError(f"{field}.facts: found some for a network that is not a PyTorch module.")
     if parent.target_vocabulary is not None and not isinstance(parent.spec, EncoderDecoderSpec):
         raise FormatError(f"{field}.target_vocabulary: found one for a network that does not translate.")
 

@@ -5,15 +5,15 @@ Shapes: H units, F features, R head rows, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unbraid.config import Mode
-from unbraid.errors import FormatError, quoted
+from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.module import ConcernModule, LayerWeights
 from unbraid.modules.voting.calibration import LARGEST
@@ -21,20 +21,20 @@ from unbraid.modules.voting.referee import Referee
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
+from unbraid.networks.pytorch.codeless import codeless
 from unbraid.networks.snapshot import address
 from unbraid.networks.spec import TorchSpec
 from unbraid.storage.expanding import expanded
 from unbraid.storage.layout import MODULES, PARENTS
 from unbraid.storage.manifest import Manifest, ModuleEntry, ParentEntry
+from unbraid.storage.own_modules import ParentModules
 from unbraid.storage.shells import Budget, Shell, check_steps, module_tensors, read_concern, read_words, shell_of
 from unbraid.storage.tensor_files import TensorFile, declared_tensors, loaded
-
-OwnModules = nn.Module | Mapping[str, nn.Module] | None
 
 
 @dataclass
 class Content:
-    """What the files of a folder hold, checked as far as that is possible without a user's own module.
+    """The content of the files of a folder, checked as far as possible without the code of a user's module.
 
     Attributes:
         manifest: the content of ``unbraid.json``.
@@ -77,27 +77,46 @@ def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
     return Content(manifest, shells, weights.load(), modules, concerns, words, budget)
 
 
-def rebuilt_parents(content: Content, module: OwnModules) -> list[Network]:
-    """The parents; one that is a user's own module needs a fresh instance of it, or several by class name."""
-    return [_parent(content, number, module) for number in range(len(content.shells))]
+def rebuilt_parents(content: Content, own: ParentModules) -> list[Network]:
+    """Make the parents. For a user's PyTorch module ``own`` gives the instance."""
+    return [_parent(content, number, own) for number in range(len(content.shells))]
 
 
-def _parent(content: Content, number: int, module: OwnModules) -> Network:
-    entry, shell, own = content.manifest.parents[number], content.shells[number], content.parents[number]
+def _parent(content: Content, number: int, own: ParentModules) -> Network:
+    entry, shell, weights = content.manifest.parents[number], content.shells[number], content.parents[number]
     if entry.sliced_by is not None:
         assert shell.skeleton is not None
-        full = expanded(shell.skeleton, own, content.concerns[entry.sliced_by], content.words[entry.sliced_by])
+        full = expanded(shell.skeleton, weights, content.concerns[entry.sliced_by], content.words[entry.sliced_by])
         return Network(entry.spec, full, entry.labels)
-    instance = module
-    if isinstance(module, Mapping):
-        instance = module.get(entry.spec.module) if isinstance(entry.spec, TorchSpec) else None
-    assert not isinstance(instance, Mapping)
-    network = Network(entry.spec, own, entry.labels, instance)
+    if isinstance(entry.spec, TorchSpec):
+        return _own_parent(entry, entry.spec, number, weights, own)
+    network = Network(entry.spec, weights, entry.labels)
+    _check_digest(network, entry, number)
+    return network
+
+
+def _own_parent(
+    entry: ParentEntry, spec: TorchSpec, number: int, weights: dict[str, Tensor], own: ParentModules
+) -> Network:
+    """A user's PyTorch module with the stored weights, or their stand-in where there is no code."""
+    instance = own.instance(number)
+    try:
+        used = codeless(spec, weights, entry.facts) if instance is None else instance
+        network = Network(spec, weights, entry.labels, used)
+    except UnbraidError as error:
+        if instance is None:
+            raise FormatError(f"parent {number}: {error}") from None
+        raise own.refusal(f"parent {number}: {error}") from None
+    if entry.facts is not None or instance is None:
+        network.facts = entry.facts
+    _check_digest(network, entry, number)
+    _check_own(network, entry, number)
+    return network
+
+
+def _check_digest(network: Network, entry: ParentEntry, number: int) -> None:
     if network.sha256() != entry.sha256:
         raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
-    if isinstance(entry.spec, TorchSpec):
-        _check_own(network, entry, number)
-    return network
 
 
 def _check_own(network: Network, entry: ParentEntry, number: int) -> None:

@@ -67,6 +67,7 @@ def _save(
     referee: dict[str, Tensor] | None = None,
 ) -> None:
     parents: list[ParentEntry] = []
+    networks: list[Network] = []
     places: dict[str, int] = {}
     weights: dict[str, Tensor] = {}
     entries: list[ModuleEntry] = []
@@ -83,6 +84,7 @@ def _save(
             own = only_words(body_weights(module.body), module.head.words) if remnant else module.origin.weights
             weights |= {f"{len(parents)}/{name}": t for name, t in own.items()}
             parents.append(_parent_entry(module, number if remnant else None))
+            networks.append(module.parent)
             for words, target in ((module.parent.vocabulary, False), (module.parent.target_vocabulary, True)):
                 if words is not None:
                     texts[vocabulary_file(len(parents) - 1, target)] = words.to_json().encode()
@@ -106,7 +108,7 @@ def _save(
         text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
     except ValueError as error:  # a lone surrogate
         raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
-    write_folder(folder, {**files, **text}, lambda place: verify(place, modules))  # the card is for editing
+    write_folder(folder, {**files, **text}, lambda place: verify(place, modules, networks))  # the card is for editing
 
 
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
@@ -118,6 +120,7 @@ def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
         sliced_by=sliced_by,
         vocabulary=None if parent.vocabulary is None else parent.vocabulary.padding,
         target_vocabulary=None if parent.target_vocabulary is None else parent.target_vocabulary.padding,
+        facts=parent.facts,
     )
 
 
