@@ -35,8 +35,9 @@ from unbraid.errors import FormatError, IncompatibleModules, UnbraidError, quote
 from unbraid.modules.about import About
 from unbraid.modules.comparability import warn
 from unbraid.modules.compose import compose
-from unbraid.modules.composition import Composition, Vote
+from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.voter import Vote
 from unbraid.progress import Progress, silent
 from unbraid.translation.translator import Translator
 
