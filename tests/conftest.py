@@ -17,6 +17,9 @@ collect_ignore = ["data/keras/make.py", "data/keras/translators/make.py"]  # the
 SLOW = (
     "benchmarks",
     "cli/test_app.py",
+    "cli/test_flags.py",
+    "cli/test_journey.py",
+    "cli/test_own_code.py",
     "cli/test_recipes.py",
     "cli/test_terminal.py",
     "decomposition/test_languages.py",
@@ -24,6 +27,7 @@ SLOW = (
     "modules/test_owning.py",
     "networks/pytorch/test_modules.py",
     "networks/test_load_weights.py",
+    "storage/test_own_modules.py",
     "storage/test_saving_crash.py",
     "storage/test_saving_file.py",
     "storage/test_saving_readers.py",

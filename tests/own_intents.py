@@ -41,15 +41,24 @@ def trained(name, seed=0):
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_(0, 0.7)
-        module.norm.running_mean.normal_()
+        scores = module(torch.randint(2, SIZES[name]["vocabulary"], (500, 4)))
+        module.out.weight /= scores.std(dim=0).unsqueeze(1)  # every class is the answer to some texts
+        module.out.bias.zero_()
+        module.out.bias -= module(torch.randint(2, SIZES[name]["vocabulary"], (500, 4))).mean(dim=0)
+        module.norm.running_mean.fill_(0.1)
     return module
 
 
 def texts(name, count=90, seed=0):
-    """Texts of the words of one network, and one label for each."""
+    """Texts of the words of one network, and the labels that it gives them, as many of each."""
     generator = np.random.default_rng(seed)
-    rows = generator.choice(WORDS[name], (count, 4))
-    return [" ".join(row) for row in rows], [LABELS[name][n % 3] for n in range(count)]
+    found = [" ".join(row) for row in generator.choice(WORDS[name], (count * 20, 4))]
+    with torch.no_grad():
+        given = trained(name)(torch.from_numpy(vocabulary(name).encode(found)[0])).argmax(-1).tolist()
+    rows = [[n for n, label in enumerate(given) if label == k][: count // 3] for k in range(3)]
+    assert all(len(row) == count // 3 for row in rows)
+    order = [n for group in zip(*rows, strict=True) for n in group]
+    return [found[n] for n in order], [LABELS[name][given[n]] for n in order]
 
 
 def vocabulary(name):

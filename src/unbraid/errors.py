@@ -65,13 +65,14 @@ class ModuleNeeded(FormatError):
 
     Args:
         message: the whole message.
+        where: the folder.
         reason: what is wrong, without the call that is needed.
         facts: what the folder stores about each of its PyTorch modules (:class:`unbraid.ParentFacts`).
     """
 
-    def __init__(self, message: str, reason: str = "", facts: Iterable[Any] = ()) -> None:
+    def __init__(self, message: str, where: str = "", reason: str = "", facts: Iterable[Any] = ()) -> None:
         super().__init__(message)
-        self.reason, self.facts = reason, list(facts)
+        self.where, self.reason, self.facts = where, reason, list(facts)
 
 
 class UnsupportedLayer(UnbraidError):

@@ -134,7 +134,7 @@ class ParentModules:
         argument = quoted(needed_argument(facts), 400)
         call = f"unbraid.load_{self._kind}({quoted(repr(self._folder), 200)}, module={argument})"
         message = f"{quoted(self._folder)}: {reason} Call {call}. Stored: {described(facts)}."
-        return ModuleNeeded(message, reason, facts)
+        return ModuleNeeded(message, quoted(self._folder), reason, facts)
 
     def _by_key(self, given: Mapping[Any, OwnModule], facts: ParentFacts) -> OwnModule | None:
         """The value for a parent: by its number, its name, or its class name where one parent has that."""
