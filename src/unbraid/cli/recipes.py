@@ -42,6 +42,7 @@ from unbraid.progress import Progress, silent
 from unbraid.translation.translator import Translator
 
 ENDINGS = (".yaml", ".yml")
+FOLDERS, MODULES = 500, 4_000  # most folders of a recipe, and modules of each; more take too long to compose
 
 
 def _renames(value: Any) -> Any:
@@ -68,7 +69,7 @@ class Part(_Entry):
     """
 
     source: str = Field(alias="from", min_length=1)
-    labels: Annotated[dict[str, str], BeforeValidator(_renames)] | None = None
+    labels: Annotated[dict[str, str], BeforeValidator(_renames), Field(max_length=MODULES)] | None = None
 
 
 class Calibration(_Entry):
@@ -90,7 +91,7 @@ class Calibration(_Entry):
 class Recipe(_Entry):
     """The content of a recipe: see the first lines of this file."""
 
-    modules: list[Part] = Field(min_length=1)
+    modules: list[Part] = Field(min_length=1, max_length=FOLDERS)
     vote: Vote = "margin"
     title: str | None = None
     description: str | None = None
