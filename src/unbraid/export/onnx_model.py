@@ -15,13 +15,14 @@ from torch import Tensor
 from unbraid.data.arrays import as_array
 from unbraid.data.targets import Label
 from unbraid.data.texts import is_text
-from unbraid.data.vocabulary import Padding, Vocabulary
+from unbraid.data.vocabulary import Vocabulary, make_padding
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.export.check import needed
 from unbraid.limits import parse_json, read_regular
 from unbraid.networks.inputs import Inputs, Words, leaves
 
 BATCH = 512  # examples of one run
+DECISIONS = ("classes", "binary", "independent")
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}
 
 
@@ -62,10 +63,13 @@ class OnnxModel:
         if not all(type(label) in (str, int) for label in self.labels):
             raise FormatError(f"{self._where}: metadata labels: expected text and whole numbers.")
         self.decision = stored.get("decision", "classes")
+        if self.decision not in DECISIONS:
+            found = quoted(self.decision, 40)
+            raise FormatError(f"{self._where}: metadata decision: found {found!r}, expected one of {DECISIONS}.")
         self._vote = stored.get("vote", "margin")
         self.vocabulary = vocabulary
         if vocabulary is None and "vocabulary" in stored:
-            padding = Padding.model_validate(self._json(stored, "padding", dict))
+            padding = make_padding(**self._json(stored, "padding", dict))
             self.vocabulary = Vocabulary.from_json(stored["vocabulary"], padding, self._where)
 
     def _json(self, stored: dict[str, str], name: str, kind: type) -> Any:
@@ -94,9 +98,20 @@ class OnnxModel:
         for rows, tree in inputs.by_length(BATCH):
             arrays = [leaf.numpy() for leaf in leaves(tree) if isinstance(leaf, Tensor)]
             found.append((rows, self._session_run(arrays)))
+        columns = self._columns(dict(zip(names, found[0][1], strict=True)))
+        if len(self.labels) != columns:
+            raise FormatError(f"{self._where}: metadata names {len(self.labels)} labels, its outputs have {columns}.")
         order = np.argsort(np.concatenate([rows for rows, _ in found]), kind="stable")
         joined = [_joined([outputs[place] for _, outputs in found])[order] for place in range(len(names))]
         return dict(zip(names, joined, strict=True))
+
+    def _columns(self, outputs: dict[str, np.ndarray]) -> int:
+        """Number of labels that outputs are for."""
+        if "probability" in outputs:
+            return 1
+        if "probabilities" not in outputs:
+            raise FormatError(f"{self._where}: has outputs {sorted(outputs)}, expected probabilities.")
+        return 2 if self.decision == "binary" else outputs["probabilities"].shape[-1]
 
     def decide(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """Decide as the exported model does.
