@@ -122,9 +122,9 @@ def decompose(
         network = _open_network(model, names, task)
         own = None if vocabulary is None else read_vocabulary(vocabulary, network.spec.steps)
     if network.io is IOArchitecture.ENCODER_DECODER:
-        said = None if target_vocabulary is None else read_vocabulary(target_vocabulary)
+        target_words = None if target_vocabulary is None else read_vocabulary(target_vocabulary)
         columns = read_pair_columns(data, x, target, y)
-        network, examples = ready_for(network.with_vocabulary(own, said), columns)
+        network, examples = ready_for(network.with_vocabulary(own, target_words), columns)
     else:
         if target is not None or target_vocabulary is not None or words is not None:
             raise UnbraidError(

@@ -268,9 +268,10 @@ def _first(error: ValidationError) -> str:
         return f"field {field}: found an unknown key.{hint} Expected one of {', '.join(known)}."
     if first["type"] == "missing":
         return f"field {field}: found nothing, expected a value."
-    said = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
-    said = said.split(" dictionary")[0] + " mapping of keys and values" if " dictionary" in said else said
-    return f"field {field}: found {found}; {said}."
+    problem = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
+    if " dictionary" in problem:
+        problem = problem.split(" dictionary")[0] + " mapping of keys and values"
+    return f"field {field}: found {found}; {problem}."
 
 
 def _keys(path: list[str]) -> list[str]:

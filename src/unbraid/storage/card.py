@@ -151,11 +151,11 @@ def _title(manifest: Manifest) -> str:
 def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     ios = ", ".join(dict.fromkeys(str(module.io) for module in modules))
     one = len(modules) == 1
-    voting = f" The vote goes by {manifest.vote}." if manifest.kind == "composition" else ""
+    voting = f" The modules vote by {manifest.vote}." if manifest.kind == "composition" else ""
     if REFEREE in manifest.files:
         voting = (
             "A referee decides: a linear layer over the margins, features and inputs, fitted on labelled examples. "
-            f"Without it the vote goes by {manifest.vote}."
+            f"Without it the modules vote by {manifest.vote}."
         )
     return (
         f"{len(modules)} module{'' if one else 's'}, {'for one class' if one else 'one per class'}, taken out of "

@@ -1,4 +1,4 @@
-"""Parents and modules from the entries and tensors of a folder; what does not fit raises FormatError.
+"""Make parents and modules from the entries and tensors of a folder; raises FormatError if they do not fit.
 
 Shapes: H units, F features, R head rows, K modules.
 """
@@ -42,9 +42,9 @@ class Content:
         shells: the parents' structures.
         parents: for each parent, name -> tensor.
         modules: for each module and original, name -> tensor.
-        concerns: what each of these keeps.
+        concerns: the kept hidden units of each of these.
         words: the output columns that each of these keeps; None for modules of no language.
-        budget: memory that all of it takes.
+        budget: memory of all content.
     """
 
     manifest: Manifest
@@ -57,7 +57,7 @@ class Content:
 
 
 def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
-    """The tensors of a folder, all of them expected ones and none missing; their bytes are taken out of ``files``."""
+    """Read the tensors of a folder; none may be missing or unknown. Their bytes are removed from ``files``."""
     budget = Budget(len(files[PARENTS]) + len(files[MODULES]))
     shells = [shell_of(p, n, len(files[PARENTS]), budget) for n, p in enumerate(manifest.parents)]
     entries = manifest.entries
@@ -121,7 +121,7 @@ def _check_digest(network: Network, entry: ParentEntry, number: int) -> None:
 
 
 def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
-    """A user's own module is what the manifest states about it; raises FormatError."""
+    """Check a user's own module against the manifest; raises FormatError."""
     assert isinstance(entry.spec, TorchSpec)
     found, expected = tuple(network.head.weight.shape), (entry.spec.classes, entry.spec.features)
     if found != expected:
@@ -134,7 +134,7 @@ def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
 
 
 def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[ConcernModule]:
-    """The modules; their originals are made first."""
+    """Make the modules, after their originals."""
     manifest = content.manifest
     entries, count = manifest.entries, len(manifest.modules)
     weights = _layer_weights(content, parents)
@@ -157,7 +157,7 @@ def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[Concer
 
 
 def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWeights | None]:
-    """For each module its own layers' weights, of one object where modules share them."""
+    """For each module the weights of its own layers; one object for modules that share them."""
     found: list[LayerWeights | None] = []
     for number, entry in enumerate(content.manifest.entries):
         own: LayerWeights | None = None
@@ -182,7 +182,7 @@ def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWe
 
 
 def _body_key(entry: ModuleEntry, concern: Concern, weights: LayerWeights | None) -> Hashable:
-    """Equal for modules of one body: those stored with the same weights, or fused without inputs; None for others."""
+    """A key that modules of one body share: stored with the same weights, or fused without inputs; else None."""
     if weights is not None:
         return (entry.parent, id(weights), *(mask.tobytes() for mask in concern.kept.values()))
     if entry.original is not None and entry.mode is Mode.ROLLED:

@@ -1,4 +1,4 @@
-"""Checking a saved folder before it replaces an older one: what is saved loads again, with the same weights."""
+"""Check a saved folder before it replaces an older one: it loads again, with the same weights."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def verify(place: Path, modules: Sequence[ConcernModule], parents: Sequence[Netw
     """Load a folder and compare it with the modules that it was written from; raises FormatError.
 
     Args:
-        place: where the files are.
-        modules: what was saved, in the order of the manifest.
+        place: folder of the files.
+        modules: the saved modules, in the order of the manifest.
         parents: their parents, in the order of the manifest.
     """
     bodies = {number: parent.body for number, parent in enumerate(parents)}
