@@ -12,6 +12,7 @@ from unbraid.cli.composing import add, compose, drop, fuse, replace
 from unbraid.cli.decomposing import decompose
 from unbraid.cli.running import evaluate, inspect, predict, translate
 from unbraid.cli.sharing import demo, export, pull, push
+from unbraid.cli.shrinking import shrink
 
 app = typer.Typer(
     help="Take a trained recurrent network apart into modules, one per class; reuse and replace them.",
@@ -50,6 +51,7 @@ EXAMPLES = {
     push: ["push faq owner/faq"],
     pull: ["pull owner/faq -o faq"],
     export: ["export parts -o parts.onnx", "export parts -o parts.onnx --module models.py:Intents --example few.npz"],
+    shrink: ["shrink intent-lstm.h5 questions.npz -o small.onnx --max-loss 0.01"],
     demo: ["demo --out /tmp/demo"],
 }
 for _command, _lines in EXAMPLES.items():
