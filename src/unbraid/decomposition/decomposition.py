@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import nn
-
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
 from unbraid.errors import unknown_label
@@ -16,6 +14,7 @@ from unbraid.modules.about import NOTHING
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.storage.loading import load_modules
+from unbraid.storage.own_modules import OwnModules
 from unbraid.storage.saving import save_decomposition
 
 
@@ -73,12 +72,13 @@ class Decomposition(Mapping[Label, ConcernModule]):
         save_decomposition(folder, self.network, list(self.values()), self.config, about)
 
 
-def load_decomposition(folder: str | os.PathLike[str], module: nn.Module | None = None) -> Decomposition:
+def load_decomposition(folder: str | os.PathLike[str], module: OwnModules = None) -> Decomposition:
     """Load a decomposition that :meth:`Decomposition.save` wrote.
 
     Args:
         folder: path of the folder.
-        module: a new instance of the user's module, where the network was made of one. Folders never hold code.
+        module: for a network that is a PyTorch module of your own, an instance of its class, the class itself, or a
+            factory, as for :func:`unbraid.load_composition`. Folders hold no code.
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the other files or the instance.

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import PydanticSerializationError
 
 from unbraid.config import DecompositionConfig, Edges, Mode
@@ -16,6 +25,7 @@ from unbraid.data.vocabulary import Padding
 from unbraid.errors import DataError, FormatError, quoted
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.networks.checking import check_label
+from unbraid.networks.pytorch.facts import TorchFacts
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, TorchSpec
 
 FORMAT = 2
@@ -50,6 +60,8 @@ class ParentEntry(_Entry):
         sliced_by: number of the module whose slices alone are stored; None: the whole network is.
         vocabulary: how its texts are padded, where it has a vocabulary (the words are in ``vocabulary-P.json``).
         target_vocabulary: the same for the target words of an encoder-decoder (``vocabulary-P-target.json``).
+        facts: of a user's PyTorch module, what helps to make an instance again. The field is left out where it is None,
+            so that readers without it still read the folder.
     """
 
     sha256: Digest
@@ -58,6 +70,14 @@ class ParentEntry(_Entry):
     sliced_by: Count | None = None
     vocabulary: Padding | None = None
     target_vocabulary: Padding | None = None
+    facts: TorchFacts | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if self.facts is None:
+            del found["facts"]
+        return found
 
 
 class ModuleEntry(_Entry):
