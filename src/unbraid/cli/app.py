@@ -15,11 +15,11 @@ from unbraid._version import __version__
 from unbraid.cli import printing
 from unbraid.cli.open_any import find_label, open_any, open_classifier, open_translator, pick
 from unbraid.cli.recipes import Calibration, compose_sources
-from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.cli.terminal import emit, guarded, notice, reading, show
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
 from unbraid.data.files import read_examples, read_pair_columns
 from unbraid.data.targets import Label
-from unbraid.data.vocabulary import read_vocabulary
+from unbraid.data.vocabulary import Vocabulary, read_vocabulary
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import DataError, UnbraidError, printable
@@ -65,6 +65,12 @@ def _open_network(path: Path, labels: list[str] | None = None, task: Task | None
     if not isinstance(opened, Network):
         raise UnbraidError(f"{path} holds modules already, expected a trained .h5 or .keras model.")
     return opened
+
+
+def _read_vocabulary(path: Path, steps: int | None = None) -> Vocabulary:
+    found = read_vocabulary(path, steps)
+    notice(found.describe(), "vocabulary")
+    return found
 
 
 def _version(wanted: bool) -> None:
@@ -125,7 +131,8 @@ def decompose(
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[int | None, typer.Option(help="A class that only marks padding.")] = None,
     vocabulary: Annotated[
-        Path | None, typer.Option(help="word_index JSON of a Keras Tokenizer, or a tokenizer.json: text can be read.")
+        Path | None,
+        typer.Option(help="JSON of a Keras Tokenizer or its word_index, or a tokenizer.json: text can be read."),
     ] = None,
     target_vocabulary: Annotated[
         Path | None,
@@ -146,9 +153,9 @@ def decompose(
 ) -> None:
     """Take a trained network apart into one module per class, a translator into one per target language."""
     network = _open_network(model, task=task)
-    own = None if vocabulary is None else read_vocabulary(vocabulary, network.spec.steps)
+    own = None if vocabulary is None else _read_vocabulary(vocabulary, network.spec.steps)
     if network.io is IOArchitecture.ENCODER_DECODER:
-        said = None if target_vocabulary is None else read_vocabulary(target_vocabulary)
+        said = None if target_vocabulary is None else _read_vocabulary(target_vocabulary)
         columns = read_pair_columns(data, x, target, y)
         network, examples = ready_for(network.with_vocabulary(own, said), columns)
     else:

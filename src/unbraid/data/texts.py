@@ -1,4 +1,4 @@
-"""What counts as text: a list, array or pandas Series of strings, or of lists of words."""
+"""Recognise and list texts: a list, array or pandas Series of strings, or of lists of words."""
 
 from __future__ import annotations
 
