@@ -129,7 +129,15 @@ def decompose(
         int | None, typer.Option(help="With reconstruct: gradient steps from the parent's own answers [default: 0].")
     ] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
-    padding_label: Annotated[int | None, typer.Option(help="A class that only marks padding.")] = None,
+    padding_label: Annotated[
+        list[int] | None, typer.Option(help="Index of a class that only marks padding; may be repeated.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Labels of the classes that get a module, as a,b [default: all].")
+    ] = None,
+    missing: Annotated[
+        str | None, typer.Option(help="Classes with fewer than 2 examples: skip or error [default: skip].")
+    ] = None,
     vocabulary: Annotated[
         Path | None,
         typer.Option(help="JSON of a Keras Tokenizer or its word_index, or a tokenizer.json: text can be read."),
@@ -174,7 +182,9 @@ def decompose(
         "max_loss": max_loss,
         "refine": refine,
         "samples_per_class": samples_per_class,
-        "padding_label": padding_label,
+        "padding_label": padding_label or None,
+        "classes": None if classes is None else classes.split(","),
+        "missing": missing,
         "words": words,
     }
     settings = {k: v for k, v in given.items() if v is not None}
@@ -185,7 +195,7 @@ def decompose(
     summary = printing.modules_summary(parts)
     emit(
         as_json,
-        {"folder": str(output), **summary},
+        {"folder": str(output), **summary, "skipped": parts.skipped},
         printing.modules_table(summary, f"{len(parts)} modules in {output}"),
     )
 

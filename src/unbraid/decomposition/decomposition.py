@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -25,10 +25,17 @@ class Decomposition(Mapping[Label, ConcernModule]):
     Attributes:
         network: the parent network.
         config: the settings of the decomposition.
+        skipped: labels of the classes that got no module, since they had fewer than two examples. It is not saved.
     """
 
-    def __init__(self, network: Network, modules: Mapping[Label, ConcernModule], config: DecompositionConfig) -> None:
-        self.network, self.config = network, config
+    def __init__(
+        self,
+        network: Network,
+        modules: Mapping[Label, ConcernModule],
+        config: DecompositionConfig,
+        skipped: Sequence[Label] = (),
+    ) -> None:
+        self.network, self.config, self.skipped = network, config, list(skipped)
         self._modules = dict(modules)
 
     def __getitem__(self, label: Label) -> ConcernModule:
@@ -54,12 +61,12 @@ class Decomposition(Mapping[Label, ConcernModule]):
         """Write the folder format, whole or not at all, with a model card.
 
         Args:
-            folder: where; an Unbraid folder that is there is replaced.
-            license: for the card, as ``cc-by-4.0``.
-            scores: figures to keep beside the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+            folder: path of the folder; an existing Unbraid folder is replaced.
+            license: license for the card, as ``cc-by-4.0``.
+            scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
 
         Raises:
-            FormatError: something else lies there.
+            FormatError: the path exists and is not an Unbraid folder.
         """
         about = NOTHING.changed(license, scores)
         save_decomposition(folder, self.network, list(self.values()), self.config, about)

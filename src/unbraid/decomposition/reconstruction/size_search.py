@@ -15,7 +15,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
-from unbraid.progress import Progress
+from unbraid.progress import Advance
 
 HELD_OUT = 0.2  # share of the given examples that is held out
 GRID = 32  # sizes tried are multiples of 1/GRID
@@ -40,7 +40,7 @@ def smallest_within(
     x: Inputs,
     targets: Targets,
     max_loss: float,
-    progress: Progress,
+    advance: Advance,
 ) -> Modules:
     """Find the smallest modules whose loss is at most ``max_loss``; modules of full size where there are none.
 
@@ -50,21 +50,27 @@ def smallest_within(
         x: held-out inputs.
         targets: their labels.
         max_loss: tolerated loss of accuracy and F1, in [0, 1).
-        progress: factory of progress bars.
+        advance: called with the work that is done beside ``make``, in modules; see :func:`search_cost`.
     """
     low, high, best = 0, GRID, make(1.0)
     classes = [network.labels.index(label) for label in best]
     parent = parent_scores(network, x, targets, classes)
-    with progress("choosing a size", GRID.bit_length()) as advance:
-        while high - low > 1:
-            middle = (low + high) // 2
-            tried = make(middle / GRID)
-            if np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss:
-                high, best = middle, tried
-            else:
-                low = middle
-            advance(1)
+    advance(len(classes))
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = make(middle / GRID)
+        if np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss:
+            high, best = middle, tried
+        else:
+            low = middle
+        advance(len(classes))
     return best
+
+
+def search_cost() -> float:
+    """Work of :func:`smallest_within` for each class: a module for each size that is tried, and its evaluation."""
+    sizes = 1 + (GRID - 1).bit_length()  # the full size, and one for each halving
+    return 2.0 * sizes
 
 
 def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> np.ndarray:
