@@ -326,3 +326,12 @@ def test_any_damage_of_an_archive_gives_examples_or_a_data_error(tmp_path_factor
 )
 def test_any_header_gives_an_array_or_a_data_error(tmp_path_factory, text, values):
     use(npz(tmp_path_factory.getbasetemp(), ("x.npy", header(text) + values)))
+
+
+@pytest.mark.parametrize("digits", [9, 10, 5_000])
+def test_labels_of_many_digits_are_names(tmp_path, digits):
+    label = "1" * digits
+    found = read_examples(written(tmp_path, "d.csv", f"text,label\na,{label}\nb,{label}\n")).y_for([label, "b"])
+    assert np.asarray(found).tolist() == [label, label]
+    with contextlib.suppress(DataError):  # a place, or a name that is not known: no other exception
+        read_examples(tmp_path / "d.csv").y_for(["a", "b"])

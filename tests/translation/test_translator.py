@@ -180,3 +180,21 @@ def test_the_vocabulary_splits_as_the_words_were_counted(text):
 def test_joined_words_read_as_they_were_written():
     for text in ("c'est l'heure, non?", "i don't know.", "dell'acqua! no."):
         assert join_words(split_words(text)) == text
+
+
+def test_words_beyond_the_vocabulary_are_empty():
+    net = network()
+    small = sentence_vocabulary(["eins"], net.labels)
+    assert small.size < net.spec.classes
+    net.with_vocabulary(net.vocabulary, small)
+    translator = Translator(modules())
+    for module in translator.modules.values():
+        module.parent.with_vocabulary(net.vocabulary, small)
+    for language in translator.languages:
+        assert all(isinstance(text, str) for text in translator.translate(TEXTS, language, longest=5))
+
+
+@pytest.mark.parametrize("language", ["\ud800", "f\udfffr", "xx"])
+def test_languages_without_tags_are_refused(language):
+    with pytest.raises(DataError):
+        with_languages(network(), [language])

@@ -9,8 +9,9 @@ from unbraid.data.targets import Label
 from unbraid.errors import ConfigError
 from unbraid.modules.arguments import check_pair, named_modules
 from unbraid.modules.comparability import vote_problems, warn
-from unbraid.modules.composition import Composition, Vote
+from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.voter import Vote
 from unbraid.progress import Progress, silent
 
 

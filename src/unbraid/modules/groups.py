@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.modules.concern import removals
-from unbraid.modules.module import ConcernModule, check_steps
+from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import JoinedHeads
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import pruned
@@ -159,7 +159,7 @@ class Group(nn.Module):
         """The inputs as all modules can read them; raises DataError where they do not fit."""
         inputs = self._members[0].parent.check(x)
         for module in self._members:
-            check_steps(module, inputs)
+            module.check_steps(inputs)
         return inputs
 
     def all_evidence(self, inputs: Inputs) -> Evidence:

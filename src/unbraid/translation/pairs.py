@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unbraid.data.vocabulary import Vocabulary
-from unbraid.errors import DataError
+from unbraid.errors import DataError, quoted
 from unbraid.networks.spec import LanguageTag
 from unbraid.translation.words import end_tag, start_tag
 
@@ -89,8 +89,11 @@ def make_pairs(
 
 
 def find_tag(language: str, vocabulary: Vocabulary) -> LanguageTag:
-    """A language's first and last token; raises DataError where the vocabulary does not have both."""
-    found = [vocabulary.tokenizer.token_to_id(tag(language)) for tag in (start_tag, end_tag)]
+    """Find the first and the last token of a language; raises DataError if the vocabulary does not have both."""
+    try:
+        found = [vocabulary.tokenizer.token_to_id(tag(language)) for tag in (start_tag, end_tag)]
+    except UnicodeEncodeError:
+        raise DataError(f"language {quoted(language)!r} is not valid Unicode: expected a name such as 'fr'.") from None
     if None in found:
         raise DataError(
             f"the target vocabulary has no {start_tag(language)} and {end_tag(language)}: "

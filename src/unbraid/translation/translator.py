@@ -228,10 +228,10 @@ def _translated(voice: Voice, network: Network, texts: Sequence[str], beam: int,
         raise DataError("texts: expected a list of strings.")
     assert network.vocabulary is not None and network.target_vocabulary is not None
     rows = [_indices(network.vocabulary, text) for text in texts]
-    words = word_list(network.target_vocabulary)
     order = sorted((n for n, row in enumerate(rows) if len(row)), key=lambda n: len(rows[n]))
     found = [""] * len(rows)
     assert isinstance(network.spec, EncoderDecoderSpec)
+    words = word_list(network.target_vocabulary, network.spec.classes)
     for batch in _batches(order, rows, network.spec.source.mask_zero):
         source = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(rows[n]) for n in batch], batch_first=True)
         for n, said in zip(batch, decode(voice, source.to(voice.words.device), longest, beam), strict=True):

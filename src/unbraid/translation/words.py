@@ -61,9 +61,9 @@ def sentence_vocabulary(words: Sequence[str], languages: Sequence[str] = ()) -> 
     return Vocabulary(tokenizer, Padding(side="right", index=PADDING, unknown=UNKNOWN))
 
 
-def word_list(vocabulary: Vocabulary) -> list[str]:
-    """Index -> word; an empty one where an index has none."""
-    found = [""] * vocabulary.size
+def word_list(vocabulary: Vocabulary, columns: int) -> list[str]:
+    """List the word of each output column; columns beyond the vocabulary have an empty word."""
+    found = [""] * max(vocabulary.size, columns)
     for word, index in vocabulary.tokenizer.get_vocab().items():
         if index < len(found):
             found[index] = word

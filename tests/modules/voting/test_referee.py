@@ -231,7 +231,7 @@ def test_examples_are_weighed_some_at_a_time(mixed, monkeypatch):
     plain, x, y, x_test, _ = mixed
     judged = plain.with_referee(x, y)
     wanted = judged.margins(x_test)
-    monkeypatch.setattr("unbraid.modules.composition.ROWS", 7)
+    monkeypatch.setattr("unbraid.modules.voter.ROWS", 7)
     np.testing.assert_allclose(judged.margins(x_test), wanted, rtol=1e-4, atol=1e-5)
 
 
