@@ -44,7 +44,10 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole if Unbraid wrote it.")]
 Data = Annotated[
-    Path, typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels.")
+    Path,
+    typer.Argument(
+        help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl (also .gz) or .parquet with text and labels."
+    ),
 ]
 AsTask = Annotated[
     Task | None,
@@ -105,7 +108,7 @@ def decompose(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels; "
+            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl (also .gz) or .parquet with text and labels; "
             "of a translator sentence pairs: source, target and language."
         ),
     ],

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
+from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, plain_labels, read_targets
 from unbraid.data.texts import is_text
 from unbraid.decomposition.decomposition import Decomposition
@@ -30,7 +31,7 @@ from unbraid.settings import Settings, lists_settings
 @torch.enable_grad()
 def decompose(
     network: Network,
-    examples: tuple[Any, Any],
+    examples: Any,
     *,
     config: DecompositionConfig | None = None,
     progress: Progress | bool | None = None,
@@ -42,6 +43,7 @@ def decompose(
         network: the trained network.
         examples: (x, y). Labels y are indices or names, (N,), or (N, T) for many outputs; -1 or "" means no label. For
             an encoder-decoder x is a dict of ``source`` and ``target``, and y holds the target language of each pair.
+            A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` will do as well.
         config: all settings; the strategy is ``reconstruct`` by default.
         progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
             or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
@@ -66,6 +68,7 @@ def decompose(
         ['travel', 'weather']
     """
     check_network(network, "network")
+    examples = as_pair(examples, network.labels)
     check_pair(examples, "examples")
     if config is not None and not isinstance(config, DecompositionConfig):
         raise wrong_object(config, "config", "a DecompositionConfig", "pass single settings as keywords")

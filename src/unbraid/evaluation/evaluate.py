@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets
 from unbraid.errors import DataError, quoted, wrong_object
 from unbraid.evaluation.metrics import cohesion, coupling, detection, expected_calibration_error, jaccard
@@ -19,14 +20,15 @@ from unbraid.networks.network import Network
 __all__ = ["Evaluation", "LeftOut", "ModuleScore", "evaluate"]
 
 
-def evaluate(composition: Composition, examples: tuple[Any, Any], against: Network | None = None) -> Evaluation:
+def evaluate(composition: Composition, examples: Any, against: Network | None = None) -> Evaluation:
     """Measure a composition, and each of its modules alone.
 
     Args:
         composition: what to measure.
         examples: (x, y): inputs, and labels as names or as indices into the labels of ``against`` (without it: of the
             composition); (N,), or (N, T) where all modules have many outputs; independent labels as 0/1 columns.
-            Examples of classes that no module has are left out and counted.
+            Examples of classes that no module has are left out and counted. A DataFrame or a Dataset with columns
+            ``text`` and ``label`` will do as well.
         against: the monolithic model to compare with.
 
     Returns:
@@ -37,9 +39,10 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         ArgumentError: ``composition`` is not a Composition, ``examples`` not a pair, or ``against`` not a Network.
     """
     _check_composition(composition)
-    check_pair(examples, "examples")
     if against is not None:
         check_network(against, "against")
+    examples = as_pair(examples, composition.labels if against is None else against.labels)
+    check_pair(examples, "examples")
     x, y = examples
     margins = composition.margins(x)
     truth = read_truth(composition, against, composition.align(y, x), len(margins))
