@@ -45,9 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; replaced whole if Unbraid wrote it.")]
 Data = Annotated[
     Path,
-    typer.Argument(
-        help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl (also .gz) or .parquet with text and labels."
-    ),
+    typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels."),
 ]
 AsTask = Annotated[
     Task | None,
@@ -108,7 +106,7 @@ def decompose(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl (also .gz) or .parquet with text and labels; "
+            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels; "
             "of a translator sentence pairs: source, target and language."
         ),
     ],

@@ -22,6 +22,7 @@ from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
+from unbraid.networks.threads import few_threads
 from unbraid.progress import Progress, joined, shown
 from unbraid.settings import Settings, lists_settings
 
@@ -76,7 +77,13 @@ def decompose(
         settings["classes"] = tuple(plain_labels(settings["classes"]))
     config = config.changed(**settings) if config else DecompositionConfig.of(**settings)
     check_full(network)
-    progress = shown(progress)
+    with few_threads([network]):
+        return _decomposed(network, examples, config, shown(progress))
+
+
+def _decomposed(
+    network: Network, examples: tuple[Any, Any], config: DecompositionConfig, progress: Progress
+) -> Decomposition:
     if network.io is IOArchitecture.ENCODER_DECODER:
         return decompose_languages(network, examples, config, progress)
     x = network.check(examples[0])

@@ -23,6 +23,7 @@ from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
+from unbraid.networks.threads import few_threads
 from unbraid.progress import Advance, Progress, joined, shown
 
 Members = dict[Label, ConcernModule]
@@ -57,7 +58,7 @@ def fuse(
     with joined(shown(progress), "fusing", {name: float(len(members)) for name, members in parents.items()}) as within:
         for name, members in parents.items():
             check_full(next(iter(members.values())).origin.network())
-            with within(name, 1.0) as advance:
+            with within(name, 1.0) as advance, few_threads([next(iter(members.values())).origin.network()]):
                 fused |= _whole(members) if x is None else _fused(members, x, keep, advance)
     in_order = {label: fused[label] for label in composition.labels}
     return Composition(in_order, composition.vote, composition.calibration)

@@ -53,7 +53,7 @@ def warn_near_chance(network: Network, x: Inputs, targets: Targets, padding: Col
             f"parent's accuracy on this sample is {100 * accuracy:.0f} % (by chance: {100 * chance:.0f} %): "
             f"is the {read} as in training, and are the labels in the order of the outputs?",
             UnbraidWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

@@ -29,6 +29,6 @@ def skipped_labels(targets: Targets, config: DecompositionConfig) -> list[Label]
             f"{len(skipped)} of {len(skipped) + len(made)} classes get no module, with fewer than two of the given "
             f"examples: {shown}{more}. Give examples of them, or pass missing='error' to refuse such samples.",
             UnbraidWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return skipped

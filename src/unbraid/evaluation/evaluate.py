@@ -16,6 +16,7 @@ from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
+from unbraid.networks.threads import few_threads
 
 __all__ = ["Evaluation", "LeftOut", "ModuleScore", "evaluate"]
 
@@ -43,6 +44,12 @@ def evaluate(composition: Composition, examples: Any, against: Network | None = 
         check_network(against, "against")
     examples = as_pair(examples, composition.labels if against is None else against.labels)
     check_pair(examples, "examples")
+    parents = {id(module.parent): module.parent for module in composition.modules_by_label.values()}
+    with few_threads([*parents.values(), *([] if against is None else [against])]):
+        return _evaluated(composition, examples, against)
+
+
+def _evaluated(composition: Composition, examples: tuple[Any, Any], against: Network | None) -> Evaluation:
     x, y = examples
     margins = composition.margins(x)
     truth = read_truth(composition, against, composition.align(y, x), len(margins))
