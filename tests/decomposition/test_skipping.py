@@ -29,7 +29,7 @@ def with_classes(count, classes=5, io="M:1", **settings):
 
 
 @pytest.mark.parametrize("settings", STRATEGIES)
-def test_a_class_without_examples_gets_no_module(settings):
+def test_a_class_without_examples_gets_no_module(settings, tmp_path):
     net, x, y = with_classes(4)
     y[np.flatnonzero(y == 3)[1:]] = -1  # one example of d is left
     with pytest.warns(UnbraidWarning, match=r"2 of 5 classes get no module.*'d', 'e'.*missing='error'") as caught:
@@ -37,6 +37,10 @@ def test_a_class_without_examples_gets_no_module(settings):
     assert [w.filename for w in caught] == [__file__]
     assert parts.labels == ["a", "b", "c"] and parts.skipped == ["d", "e"]
     assert set(unbraid.compose(parts).predict(x)) <= {"a", "b", "c"}
+    parts.save(tmp_path / "p")
+    assert unbraid.load_decomposition(tmp_path / "p").skipped == ["d", "e"]
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "p"), "--json"])
+    assert json.loads(shown.stdout)["skipped"] == ["d", "e"]
     with pytest.raises(DataError, match="class 'd' has 1 of the 40"):
         unbraid.decompose(net, (x, y), missing="error", **settings)
 

@@ -62,7 +62,7 @@ def _open_folder(path: str | os.PathLike[str]) -> Opened:
         return composition_of(path, manifest, modules)
     if manifest.kind == "translator":
         return Translator({str(label): module for label, module in named.items()})
-    return Decomposition(parents[0], named, modules[0].config)
+    return Decomposition(parents[0], named, modules[0].config, manifest.skipped)
 
 
 def open_classifier(path: str | os.PathLike[str]) -> tuple[Composition, Network | None]:

@@ -30,12 +30,12 @@ _NUMBER = re.compile(r"-?[0-9]{1,9}")  # int() of 5,000 digits raises
 
 @dataclass(frozen=True)
 class Examples:
-    """What a data file holds.
+    """Inputs and labels of a data file.
 
     Attributes:
         x: inputs: an array (N, ...), or N texts (strings, or lists of words).
-        y: labels (N, ...), or None where the file has none; of text files as they are written, an array of N strings or
-            a list of them for every row.
+        y: labels (N, ...), or None if the file has none. Labels of tables are strings as they are written: an array of
+            N strings, or a list of strings for every row.
         labels: names of the classes, or None.
     """
 
@@ -44,17 +44,18 @@ class Examples:
     labels: list[str] | None
 
     def y_for(self, labels: Sequence[Label], skip_others: bool = False) -> Any:
-        """Labels as a model reads them.
+        """Convert the labels to those of a model.
 
-        Whole numbers are places in the file's own list of names, where it has one. In text files they are names if the
-        model has any of them for one, and else places in the model's classes, as they are in arrays.
+        Whole numbers are positions in the file's own list of names, if it has one. In tables of text they are names if
+        at least one of them is a label of the model. Otherwise they are positions in the classes of the model.
 
         Args:
-            labels: the model's classes.
-            skip_others: whether labels that are none of them are taken for no label; else they stay, to be refused.
+            labels: the classes of the model.
+            skip_others: whether labels that the model does not have count as no label; else they stay and are refused
+                later.
 
         Raises:
-            DataError: places that the file's list does not have, or with ``skip_others`` not one label of the model's.
+            DataError: a position that the file's list does not have, or with ``skip_others`` no label of the model.
         """
         if isinstance(self.y, list):
             flat = self._written([label for row in self.y for label in row], labels, skip_others)
@@ -82,7 +83,7 @@ class Examples:
 
     @staticmethod
     def _written(values: list[str], labels: Sequence[Label], skip_others: bool) -> np.ndarray:
-        """Written labels (N,) as names, or as places where none of them is a name and all are whole numbers."""
+        """Return written labels (N,) as names; as positions if no label is a name and all are whole numbers."""
         known = [str(label) for label in labels]
         array = np.asarray(values, dtype=str)
         array[(array == "-1") & ("-1" not in known)] = ""
@@ -95,12 +96,12 @@ class Examples:
 
 @dataclass(frozen=True)
 class PairColumns:
-    """What a data file of sentence pairs holds.
+    """Sentence pairs of a data file.
 
     Attributes:
         source: N texts, or word indices (N, S).
-        target: N texts, or word indices (N, T), the language's first token before the words.
-        languages: what each target is in, N names.
+        target: N texts, or word indices (N, T) that start with the first token of the language.
+        languages: the language of each target, N names.
     """
 
     source: Any
@@ -119,7 +120,7 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
         need_labels: whether a file without labels is refused.
 
     Raises:
-        DataError: the file is missing, damaged, of another kind, or lacks a column; the message says what it has.
+        DataError: the file is missing, damaged, of another kind, or lacks a column; the message names those it has.
     """
     if is_table(source):
         wanted = _columns(x, y, need_labels)

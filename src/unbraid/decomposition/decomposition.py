@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ class Decomposition(Mapping[Label, ConcernModule]):
     Attributes:
         network: the parent network.
         config: the settings of the decomposition.
-        skipped: labels of the classes that got no module, since they had fewer than two examples. It is not saved.
+        skipped: labels of the classes that got no module, since they had fewer than two examples.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Decomposition(Mapping[Label, ConcernModule]):
         Raises:
             FormatError: the path exists and is not an Unbraid folder.
         """
-        about = NOTHING.changed(license, scores)
+        about = dataclasses.replace(NOTHING.changed(license, scores), skipped=tuple(self.skipped))
         save_decomposition(folder, self.network, list(self.values()), self.config, about)
 
 
@@ -85,4 +86,4 @@ def load_decomposition(folder: str | os.PathLike[str], module: nn.Module | None 
     manifest, parents, modules = load_modules(folder, "decomposition", module)
     uses = Counter(entry.parent for entry in manifest.modules)  # trained modules may have parents of other weights
     network = parents[uses.most_common(1)[0][0]]
-    return Decomposition(network, {m.label: m for m in modules}, modules[0].config)
+    return Decomposition(network, {m.label: m for m in modules}, modules[0].config, manifest.skipped)

@@ -116,6 +116,7 @@ class Manifest(_Entry):
         originals: what fused modules were made from, so that they can be taken apart again.
         vote: of a composition.
         scores: figures that were passed to ``save``.
+        skipped: of a decomposition, labels of the classes that got no module for lack of examples.
     """
 
     format: int
@@ -128,6 +129,7 @@ class Manifest(_Entry):
     originals: Annotated[list[ModuleEntry], Field(fail_fast=True)] = []
     vote: Literal["margin", "probability"] = "margin"
     scores: dict[str, Any] = {}
+    skipped: Annotated[list[Label], Field(fail_fast=True)] = []
 
     @property
     def entries(self) -> list[ModuleEntry]:

@@ -103,6 +103,7 @@ def _save(
     manifest = Manifest(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
+        skipped=list(about.skipped),
     )  # fmt: skip
     try:
         text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
