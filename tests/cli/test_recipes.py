@@ -1,4 +1,4 @@
-"""Recipes: what they build, what a folder keeps of them, and what is refused in one line."""
+"""Recipes: the compositions that they build, the copy in a folder, and errors in one line."""
 
 import json
 
@@ -33,7 +33,7 @@ modules:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Folders of modules, and data files beside recipes/."""
+    """Make folders of modules, and data files next to recipes/."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "recipes").mkdir()
     names = {"intent-parts": ["travel", "home", "no"], "bank-parts": ["banking", "cards", "loans"]}

@@ -1,4 +1,4 @@
-"""Hostile and damaged data files: bounded memory, and only DataErrors."""
+"""Hostile and damaged data files raise a DataError and use limited memory."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ def written(folder, name, content):
 
 
 def header(text, version=b"\1\0"):
-    """A .npy header, padded as NumPy pads it."""
+    """Make a .npy header with the padding of NumPy."""
     text = text.encode("latin-1") + b"\n"
     size = struct.pack("<H" if version == b"\1\0" else "<I", len(text))
     return b"\x93NUMPY" + version + size + text
@@ -267,7 +267,7 @@ def test_places_beyond_64_bits_are_not_taken_for_no_label(y, tmp_path):
 
 
 def use(path):
-    """Read a data file in every way, and labels for a model."""
+    """Read a data file with all readers, and labels for a model."""
     with contextlib.suppress(UnbraidError):
         read_pair_columns(path)
     with contextlib.suppress(UnbraidError):

@@ -62,10 +62,17 @@ def decompose(
         ArgumentError: ``network`` is not a Network, ``examples`` not a pair, or ``config`` not a DecompositionConfig.
 
     Example:
+        >>> import unbraid
         >>> from unbraid.demo.small import small_examples, small_network
-        >>> network = small_network(labels=["travel", "banking", "weather"])
-        >>> parts = decompose(network, small_examples(network), keep=0.5, classes=["travel", "weather"])
+        >>> network = small_network()
+        >>> x, y = small_examples(network)
+        >>> parts = unbraid.decompose(network, (x, y), keep=0.25)
         >>> parts.labels
+        ['travel', 'banking', 'weather']
+        >>> parts["travel"].retention().nodes
+        0.25
+        >>> few = unbraid.decompose(network, (x, y), classes=["travel", "weather"], progress=False)
+        >>> few.labels
         ['travel', 'weather']
     """
     check_network(network, "network")

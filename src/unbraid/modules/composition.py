@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from torch import nn
+
 from unbraid.data.targets import Label
 from unbraid.errors import IncompatibleModules, unknown_label
 from unbraid.modules.about import NOTHING, About
 from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
-from unbraid.modules.module import ConcernModule
+from unbraid.modules.module import ConcernModule, plain_margins
 from unbraid.modules.voter import Vote, Voter
 from unbraid.modules.voting import referee as referees
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, fit_labelled
@@ -292,6 +294,33 @@ class Composition(Voter):
         warn(self._referee_dropped())
         originals = {label: module.original or module for label, module in self.modules_by_label.items()}
         return Composition(originals, self.vote, self.calibration)
+
+    def to_torch(self) -> nn.Module:
+        """Copy the composition as a module of torch's own layers, for ``quantize_dynamic`` and the like.
+
+        Fused modules share one body.
+
+        Returns:
+            a module that maps word indices (N, T) or features (N, T, D) to margins, (N, K) or (N, T, K).
+
+        Raises:
+            UnsupportedLayer: as :meth:`ConcernModule.to_torch`.
+            IncompatibleModules: a composition with a referee, or modules with different vocabularies.
+
+        Example:
+            >>> import torch
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
+            >>> fused = unbraid.compose(parts).fuse()
+            >>> bool(torch.allclose(fused.to_torch()(torch.as_tensor(x)), fused(torch.as_tensor(x)), atol=1e-5))
+            True
+        """
+        if self.referee is not None:
+            raise IncompatibleModules("to_torch() has no referee: call without_referee() first.")
+        if self.needs_text:
+            raise IncompatibleModules("the vocabularies of the modules differ, and to_torch() reads word indices.")
+        return plain_margins(list(self.modules_by_label.values()), self.temperature, self.offset)
 
     @property
     def _parents(self) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_values
+from unbraid.networks.pytorch.plain_stages import PlainMargins, plain_stages
 from unbraid.networks.snapshot import unchanged
 from unbraid.networks.spec import NetworkSpec
 
@@ -228,6 +229,26 @@ class ConcernModule(nn.Module):
         added = sum(weight.numel() for weight in (self.bridges or {}).values())
         return retention(self.parent, self.concern, self.head.weight.shape[0], added)
 
+    def to_torch(self) -> nn.Module:
+        """Copy a rolled module as a module of torch's own layers, for ``quantize_dynamic`` and the like.
+
+        Returns:
+            a module that maps word indices (N, T) or features (N, T, D) to margins, (N, 1) or (N, T, 1).
+
+        Raises:
+            UnsupportedLayer: an unrolled module, or a layer that torch does not have (hard sigmoid gates, masks of
+                padding), or the parent is a PyTorch module.
+
+        Example:
+            >>> import torch
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
+            >>> margins = parts["travel"].to_torch()(torch.as_tensor(x))
+            >>> bool(torch.allclose(margins[:, 0], parts["travel"](torch.as_tensor(x)), atol=1e-5))
+            True
+        """
+        return plain_margins([self], torch.ones(1), torch.zeros(1))
+
     def forward(self, x: Any) -> Tensor:
         """Compute the margin, the log-odds of the class: (N,), or (N, T) with one decision per timestep."""
         return self.head.margin(self.body(x))
@@ -394,3 +415,22 @@ class ConcernModule(nn.Module):
         from unbraid.storage.saving import save_module
 
         save_module(folder, self, NOTHING.changed(license, scores))
+
+
+def plain_margins(modules: Sequence[ConcernModule], temperature: Tensor, offset: Tensor) -> PlainMargins:
+    """Copy modules as one module of torch's own layers; modules that share a body share its copy.
+
+    Args:
+        modules: rolled modules of networks of Keras files, K.
+        temperature: divides the margins, (K,).
+        offset: is added then, (K,).
+
+    Raises:
+        UnsupportedLayer: as :meth:`ConcernModule.to_torch`.
+    """
+    bodies = {id(module.body): module.body for module in modules}
+    places = {key: place for place, key in enumerate(bodies)}
+    made = [plain_stages(body) for body in bodies.values()]
+    return PlainMargins(
+        made, [places[id(m.body)] for m in modules], [m.head for m in modules], temperature, offset
+    ).eval()

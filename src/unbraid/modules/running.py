@@ -68,9 +68,8 @@ class JointModules(nn.Module):
     @property
     def needs_text(self) -> bool:
         """Whether the same word index means different words in different modules."""
-        own = {
-            None if v is None else v.to_json() for v in (m.parent.vocabulary for m in self.modules_by_label.values())
-        }
+        found = {id(v): v for v in (module.parent.vocabulary for module in self.modules_by_label.values())}
+        own = {None if v is None else v.to_json() for v in found.values()} if len(found) > 1 else set()
         return None not in own and len(own) > 1
 
     def align(self, y: Any, x: Any) -> Any:

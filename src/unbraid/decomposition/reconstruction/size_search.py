@@ -5,7 +5,9 @@ Shapes: N examples, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,12 +17,13 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
-from unbraid.progress import Advance
+from unbraid.progress import Advance, Progress
 
 HELD_OUT = 0.2  # share of the given examples that is held out
 GRID = 32  # sizes tried are multiples of 1/GRID
 
 Modules = Mapping[Label, ConcernModule]
+Made = TypeVar("Made")
 
 
 def held_out_split(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,18 +55,42 @@ def smallest_within(
         max_loss: tolerated loss of accuracy and F1, in [0, 1).
         advance: called with the work that is done beside ``make``, in modules; see :func:`search_cost`.
     """
-    low, high, best = 0, GRID, make(1.0)
-    classes = [network.labels.index(label) for label in best]
+    whole = make(1.0)
+    classes = [network.labels.index(label) for label in whole]
     parent = parent_scores(network, x, targets, classes)
     advance(len(classes))
-    while high - low > 1:
-        middle = (low + high) // 2
-        tried = make(middle / GRID)
-        if np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss:
-            high, best = middle, tried
-        else:
-            low = middle
-        advance(len(classes))
+
+    @contextmanager
+    def rounds(what: str, total: float) -> Iterator[Advance]:
+        yield lambda amount: advance(amount * len(classes))
+
+    def within(tried: Modules) -> bool:
+        return bool(np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss)
+
+    return smallest(lambda keep: whole if keep == 1 else make(keep), within, rounds)
+
+
+def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], progress: Progress) -> Made:
+    """Bisect over keep ratios.
+
+    Args:
+        make: makes a result of a keep ratio.
+        within: whether a result is good enough.
+        progress: factory of progress bars.
+
+    Returns:
+        the smallest result found that is good enough, or that of keep ratio 1.
+    """
+    low, high, best = 0, GRID, make(1.0)
+    with progress("choosing a size", (GRID - 1).bit_length()) as advance:
+        while high - low > 1:
+            middle = (low + high) // 2
+            tried = make(middle / GRID)
+            if within(tried):
+                high, best = middle, tried
+            else:
+                low = middle
+            advance(1)
     return best
 
 
