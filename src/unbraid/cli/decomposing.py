@@ -14,9 +14,9 @@ from unbraid.cli.options import AsJson, AsTask, Labels, Out, read_labels
 from unbraid.cli.own_code import own_modules, read_init
 from unbraid.cli.terminal import emit, guarded, reading
 from unbraid.cli.torch_file import torch_network
+from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
 from unbraid.data.files import read_examples, read_pair_columns
-from unbraid.data.vocabulary import read_vocabulary
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.errors import ConfigError, UnbraidError
 from unbraid.networks.keras.loss import Task
@@ -41,7 +41,7 @@ def decompose(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels; "
+            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels; "
             "of a translator sentence pairs: source, target and language."
         ),
     ],
@@ -65,10 +65,19 @@ def decompose(
         int | None, typer.Option(help="With reconstruct: gradient steps from the parent's own answers [default: 0].")
     ] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
-    padding_label: Annotated[int | None, typer.Option(help="A class that only marks padding.")] = None,
+    padding_label: Annotated[
+        list[int] | None, typer.Option(help="Index of a class that only marks padding; may be repeated.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Labels of the classes that get a module, as a,b [default: all].")
+    ] = None,
+    missing: Annotated[
+        str | None, typer.Option(help="Classes with fewer than 2 examples: skip or error [default: skip].")
+    ] = None,
     labels: Labels = None,
     vocabulary: Annotated[
-        Path | None, typer.Option(help="word_index JSON of a Keras Tokenizer, or a tokenizer.json, to read text.")
+        Path | None,
+        typer.Option(help="Keras Tokenizer JSON, word_index JSON or tokenizer.json, to read text."),
     ] = None,
     target_vocabulary: Annotated[
         Path | None,
@@ -112,7 +121,7 @@ def decompose(
     names, found = read_labels(labels), None
     if module:
         found = read_examples(data, x, y)
-        own = None if vocabulary is None else read_vocabulary(vocabulary)
+        own = None if vocabulary is None else shown_vocabulary(vocabulary)
         network = torch_network(
             model, own_modules(module, []), found.x, names or found.labels, own, name, read_init(init), output_layer,
             activation,
@@ -120,9 +129,9 @@ def decompose(
     else:
         _need_module({"--init": init, "--name": name, "--output-layer": output_layer, "--activation": activation})
         network = _open_network(model, names, task)
-        own = None if vocabulary is None else read_vocabulary(vocabulary, network.spec.steps)
+        own = None if vocabulary is None else shown_vocabulary(vocabulary, network.spec.steps)
     if network.io is IOArchitecture.ENCODER_DECODER:
-        target_words = None if target_vocabulary is None else read_vocabulary(target_vocabulary)
+        target_words = None if target_vocabulary is None else shown_vocabulary(target_vocabulary)
         columns = read_pair_columns(data, x, target, y)
         network, examples = ready_for(network.with_vocabulary(own, target_words), columns)
     else:
@@ -142,7 +151,9 @@ def decompose(
         "max_loss": max_loss,
         "refine": refine,
         "samples_per_class": samples_per_class,
-        "padding_label": padding_label,
+        "padding_label": padding_label or None,
+        "classes": None if classes is None else classes.split(","),
+        "missing": missing,
         "words": words,
     }
     settings = {k: v for k, v in given.items() if v is not None}
@@ -153,7 +164,7 @@ def decompose(
     summary = printing.modules_summary(parts)
     emit(
         as_json,
-        {"folder": str(output), **summary},
+        {"folder": str(output), **summary, "skipped": parts.skipped},
         printing.modules_table(summary, f"{len(parts)} modules in {output}"),
     )
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.targets import Label
-from unbraid.data.vocabulary import Vocabulary, read_vocabulary
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules, quoted, unknown_label
 from unbraid.modules.compose import compose
@@ -106,7 +107,7 @@ def _open_folder(path: str | os.PathLike[str], beside: Beside) -> Opened:
         return composition_of(path, manifest, modules)
     if manifest.kind == "translator":
         return Translator({str(label): module for label, module in named.items()})
-    return Decomposition(parents[0], named, modules[0].config)
+    return Decomposition(parents[0], named, modules[0].config, manifest.skipped)
 
 
 def _set_vocabularies(path: str | os.PathLike[str], parents: Mapping[int, Network], beside: Beside) -> None:
@@ -133,7 +134,7 @@ def _set_vocabularies(path: str | os.PathLike[str], parents: Mapping[int, Networ
 def _read(file: Path, network: Network) -> Vocabulary:
     """Read a vocabulary for a network; the length of a stored one that it replaces stays."""
     stored = None if network.vocabulary is None else network.vocabulary.padding.steps
-    return read_vocabulary(file, network.spec.steps or stored)
+    return shown_vocabulary(file, network.spec.steps or stored)
 
 
 def _keys(number: int, network: Network) -> list[str]:

@@ -15,7 +15,8 @@ from unbraid.networks.keras.loss import Task
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write. An existing Unbraid folder is replaced.")]
 Data = Annotated[
-    Path, typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl with text and labels.")
+    Path,
+    typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels."),
 ]
 AsTask = Annotated[
     Task | None,
@@ -38,7 +39,7 @@ Vocabularies = Annotated[
     typer.Option(
         "--vocabulary",
         metavar="[NAME=]FILE",
-        help="word_index JSON of a Keras Tokenizer, or a tokenizer.json, to read text. NAME: one of several networks, "
+        help="Keras Tokenizer JSON, word_index JSON or tokenizer.json, to read text. NAME: one of several networks, "
         "by name or number; repeat the option.",
     ),
 ]

@@ -28,7 +28,12 @@ def description(opened: Network | Decomposition | ConcernModule | Composition | 
     if isinstance(opened, Network):
         return {"kind": "network", **_network(opened)}
     if isinstance(opened, Decomposition):
-        return {"kind": "decomposition", "network": _network(opened.network), **modules_summary(opened)}
+        return {
+            "kind": "decomposition",
+            "network": _network(opened.network),
+            **modules_summary(opened),
+            "skipped": opened.skipped,
+        }
     modules = {opened.label: opened} if isinstance(opened, ConcernModule) else opened.modules_by_label
     if isinstance(opened, ConcernModule):
         return {"kind": "module", "network": None, **modules_summary(modules)}

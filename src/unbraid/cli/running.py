@@ -15,9 +15,9 @@ from unbraid.cli.open_any import Beside, open_any, open_classifier, open_transla
 from unbraid.cli.options import AsJson, AsTask, Data, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
-from unbraid.data.vocabulary import read_vocabulary
 from unbraid.errors import ConfigError, DataError, UnbraidError, printable
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
 from unbraid.evaluation.tables import scores_table
@@ -139,7 +139,7 @@ def _model(
         if len(vocabularies) > 1:
             raise ConfigError("--vocabulary is given several times: an .onnx file reads one vocabulary.")
         file = next(iter(vocabularies.values()), None)
-        return named(OnnxModel(source, None if file is None else read_vocabulary(file)), names)
+        return named(OnnxModel(source, None if file is None else shown_vocabulary(file)), names)
     beside = Beside(own_modules(module, [source]), True, vocabularies, names, task)
     opened = open_any(source, beside)
     return opened if isinstance(opened, Network) else named(open_classifier(source, beside)[0], names)

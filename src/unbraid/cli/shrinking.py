@@ -9,8 +9,8 @@ import typer
 
 from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
-from unbraid.data.vocabulary import read_vocabulary
 from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
 from unbraid.errors import UnbraidError
 from unbraid.export.onnx import export_onnx
@@ -53,7 +53,7 @@ def shrink(
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
     if vocabulary is not None:
-        network.with_vocabulary(read_vocabulary(vocabulary, network.spec.steps))
+        network.with_vocabulary(shown_vocabulary(vocabulary, network.spec.steps))
     inputs = read_examples(data, x, need_labels=False).x
     small = run_shrink(network, inputs, keep, max_loss=max_loss, refine=refine, seed=seed, progress=bar)
     assert isinstance(small, Network)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unbraid.config import DecompositionConfig
@@ -24,6 +25,7 @@ class Decomposition(Mapping[Label, ConcernModule]):
     Attributes:
         network: the parent network.
         config: the settings of the decomposition.
+        skipped: labels of the classes that got no module, since they had fewer than two examples.
 
     Example:
         >>> import unbraid
@@ -34,8 +36,14 @@ class Decomposition(Mapping[Label, ConcernModule]):
         (3, 'banking')
     """
 
-    def __init__(self, network: Network, modules: Mapping[Label, ConcernModule], config: DecompositionConfig) -> None:
-        self.network, self.config = network, config
+    def __init__(
+        self,
+        network: Network,
+        modules: Mapping[Label, ConcernModule],
+        config: DecompositionConfig,
+        skipped: Sequence[Label] = (),
+    ) -> None:
+        self.network, self.config, self.skipped = network, config, list(skipped)
         self._modules = dict(modules)
 
     def __getitem__(self, label: Label) -> ConcernModule:
@@ -61,14 +69,14 @@ class Decomposition(Mapping[Label, ConcernModule]):
         """Write the folder format, whole or not at all, with a model card.
 
         Args:
-            folder: where; an Unbraid folder that is there is replaced.
-            license: for the card, as ``cc-by-4.0``.
-            scores: figures to keep beside the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+            folder: path of the folder; an existing Unbraid folder is replaced.
+            license: license for the card, as ``cc-by-4.0``.
+            scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
 
         Raises:
-            FormatError: something else lies there.
+            FormatError: the path exists and is not an Unbraid folder.
         """
-        about = NOTHING.changed(license, scores)
+        about = dataclasses.replace(NOTHING.changed(license, scores), skipped=tuple(self.skipped))
         save_decomposition(folder, self.network, list(self.values()), self.config, about)
 
 
@@ -98,4 +106,4 @@ def load_decomposition(folder: str | os.PathLike[str], module: OwnModules = None
     manifest, parents, modules = load_modules(folder, "decomposition", module)
     uses = Counter(entry.parent for entry in manifest.modules)  # trained modules may have parents of other weights
     network = parents[uses.most_common(1)[0][0]]
-    return Decomposition(network, {m.label: m for m in modules}, modules[0].config)
+    return Decomposition(network, {m.label: m for m in modules}, modules[0].config, manifest.skipped)

@@ -13,9 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from unbraid.data.arrays import as_array
+from unbraid.data.padding import make_padding
 from unbraid.data.targets import Label
 from unbraid.data.texts import is_text
-from unbraid.data.vocabulary import Vocabulary, make_padding
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.export.check import needed
 from unbraid.limits import parse_json, read_regular

@@ -431,7 +431,8 @@ class Network(nn.Module):
         if {len(row) if isinstance(row, ROW) else None for row in y} == {steps}:
             return y
         check_rows(y, texts)
-        return aligned(y, steps, self.vocabulary.padding.side)
+        padding = self.vocabulary.padding
+        return aligned(y, steps, padding.side, padding.truncation)
 
     def weights(self) -> dict[str, Tensor]:
         """Name -> tensor, for all parameters and buffers."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from unbraid.data.vocabulary import Padding, Vocabulary
+from unbraid.data.padding import Padding
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, ModuleNeeded, UnbraidError
 from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.composition import Composition

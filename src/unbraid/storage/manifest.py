@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticSerializationError
 
 from unbraid.config import DecompositionConfig, Edges, Mode
-from unbraid.data.vocabulary import Padding
+from unbraid.data.padding import Padding
 from unbraid.errors import DataError, FormatError, quoted
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.networks.checking import check_label
@@ -136,6 +136,7 @@ class Manifest(_Entry):
         originals: what fused modules were made from, so that they can be taken apart again.
         vote: of a composition.
         scores: figures that were passed to ``save``.
+        skipped: of a decomposition, labels of the classes that got no module for lack of examples.
     """
 
     format: int
@@ -148,6 +149,7 @@ class Manifest(_Entry):
     originals: Annotated[list[ModuleEntry], Field(fail_fast=True)] = []
     vote: Literal["margin", "probability"] = "margin"
     scores: dict[str, Any] = {}
+    skipped: Annotated[list[Label], Field(fail_fast=True)] = []
 
     @property
     def entries(self) -> list[ModuleEntry]:

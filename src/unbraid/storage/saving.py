@@ -89,6 +89,7 @@ def _save(
             for words, target in ((module.parent.vocabulary, False), (module.parent.target_vocabulary, True)):
                 if words is not None:
                     texts[vocabulary_file(len(parents) - 1, target)] = words.to_json().encode()
+                    words.warn_of_function()
         scale = UNTOUCHED if scales is None or number >= len(modules) else scales[number]
         shares, shares_head = _lender(stored[:number], module), _shares_head(module, remnant)
         original = next((n for n, m in enumerate(everything) if m is module.original), None)
@@ -104,6 +105,7 @@ def _save(
     manifest = Manifest(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
+        skipped=list(about.skipped),
     )  # fmt: skip
     try:
         text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
