@@ -79,7 +79,7 @@ def test_saved_modules_load_in_a_fresh_process(tmp_path):
              "OneSentence", "SortedTagger", "HeadInLoop", "FlatAndBack"]
 )  # fmt: skip
 def test_unrolled_modules_side_by_side_equal_each_alone(name, gates):
-    _, module, network, x, y = made(name)
+    _, _, network, x, y = made(name)
     parts = decompose(network, (x, y), mode="unrolled", gates=gates, max_removed=0.3, **FEW)
     margins = compose(parts).margins(x)
     for place, part in enumerate(parts.values()):
@@ -129,7 +129,7 @@ def test_gates_of_cells_are_observed_with_the_state_of_each_call():
 
 def test_sequences_of_an_example_are_observed_one_after_the_other():
     for name, order in (("Hierarchical", "outer"), ("Channels", "inner")):
-        entry, module, network, x, _ = made(name, 20)
+        _, _, network, x, _ = made(name, 20)
         site = "words" if name == "Hierarchical" else "rnn"
         assert network.spec.run.folds == {site: order}
         with observe(network, network.check(x)) as seen:
@@ -197,7 +197,7 @@ def test_states_are_taken_along_their_second_axis():
     network = Network.from_torch(module, (x[:, :6], h[:, :6]))
     with torch.no_grad():
         np.testing.assert_allclose(network.logits((x, h)), module(x, h)[0].transpose(0, 1), atol=1e-5)
-    with pytest.raises(DataError, match="hold \\[599, 600\\] examples"):
+    with pytest.raises(DataError, match="599"):
         network.predict((x, h[:, 1:]))
 
 
@@ -281,7 +281,7 @@ def test_batch_objects_are_refused_with_advice():
     class Batch:
         text = torch.ones(4, 5)
 
-    with pytest.raises(DataError, match="example is Batch, .*named tuple"):
+    with pytest.raises(DataError, match=r"example is Batch, .*named tuple"):
         Network.from_torch(BY_NAME["BatchObject"].module(), Batch())
 
 
