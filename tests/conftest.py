@@ -1,4 +1,4 @@
-"""Fixtures, hypothesis profiles and markers that all tests share."""
+"""Fixtures, hypothesis profiles and markers of all tests."""
 
 import os
 from pathlib import Path

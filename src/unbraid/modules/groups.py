@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.modules.concern import removals
-from unbraid.modules.module import ConcernModule, check_steps
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.small_batches import SmallBatches, small_batches
 from unbraid.networks.heads import JoinedHeads
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import pruned
@@ -117,6 +118,8 @@ class Group(nn.Module):
         self._members = tuple(module for lane in lanes for module in lane.values())  # not submodules: the heads are
         self.lanes = nn.ModuleList(Lane(lane) for lane in lanes)
         self._openings = tuple(_opening(lane.body) for lane in self._lanes)
+        self._small: SmallBatches | None = None
+        self._joinable = len(lanes) > 1 and len(lanes) == len(self.places)  # each body has one module
 
     def holds(self) -> bool:
         """Whether its modules' weights still allow to do their common work once."""
@@ -134,13 +137,19 @@ class Group(nn.Module):
     def forward(self, x: Any) -> Tensor:
         """Margins (N, [T,] K)."""
         signal = self._opening(x)
+        if (small := self._small_batches(signal)) is not None:
+            return small.margins(small.features(signal))
         return torch.cat([lane(signal) for lane in self.lanes], dim=-1)
 
     def evidence(self, x: Any) -> Evidence:
         """Margins, and what they come from."""
         signal = self._opening(x)
         margins, features = [], []
-        for lane in self._lanes:
+        small = self._small_batches(signal)
+        if small is not None:
+            found = small.features(signal)
+            margins, features = [small.margins(found)], list(found)
+        for lane in self._lanes if small is None else ():
             found = lane.features(signal)
             margins.append(lane.margins(found))
             features += [found] * len(lane.heads) if lane.joined is not None else list(found)
@@ -159,7 +168,7 @@ class Group(nn.Module):
         """The inputs as all modules can read them; raises DataError where they do not fit."""
         inputs = self._members[0].parent.check(x)
         for module in self._members:
-            check_steps(module, inputs)
+            module.check_steps(inputs)
         return inputs
 
     def all_evidence(self, inputs: Inputs) -> Evidence:
@@ -193,6 +202,17 @@ class Group(nn.Module):
         if len(self.lanes) > 1 and self._has_stages and signal[0].dim() == 3:
             signal = (_by_timesteps(signal[0]), *signal[1:])
         return signal
+
+    def _small_batches(self, signal: Any) -> SmallBatches | None:
+        """The joined modules, where the batch is so small that they are faster; made when they are first needed."""
+        if not self._joinable or not self._has_stages or torch.compiler.is_compiling():
+            return None
+        if self._small is None or not self._small.holds():
+            with torch.inference_mode(False):
+                self._small = small_batches(self._members)
+            self._joinable = self._small is not None
+        few = self._small is not None and len(signal[0]) <= self._small.largest
+        return self._small if few else None
 
     @property
     def _has_stages(self) -> bool:

@@ -1,6 +1,6 @@
-"""Stands in for a user's nn.RNN, nn.LSTM or nn.GRU: the same call, layer by layer, so that layers can be exchanged.
+"""Replace an nn.RNN, nn.LSTM or nn.GRU of a PyTorch module by separate layers with the same call.
 
-Shapes: N examples, T timesteps, D inputs, H units, L layers, S = L * directions.
+Shapes: N examples, T timesteps, D inputs, H hidden units, L layers, S = L * directions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Result = tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]
 
 
 class RecurrentStack(nn.Module):
-    """The layers and directions of one torch recurrent module, called as that module is.
+    """The layers and directions of one recurrent module of PyTorch, with the call of that module.
 
     A projection (``proj_size``) is merged into the weights that read it, so that the layers have all H units. What is
     left of it maps the outputs of the last level and the last states, and its pseudo-inverse the initial states.
@@ -50,24 +50,36 @@ class RecurrentStack(nn.Module):
 
     @property
     def directions(self) -> int:
-        """1, or 2 where it is bidirectional."""
+        """1, or 2 for a bidirectional module."""
         return 2 if self.bidirectional else 1
 
     def exchanged(self, layers: list[nn.Module], kept: list[Tensor | None]) -> RecurrentStack:
-        """The same call over other layers; ``kept`` says which of the H nodes a smaller layer still has."""
+        """Make a stack with other layers.
+
+        Args:
+            layers: the new layers.
+            kept: for each layer the indices of its units among the H units; None for all units.
+        """
         other = copy.copy(self)
         other._modules = dict(self._modules) | {"layers": nn.ModuleList(layers)}
         other.kept = kept
         return other
 
     def flatten_parameters(self) -> None:
-        """Nothing to do: layers hold their weights one by one."""
+        """Do nothing; the weights of the layers are separate tensors."""
 
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | State | None = None) -> Result:
-        """As torch's: (N, T, D) or (T, N, D) by ``batch_first``, (T, D), or packed; hx (S, N, H), LSTM: a pair."""
+        """Compute the forward of the replaced module.
+
+        Args:
+            input: (N, T, D) or (T, N, D) by ``batch_first``, (T, D), or a packed sequence.
+            hx: first states (S, N, H), a pair of them for an LSTM; zeros by default.
+        """
         lengths = None
         if isinstance(input, Tensor) and input.dim() not in (2, 3):
-            raise DataError(f"a recurrent layer was given {tuple(input.shape)}, expected (N, T, D) or (T, D).")
+            raise DataError(
+                f"a recurrent layer got inputs of shape {tuple(input.shape)}, expected (N, T, D) or (T, D)."
+            )
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if isinstance(input, PackedSequence):
             x, lengths = pad_packed_sequence(input, batch_first=True)
@@ -168,7 +180,7 @@ class RecurrentStack(nn.Module):
                 layer.weight_ih = nn.Parameter(layer.weight_ih @ below, requires_grad=False)
 
     def _full(self, values: Tensor, place: int) -> Tensor:
-        """A smaller layer's values in the places of its nodes, zeros for the others."""
+        """Expand the values of a smaller layer to all units, with zeros for removed units."""
         kept = self.kept[place]
         if kept is None:
             return values

@@ -18,7 +18,7 @@ from unbraid import Network, compose, decompose
 from unbraid.decomposition.removal.observation import observe
 from unbraid.errors import DataError, UnbraidError
 from unbraid.networks.pytorch.memory import Memory
-from unbraid.networks.pytorch.plain import plain
+from unbraid.networks.pytorch.merging import plain
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 FEW = {"samples_per_class": 12}

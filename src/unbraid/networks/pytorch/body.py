@@ -19,9 +19,9 @@ from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.answer import Answer, changed_answer, check_answer, find_answer
 from unbraid.networks.pytorch.arranging import Arrangement, compared, returned
 from unbraid.networks.pytorch.calling import Caller, said
-from unbraid.networks.pytorch.plain import plain
+from unbraid.networks.pytorch.merging import plain
 from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
-from unbraid.networks.pytorch.running import watched
+from unbraid.networks.pytorch.running import recorded
 from unbraid.networks.reading import torch_inputs
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
@@ -121,7 +121,7 @@ class TorchBody(nn.Module):
         """Scores of all layers that could be output layers."""
         with one_pass() as here:
             here.begin(inputs.examples)
-            runs = watched(self._caller, inputs, "inputs do")
+            runs = recorded(self._caller, inputs, "inputs do")
         return [calls[-1][1] for run in runs for calls in run.heads.values()]
 
     def opening(self, x: Any) -> Any:

@@ -97,3 +97,26 @@ def _check_initialized(module: nn.Module) -> None:
 def base_kind(part: nn.Module) -> type[nn.Module] | None:
     """The class of torch that a recurrent layer is or extends; None if there is none."""
     return next((kind for kind in KINDS if isinstance(part, kind)), None)
+
+
+def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase]:
+    """Find recurrent layers that can be exchanged for plain layers of another size; raises UnsupportedLayer."""
+    found: dict[str, nn.RNNBase] = {}
+    for name, part in recurrent_sites(module).items():
+        kind = base_kind(part)
+        if isinstance(part, nn.RNNCellBase) or kind is None or type(part).forward is not kind.forward:
+            raise UnsupportedLayer(
+                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM and nn.GRU can be made smaller."
+            )
+        assert isinstance(part, nn.RNNBase)
+        if part.proj_size:
+            raise UnsupportedLayer(
+                f"nn.LSTM {name!r} has proj_size={part.proj_size}; only layers without projection can be made smaller."
+            )
+        if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
+            raise UnsupportedLayer(
+                f"layer {name!r} has parametrized or masked weights: call torch.nn.utils.prune.remove, "
+                "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm first."
+            )
+        found[name] = part
+    return found

@@ -50,7 +50,7 @@ def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str
             f"distances to class vectors are not supported); {SUPPORTED}."
         )
     _check_kinds(module, run)
-    sizes = list(dict.fromkeys([run.rows, *(inputs.examples for inputs in candidates)]))
+    sizes = list(dict.fromkeys([run.examples, *(inputs.examples for inputs in candidates)]))
     fits: dict[str, Answer] = {}
     for name in heads:
         for _, answer in itertools.islice((f for rows in sizes for f in fitting(name, run, rows)), 1):

@@ -22,9 +22,9 @@ from unbraid.networks.pytorch.checking import SUPPORTED, check_plain, recurrent_
 from unbraid.networks.pytorch.choosing import Head, choose_head, options
 from unbraid.networks.pytorch.lengths import PackedLengths, UnsortedError
 from unbraid.networks.pytorch.memory import Memory
-from unbraid.networks.pytorch.plain import plain
+from unbraid.networks.pytorch.merging import plain
 from unbraid.networks.pytorch.replacing import prepared, stacks_of
-from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, same_values, watched
+from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
 from unbraid.networks.spec import TorchLayerSpec, TorchRun, TorchSpec
 
 __all__ = ["find", "recurrent_sites"]
@@ -115,14 +115,14 @@ def _runs(module: nn.Module, memory: Memory, tree: Any, settings: TorchRun) -> I
         memory.restore()
         try:
             with PackedLengths():
-                run = watched(Caller(module, own), inputs)[0]
+                run = recorded(Caller(module, own), inputs)[0]
         except UnsortedError as error:
             failed = failed or DataError(f"example does not run through the module: {error}.")
             fitting = [i for i in candidates if i.examples == len(error.lengths)]
             if not fitting or own.batch:
                 continue
             inputs, own = fitting[0], own.model_copy(update={"sorts": True})
-            run = watched(Caller(module, own), inputs)[0]
+            run = recorded(Caller(module, own), inputs)[0]
         except DataError as error:
             failed = failed or error
             continue
@@ -142,13 +142,13 @@ def _repeatable(module: nn.Module, memory: Memory, inputs: Inputs, settings: Tor
     """Run again, with and without reset tensors; raises UnsupportedLayer if results are random."""
     memory.restore()
     caller = Caller(module, settings)
-    first = watched(caller, inputs)[0]
-    if same_values(first, watched(caller, inputs)[0]):
+    first = recorded(caller, inputs)[0]
+    if same_values(first, recorded(caller, inputs)[0]):
         memory.restore()
         return settings, first
     memory.restore()
     settings = settings.model_copy(update={"keeps": True})
-    if not same_values(first, watched(Caller(module, settings), inputs)[0]):
+    if not same_values(first, recorded(Caller(module, settings), inputs)[0]):
         raise UnsupportedLayer(
             "the module gives other values each time it runs on the same example. Turn dropout off in eval mode "
             "(F.dropout needs training=self.training), and make initial states without random numbers."
@@ -212,7 +212,7 @@ def _check_same(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> None:
     """Check that the module computes the same with replaced layers; raises UnsupportedLayer."""
     arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
     caller = Caller(module, spec.run)
-    runs = watched(caller, inputs)
+    runs = recorded(caller, inputs)
     wanted = torch.cat([run.features(spec.head, arrangement) for run in runs])[: len(inputs)]
     body = TorchBody(prepared(module, spec.head, spec.run.folds), spec)
     ran: set[int] = set()

@@ -1,63 +1,72 @@
-"""Make the weights of a copied module plain: without parametrizations, weight or spectral norm, and pruning masks."""
+"""Recurrent stacks of a user's module as torch's own layers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-from torch.nn.utils import parametrize, prune
+import torch
+from torch import Tensor, nn
 
-from unbraid.networks.precision import HALF
+from unbraid.errors import UnsupportedLayer
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.heads import copied_linear
+from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.stack import CellStack, RecurrentStack
+
+KINDS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
-def plain(module: nn.Module) -> list[str]:
-    """Compute parametrized and masked weights once and keep the results, in place.
+def plain_layer(stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
+    """Make an nn.RNN, nn.LSTM or nn.GRU with the weights of a stack, in the type and on the device of ``like``.
 
-    The forward in eval mode is the same. Weights of half precision become float32.
-
-    Args:
-        module: a copy of the user's, in eval mode.
-
-    Returns:
-        what was changed, one short text each.
+    It has a bias where the stack was made from a layer with one, or where the fit needs one.
     """
-    notes = []
-    for path, part in list(module.named_modules()):
-        if changed := _plain_part(part):
-            notes.append(f"layer {path!r}: {', '.join(changed)} merged into its weights")
-    if half := sorted({str(p.dtype) for p in [*module.parameters(), *module.buffers()] if p.dtype in HALF}):
-        module.float()
-        notes.append(f"weights of {', '.join(half)} computed in float32")
-    return notes
+    if isinstance(stack, CellStack) or stack.proj_size:
+        raise UnsupportedLayer("nn.RNNCell, nn.LSTMCell, nn.GRUCell and proj_size have no plain layer yet.")
+    cell, layers = stack.cell, list(stack.layers)
+    settings: dict[str, Any] = {
+        "num_layers": stack.num_layers,
+        "bias": stack.bias or any(bool(part.bias_ih.any()) or bool(part.bias_hh.any()) for part in layers),  # type: ignore[operator]
+        "batch_first": stack.batch_first,
+        "dropout": stack.dropout,
+        "bidirectional": stack.bidirectional,
+        "device": like.device,
+        "dtype": like.dtype,
+    }
+    if cell.kind == "rnn":
+        settings["nonlinearity"] = cell.activation
+    layer = KINDS[cell.kind](stack.input_size, stack.hidden_size, **settings)
+    with torch.no_grad():
+        for place, part in enumerate(layers):
+            level, backward = divmod(place, stack.directions)
+            suffix = f"l{level}" + ("_reverse" if backward else "")
+            for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if layer.bias else ())):
+                getattr(layer, f"{name}_{suffix}").copy_(getattr(part, name))
+    return layer.requires_grad_(like.requires_grad)
 
 
-def _plain_part(part: nn.Module) -> list[str]:
-    done = []
-    if parametrize.is_parametrized(part):
-        _remove_parametrizations(part)
-        done.append("parametrizations")
-    hooks: list[Any] = list(part._forward_pre_hooks.values())
-    for hook in hooks:
-        kind = type(hook).__name__
-        if isinstance(hook, prune.BasePruningMethod):
-            name = hook._tensor_name
-            prune.remove(part, name)
-            done.append("pruning masks")
-        elif kind == "WeightNorm":
-            nn.utils.remove_weight_norm(part, hook.name)
-            done.append("weight norm")
-        elif kind == "SpectralNorm":
-            nn.utils.remove_spectral_norm(part, hook.name)
-            done.append("spectral norm")
-    if done and isinstance(part, nn.RNNBase):
-        part._init_flat_weights()
-    return list(dict.fromkeys(done))
+def user_module(body: TorchBody) -> nn.Module:
+    """The user's module that a network was made from, with torch's own layers in it."""
+    memo: dict[int, Any] = {}
+    for stack in body.stacks().values():
+        first = stack.layers[0]
+        assert isinstance(first, RecurrentLayer)
+        memo[id(stack)] = plain_layer(stack, first.weight_ih).eval()
+    tap = body.module.get_submodule(body.spec.head)
+    linear = copied_linear(tap)
+    weight, bias = (nn.Parameter(p.detach().clone()) for p in (linear.weight, linear.bias))
+    head: nn.Linear | nn.Conv1d = linear
+    if isinstance(tap, nn.Conv1d):
+        head, weight = nn.Conv1d(tap.in_channels, tap.out_channels, 1), nn.Parameter(weight.unsqueeze(-1))
+    head.weight, head.bias = weight, bias
+    memo[id(tap)] = head
+    return copied(body.module, memo).eval().requires_grad_(True)
 
 
-def _remove_parametrizations(part: nn.Module) -> None:
-    """As torch's function, which also changes the class that the copy shares with the user's module."""
-    values = {name: getattr(part, name).detach().clone() for name in part.parametrizations}  # type: ignore[union-attr]
-    part.__class__ = type(part).__bases__[0]
-    del part._modules["parametrizations"]
-    for name, value in values.items():
-        part.register_parameter(name, nn.Parameter(value))
+def narrow_stack(stack: RecurrentStack, layers: list[nn.Module], inputs: int) -> RecurrentStack:
+    """The same call over smaller layers, with outputs and states of their size."""
+    small = stack.exchanged(layers, [None] * len(layers))
+    small.input_size, small.hidden_size = inputs, int(layers[0].units)  # type: ignore[arg-type]
+    return small

@@ -20,6 +20,7 @@ from unbraid.networks.pytorch.arranging import Arrangement, returned
 from unbraid.networks.pytorch.calling import Caller, said
 from unbraid.networks.pytorch.heads import HEADS, channels_last
 from unbraid.networks.pytorch.lengths import UnsortedError
+from unbraid.networks.spec import TorchRun
 
 Fold = Literal["outer", "inner"]
 
@@ -29,26 +30,45 @@ class Run:
     """Recorded values of one call of a module.
 
     Attributes:
-        rows: its examples.
+        examples: N.
         results: the tensors that the module returned.
         heads: path of every layer that could be an output layer -> inputs and outputs of its calls.
         layers: path of a recurrent layer or cell -> inputs of its calls, (rows, T, D).
         packed: the last packed sequence that a recurrent layer returned.
+        convolutions: which of these layers are convolutions.
         sorts: whether a packed sequence was made with ``enforce_sorted=True``.
         order: order of the examples in these values; None: as in the inputs.
     """
 
-    rows: int
+    examples: int
     results: list[Tensor] = field(default_factory=list)
     heads: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     layers: dict[str, list[Tensor]] = field(default_factory=dict)
     packed: PackedSequence | None = None
+    convolutions: set[str] = field(default_factory=set)
     sorts: bool = False
     order: Tensor | None = None
 
+    @property
+    def linears(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Path of every nn.Linear that ran -> inputs and outputs of its last call."""
+        return {name: calls[-1] for name, calls in self.heads.items() if name not in self.convolutions}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Path of a layer -> number of its calls."""
+        return {name: len(calls) for name, calls in self.heads.items()} | {
+            n: len(calls) for n, calls in self.layers.items()
+        }
+
+    @property
+    def rows(self) -> dict[str, set[int]]:
+        """Path of a recurrent layer -> numbers of sequences that it read."""
+        return {name: {len(x) for x in calls} for name, calls in self.layers.items()}
+
     def features(self, head: str, arrangement: Arrangement) -> Tensor:
         """Inputs of the output layer, (N, F) or (N, T, F), in the order of the inputs."""
-        found = arrangement.apply([x for x, _ in self.heads[head]], self.rows, self.packed)
+        found = arrangement.apply([x for x, _ in self.heads[head]], self.examples, self.packed)
         return found if self.order is None else found[self.order.argsort()]
 
     def layer_inputs(self, site: str) -> list[Tensor]:
@@ -58,13 +78,18 @@ class Run:
         return [x if back is None or len(x) != len(back) else x[back] for x in found]
 
 
-def watched(caller: Caller, inputs: Inputs, what: str = "example does") -> list[Run]:
+def recorded(caller: Caller, inputs: Inputs, what: str = "example does") -> list[Run]:
     """Run a module once for each part of a batch.
 
     Raises:
         DataError: its forward fails; the message starts with ``what``.
     """
     return [_watched(caller, part, what) for part, _ in caller.parts(inputs)]
+
+
+def watched(module: nn.Module, example: Any, what: str = "example does") -> Run:
+    """Run a module once on inputs as it reads them; raises DataError if its forward fails."""
+    return _watched(Caller(module, TorchRun()), Inputs(example, 0), what)
 
 
 def _watched(caller: Caller, inputs: Inputs, what: str) -> Run:
@@ -104,6 +129,8 @@ def _hook(run: Run, name: str) -> Callable[..., None]:
                 run.sorts |= x.sorted_indices is None
                 run.packed = output[0] if isinstance(output[0], PackedSequence) else run.packed
         elif isinstance(x, Tensor):
+            if isinstance(module, nn.Conv1d):
+                run.convolutions.add(name)
             run.heads.setdefault(name, []).append((channels_last(module, x), channels_last(module, output)))
 
     return hook
@@ -153,7 +180,7 @@ def joined(runs: list[Run], head: str, arrangement: Arrangement, examples: int) 
     """Inputs of the output layer for all parts, (N, F) or (N, T, F)."""
     found = [run.features(head, arrangement) for run in runs]
     if len({part.shape[1:] for part in found}) > 1 or any(
-        len(part) != run.rows for part, run in zip(found, runs, strict=True)
+        len(part) != run.examples for part, run in zip(found, runs, strict=True)
     ):
         return None
     return torch.cat(found)[:examples]
@@ -194,10 +221,10 @@ class Swapping:
     def folds(self) -> dict[str, Fold]:
         """Find how recurrent layers arrange several sequences of each example; raises UnsupportedLayer."""
         found: dict[str, Fold] = {}
-        before = watched(self.caller, self.inputs)
-        after = watched(self.caller, self.inputs.take(self._turned))
+        before = recorded(self.caller, self.inputs)
+        after = recorded(self.caller, self.inputs.take(self._turned))
         for site, calls in before[0].layers.items():
-            n = before[0].rows
+            n = before[0].examples
             for call, x in enumerate(calls):
                 if len(x) == n:
                     continue
@@ -233,7 +260,7 @@ class Swapping:
 
     def _features(self, inputs: Inputs) -> Tensor | None:
         try:
-            runs = watched(self.caller, inputs)
+            runs = recorded(self.caller, inputs)
             return joined(runs, self.head, self.arrangement, len(inputs))
         except (DataError, UnsortedError, RuntimeError, KeyError):  # other sizes, which this arrangement does not fit
             return None
