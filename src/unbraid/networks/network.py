@@ -20,16 +20,18 @@ from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError
 from unbraid.networks.checking import check_flow, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
-from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
+from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.precision import check_values, full
 from unbraid.networks.pytorch.answer import Answer
-from unbraid.networks.pytorch.body import TorchBody, copied, copied_linear, own_module
+from unbraid.networks.pytorch.body import TorchBody, own_module
 from unbraid.networks.pytorch.calling import check_tree
 from unbraid.networks.pytorch.facts import TorchFacts, facts_of
 from unbraid.networks.pytorch.finding import find, recurrent_sites
+from unbraid.networks.pytorch.heads import copied_linear
 from unbraid.networks.pytorch.plain import user_module
 from unbraid.networks.pytorch.plain_stages import plain_network
+from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
@@ -188,8 +190,7 @@ class Network(nn.Module):
         check_tree(example, "examples")
         with torch.inference_mode(False):  # weights that are copied in inference mode cannot have gradients
             own = copied(module).eval()
-            tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
-            spec, answer = find(own, tree, head, output)
+            spec, answer = find(own, example, head, output)
             network = cls.__new__(cls)
             nn.Module.__init__(network)
             network._build(spec, labels, own, answer)

@@ -25,9 +25,9 @@ from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import ConfigError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
-from unbraid.networks.pytorch.body import copied
-from unbraid.networks.pytorch.checking import check_plain, recurrent_sites
+from unbraid.networks.pytorch.checking import check_plain, whole_layers
 from unbraid.networks.pytorch.plain import plain_layer
+from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.stack import RecurrentStack
 
 SCORED = 200  # examples that score the hidden units
@@ -61,7 +61,7 @@ class TorchShrinker:
     ) -> None:
         self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
         self.module = checked_module(module)
-        self.sites = recurrent_sites(self.module)
+        self.sites = whole_layers(self.module)
         dtype = next(iter(self.sites.values())).weight_ih_l0.dtype
         assert isinstance(dtype, torch.dtype)
         self.dtype = dtype
@@ -258,7 +258,7 @@ def checked_module(module: nn.Module) -> nn.Module:
         UnsupportedLayer: a recurrent layer that cannot be made smaller.
         FormatError: weights that are not finite.
     """
-    recurrent_sites(module)  # refuse before anything is copied
+    whole_layers(module)  # refuse before anything is copied
     own = copied(module).cpu().eval()
     half = any(tensor.dtype in HALF for tensor in own.state_dict().values() if isinstance(tensor, Tensor))
     own = own.float() if half else own
