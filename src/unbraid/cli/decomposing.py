@@ -19,8 +19,8 @@ from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitectu
 from unbraid.data.files import read_examples, read_pair_columns
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.errors import ConfigError, UnbraidError
-from unbraid.networks.keras.loss import Task
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 from unbraid.progress import bar
 from unbraid.translation.pair_files import ready_for
 
@@ -124,7 +124,7 @@ def decompose(
         own = None if vocabulary is None else shown_vocabulary(vocabulary)
         network = torch_network(
             model, own_modules(module, []), found.x, names or found.labels, own, name, read_init(init), output_layer,
-            activation,
+            activation, task,
         )  # fmt: skip
     else:
         _need_module({"--init": init, "--name": name, "--output-layer": output_layer, "--activation": activation})
@@ -175,7 +175,7 @@ def _need_module(given: dict[str, object]) -> None:
         raise ConfigError(f"{wrong[0]} is for PyTorch state dicts: give their code with --module {CODE}.")
 
 
-def _open_network(path: Path, labels: list[str] | None, task: Task | None) -> Network:
+def _open_network(path: Path, labels: list[str] | None, task: GivenTask | None) -> Network:
     opened = open_any(path, Beside(labels=labels, task=task))
     if not isinstance(opened, Network):
         raise UnbraidError(f"{path} holds modules already, expected a trained .h5 or .keras model.")

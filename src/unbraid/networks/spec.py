@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from unbraid.networks.cells import Cell, Known
+from unbraid.networks.outputs import OUTPUTS, Output
 
 Size = Annotated[int, Field(ge=1, le=2**31)]
 
@@ -93,7 +94,8 @@ class NetworkSpec(_Spec):
         stages: everything before the output layer.
         features: inputs of the output layer.
         classes: C, its columns.
-        output: ``softmax`` over C classes, or ``sigmoid``: C independent labels (one column: a binary decision).
+        output: ``softmax`` over C classes; ``sigmoid``: C independent labels (one column: a binary decision); or C
+            numbers, see :data:`unbraid.networks.outputs.OUTPUTS`.
         steps: T that the network's file fixes, or None.
     """
 
@@ -102,7 +104,7 @@ class NetworkSpec(_Spec):
     head: str
     features: Size
     classes: Size
-    output: Literal["softmax", "sigmoid"] = "softmax"
+    output: Output = "softmax"
     steps: Size | None = None
 
 
@@ -161,7 +163,7 @@ class TorchSpec(_Spec):
         head: path of its output nn.Linear.
         features: inputs of the output layer.
         classes: C, its columns.
-        output: ``softmax`` or ``sigmoid``.
+        output: as of a :class:`NetworkSpec`.
         many_outputs: one decision per timestep.
         time_first: features come as (T, N, F).
         axes: number of axes of every input array, in order.
@@ -176,7 +178,7 @@ class TorchSpec(_Spec):
     head: str
     features: Size
     classes: Size
-    output: Literal["softmax", "sigmoid"]
+    output: Output
     many_outputs: bool
     time_first: bool
     axes: Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(fail_fast=True)]
@@ -260,8 +262,10 @@ Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec
 
 
 def label_count(spec: Spec) -> int:
-    """Number of labels of a network: its languages, its classes, or 2 for a single sigmoid column."""
-    return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)
+    """Number of labels of a network: its languages, its numbers, its classes, or 2 for a single sigmoid column."""
+    if isinstance(spec, EncoderDecoderSpec):
+        return len(spec.languages)
+    return spec.classes if OUTPUTS[spec.output].numbers else max(spec.classes, 2)
 
 
 def weight_count(spec: Spec) -> int:

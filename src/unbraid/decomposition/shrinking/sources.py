@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from unbraid.decomposition.shrinking.running import Call, fresh
 from unbraid.errors import DataError
-from unbraid.networks.pytorch.answer import Output, find_answer
+from unbraid.networks.outputs import Output
+from unbraid.networks.pytorch.answer import find_answer
 from unbraid.networks.pytorch.running import watched
 
 

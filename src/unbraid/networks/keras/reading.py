@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -20,11 +19,13 @@ from unbraid.networks.keras.encoder_decoder import read_encoder_decoder, two_inp
 from unbraid.networks.keras.files import SavedModel, open_keras
 from unbraid.networks.keras.graph import layer_chain, masker_behind
 from unbraid.networks.keras.hdf5 import Shape
+from unbraid.networks.keras.heads import output_of
 from unbraid.networks.keras.layers import translate
-from unbraid.networks.keras.loss import Loss, Task, check_classifier, check_task, read_loss
+from unbraid.networks.keras.loss import Loss, read_loss
 from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.weights import Variable
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask, check_task
 from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
@@ -38,14 +39,16 @@ from unbraid.networks.spec import (
 _ZERO_AT_ZERO = ("tanh", "relu", "linear")  # a removed node must stay zero behind the recurrence
 
 
-def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None, task: Task | None = None) -> Network:
+def load_keras(
+    path: str | PathLike[str], labels: Sequence[Label] | None = None, task: GivenTask | None = None
+) -> Network:
     """Read a Keras model: ``.h5`` (Keras 2 and 3) or ``.keras`` (Keras 2.12 and later).
 
     Args:
         path: the file.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
-        task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
-            loss and the output activation, and refuses a network that may be a regressor.
+        task: ``"classification"`` reads the outputs as scores of classes, ``"regression"`` as numbers. None (the
+            default) decides by the stored loss and the output activation.
 
     Returns:
         A network that predicts what the Keras model predicts. Where the last layer has no activation, its outputs
@@ -54,9 +57,9 @@ def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None,
 
     Raises:
         FormatError: there is no such file, or it is not what Keras writes.
-        UnsupportedLayer: the model has a layer that Unbraid cannot run exactly, or may be a regressor.
+        UnsupportedLayer: the model has a layer that Unbraid cannot run exactly, or the task is open.
         DataError: the labels are not C different ones.
-        ConfigError: a task that is not supported.
+        ConfigError: a task that does not exist.
     """
     check_task(task)
     spec, weights, loss = _read(path, task)  # the content of the file is freed before the network is built
@@ -69,7 +72,7 @@ def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None,
 
 
 def _read(
-    path: str | PathLike[str], task: Task | None
+    path: str | PathLike[str], task: GivenTask | None
 ) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
     """A file's spec, weights and training loss."""
     spec: NetworkSpec | EncoderDecoderSpec
@@ -129,7 +132,7 @@ def _fused(stages: list[Translation]) -> list[Translation]:
 
 
 def _assembled(
-    saved: SavedModel, stages: list[Translation], shape: Shape, task: Task | None
+    saved: SavedModel, stages: list[Translation], shape: Shape, task: GivenTask | None
 ) -> tuple[NetworkSpec, dict[str, Tensor]]:
     """The network's spec and weights: the last dense layer is its output layer."""
     file = saved.file
@@ -138,7 +141,6 @@ def _assembled(
         last = "nothing" if head is None else f"{head.type} {head.name!r}"
         raise UnsupportedLayer(f"{file}: the model ends with {last}; supported: a Dense or TimeDistributed(Dense).")
     loss = read_loss(saved.compiled, head.name)
-    check_classifier(file, head.name, head.activation, loss, task)
     body = [stage.spec for stage in stages[:-1] if stage.spec is not None]
     _check_body(file, body)
     spec = NetworkSpec(
@@ -146,24 +148,12 @@ def _assembled(
         head=head.name,
         features=head.inputs,
         classes=head.units,
-        output=_output(file, head, loss),
+        output=output_of(file, head, loss, task),
         steps=shape[0],
     )
     prefixes = [f"body.stages.{i}." for i in range(len(body))] + ["head."]
     weights = {p + name: w for p, stage in zip(prefixes, stages, strict=True) for name, w in stage.weights.items()}
     return spec, weights
-
-
-def _output(file: str, head: DenseSpec, loss: Loss) -> Literal["softmax", "sigmoid"]:
-    if head.activation == "sigmoid" or (head.activation == "linear" and loss.binary_from_logits):
-        return "sigmoid"
-    if head.activation not in ("softmax", "linear") or head.units == 1:
-        raise UnsupportedLayer(
-            f"{file}: the output layer {head.name!r} has activation {head.activation!r} and units {head.units}; "
-            "supported: softmax or linear (logits) over several units, sigmoid, or linear with "
-            "BinaryCrossentropy(from_logits=True)."
-        )
-    return "softmax"
 
 
 def _check_body(file: str, body: Sequence[StageSpec]) -> None:
