@@ -22,7 +22,8 @@ class Targets:
     """Which examples (or timesteps) carry which class.
 
     Attributes:
-        y: class indices (N,) or (N, T), -1 where there is no label; for independent labels 0/1, (N, C) or (N, T, C).
+        y: class indices (N,) or (N, T), -1 where there is no label; for independent labels 0/1, (N, C) or (N, T, C), or
+            -1 in all columns.
         labels: the C classes' names.
         many: one label per timestep.
         independent: several labels may hold at once (sigmoid outputs).
@@ -39,7 +40,8 @@ class Targets:
 
     def counted(self) -> np.ndarray:
         """Booleans (N,) or (N, T): where there is a label at all."""
-        return np.ones(self.y.shape[:-1], bool) if self.independent else self.y >= 0
+        labelled = self.y >= 0
+        return np.all(labelled, axis=-1) if self.independent else labelled
 
     def take(self, rows: np.ndarray) -> Targets:
         """Some of the examples."""

@@ -21,6 +21,7 @@ from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs, map_tree
+from unbraid.networks.outputs import Task
 
 
 class JointModules(nn.Module):
@@ -57,7 +58,13 @@ class JointModules(nn.Module):
     @property
     def independent(self) -> bool:
         """Whether several labels can hold for one example: they can in all parents."""
-        return all(m.parent.independent for m in self.modules_by_label.values())
+        return self.task == "labels"
+
+    @property
+    def task(self) -> Task:
+        """The task of all parents; ``classification`` where some have independent labels and some have not."""
+        tasks = {m.parent.task for m in self.modules_by_label.values()}
+        return tasks.pop() if len(tasks) == 1 else "classification"
 
     @property
     def io(self) -> IOArchitecture:
@@ -164,4 +171,8 @@ class JointModules(nn.Module):
                 margins = margins.nan_to_num(-torch.inf).amax(dim=1)  # its best timestep
             for k, at in enumerate(group.places):
                 columns[at] = margins[..., k]
-        return torch.stack([c for c in columns if c is not None], dim=-1)
+        found_columns = [c for c in columns if c is not None]
+        if len(steps := {c.shape for c in found_columns}) > 1:
+            counts = sorted(shape[1] for shape in steps)
+            raise DataError(f"the modules give {counts} timesteps on these inputs: compose networks that give as many.")
+        return torch.stack(found_columns, dim=-1)

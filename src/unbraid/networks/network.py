@@ -319,18 +319,8 @@ class Network(nn.Module):
         """Apply the output activation over the last axis."""
         return ACTIVATIONS[OUTPUTS[self.spec.output].activation](logits)
 
-    def values(self, x: Any) -> np.ndarray:
-        """Compute the outputs with their activation, in batches: probabilities, or the numbers of a regression.
-
-        Args:
-            x: as for :meth:`logits`.
-
-        Returns:
-            float array (N, C), or (N, T, C) for many outputs, also with one column.
-
-        Raises:
-            DataError: the inputs do not fit.
-        """
+    def _activated(self, x: Any) -> np.ndarray:
+        """Compute the outputs with their activation, in batches: (N, C) or (N, T, C)."""
         inputs = self.check(x)
         return run_batched(lambda b: self.activate(self(b)), inputs, self.device, decided=not self.io.many_outputs)
 
@@ -376,7 +366,7 @@ class Network(nn.Module):
             (120, 3)
         """
         check_decides(self.task, "predict_proba")
-        return self.values(x)
+        return self._activated(x)
 
     def predict_index(self, x: Any) -> np.ndarray:
         """Predict class indices.
@@ -425,7 +415,7 @@ class Network(nn.Module):
         if isinstance(self.spec, EncoderDecoderSpec):
             raise DataError("an encoder-decoder returns sentences, not labels: use unbraid.Translator on its modules.")
         if self.task == "regression":
-            return self.values(x)
+            return self._activated(x)
         if self.independent:
             return self.predict_index(x)
         return labels_at(self.labels, self.predict_index(x))

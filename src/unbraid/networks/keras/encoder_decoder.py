@@ -179,8 +179,8 @@ def _assembled(
     activation = "softmax" if softmax else head.activation  # without a loss, a decoder of words gives scores of words
     if loss.name is not None and task_by(file, head.name, activation, loss, task) == "regression":
         raise UnsupportedLayer(
-            f"{file}: its decoder reads words, so its outputs are scores of words, expected task='classification'; found "
-            "a regression by its loss or task=."
+            f"{file}: its decoder reads words, so its outputs are scores of words, expected task='classification'; "
+            "found a regression by its loss or task=."
         )
     weights = {f"head.{name}": w for name, w in decoder[-1].weights.items()}
     parts: dict[str, Any] = {}
