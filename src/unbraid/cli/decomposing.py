@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -117,10 +117,13 @@ def decompose(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a trained network apart into one module per class, a translator into one per target language."""
+    """Take a trained network apart into one module per class or predicted number, a translator into one per language.
+
+    Networks that predict numbers need no labels.
+    """
     names, found = read_labels(labels), None
     if module:
-        found = read_examples(data, x, y)
+        found = read_examples(data, x, y, need_labels=task != "regression")
         own = None if vocabulary is None else shown_vocabulary(vocabulary)
         network = torch_network(
             model, own_modules(module, []), found.x, names or found.labels, own, name, read_init(init), output_layer,
@@ -133,16 +136,17 @@ def decompose(
     if network.io is IOArchitecture.ENCODER_DECODER:
         target_words = None if target_vocabulary is None else shown_vocabulary(target_vocabulary)
         columns = read_pair_columns(data, x, target, y)
-        network, examples = ready_for(network.with_vocabulary(own, target_words), columns)
+        network, pairs = ready_for(network.with_vocabulary(own, target_words), columns)
+        examples: tuple[Any, Any] = pairs
     else:
         if target is not None or target_vocabulary is not None or words is not None:
             raise UnbraidError(
                 f"--target, --target-vocabulary and --words are options for translators; {model} is {network.io}."
             )
-        found = found or read_examples(data, x, y)
+        found = found or read_examples(data, x, y, need_labels=network.task != "regression")
         if not module:
             network = _open_network(model, names or found.labels, task).with_vocabulary(own)
-        examples = found.x, found.y_for(network.labels)
+        examples = found.x, None if network.task == "regression" else found.y_for(network.labels)
     given = {
         "strategy": strategy,
         "head": head,

@@ -23,6 +23,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.spec import RepeatSpec, TorchSpec
 from unbraid.storage.folders import write_file
@@ -39,6 +40,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     - network: ``probabilities`` (N, C) or (N, T, C)
     - module: ``probability`` of its class, (N,) or (N, T)
     - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K)
+    - of a regression: ``values`` (N, C) or (N, T, C), of a module ``value`` (N,) or (N, T)
 
     N is dynamic. T is dynamic except for unrolled modules and where the weights of the network fix it. The metadata
     holds the labels and the vocabulary, so that ``unbraid predict FILE DATA`` needs no other file.
@@ -108,7 +110,9 @@ class Answers(nn.Module):
     def names(self) -> list[str]:
         """Names of the outputs."""
         if isinstance(self.model, Composition):
-            return ["margins", "probabilities"]
+            return ["values"] if self.model.task == "regression" else ["margins", "probabilities"]
+        if self.model.task == "regression":
+            return ["values" if isinstance(self.model, Network) else "value"]
         return ["probabilities" if isinstance(self.model, Network) else "probability"]
 
     def forward(self, x: Any) -> tuple[Tensor, ...]:
@@ -116,7 +120,9 @@ class Answers(nn.Module):
         if isinstance(self.model, Network):
             return (self.model.activate(scores),)
         if isinstance(self.model, ConcernModule):
-            return (torch.sigmoid(scores),)
+            return (self.model.parent.activate(scores) if self.model.task == "regression" else torch.sigmoid(scores),)
+        if self.model.task == "regression":
+            return (self.model.activate(scores),)
         if self.model.independent:
             return scores, torch.sigmoid(scores)
         return scores, torch.softmax(nn.functional.logsigmoid(scores), dim=-1)
@@ -182,9 +188,12 @@ def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -
     graph = Graph()
     if isinstance(model, Network):
         scores = linear(graph, model.head, features(graph, model.body, "x"))  # type: ignore[arg-type]  # no TorchBody
-        values = [graph.activated(scores, model.spec.output)]
+        values = [graph.activated(scores, _activation(model))]
     elif isinstance(model, ConcernModule):
-        values = [graph.node("Sigmoid", margin(graph, model.head, features(graph, model.body, "x")))]  # type: ignore[arg-type]
+        scores = margin(graph, model.head, features(graph, model.body, "x"))  # type: ignore[arg-type]  # no TorchBody
+        values = [graph.activated(scores, _activation(model.parent) if model.task == "regression" else "sigmoid")]
+    elif model.task == "regression":
+        values = [graph.node("Concat", *_columns(graph, model, activated=True), axis=-1)]
     else:
         margins = _margins(graph, model)
         values = [margins, graph.node("Sigmoid", margins) if model.independent else _shares(graph, margins)]
@@ -206,8 +215,19 @@ def _shares(graph: Graph, margins: str) -> str:
     return graph.node("Softmax", graph.node("Neg", graph.node("Softplus", graph.node("Neg", margins))), axis=-1)
 
 
+def _activation(network: Network) -> str:
+    return OUTPUTS[network.spec.output].activation
+
+
 def _margins(graph: Graph, composition: Composition) -> str:
     """Add the nodes of :meth:`Composition.forward`."""
+    joined = graph.node("Concat", *_columns(graph, composition), axis=-1)
+    scaled = graph.node("Div", joined, graph.constant(composition.temperature))
+    return graph.node("Add", scaled, graph.constant(composition.offset))
+
+
+def _columns(graph: Graph, composition: Composition, activated: bool = False) -> list[str]:
+    """Add the nodes of the margins of each module, (N, [T,] 1), with its output activation if that is wanted."""
     columns: dict[int, str] = {}
     members = list(composition.modules_by_label.values())
     for lane in (lane for group in composition.groups for lane in group.lanes):  # type: ignore[union-attr]  # a Group
@@ -217,10 +237,10 @@ def _margins(graph: Graph, composition: Composition) -> str:
             value = margin(graph, head, graph.pick(apart, number, 0) if lane.side_by_side else found)
             if members[place].io.many_outputs and not composition.many_outputs:
                 value = graph.node("ReduceMax", value, graph.numbers(1), keepdims=0)  # its best timestep
+            if activated:
+                value = graph.activated(value, _activation(members[place].parent))
             columns[place] = graph.node("Unsqueeze", value, graph.numbers(-1))
-    joined = graph.node("Concat", *(columns[place] for place in sorted(columns)), axis=-1)
-    scaled = graph.node("Div", joined, graph.constant(composition.temperature))
-    return graph.node("Add", scaled, graph.constant(composition.offset))
+    return [columns[place] for place in sorted(columns)]
 
 
 def _describe(proto: Any, model: Exportable) -> None:
@@ -231,6 +251,8 @@ def _describe(proto: Any, model: Exportable) -> None:
     binary = isinstance(model, Network) and model.binary
     independent = not isinstance(model, ConcernModule) and model.independent
     decision = "binary" if binary else "independent" if independent else "classes"
+    if model.task == "regression":
+        decision = "numbers"
     vote = model.vote if isinstance(model, Composition) else "margin"
     stored = metadata(model.labels, kind, decision, vote, _parents(model)[0].vocabulary)
     helper.set_model_props(proto, {**stored, "io": str(model.io.value), "unbraid": __version__})
