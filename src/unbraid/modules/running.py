@@ -106,7 +106,11 @@ class JointModules(nn.Module):
     def plain_margins(self, x: Any) -> Tensor:
         """Compute margins of all examples without calibration, (N, [T,] K)."""
         self.check_text(x)
-        return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups])
+        found = [torch.from_numpy(group.margins(x)) for group in self._groups]
+        steps = sorted({margins.shape[1] for margins in found}) if self.many_outputs else []
+        if len(steps) > 1:
+            raise DataError(f"the modules give {steps} timesteps on these inputs: compose networks that give as many.")
+        return self._joined(found)
 
     @property
     def groups(self) -> nn.ModuleList:
@@ -171,8 +175,4 @@ class JointModules(nn.Module):
                 margins = margins.nan_to_num(-torch.inf).amax(dim=1)  # its best timestep
             for k, at in enumerate(group.places):
                 columns[at] = margins[..., k]
-        found_columns = [c for c in columns if c is not None]
-        if len(steps := {c.shape for c in found_columns}) > 1:
-            counts = sorted(shape[1] for shape in steps)
-            raise DataError(f"the modules give {counts} timesteps on these inputs: compose networks that give as many.")
-        return torch.stack(found_columns, dim=-1)
+        return torch.stack([c for c in columns if c is not None], dim=-1)
