@@ -232,7 +232,9 @@ class ReconstructConfig(DecompositionConfig):
 
     Attributes:
         max_loss: instead of a size: the smallest modules whose composition loses at most this share of accuracy, and
-            which alone lose at most this much F1, on a held-out fifth of the examples; in [0, 1).
+            which alone lose at most this much F1, on a held-out fifth of the examples; in [0, 1). For a regression the
+            largest mean squared difference to the numbers of the parent, as a share of their variance (0.01 is one
+            point of R2), for each number.
         refine: number of gradient steps of distillation from the parent that follow, without labels. A module of a
             language takes them on all of its pairs, whatever ``samples_per_class``.
         mode: always ``rolled``.
