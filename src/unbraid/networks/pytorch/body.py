@@ -128,6 +128,10 @@ class TorchBody(nn.Module):
         """Return the inputs: the steps of forward before the recurrent layers cannot run alone."""
         return x
 
+    def count(self, x: Any) -> int:
+        """N of the inputs."""
+        return torch_inputs(self.spec, x).examples
+
     def opening_stages(self) -> list[nn.Module]:
         """Return no stages: the steps before the recurrent layers run with them."""
         return []
