@@ -6,6 +6,7 @@ Shapes: N examples, T timesteps, H hidden units.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,10 @@ class TorchShrinker:
         assert isinstance(dtype, torch.dtype)
         self.dtype = dtype
         first = self._batches(x.take(slice(TRIED)))[0]
-        self.linears = [path for path, part in self.module.named_modules() if _refittable(part)]
+        shared = _shared_weights(self.module)
+        self.linears = [
+            p for p, part in self.module.named_modules() if _refittable(part) and id(part.weight) not in shared
+        ]
         self.sources = find_sources(self.module, first) if sources is None else list(sources)
         self.heads = {
             s.path: place for place, s in enumerate(self.sources) if s.path is not None and s.path in self.linears
@@ -230,7 +234,7 @@ class TorchShrinker:
             ]
 
     def _rows(self, most: int) -> np.ndarray:
-        """At most so many of the examples, drawn by ``seed``, in their order."""
+        """Draw at most ``most`` of the examples by ``seed``, in their order."""
         if len(self.x) <= most:
             return np.arange(len(self.x))
         return np.sort(np.random.default_rng(self.seed).permutation(len(self.x))[:most])
@@ -266,6 +270,12 @@ def _refittable(part: nn.Module) -> bool:
     """Whether a part is a plain nn.Linear whose weights can be exchanged."""
     plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
     return plain and "weight" in part._parameters and not part._forward_pre_hooks
+
+
+def _shared_weights(module: nn.Module) -> set[int]:
+    """Ids of weights that several parts have in common (tied weights), which must stay equal."""
+    owners = Counter(id(p) for part in module.modules() for p in part._parameters.values() if p is not None)
+    return {key for key, count in owners.items() if count > 1}
 
 
 def _framed(part: ShrunkRecurrent, layer: nn.Module, like: Tensor) -> ShrunkRecurrent:
