@@ -224,8 +224,8 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     """Copy and prepare the user's module; raises FormatError if it is None or has other layers."""
     if module is None:
         raise FormatError(
-            f"the parent network is a PyTorch module ({quoted(spec.module)}), whose code is not stored: pass a new instance, "
-            f"module={quoted(spec.module)}(...), or run its exported ONNX file."
+            f"the parent network is a PyTorch module ({quoted(spec.module)}), whose code is not stored: pass a new "
+            f"instance, module={quoted(spec.module)}(...), or run its exported ONNX file."
         )
     given = f"module={type(module).__name__}(...)"
     try:
@@ -243,7 +243,7 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
     if found != expected:
         raise FormatError(
-            f"{given} has recurrent layers {quoted(found, 200)}, expected {quoted(expected, 200)}: make it with the arguments "
-            "of the saved module."
+            f"{given} has recurrent layers {quoted(found, 200)}, expected {quoted(expected, 200)}: make it with the "
+            "arguments of the saved module."
         )
     return ready
