@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, FormatError, UnbraidError, UnsupportedLayer
+from unbraid.errors import DataError, FormatError, UnbraidError, UnsupportedLayer, quoted
+from unbraid.networks.graph.module import KerasGraph, run_shapes
 from unbraid.networks.inputs import Inputs, leaves, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
 from unbraid.networks.precision import HALF, like_weights
@@ -21,7 +22,7 @@ from unbraid.networks.pytorch.calling import call, said
 from unbraid.networks.pytorch.running import watched
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import DenseSpec, KerasSpec, TorchSpec
 from unbraid.networks.stack import RecurrentStack
 
 
@@ -237,7 +238,12 @@ def _converted(leaf: Any, dtype: torch.dtype) -> Any:
 
 
 def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
-    """Copy and prepare the user's module; raises FormatError if it is None or has other layers."""
+    """Copy and prepare the user's module; raises FormatError if it is None or has other layers.
+
+    A Keras graph is built from its description instead.
+    """
+    if isinstance(spec, KerasSpec):
+        return _built_graph(spec)
     if module is None:
         raise FormatError(
             f"the parent network is a PyTorch module ({spec.module}), whose code is not stored: pass a new instance, "
@@ -261,6 +267,23 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
             "of the saved module."
         )
     return ready
+
+
+def _built_graph(spec: KerasSpec) -> nn.Module:
+    """Build a Keras graph without memory, and check that its layers fit together; raises FormatError."""
+    with torch.device("meta"):
+        graph = KerasGraph(spec.graph)
+        try:
+            run_shapes(graph)
+        except DataError as error:
+            raise FormatError(str(error)) from None
+        head = graph.by_name.get(spec.head)
+        if not isinstance(head, DenseSpec) or (head.inputs, head.units) != (spec.features, spec.classes):
+            raise FormatError(
+                f"the output layer {quoted(spec.head)!r} of the graph is no dense layer of {spec.features} inputs and "
+                f"{spec.classes} units."
+            )
+        return prepared(graph, spec.head)
 
 
 def copied_linear(layer: nn.Module) -> nn.Linear:
