@@ -63,11 +63,10 @@ def cases(keras: Any) -> Iterator[Case]:
     )  # fmt: skip
     frames = keras.Sequential([K.Input((6, 6, 2)), K.Conv2D(3, 3), K.BatchNormalization(), K.Flatten(), K.Dense(4)])
     yield "time_nested_cnn", chain(K.TimeDistributed(frames), K.LSTM(4), end(), shape=(4, 6, 6, 2))
-    yield "time_global_average", chain(
-        K.TimeDistributed(K.GlobalAveragePooling1D()), K.GRU(4), end(), shape=(5, 4, 3)
-    )
-    yield "activation_layers", chain(
-        K.Dense(5), K.LeakyReLU(0.2), K.Dense(5), K.PReLU(), K.LSTM(4), K.Dense(5), K.ELU(0.7), end()
+    yield "time_global_average", chain(K.TimeDistributed(K.GlobalAveragePooling1D()), K.GRU(4), end(), shape=(5, 4, 3))
+    yield (
+        "activation_layers",
+        chain(K.Dense(5), K.LeakyReLU(0.2), K.Dense(5), K.PReLU(), K.LSTM(4), K.Dense(5), K.ELU(0.7), end()),
     )
     yield "relu_layer", chain(K.LSTM(4), K.Dense(6), K.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2), end())
     yield "softmax_layer", chain(K.LSTM(4), K.Dense(3), K.Softmax())
@@ -81,8 +80,15 @@ def cases(keras: Any) -> Iterator[Case]:
     norm = K.Normalization()
     norm.adapt(np.random.default_rng(1).normal(2, 3, (50, T, D)).astype("float32"))
     yield "normalization", chain(norm, K.LSTM(4), end())
-    yield "stateful", keras.Sequential(
-        [K.Input(batch_shape=(6, T, D)) if three else K.Input((T, D), batch_size=6), K.LSTM(4, stateful=True), end()]
+    yield (
+        "stateful",
+        keras.Sequential(
+            [
+                K.Input(batch_shape=(6, T, D)) if three else K.Input((T, D), batch_size=6),
+                K.LSTM(4, stateful=True),
+                end(),
+            ]
+        ),
     )
     yield "backwards_sequences", words(K.LSTM(4, go_backwards=True, **SEQ), K.BatchNormalization(), K.GRU(3), end())
     yield "unroll", chain(K.BatchNormalization(), K.LSTM(4, unroll=True), end())
@@ -95,23 +101,29 @@ def cases(keras: Any) -> Iterator[Case]:
     )  # fmt: skip
     yield "tagger_norm", words(K.LSTM(4, **SEQ), K.BatchNormalization(), K.TimeDistributed(end()))
     yield "tagger_conv", words(K.Conv1D(5, 3, padding="same"), K.LSTM(4, **SEQ), end(), mask=False)
-    yield "nested_sequential", chain(
-        keras.Sequential([K.Input((T, D)), K.LSTM(4, **SEQ), K.Dropout(0.1)]), K.LSTM(3), end()
+    yield (
+        "nested_sequential",
+        chain(keras.Sequential([K.Input((T, D)), K.LSTM(4, **SEQ), K.Dropout(0.1)]), K.LSTM(3), end()),
     )
-    yield "nested_norm", chain(
-        keras.Sequential([K.Input((T, D)), K.BatchNormalization(), K.Dense(4)]), K.LSTM(3), end()
+    yield (
+        "nested_norm",
+        chain(keras.Sequential([K.Input((T, D)), K.BatchNormalization(), K.Dense(4)]), K.LSTM(3), end()),
     )
     yield "rnn_lstm_cell", chain(K.RNN(K.LSTMCell(4)), end())
     yield "rnn_gru_cell", chain(K.RNN(K.GRUCell(4), return_sequences=True), K.SimpleRNN(3), end())
     yield "rnn_stacked_cells", chain(K.RNN([K.LSTMCell(4), K.LSTMCell(3)]), end())
-    yield "spatial_dropout", words(K.SpatialDropout1D(0.2), K.Bidirectional(K.LSTM(4)), K.Dense(4, activation="relu"), end())
+    yield (
+        "spatial_dropout",
+        words(K.SpatialDropout1D(0.2), K.Bidirectional(K.LSTM(4)), K.Dense(4, activation="relu"), end()),
+    )
     yield "sigmoid_labels_norm", chain(K.LSTM(4), K.BatchNormalization(), K.Dense(4, activation="sigmoid"))
     yield "binary_norm", chain(K.LSTM(4), K.BatchNormalization(), K.Dense(1, activation="sigmoid"))
     yield "any_length_conv", chain(K.Conv1D(4, 3), K.LSTM(4), end(), shape=(None, D))
     yield "masking_norm", chain(K.Masking(0.5), K.BatchNormalization(), K.LSTM(4), end())
     yield "flatten_sequences", chain(K.LSTM(4, **SEQ), K.BatchNormalization(), K.Flatten(), end())
-    yield "repeat_autoencoder", chain(
-        K.BatchNormalization(), K.LSTM(4), K.RepeatVector(T), K.LSTM(4, **SEQ), K.TimeDistributed(end())
+    yield (
+        "repeat_autoencoder",
+        chain(K.BatchNormalization(), K.LSTM(4), K.RepeatVector(T), K.LSTM(4, **SEQ), K.TimeDistributed(end())),
     )
     yield from functional(keras, K, end)
 
@@ -143,13 +155,17 @@ def functional(keras: Any, K: Any, end: Callable[[], Any]) -> Iterator[Case]:
     yield "two_sequences", keras.Model([i, k], end()(K.Concatenate()([K.LSTM(4)(i), K.GRU(3)(k)])))
     yield "words_and_numbers", keras.Model([w, j], end()(K.concatenate([K.LSTM(4)(e), j])))
     shared = K.LSTM(4)
-    yield "siamese_dense", keras.Model(
-        [i, k], end()(K.Concatenate()([K.Dense(2)(K.LSTM(4)(i)), K.Dense(2)(K.LSTM(4)(k))]))
+    yield (
+        "siamese_dense",
+        keras.Model([i, k], end()(K.Concatenate()([K.Dense(2)(K.LSTM(4)(i)), K.Dense(2)(K.LSTM(4)(k))]))),
     )
     two = K.Input((T, D), name="second")
     yield "shared_lstm", keras.Model([i, two], end()(K.LSTM(3)(K.Concatenate()(
         [K.RepeatVector(4)(shared(i)), K.RepeatVector(4)(shared(two))]))))  # fmt: skip
-    yield "dot", keras.Model([i, two], end()(K.LSTM(3)(K.Dot(axes=(2, 2))([K.LSTM(4, **SEQ)(i), K.GRU(4, **SEQ)(two)]))))
+    yield (
+        "dot",
+        keras.Model([i, two], end()(K.LSTM(3)(K.Dot(axes=(2, 2))([K.LSTM(4, **SEQ)(i), K.GRU(4, **SEQ)(two)])))),
+    )
     _, a, b = K.LSTM(4, return_state=True)(i)
     yield "state_as_features", keras.Model(i, end()(K.Concatenate()([a, b])))
     source, target = K.Input((None, 5)), K.Input((None, 7))
@@ -159,7 +175,10 @@ def functional(keras: Any, K: Any, end: Callable[[], Any]) -> Iterator[Case]:
     o, s = K.GRU(4, return_sequences=True, return_state=True)(source)
     d = K.GRU(4, **SEQ)(target, initial_state=s)
     c = K.Attention()([d, o])
-    yield "seq2seq_attention", keras.Model([source, target], K.TimeDistributed(K.Dense(7, **SOFT))(K.Concatenate()([d, c])))
+    yield (
+        "seq2seq_attention",
+        keras.Model([source, target], K.TimeDistributed(K.Dense(7, **SOFT))(K.Concatenate()([d, c]))),
+    )
     f = K.Bidirectional(K.LSTM(4, return_sequences=True, return_state=True))(i)
     yield "bidirectional_states", keras.Model(i, end()(K.Concatenate()([f[1], f[3], K.GlobalMaxPooling1D()(f[0])])))
     x = K.Conv1D(4, 3, padding="same")(i)
@@ -182,7 +201,11 @@ def fill(model: Any, rng: np.random.Generator) -> None:
     for v in model.weights:
         name = (v.path if hasattr(v, "path") else v.name).lower()
         old = np.asarray(v.numpy() if hasattr(v, "numpy") else v)
-        if "int" in str(old.dtype) or "count" in name or "normalization" in name and ("/mean" in name or "/variance" in name):
+        if (
+            "int" in str(old.dtype)
+            or "count" in name
+            or ("normalization" in name and ("/mean" in name or "/variance" in name))
+        ):
             weights.append(old)
         elif "variance" in name:
             weights.append(rng.uniform(0.5, 1.5, old.shape).astype("float32"))

@@ -18,7 +18,7 @@ from unbraid.data.targets import Label, labels_at
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError
-from unbraid.networks.checking import check_flow, check_labels, check_vocabulary
+from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
@@ -34,6 +34,7 @@ from unbraid.networks.spec import (
     EmbeddingSpec,
     EncoderDecoderSpec,
     FlattenSpec,
+    KerasSpec,
     NetworkSpec,
     RecurrentSpec,
     RepeatSpec,
@@ -229,6 +230,8 @@ class Network(nn.Module):
                 )
             if None not in (steps, self.spec.steps) and steps != self.spec.steps:
                 raise DataError(f"the vocabulary pads to {steps} timesteps, the network reads {self.spec.steps}.")
+        if vocabulary is not None and isinstance(self.spec, KerasSpec):
+            check_graph_vocabulary(vocabulary, self.spec)
         self.vocabulary = vocabulary
         return self
 

@@ -331,6 +331,11 @@ def width_behind(stage: StageSpec, width: int | None) -> int | None:
 Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec | KerasSpec
 
 
+def needs_module(spec: Spec) -> bool:
+    """Whether a network needs an instance of a user's class, whose code is not stored."""
+    return isinstance(spec, TorchSpec) and not isinstance(spec, KerasSpec)
+
+
 def label_count(spec: Spec) -> int:
     """Number of labels of a network: its languages, its classes, or 2 for a single sigmoid column."""
     return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)

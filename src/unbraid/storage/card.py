@@ -17,7 +17,7 @@ from unbraid.errors import DataError, quoted
 from unbraid.limits import current
 from unbraid.modules.about import About
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec, needs_module
 from unbraid.storage.layout import CARD as CARD
 from unbraid.storage.layout import RECIPE as RECIPE
 from unbraid.storage.layout import REFEREE
@@ -210,7 +210,7 @@ def _layers(parent: ParentEntry) -> str:
 
 
 def _use(manifest: Manifest) -> str:
-    own = sorted({p.spec.module for p in manifest.parents if isinstance(p.spec, TorchSpec)})
+    own = sorted({p.spec.module for p in manifest.parents if isinstance(p.spec, TorchSpec) and needs_module(p.spec)})
     argument, note = "", ""
     if own:
         names = [name if name.isidentifier() and name.isascii() else "YourModule" for name in own]

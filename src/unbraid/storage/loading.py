@@ -14,7 +14,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import check_scale
 from unbraid.networks.network import Network
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import needs_module
 from unbraid.storage.card import CARD
 from unbraid.storage.commit import current
 from unbraid.storage.folders import MANIFEST, consistently, read_file, recover
@@ -147,7 +147,7 @@ def _check_folder(folder: Folder) -> list[str]:
     place = Path(os.path.abspath(folder))
     recover(place)
     manifest, files = _read_files(place)
-    if any(isinstance(parent.spec, TorchSpec) for parent in manifest.parents):
+    if any(needs_module(parent.spec) for parent in manifest.parents):
         with _named(place):
             if REFEREE in files:
                 rebuilt_referee(files[REFEREE], REFEREE)

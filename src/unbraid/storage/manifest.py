@@ -16,7 +16,7 @@ from unbraid.data.vocabulary import Padding
 from unbraid.errors import DataError, FormatError, quoted
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.networks.checking import check_label
-from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, KerasSpec, NetworkSpec, TorchSpec
 
 FORMAT = 2
 UNSEALED = 1  # the format without a checksum
@@ -54,7 +54,7 @@ class ParentEntry(_Entry):
 
     sha256: Digest
     labels: Annotated[list[Label], Field(fail_fast=True)]
-    spec: Annotated[NetworkSpec | EncoderDecoderSpec | TorchSpec, Field(discriminator="type")]
+    spec: Annotated[NetworkSpec | EncoderDecoderSpec | TorchSpec | KerasSpec, Field(discriminator="type")]
     sliced_by: Count | None = None
     vocabulary: Padding | None = None
     target_vocabulary: Padding | None = None

@@ -157,9 +157,13 @@ def _pairs(settings: Settings, name: str, axes: int) -> list[tuple[int, int]]:
         whole = [whole]
     pairs = [tuple(v) if isinstance(v, list) else (v, v) for v in whole]
     flat = [size for pair in pairs for size in pair]
-    if len(pairs) != axes or any(len(p) != 2 for p in pairs) or not all(type(s) is int and 0 <= s < 2**16 for s in flat):
+    if (
+        len(pairs) != axes
+        or any(len(p) != 2 for p in pairs)
+        or not all(type(s) is int and 0 <= s < 2**16 for s in flat)
+    ):
         raise ValueError(f"{name} is {value!r}, expected sizes for {axes} axes")
-    return pairs  # type: ignore[return-value]  # checked
+    return pairs
 
 
 def _zero_padding(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:

@@ -138,7 +138,7 @@ def _normalization_weights(settings: Settings, shapes: Shapes) -> list[Weight]:
 
 
 _DROPPED = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
-_NOISE = ("GaussianNoise", "GaussianDropout", "ActivityRegularization", "Identity")
+_NOISE = ("GaussianNoise", "GaussianDropout", "ActivityRegularization", "Identity", "ConvertToTensor")
 
 ELEMENTWISE: dict[str, Kind] = {
     **{name: Kind(_identity, mask=keep_mask) for name in _DROPPED + _NOISE},
@@ -149,9 +149,7 @@ ELEMENTWISE: dict[str, Kind] = {
     "ThresholdedReLU": Kind(_thresholded_relu, ("theta",), mask=keep_mask),
     "PReLU": Kind(_prelu, ("shared_axes",), _prelu_weights, keep_mask),
     "Softmax": Kind(_softmax, ("axis",), mask=keep_mask),
-    "BatchNormalization": Kind(
-        _batch_norm, ("axis", "epsilon", "center", "scale"), _batch_norm_weights, keep_mask
-    ),
+    "BatchNormalization": Kind(_batch_norm, ("axis", "epsilon", "center", "scale"), _batch_norm_weights, keep_mask),
     "LayerNormalization": Kind(
         _layer_norm, ("axis", "epsilon", "center", "scale", "rms_scaling"), _layer_norm_weights, keep_mask
     ),

@@ -60,9 +60,10 @@ class KerasGraph(nn.Module):
 
     def attach(self, layer: GraphLayer, fixed: bool = False) -> None:
         """Add a layer, whose weights have shapes but hold zeros."""
+        module = _built(layer, fixed)
         try:
-            self.add_module(layer.name, _built(layer, fixed))
-        except (KeyError, TypeError):
+            self.add_module(layer.name, module)
+        except KeyError:
             raise FormatError(f"a layer is called {quoted(layer.name)!r}, which is no usable name.") from None
         self.by_name[layer.name] = layer
 
@@ -111,7 +112,7 @@ class KerasGraph(nn.Module):
                 found, _ = module(x[0], None, states) if isinstance(module, KerasRecurrent) else module(x[0], None)
                 return (found if isinstance(found, list) else [found]), masks[0] if layer.sequences else None
             if isinstance(module, KerasRecurrent):
-                return module(x[0], masks[0], states)  # type: ignore[no-any-return]
+                return module(x[0], masks[0], states)
             if isinstance(layer, DenseSpec):
                 return [ACTIVATIONS[layer.activation](module(x[0]))], masks[0]
             if isinstance(layer, PerTimestepSpec):
@@ -172,7 +173,7 @@ class LayerWeights(nn.Module):
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
         for name, shape in spec.weights.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(*shape), requires_grad=False))
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
 
 
 def _built(layer: GraphLayer, fixed: bool) -> nn.Module:

@@ -79,8 +79,8 @@ def _spec(saved: SavedModel, read: ReadGraph, number: int, head: DenseSpec) -> K
             )
     if not layers:
         raise UnsupportedLayer(
-            f"{saved.file}: the model has no recurrent layer that can be decomposed; supported: SimpleRNN, LSTM and GRU, "
-            "also bidirectional, that are called once, over whole sequences."
+            f"{saved.file}: the model has no recurrent layer that can be decomposed; supported: SimpleRNN, LSTM and "
+            "GRU, also bidirectional, that are called once, over whole sequences."
         )
     return KerasSpec(
         module=quoted(saved.model.get("class_name"), 40),

@@ -24,10 +24,11 @@ from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.conversion import Translation, activation, tensor
 from unbraid.networks.keras.files import SavedModel
 from unbraid.networks.keras.layers import SUPPORTED, translate
+from unbraid.networks.keras.modern import cudnn_variables, from_cudnn
 from unbraid.networks.keras.recurrent import KINDS as RECURRENT
 from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.settings import plain_settings
-from unbraid.networks.keras.weights import Place, Variable
+from unbraid.networks.keras.weights import Variable
 from unbraid.networks.keras.wiring import Call, Wiring, wrapped_layer
 from unbraid.networks.spec import (
     CallSpec,
@@ -212,7 +213,10 @@ class _Reader:
         layer = _plain(call.layer) if recurrent else call.layer
 
         def read(variables: Sequence[Variable]) -> list[np.ndarray]:
-            return self.saved.weights.arrays(call.places, variables)
+            if not call.cudnn:
+                return self.saved.weights.arrays(call.places, variables)
+            arrays = self.saved.weights.arrays(call.places, cudnn_variables(list(variables)))
+            return [array for start in range(0, len(arrays), 3) for array in from_cudnn(arrays[start : start + 3])]
 
         found: Translation = translate(layer, shape, read)
         assert found.spec is not None
@@ -234,9 +238,7 @@ class _Reader:
                 if name in layer.values:
                     settings[name] = activation(layer, name, SUPPORTED)
         weights = kind.weights(Settings(settings, layer.keras), shapes)
-        variables = [
-            Variable(w.part, _number(weights, place), w.shape, w.used) for place, w in enumerate(weights)
-        ]
+        variables = [Variable(w.part, _number(weights, place), w.shape, w.used) for place, w in enumerate(weights)]
         arrays = self.saved.weights.arrays(call.places, variables) if variables else []
         kept = {w.name: tensor(a).reshape(w.shape) for w, a in zip(weights, arrays, strict=True) if w.used}
         spec = LayerSpec(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+
 import numpy as np
 from torch import Tensor
 
@@ -36,7 +37,20 @@ from unbraid.networks.spec import (
     StageSpec,
 )
 
-_ZERO_AT_ZERO = ("tanh", "relu", "linear", "elu", "selu", "gelu", "silu", "mish", "softsign", "relu6", "leaky_relu", "hard_silu")  # a removed node must stay zero behind the recurrence
+_ZERO_AT_ZERO = (
+    "tanh",
+    "relu",
+    "linear",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "softsign",
+    "relu6",
+    "leaky_relu",
+    "hard_silu",
+)  # a removed node must stay zero behind the recurrence
 
 
 def load_keras(

@@ -39,14 +39,14 @@ class Place(NamedTuple):
         name: its name.
         kind: its class.
         turn: its position among the layers of its class in the model.
-        count: how many of its class there are.
+        of: how many of its class there are.
         wrapped: whether it is the one layer of a wrapper.
     """
 
     name: str
     kind: str
     turn: int = 0
-    count: int = 1
+    of: int = 1
     wrapped: bool = False
 
 
@@ -86,9 +86,7 @@ class LegacyWeights:
                     f"{self.store.file}: {len(names)} weights of layer {shown(inner[-1])} in {shown(places[0].name)}, "
                     f"expected {len(variables)}."
                 )
-        return [
-            self.store.array(group, n, v.shape, v.used) for n, v in zip(names, variables, strict=True)
-        ]
+        return [self.store.array(group, n, v.shape, v.used) for n, v in zip(names, variables, strict=True)]
 
 
 class ArchiveWeights:
@@ -117,12 +115,12 @@ class ArchiveWeights:
         found = 0
         for container in [self.store.group(parent, path) for path in _CONTAINERS if self.store.has(parent, path)]:
             matches = [m for m in map(pattern.fullmatch, self.store.members(container)) if m]
-            if len(matches) == place.count:
+            if len(matches) == place.of:
                 matches.sort(key=lambda m: int(m[1] or 0))
                 return self.store.group(container, matches[place.turn][0])
             found = max(found, len(matches))
         raise FormatError(
-            f"{self.store.file}: {found} groups 'layers/{snake}...', expected {place.count}: one for each {place.kind}."
+            f"{self.store.file}: {found} groups 'layers/{snake}...', expected {place.of}: one for each {place.kind}."
         )
 
 

@@ -12,15 +12,16 @@ from typing import Any
 
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.limits import check_size
+from unbraid.networks.graph.module import KerasGraph
 from unbraid.networks.keras.config import Config, LayerConfig, is_size, shown
 from unbraid.networks.keras.graph import INPUT, model_layers
 from unbraid.networks.keras.hdf5 import Shape
+from unbraid.networks.keras.modern import CUDNN, QUANTIZE, cudnn_cells, modern
 from unbraid.networks.keras.recurrent import KINDS as RECURRENT
 from unbraid.networks.keras.weights import Place
 
 MODELS = ("Sequential", "Functional", "Model")
-QUANTIZE = ("QuantizeAnnotate", "QuantizeWrapper", "QuantizeWrapperV2")
-_STATEFUL = (*RECURRENT, "Bidirectional")
+_STATEFUL = (*RECURRENT, *CUDNN, "Bidirectional", "RNN")
 _MASKS = {"query_mask": 0, "value_mask": 1, "key_mask": 2}
 _READS = ("query", "value", "key")  # arguments by name, in order
 _QUIET = ("training", "return_attention_scores")  # settings of a call that must be off
@@ -40,6 +41,7 @@ class Call:
         states: initial states.
         masks: explicit masks of what it reads.
         settings: settings of the call that change the result.
+        cudnn: whether its weights are in the layout of CuDNN.
     """
 
     layer: LayerConfig
@@ -49,6 +51,7 @@ class Call:
     states: list[Reference] = field(default_factory=list)
     masks: list[Reference | None] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    cudnn: bool = False
 
 
 @dataclass
@@ -119,7 +122,7 @@ def wrapped_layer(layer: LayerConfig, shape: Shape, places: tuple[Place, ...], f
     if inner.kind in MODELS:
         results = _nested(found, inner, [(0, 0)], "", within)
     else:
-        results = [(found.add(Call(inner, graph_name("", inner.name), within, [(0, 0)])), 0)]
+        results = _called(found, Call(inner, graph_name("", inner.name), within, [(0, 0)]))
     if len(results) != 1:
         raise layer.unsupported(f"wraps a model of {len(results)} outputs", "one output")
     found.outputs = {inner.name: results[0]}
@@ -161,11 +164,8 @@ def _model(
 
 def _called(found: Wiring, call: Call) -> list[Reference]:
     """The results of a call: of a layer its first output, of a nested model all of them."""
-    layer, places = call.layer, call.places
-    while layer.kind in QUANTIZE:  # annotations of quantization-aware training, around a plain layer
-        layer = layer.inner("layer")
-        places = (*places, Place(layer.name, layer.kind, wrapped=True))
-    call.layer, call.places = layer, places
+    call.cudnn = call.layer.kind in ("Bidirectional", *CUDNN) and cudnn_cells(call.layer)
+    layer, places = call.layer, call.places = modern(call.layer, call.places)
     if layer.kind in MODELS and not layer.custom:
         return _nested(found, layer, call.reads, f"{call.name}/", places)
     return [(found.add(call), 0)]
@@ -188,8 +188,10 @@ def _functional(
         values[start] = [reference]
     models = {layer.name for layer in layers if layer.kind in MODELS}
 
+    first: dict[str, int] = {}  # Keras 2 counts the calls of a nested model from 1
+
     def value_of(name: str, node: int, output: int) -> Reference | None:
-        known = values.get((name, node))
+        known = values.get((name, node - first.get(name, 0)))
         if known is None:
             return None
         if name in models:
@@ -202,6 +204,13 @@ def _functional(
         if layer.kind != INPUT
         for number, node in enumerate(layer.outer.items("inbound_nodes"))
     ]
+    for arguments in [arguments for _, _, arguments in waiting]:
+        for name, node, _ in arguments.read:
+            if name in models:
+                first[name] = min(node, first.get(name, node))
+    for name, node, _ in [history(body, end) for end in ends(body, "output_layers")]:
+        if name in models:
+            first[name] = min(node, first.get(name, node))
     while waiting:
         left = []
         for layer, number, arguments in waiting:
@@ -274,12 +283,12 @@ def _arguments(layer: LayerConfig, node: Any) -> _Arguments:
     elif constants and any(constant is not None for constant in constants):
         raise layer.unsupported(f"reads the constants {shown(constants)}", "layers that read values of layers")
     states: list[Key] = []
-    if layer.kind in _STATEFUL or layer.kind == "RNN":
+    if layer.kind in _STATEFUL:
         keys, states = keys[:1], keys[1:]
         given = settings.pop("initial_state", None)
         states += [history(layer, state) for state in (given if _many(given) else [given] if given else [])]
     masks = _masks(layer, settings)
-    kept = {k: settings.pop(k) for k in ("constant", "use_causal_mask") if k in settings}
+    kept: dict[str, Any] = {k: settings.pop(k) for k in ("constant", "use_causal_mask") if k in settings}
     odd = {k: v for k, v in settings.items() if v is not None and not (k in _QUIET and v is False)}
     if odd:
         raise layer.unsupported(f"is called with {shown(odd)}", "calls without such settings")
@@ -338,7 +347,7 @@ def graph_name(prefix: str, name: str) -> str:
     return f"{plain}_" if plain in _TAKEN else plain
 
 
-_TAKEN = frozenset(("spec", "by_name", "attach", "run", "forward", "training", *dir(__import__("torch").nn.Module)))
+_TAKEN = frozenset((*dir(KerasGraph), "spec", "by_name", "training"))  # attributes of the module that holds the layers
 
 
 def input_shape(model: Config, layers: list[LayerConfig]) -> Shape:
