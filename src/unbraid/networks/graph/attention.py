@@ -118,12 +118,13 @@ def _multi_head_weights(settings: Settings, shapes: Shapes) -> list[Weight]:
 _SHARED = ("use_causal_mask", "causal")
 
 ATTENTION: dict[str, Kind] = {
-    "Attention": Kind(_dot_attention, ("use_scale", "score_mode", *_SHARED), _dot_weights, keep_mask),
-    "AdditiveAttention": Kind(_additive_attention, ("use_scale", *_SHARED), _additive_weights, keep_mask),
+    "Attention": Kind(_dot_attention, ("use_scale", "score_mode", *_SHARED), _dot_weights, keep_mask, many=True),
+    "AdditiveAttention": Kind(_additive_attention, ("use_scale", *_SHARED), _additive_weights, keep_mask, many=True),
     "MultiHeadAttention": Kind(
         _multi_head,
         ("num_heads", "key_dim", "value_dim", "use_bias", "output_shape", "attention_axes", "use_causal_mask"),
         _multi_head_weights,
         keep_mask,
+        many=True,
     ),
 }

@@ -89,6 +89,7 @@ class Kind:
         weights: settings and shapes of what it reads -> its weights, in Keras' order.
         mask: the mask of the result.
         activated: whether a setting ``activation`` is applied to the result.
+        many: whether it reads several values.
     """
 
     run: Run
@@ -96,6 +97,7 @@ class Kind:
     weights: Callable[[Settings, Shapes], list[Weight]] = no_weights
     mask: MaskRule = drop_mask
     activated: bool = False
+    many: bool = False
 
 
 def axis_of(settings: Settings, dims: int, default: int = -1) -> int:

@@ -115,14 +115,14 @@ def _any(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> 
 
 
 MERGING: dict[str, Kind] = {
-    "Add": Kind(_merged(torch.add), mask=_combined),
-    "Multiply": Kind(_merged(torch.mul), mask=_combined),
-    "Maximum": Kind(_merged(torch.maximum), mask=_combined),
-    "Minimum": Kind(_merged(torch.minimum), mask=_combined),
-    "Average": Kind(_average, mask=_combined),
-    "Subtract": Kind(_subtract, mask=_combined),
-    "Concatenate": Kind(_concatenate, ("axis",), mask=_joined),
-    "Dot": Kind(_dot, ("axes", "normalize")),
+    "Add": Kind(_merged(torch.add), mask=_combined, many=True),
+    "Multiply": Kind(_merged(torch.mul), mask=_combined, many=True),
+    "Maximum": Kind(_merged(torch.maximum), mask=_combined, many=True),
+    "Minimum": Kind(_merged(torch.minimum), mask=_combined, many=True),
+    "Average": Kind(_average, mask=_combined, many=True),
+    "Subtract": Kind(_subtract, mask=_combined, many=True),
+    "Concatenate": Kind(_concatenate, ("axis",), mask=_joined, many=True),
+    "Dot": Kind(_dot, ("axes", "normalize"), many=True),
     "Reshape": Kind(_reshape, ("target_shape",)),
     "Permute": Kind(_permute, ("dims",)),
     "Flatten": Kind(_flatten, ("data_format",)),

@@ -105,6 +105,12 @@ class KerasGraph(nn.Module):
     def _run(self, name: str, x: list[Tensor], masks: list[Mask], states: list[Tensor]) -> Value:
         layer, module = self.by_name[name], self._modules[name]
         assert module is not None
+        masks = [mask if mask is None else mask.bool() for mask in masks]
+        many = isinstance(layer, LayerSpec) and KINDS[layer.kind].many
+        if len(x) != 1 and not many:
+            raise DataError(f"layer {quoted(name)!r} is called with {len(x)} values, expected one.")
+        if isinstance(layer, RecurrentSpec) and masks[0] is not None and masks[0].shape != x[0].shape[:2]:
+            raise DataError(f"layer {quoted(name)!r} has a mask of shape {tuple(masks[0].shape)}, expected (N, T).")
         try:
             if isinstance(layer, LayerSpec):
                 return _run_kind(layer, module, x, masks)

@@ -69,11 +69,10 @@ def check_kinds(wiring: Wiring) -> None:
             wrong.setdefault(call.name, found)
     if not wrong:
         return
-    names = quoted(", ".join(f"{shown(name)} ({found})" for name, found in wrong.items()))
+    names = quoted(", ".join(f"{shown(name)} ({found})" for name, found in wrong.items()), 300)
     own = any(call.layer.custom or call.layer.kind == "Lambda" for call in wiring.calls)
     advice = (
-        "no code from a file is run: open the model in Keras with KERAS_BACKEND=torch and pass it to "
-        "unbraid.Network.from_keras(model, example)"
+        "no code from a file is run: open the model in Keras and pass it to Network.from_keras"
         if own
         else "replace them in Keras, or leave them out"
     )
@@ -179,6 +178,15 @@ class _Reader:
         return [value(r) for r in call.reads], masks, [value(r) for r in call.states]
 
     def _run(self, call: Call, x: list[Tensor], masks: list[Any], states: list[Tensor]) -> Value:
+        layer = self.layers[call.name]
+        if states and isinstance(layer, RecurrentSpec):
+            wanted = (2 if layer.cell.kind == "lstm" else 1) * (2 if layer.bidirectional else 1)
+            if [tuple(state.shape) for state in states] != [(2, layer.units)] * wanted:
+                found = [tuple(state.shape[1:]) for state in states]
+                raise call.layer.unsupported(
+                    f"reads {1 + len(states)} inputs, the initial states of shapes {found}",
+                    f"{wanted} initial states of shape ({layer.units},)",
+                )
         try:
             return self.graph.run(call.name, x, masks, states)
         except DataError as error:
@@ -198,6 +206,8 @@ class _Reader:
                 spec, weights = self._per_timestep(call, shapes[0])
             else:
                 spec, weights = self._other(call, shapes)
+        except DataError as error:
+            raise FormatError(f"{self.saved.file}: {error}") from None
         except ValueError as error:
             raise UnsupportedLayer(f"{self.saved.file}: {layer.where}: {quoted(error)}.") from None
         if recurrent and (self.inside or call.name in self.several):
