@@ -186,6 +186,40 @@ class Network(nn.Module):
         network.with_vocabulary(vocabulary)
         return network
 
+    @staticmethod
+    def from_keras(
+        model: Any,
+        example: Any = None,
+        labels: Sequence[Label] | None = None,
+        task: Literal["classification", "regression"] | None = None,
+        output: str | None = None,
+    ) -> Network:
+        """Make a network of a Keras model in memory. It needs Keras 3 and works with each of its backends.
+
+        Args:
+            model: a built Sequential or Functional ``keras.Model`` of built-in layers.
+            example: inputs as the model reads them, (N, ...), or a tuple of arrays. If given, the predictions of the
+                network and of the model on it are compared.
+            labels: names of the classes, (C,); 0..C-1 by default.
+            task: as for :func:`unbraid.load`.
+            output: as for :func:`unbraid.load`.
+
+        Returns:
+            the network, in eval mode, with its own copy of the weights.
+
+        Raises:
+            ArgumentError: ``model`` is no ``keras.Model``.
+            UnsupportedLayer: a layer that cannot be computed exactly, or a network that may be a regressor.
+            ConfigError: a model without weights, or an argument that does not fit.
+            DataError: the predictions on the example differ.
+
+        Example:
+            >>> network = Network.from_keras(model, example=x, labels=["travel", "banking"])  # doctest: +SKIP
+        """
+        from unbraid.networks.keras.live import from_keras
+
+        return from_keras(model, example, labels, task, output)
+
     def with_vocabulary(self, vocabulary: Vocabulary | None, target: Vocabulary | None = None) -> Network:
         """Set the vocabulary in place, so that the network accepts text.
 

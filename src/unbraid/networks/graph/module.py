@@ -82,14 +82,13 @@ class KerasGraph(nn.Module):
             raise DataError(f"inputs are {len(x)} arrays, the network reads {len(names)}: {', '.join(names)}.")
         values: list[Value] = [([one], None) for one in x]
         for call in self.spec.calls:
-            reads = [values[number][0][output] for number, output in call.reads]
+            reads = [_value(values, reference) for reference in call.reads]
             masks = [values[number][1] if output == 0 else None for number, output in call.reads]
             for place, mask in enumerate(call.masks[: len(masks)]):
-                masks[place] = masks[place] if mask is None else values[mask[0]][0][mask[1]]
-            states = [values[number][0][output] for number, output in call.states]
+                masks[place] = masks[place] if mask is None else _value(values, mask)
+            states = [_value(values, reference) for reference in call.states]
             values.append(self.run(call.layer, reads, masks, states))
-        number, output = self.spec.output
-        return values[number][0][output]
+        return _value(values, self.spec.output)
 
     def run(self, name: str, x: list[Tensor], masks: list[Mask], states: list[Tensor]) -> Value:
         """Call one layer. On the meta device it computes shapes alone, without memory.
@@ -137,6 +136,14 @@ class KerasGraph(nn.Module):
             raise DataError(f"layer {quoted(name)!r} cannot read values of shape {shapes}: {reason}.") from None
 
 
+def _value(values: list[Value], reference: tuple[int, int]) -> Tensor:
+    """The value of a reference; raises DataError for an output that the layer does not give."""
+    number, output = reference
+    if output >= len(values[number][0]):
+        raise DataError(f"output {output} of value {number} is read; there are {len(values[number][0])} outputs.")
+    return values[number][0][output]
+
+
 def weight_names(name: str) -> str:
     """Where a :class:`KerasRecurrent` has a weight that a recurrent stage calls ``forward_layer.weight_ih``."""
     direction, _, weight = name.rpartition(".")
@@ -159,10 +166,24 @@ def _per_timestep(graph: nn.Module, x: Tensor, mask: Mask) -> Tensor:
 
 
 def run_shapes(graph: KerasGraph) -> Tensor:
-    """Run a graph of the meta device for two examples, and return the shape of its output."""
+    """Run a graph of the meta device for two examples, and return the shape of its output; raises DataError."""
+    _check_references(graph.spec)
     with torch.device("meta"):
         result: Tensor = graph(*[torch.zeros(input_size(given)) for given in graph.spec.inputs])
         return result
+
+
+def _check_references(spec: GraphSpec) -> None:
+    """Raise DataError for a call of an unknown layer, and for one that reads a value that is computed later."""
+    names, inputs = [layer.name for layer in spec.layers], len(spec.inputs)
+    if len(set(names)) != len(names):
+        raise DataError("layer names of the graph repeat.")
+    for place, call in enumerate(spec.calls):
+        read = [number for number, _ in [*call.reads, *call.states, *(m for m in call.masks if m is not None)]]
+        if call.layer not in names or max(read) >= inputs + place:
+            raise DataError(f"call {place} of layer {quoted(call.layer)!r} reads what no layer before it gives.")
+    if spec.output[0] >= inputs + len(spec.calls):
+        raise DataError("the output of the graph is a value that no layer gives.")
 
 
 def input_size(given: GraphInput) -> list[int]:

@@ -29,7 +29,7 @@ from unbraid.networks.keras.recurrent import KINDS as RECURRENT
 from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.settings import plain_settings
 from unbraid.networks.keras.weights import Variable
-from unbraid.networks.keras.wiring import Call, Wiring, wrapped_layer
+from unbraid.networks.keras.wiring import MODELS, Call, Wiring, wrapped_layer
 from unbraid.networks.spec import (
     CallSpec,
     DenseSpec,
@@ -87,7 +87,8 @@ def _unsupported(layer: LayerConfig) -> str | None:
         return layer.described
     if layer.kind == "TimeDistributed":
         inner = layer.inner("layer")
-        return None if inner.kind in ("Sequential", "Functional", "Model") else _unsupported(inner)
+        found = None if inner.kind in MODELS else _unsupported(inner)
+        return found if found is None else f"TimeDistributed around {found}"
     if layer.kind == "Bidirectional":
         inner = layer.inner("layer")
         return None if inner.kind in RECURRENT and not inner.custom else f"Bidirectional around {inner.described}"
