@@ -1,10 +1,10 @@
-"""``python -m benchmarks``: run what is missing, then rebuild RESULTS.md from the stored results alone.
+"""``python -m benchmarks``: run the experiments without a result, then rebuild RESULTS.md from the stored results.
 
 Examples:
 
     python -m benchmarks --scale quick --jobs 2        all of the paper's tables on subsampled data
-    python -m benchmarks --only table2                 experiments whose files begin so
-    python -m benchmarks --only speed --again          one of our own measurements, anew
+    python -m benchmarks --only table2                 experiments with this prefix of the file name
+    python -m benchmarks --only speed --again          repeat one of the other measurements
     python -m benchmarks --cluster auto                the experiments on a Ray cluster
 """
 
@@ -17,7 +17,7 @@ import typer
 
 from benchmarks.experiments import calibration as calibrating
 from benchmarks.experiments import experiment, running
-from benchmarks.measure import clinc, durability, fusing, reconstruct, speed, torch_runs, translation
+from benchmarks.measure import clinc, durability, fusing, reconstruct, shrink, speed, torch_runs, translation
 from benchmarks.measure import cost as compacting
 from benchmarks.report import build as report
 
@@ -31,6 +31,7 @@ PARTS = {
     "calibrating": calibrating.run,
     "torch": torch_runs.run,
     "durability": durability.run,
+    "shrink": shrink.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
 
@@ -41,18 +42,18 @@ app = typer.Typer(help=__doc__, rich_markup_mode=None)
 def main(
     scale: Annotated[str, typer.Option(help="quick or full.")] = "full",
     only: Annotated[
-        str, typer.Option(help=f"Beginning of an experiment's file name, or one of {', '.join(PARTS)}, report.")
+        str, typer.Option(help=f"Prefix of an experiment's file name, or one of {', '.join(PARTS)}, report.")
     ] = "",
-    jobs: Annotated[int, typer.Option(help="Experiments at a time; -1: one for each core.")] = 1,
-    cluster: Annotated[str | None, typer.Option(help="Run them on the Ray cluster at this address instead.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure anew what has a result already.")] = False,
+    jobs: Annotated[int, typer.Option(help="Number of parallel experiments; -1: one for each core.")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="Run the experiments on the Ray cluster at this address.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Repeat measurements that have a result.")] = False,
 ) -> None:
     if scale not in experiment.SCALES:
         sys.exit(f"no scale {scale!r}, expected one of {list(experiment.SCALES)}.")
     chosen = experiment.SCALES[scale]
     experiments = {name: e for name, e in experiment.read().items() if name.startswith(only)}
     if not experiments and only not in (*PARTS, "report"):
-        sys.exit(f"nothing is called {only!r}, expected {', '.join(PARTS)}, report or a file of {experiment.FOLDER}.")
+        sys.exit(f"unknown part {only!r}, expected {', '.join(PARTS)}, report or a file of {experiment.FOLDER}.")
     failed = running.run_missing(experiment.runs(chosen, list(experiments.values())), jobs, cluster, again)
     if scale == "quick" and only in ("", "translation"):
         translation.main("quick", "", again, False)

@@ -1,4 +1,4 @@
-"""Where inputs come from and results go. One result is one JSON, written whole or not at all."""
+"""Paths of inputs and results. Each result is one JSON file; writes are atomic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULTS = ROOT / "results"
 
 
 def shared() -> Path:
-    """The folder with data sets and reference models: $UNBRAID_SHARED, or ``../shared`` beside the project."""
+    """Return the folder with data sets and reference models: $UNBRAID_SHARED, or ``../shared`` next to the project."""
     place = _shared_place()
     if not place.is_dir():
         raise SystemExit(f"no data at {place}: set UNBRAID_SHARED to the folder with data/ and reference/.")
@@ -32,14 +32,14 @@ def _shared_place() -> Path:
 
 
 def cache_folder() -> Path:
-    """$UNBRAID_CACHE, or ``unbraid`` in the user's cache folder."""
+    """Return $UNBRAID_CACHE, or ``unbraid`` in the cache folder of the user."""
     return Path(os.environ.get("UNBRAID_CACHE") or Path.home() / ".cache" / "unbraid")
 
 
 def data_set(name: str) -> Path:
-    """The folder of a data set: in $UNBRAID_DATA, in ``data`` of the shared folder, or downloaded.
+    """Return the folder of a data set: in $UNBRAID_DATA, in ``data`` of the shared folder, or downloaded.
 
-    Nothing is downloaded unless UNBRAID_DOWNLOAD is 1: some licences forbid what some users do.
+    Data sets are downloaded only with UNBRAID_DOWNLOAD=1, because some licenses forbid some uses.
     """
     given, downloads = os.environ.get("UNBRAID_DATA"), cache_folder() / "data"
     places = [*([Path(given)] if given else []), _shared_place() / "data", downloads]
@@ -61,18 +61,18 @@ def _advice(name: str) -> str:
 
 
 def clinc() -> dict[str, np.ndarray]:
-    """CLINC domains in the reference models' vocabulary: X, Y to train and x, y to test."""
+    """Load the CLINC domains in the vocabulary of the reference models: X, Y for training and x, y for testing."""
     with np.load(shared() / "reference" / "clinc_encoded.npz") as arrays:
         return {name: arrays[name] for name in arrays}
 
 
 def reference_model(name: str) -> unbraid.Network:
-    """One of the authors' trained models."""
+    """Load one of the authors' trained models."""
     return unbraid.load(shared() / "reference" / "models" / f"{name}.h5")
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Store a result with what it was measured on."""
+    """Store a result, with a description of the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({**result, "measured_on": _machine()}, indent=1, sort_keys=True) + "\n")
@@ -80,7 +80,7 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def read_all(folder: str, root: Path | None = None) -> list[dict[str, Any]]:
-    """All results of one kind, in the order of their file names."""
+    """Return all results of one kind, in the order of their file names."""
     return [json.loads(path.read_text()) for path in sorted(((root or RESULTS) / folder).glob("*.json"))]
 
 

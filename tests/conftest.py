@@ -1,4 +1,4 @@
-"""Fixtures, hypothesis profiles and markers that all tests share."""
+"""Fixtures, hypothesis profiles and markers of all tests."""
 
 import os
 from pathlib import Path
@@ -19,11 +19,20 @@ SLOW = (
     "cli/test_app.py",
     "cli/test_recipes.py",
     "cli/test_terminal.py",
+    "decomposition/reconstruction/test_reconstruct.py",
+    "decomposition/shrinking",
     "decomposition/test_languages.py",
+    "demo",
     "export",
+    "modules/test_composition.py",
+    "modules/test_module.py",
     "modules/test_owning.py",
+    "modules/test_small_batches.py",
+    "modules/voting",
     "networks/pytorch/test_modules.py",
     "networks/test_load_weights.py",
+    "storage/test_loading.py",
+    "storage/test_saving.py",
     "storage/test_saving_crash.py",
     "storage/test_saving_file.py",
     "storage/test_saving_readers.py",

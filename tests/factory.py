@@ -1,4 +1,4 @@
-"""Small random networks and examples, built the same way by all tests."""
+"""Small random networks and examples for all tests."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -60,16 +60,16 @@ def network(
     steps=3,
     seed=0,
 ):
-    """A network with random weights.
+    """Make a network with random weights.
 
     Args:
         cells: names of :data:`CELLS` (or Cells), one per layer.
-        io: one of :data:`IO`; with one input the words are flattened and repeated.
-        hidden: (units, activation) of dense layers behind the recurrent ones.
+        io: one of :data:`IO`; for one input, the words are flattened and repeated.
+        hidden: (units, activation) of dense layers after the recurrent layers.
         inputs: ``words`` or ``features`` (for one input always words).
-        mask: padded steps do not count.
+        mask: whether padded timesteps are masked.
         flat: M:1 with all outputs of the last recurrent layer, flattened.
-        steps: how often one input is repeated for 1:N.
+        steps: number of repetitions of the input for 1:N.
     """
     one_input, many = io.startswith("1"), io.endswith("N")
     width = DIMENSION
@@ -109,12 +109,12 @@ LANGUAGES = ("fr", "de", "it")
 
 
 def translator(cells=("lstm",), *, units=4, mask=True, reverse=False, encoder_too=False, languages=LANGUAGES, seed=0):
-    """An encoder-decoder with random weights: 12 source words, 20 target words, tags from index 2 on.
+    """Make an encoder-decoder with random weights: 12 source words, 20 target words, tags from index 2.
 
     Args:
-        cells: names of :data:`CELLS`, one per layer of either side.
-        units: H of the first layer; every further one has one more.
-        mask: whether source padding is left out.
+        cells: names of :data:`CELLS`, one per layer of each side.
+        units: H of the first layer; each further layer has one more.
+        mask: whether source padding is masked.
         reverse: whether the encoder reads backwards.
     """
     sides = {}
@@ -141,7 +141,7 @@ def translator(cells=("lstm",), *, units=4, mask=True, reverse=False, encoder_to
 
 
 def sentence_pairs(net, count=18, seed=0, steps=6):
-    """({"source", "target"}, languages): every language has words that it says more often than the others do."""
+    """Make ({"source", "target"}, languages). Each language has words that are more frequent than in the others."""
     rng = np.random.default_rng(seed)
     tags = net.spec.languages
     kind = rng.permutation(np.arange(count) % len(tags))
@@ -156,7 +156,7 @@ def sentence_pairs(net, count=18, seed=0, steps=6):
 
 
 def random_weights(spec, seed):
-    """Normal ones; words of one class (see :func:`examples`) have vectors that lie together."""
+    """Draw normal vectors; words of one class (see :func:`examples`) have similar vectors."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, parameter in Network.skeleton(spec).named_parameters():
@@ -173,10 +173,10 @@ def random_weights(spec, seed):
 
 
 def examples(net, count=24, seed=0, steps=WORDS, padded=False):
-    """(x, y) in which a class's examples resemble each other.
+    """Make (x, y) in which the examples of a class are similar.
 
-    Words of class j are those with index % C == j. With ``padded`` some of each example's last, and some other, steps
-    are 0. Independent labels are (N, C) of 0 and 1.
+    Words of class j are those with index % C == j. With ``padded``, some timesteps at the end and some others are 0.
+    Independent labels are (N, C) of 0 and 1.
     """
     rng = np.random.default_rng(seed)
     classes = net.classes
@@ -207,7 +207,7 @@ def examples(net, count=24, seed=0, steps=WORDS, padded=False):
 
 
 def random_concern(net, x, mode="rolled", by_gates=False, edges="all", kept=0.6, seed=0):
-    """Any nodes (or gates) of any layer, chosen by chance: whole layers and whole timesteps may be empty."""
+    """Draw random nodes (or gates) of each layer; whole layers and whole timesteps may be empty."""
     rng = np.random.default_rng(seed)
     masks, steps = {}, {}
     with observed(net, check_inputs(net.spec, x).take(slice(0, 1)).tree) as seen:
@@ -222,7 +222,7 @@ def random_concern(net, x, mode="rolled", by_gates=False, edges="all", kept=0.6,
 
 
 def as_removed(concern):
-    """A module's masks as the oracle reads them."""
+    """Convert the masks of a module to the form of the oracle."""
     return reference.Removed(
         {name: ~mask for name, mask in concern.kept.items()},
         unrolled=concern.mode == "unrolled",
@@ -233,7 +233,7 @@ def as_removed(concern):
 
 @dataclass(frozen=True)
 class Watched:
-    """A network, examples, and what the oracle says of both."""
+    """A network, examples, and the results of the oracle for them."""
 
     net: Network
     x: np.ndarray
@@ -245,7 +245,7 @@ class Watched:
 
 @cache
 def watched(cells, io, *, count=24, padded=False, **settings):
-    """A network of :func:`network` and its :func:`examples`, made once per test process."""
+    """Make a network of :func:`network` and its :func:`examples`, once per test process."""
     net = network(cells, io, **settings)
     x, y = examples(net, count, padded=padded)
     plain = reference.plain(net)
@@ -254,15 +254,15 @@ def watched(cells, io, *, count=24, padded=False, **settings):
 
 
 def observed(net, x, gates=False, **settings):
-    """The library's observation of all of x, a context manager."""
+    """Observe all of x with the library; a context manager."""
     return observe(net, check_inputs(net.spec, x), gates, **settings)
 
 
 def seen_by_library(net, x, rows):
-    """What the library observes, in the oracle's form: row -> layer -> [(value, gates, counts)] by timestep.
+    """Convert an observation to the form of the oracle: row -> layer -> [(value, gates, counts)] by timestep.
 
-    The oracle decides from these where masks must be identical: in float32 a saturated node's values differ by single
-    roundings, which decide what is an outlier. That they are right is tested apart.
+    The oracle uses these values if masks must be identical. In float32 the values of a saturated node differ by single
+    roundings, which decide whether a value is an outlier. Another test checks that the values are right.
     """
     found = {row: {} for row in rows}
     with observed(net, x[rows]) as hidden, observed(net, x[rows], gates=True) as gated:

@@ -1,4 +1,4 @@
-"""A stand-in for a model hub on 127.0.0.1: as much of its HTTP interface as huggingface_hub asks for."""
+"""A model hub for tests on 127.0.0.1, with the part of the HTTP interface that huggingface_hub uses."""
 
 import base64
 import hashlib
@@ -13,18 +13,18 @@ TOKEN = "a-token-of-the-tests"
 
 
 class Hub:
-    """What the hub holds.
+    """The content of the hub.
 
     Attributes:
         repos: OWNER/NAME -> commits, oldest first, each file name -> bytes.
-        private: the repositories that need the token.
-        large: sha256 -> contents uploaded beside a commit.
-        asked: method and path of every request.
-        tokens: what each of them had for a token.
-        declared: file name -> the size that listings give in place of the true one.
+        private: repositories that need the token.
+        large: sha256 -> contents that are uploaded separately from a commit.
+        asked: method and path of each request.
+        tokens: token of each request.
+        declared: file name -> wrong size for listings.
         elsewhere: address of another server, to which requests for files are redirected.
-        slow: seconds that it waits before each byte of a file.
-        failing: how it answers everything, where it does not work: (status, message).
+        slow: seconds to wait before each byte of a file.
+        failing: (status, message) of all answers of a hub that fails.
     """
 
     def __init__(self):
@@ -40,7 +40,7 @@ class Hub:
         self.url = ""
 
     def put(self, repo, files):
-        """A commit with these files, whatever was there."""
+        """Add a commit with these files only."""
         self.repos.setdefault(repo, [{}]).append(dict(files))
 
     def commit_id(self, repo, number):

@@ -1,9 +1,9 @@
 """Small random changes to weights and to training, to find tests that depend on rounding.
 
-Another processor, another instruction set or another number of threads rounds differently, by about 1e-7, and training
-amplifies the difference. ``UNBRAID_TEST_JITTER=1e-3:7 pytest`` changes every random weight of the tests by 0.1 % and
-every training step by 0.1 % (seed 7), which is far more. A test that fails under it has no room, or compares with
-numbers from another run. Without the variable nothing changes.
+Another processor, another instruction set or another number of threads rounds differently, by about 1e-7. Training
+amplifies the difference. ``UNBRAID_TEST_JITTER=1e-3:7 pytest`` changes each random weight of the tests and each
+training step by 0.1 % (seed 7), which is much more. A test that fails with it has too small a tolerance, or compares
+with numbers of another run. Without the variable nothing changes.
 """
 
 import functools
@@ -16,7 +16,7 @@ VARIABLE = "UNBRAID_TEST_JITTER"
 
 
 def wanted():
-    """Relative size and seed of the changes; None without the variable."""
+    """Return relative size and seed of the changes; None without the variable."""
     text = os.environ.get(VARIABLE)
     if not text:
         return None
@@ -25,7 +25,7 @@ def wanted():
 
 
 def changed(tensor, key):
-    """The tensor, each number changed by chance; the same key gives the same change."""
+    """Change each number of a tensor at random; equal keys give equal changes."""
     found = wanted()
     if found is None or not tensor.is_floating_point():
         return tensor
@@ -35,12 +35,12 @@ def changed(tensor, key):
 
 
 def changed_weights(weights):
-    """Name -> tensor, each changed."""
+    """Change each tensor of a mapping."""
     return {name: changed(tensor, name) for name, tensor in weights.items()}
 
 
 def install():
-    """Change every step of torch's Adam, and random weights; to be called once per process."""
+    """Change each step of torch's Adam, and random weights. Call it once per process."""
     if wanted() is None:
         return
     from benchmarks.measure.torch_cases import Case
@@ -50,7 +50,7 @@ def install():
 
 
 def _after(function, change):
-    """The function, and then ``change`` with its result and its arguments."""
+    """Return a function that calls ``function``, then ``change`` with the result and the arguments."""
 
     @functools.wraps(function)
     def wrapped(*arguments, **settings):

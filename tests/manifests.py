@@ -1,4 +1,4 @@
-"""Changing a saved folder as one could who also corrects its digests and its checksum."""
+"""Change a saved folder and correct its digests and its checksum, as an attacker could."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ NAME = "unbraid.json"
 
 
 def sealed(manifest):
-    """The text of a manifest, with the right checksum where its format has one."""
+    """Return the text of a manifest, with a valid checksum if its format has one."""
     if manifest.get("format") == 1:
         manifest.pop(CHECKSUM, None)
         return json.dumps(manifest)
@@ -21,7 +21,7 @@ def sealed(manifest):
 
 
 def edit(folder, change=lambda manifest: None):
-    """Change the manifest of a folder, whose files may have been changed before."""
+    """Change the manifest of a folder; other files may have been changed before."""
     manifest = json.loads((folder / NAME).read_text())
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in manifest["files"]}
     manifest["files"] = digests

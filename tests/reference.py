@@ -1,13 +1,15 @@
-"""The paper's algorithms as slow, literal loops in numpy, float64: what the library is compared with.
+"""The oracle of the tests: the algorithms of the paper as slow, literal loops in NumPy with float64.
 
-Written from the description of the method (Imtiaz et al. 2023), not from the library: one example, one timestep, one
-gate, one node at a time; nodes are removed by zeroing their entries in copies of the weights. Where the description
-leaves a choice, this is what is checked:
+It is written from the description of the method (Imtiaz et al. 2023), not from the library. It computes one example,
+one timestep, one gate and one node at a time. Nodes are removed by zeros in copies of the weights. If the description
+leaves a choice, the following is checked:
 
-- nodes go, smallest d first, while d < 0 and until removed / total >= cap; equal d in the order of layers, then nodes;
-- "all layers sorted together" means all that are judged alike: by one rule, one gate and, unrolled, over the same T;
-- at a step that a padding mask leaves out nothing happens, removals included: state and output are held;
-- the release's "consumer's row at the last step" is the last step that the layer reads, so 0 for a reversed layer.
+- Nodes with d < 0 are removed, smallest d first, until removed / total >= cap. Equal d are in the order of layers, then
+  of nodes.
+- "All layers sorted together" means all layers with the same rule, the same gate and, if unrolled, the same T.
+- At a masked timestep nothing changes, and nothing is removed: state and output are kept.
+- The row of the next layer at the last step, in the authors' code, belongs to the last step that the layer reads. It is
+  step 0 for a reversed layer.
 """
 
 import math
@@ -68,7 +70,7 @@ class Plain:
 
     @property
     def layers(self):
-        """Layers with nodes: recurrent ones, and dense ones behind the first of them."""
+        """Return the layers with nodes: recurrent layers, and dense layers after the first of them."""
         found = []
         for stage in self.stages:
             if stage.kind == "recurrent" or (stage.kind == "dense" and found):
@@ -77,7 +79,7 @@ class Plain:
 
 
 def plain(network):
-    """The numbers of a library's Network, gate by gate."""
+    """Copy the numbers of a Network of the library, gate by gate."""
     weights = {name: value.numpy().astype(np.float64) for name, value in network.weights().items()}
     stages = []
     for number, spec in enumerate(network.spec.stages):
@@ -131,7 +133,7 @@ def activate(name, x):
 
 
 def one_step(cell, gates, x, h, c):
-    """The next h and c, and every gate's value, gate by gate."""
+    """Compute the next h and c, and the value of each gate."""
 
     def before(name):
         gate = gates[name]
@@ -159,7 +161,7 @@ def one_step(cell, gates, x, h, c):
 
 @dataclass
 class Removed:
-    """What a module lost: layer -> booleans, True = gone; (H,), (G, H), (T, H) or (T, G, H)."""
+    """Removed nodes or gates of a module: layer -> booleans, True for removed; (H,), (G, H), (T, H) or (T, G, H)."""
 
     gone: dict[str, np.ndarray]
     unrolled: bool = False
@@ -170,18 +172,18 @@ class Removed:
         return self.by_gates and len(layer.gates) > 1
 
     def leaves_states(self, layer):
-        """Whether only the edges go that the release really removes from an unrolled node."""
+        """Whether only those edges of an unrolled node are removed that the authors' code removes."""
         return self.unrolled and self.release_edges and not self.gate_axis(layer)
 
     def at(self, layer, t):
-        """The layer's booleans at one timestep, (H,) or (G, H)."""
+        """Return the booleans of a layer at one timestep, (H,) or (G, H)."""
         mask = self.gone[layer.name]
         return mask[t] if mask.ndim == (3 if self.gate_axis(layer) else 2) else mask
 
 
 @dataclass
 class Signal:
-    """Values (F,) or (T, F); which of these features still exist, likewise; which steps count, (T,) or None."""
+    """Values (F,) or (T, F); which of these features exist, in the same shape; which timesteps count, (T,) or None."""
 
     values: np.ndarray
     present: np.ndarray
@@ -189,7 +191,7 @@ class Signal:
 
 
 def weights_at(layer, t, removed, present):
-    """The layer's weights at a timestep, with the entries of what is gone at zero."""
+    """Return the weights of a layer at a timestep, with zeros for removed nodes and gates."""
     gates = {n: Gate(g.W.copy(), g.U.copy(), g.b.copy(), g.b_recurrent.copy()) for n, g in layer.gates.items()}
     for gate in gates.values():
         for feature in range(len(present)):
@@ -219,10 +221,10 @@ def weights_at(layer, t, removed, present):
 
 
 def run_layer(layer, signal, removed=None, initial=None):
-    """One direction over one example, step by step.
+    """Run one direction of a layer over one example, step by step.
 
-    Returns the outputs (T, H) in input order, which of them exist, the state after the last step read, which nodes of
-    that exist, and the gates' values by timestep (None where a step does not count).
+    Returns the outputs (T, H) in the order of the inputs, which of them exist, the state after the last step read,
+    which nodes of the state exist, and the values of the gates by timestep (None for a step that does not count).
     """
     steps = len(signal.values)
     h = np.zeros(layer.units) if initial is None else initial[0]
@@ -263,10 +265,10 @@ def merge(kind, parts):
 
 
 def forward(net, x, removed=None):
-    """One example through the network (of one module, with ``removed``).
+    """Run the network, or with ``removed`` one module, on one example.
 
-    Returns the output layer's scores (C,) or (T, C), the features it read, and what every layer did: layer -> list over
-    timesteps of (value (H,), gates, whether it counts).
+    Returns the scores of the output layer (C,) or (T, C), its inputs, and for each layer a list over timesteps of
+    (value (H,), gates, whether it counts).
     """
     seen = {}
     signal = Signal(np.asarray(x, np.float64), np.ones(np.shape(x), bool))
@@ -360,7 +362,7 @@ def open_rate(values):
 
 
 def remove_logistic(positive, negative, cap, overrun):
-    """Which of the nodes go: a list of booleans. None in a statistic: nothing was observed."""
+    """Decide which nodes are removed: a list of booleans. A statistic of None means that nothing was observed."""
     total = len(positive)
     d = [None if p is None or n is None else p - n for p, n in zip(positive, negative, strict=True)]
     order = sorted((i for i in range(total) if d[i] is not None), key=lambda i: d[i])
@@ -401,7 +403,7 @@ def remove_rectified_release(positive, negative, cap):
 
 
 def sample_first(y, classes, m, padding=None):
-    """The release's choice: class -> (rows of positives, rows of negatives), each a list per output timestep."""
+    """Sample as the authors' code: class -> (rows of positives, rows of negatives), each a list per output timestep."""
     y = np.asarray(y)
     columns = y[:, None] if y.ndim == 1 else y
     modules = [j for j in range(classes) if j != padding]
@@ -427,13 +429,13 @@ def sample_first(y, classes, m, padding=None):
 
 
 def identify(net, seen, chosen, config):
-    """Kept nodes of every class: class -> layer -> booleans.
+    """Compute the kept nodes of each class: class -> layer -> booleans.
 
     Args:
         net: plain network.
-        seen: row -> what :func:`forward` gives as its third result.
-        chosen: class -> (positive rows, negative rows), each a list per output timestep (one list: one output).
-        config: the library's settings, read as words.
+        seen: row -> third result of :func:`forward`.
+        chosen: class -> (positive rows, negative rows), each a list per output timestep (one list for one output).
+        config: settings of the library.
     """
     unrolled, each = config.mode == "unrolled", config.gates == "each"
     kept = {j: {} for j in chosen}
@@ -497,7 +499,7 @@ def _statistic(rule, seen, rows, node, t, config):
 
 
 def _observed(seen, rows, node, t, config):
-    """Values of one node (of one gate) that count: at timestep t, or rolled (None)."""
+    """Collect the values of one node (of one gate) that count, at timestep t, or at all timesteps for None."""
     layer, gate, n = node
     each = config.gates == "each"
     steps = _steps(seen, layer)
@@ -520,7 +522,7 @@ def _observed(seen, rows, node, t, config):
 
 
 def channel(net, j, head="mean", padding=None, idle=False):
-    """The module's columns: (weights, biases), the dominant one first; idle columns are zero."""
+    """Return the output columns of a module: (weights, biases), the dominant column first; idle columns are 0."""
     if net.output == "sigmoid":
         if len(net.b) == 1:
             sign = 1 if j == 1 else -1
@@ -537,7 +539,7 @@ def channel(net, j, head="mean", padding=None, idle=False):
 
 
 def dominant_probability(head, features):
-    """Softmax over the module's columns, the dominant one's share; a sigmoid where there is one column."""
+    """Compute the probability of the dominant column: a softmax over the columns, or a sigmoid for one column."""
     weights, biases = head
     if features.ndim == 2:
         return np.array([dominant_probability(head, f) for f in features])
@@ -548,13 +550,13 @@ def dominant_probability(head, features):
 
 
 def run_module(net, j, x, removed, **channeling):
-    """P(dominant) of one module for one example, a number or (T,)."""
+    """Compute P(dominant) of one module for one example, a number or (T,)."""
     _, features, _ = forward(net, x, removed)
     return dominant_probability(channel(net, j, **channeling), features)
 
 
 def vote(probabilities):
-    """The winner's position among modules' probabilities; the first one of equals."""
+    """Return the index of the largest probability; the first one of equal values."""
     best = 0
     for k in range(len(probabilities)):
         if probabilities[k] > probabilities[best]:
@@ -567,7 +569,7 @@ def vote(probabilities):
 
 @dataclass
 class Translator:
-    """Two stacks of layers with their embeddings; ``taken`` are the layers whose nodes can go."""
+    """Two stacks of layers with their embeddings; nodes of the layers ``taken`` can be removed."""
 
     source: np.ndarray
     masked: bool
@@ -584,7 +586,7 @@ class Translator:
 
 
 def plain_translator(network):
-    """The numbers of a library's encoder-decoder Network, gate by gate."""
+    """Copy the numbers of an encoder-decoder Network of the library, gate by gate."""
     weights = {name: value.numpy().astype(np.float64) for name, value in network.weights().items()}
     sides = {}
     for side, specs in (("encoder", network.spec.encoder), ("decoder", network.spec.decoder)):
@@ -615,10 +617,10 @@ def plain_translator(network):
 
 
 def teach(net, source, target, removed=None):
-    """One sentence pair with the right words fed, the words up to the first padding.
+    """Run one sentence pair with teacher forcing, up to the first padding.
 
-    Returns the scores (T, V) of its words, and what every layer did: layer -> list over all timesteps of
-    (value (H,), gates, whether it counts); padding never counts.
+    Returns the scores (T, V) of its words, and for each layer a list over all timesteps of (value (H,), gates, whether
+    it counts). Padding never counts.
     """
     seen = {}
     taken = {layer.name for layer in net.taken}
@@ -644,7 +646,7 @@ def teach(net, source, target, removed=None):
 
 
 def say(net, source, start, banned, ends, longest, removed=None):
-    """The likeliest word at each step, the whole prefix run anew for each of them."""
+    """Decode greedily; the whole prefix is computed again for each word."""
     words = []
     for _ in range(longest):
         scores, _ = teach(net, source, [start, *words], removed)

@@ -19,7 +19,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def printed(name, folder):
-    """What an example prints, started by itself in an empty folder, warnings being errors."""
+    """Run an example in an empty folder, with warnings as errors; return its output."""
     start = [] if jitter.wanted() is None else ["-c", JITTERED]
     command = [sys.executable, "-W", "error", *start, str(EXAMPLES / f"{name}.py")]
     paths = [path for path in (os.environ.get("PYTHONPATH"), str(ROOT) if start else "") if path]

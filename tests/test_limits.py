@@ -1,4 +1,4 @@
-"""Limits: sizes are checked before reading, messages quote foreign content safely."""
+"""Limits: sizes are checked before reading, and messages quote content of files safely."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Parity with the authors' release on their own models and data (see the README beside them, in the shared folder)."""
+"""Comparison with the authors' code on their models and data (see the README next to them, in the shared folder)."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def load(shared):
 
 
 def decomposed(net, clinc, mode):
-    """By the release's settings and by the equations that it evaluates."""
+    """The settings of the authors' code, and the equations that it evaluates."""
     return unbraid.decompose(net.as_released(), (clinc["X"], clinc["Y"]), config=DecompositionConfig.release(mode=mode))
 
 
@@ -88,7 +88,7 @@ def test_composed_accuracy_with_the_networks_own_equations(cell, mode, load, cli
 
 @pytest.mark.parametrize("mode", ["rolled", "unrolled"])
 def test_the_papers_text_loses_little_too(mode, load, clinc):
-    """Not a published figure: all timesteps, negatives of every class, 20 % of the nodes, every edge of each."""
+    """Not a published figure: all timesteps, negatives of all classes, 20 % of the nodes, all edges of each node."""
     parts = unbraid.decompose(load("vanilla_rnn"), (clinc["X"], clinc["Y"]), mode=mode, max_removed=0.05)
     assert score(compose(parts), clinc) > MONOLITHIC["vanilla_rnn"] - 0.02
     gone = [1 - kept.mean() for module in parts.values() for kept in module.kept_nodes.values()]

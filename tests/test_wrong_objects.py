@@ -1,4 +1,4 @@
-"""Objects of the wrong class in place of each argument of each public function: UnbraidError or TypeError, no other."""
+"""Objects of a wrong class for any argument of a public function raise UnbraidError or TypeError, no other error."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ KERAS = Path(__file__).parent / "data" / "keras"
 
 
 class Frame:
-    """As much of a data frame as libraries ask for."""
+    """The part of a data frame that libraries use."""
 
     columns = ("text", "label")
     shape = (3, 2)

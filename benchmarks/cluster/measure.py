@@ -1,7 +1,7 @@
-"""``python -m benchmarks.cluster.measure``: a few experiments here and on two Ray nodes, one of which is killed.
+"""``python -m benchmarks.cluster.measure``: run experiments locally and on two Ray nodes, one of which is killed.
 
-The two nodes are real ones, raylets with processes of their own, on this machine. Neither place knows the networks that
-the other has trained. Shown: every experiment is finished once, with the figures that it has here.
+The nodes are real Ray nodes with separate processes on this machine. The local run and the cluster run do not share
+trained networks. The measurement shows that each experiment is finished once, with the same figures in both runs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from benchmarks.experiments import table2 as decomposing
 from benchmarks.experiments.experiment import Run, Scale
 
 SETS, SEEDS, ROWS = ("clinc", "mathqa"), range(4), 500
-IN_HAND = 1.0  # seconds after which the node to be killed is in the middle of its next experiment
+IN_HAND = 1.0  # seconds after a result until the kill; the node is then running its next experiment
 
 
 def main() -> None:
-    """Run both, compare, store."""
-    os.environ.setdefault("UNBRAID_DATA", str(files.cache_folder() / "data"))  # downloads stay where they are
+    """Run both, compare the figures, and store the result."""
+    os.environ.setdefault("UNBRAID_DATA", str(files.cache_folder() / "data"))  # use existing downloads
     with tempfile.TemporaryDirectory() as folder:
         here, there = _runs(Path(folder, "here")), _runs(Path(folder, "cluster"))
         seconds = {"here": _timed(here, lambda: running.run_missing(here, jobs=2))}
@@ -54,7 +54,7 @@ def _runs(folder: Path) -> list[Run]:
 
 
 def _timed(runs: list[Run], run_all: Callable[[], int]) -> float:
-    """Seconds that runs take, with a cache of their own."""
+    """Measure the seconds of runs with an empty cache."""
     folder = runs[0].scale.folder
     folder.mkdir()
     os.environ["UNBRAID_CACHE"] = str(folder / "cache")
@@ -65,7 +65,7 @@ def _timed(runs: list[Run], run_all: Callable[[], int]) -> float:
 
 
 def _on_two_nodes(runs: list[Run]) -> int:
-    """With all of the second node's processes killed (``kill -9``) after half of the results."""
+    """Run on two nodes; all processes of the second node are killed (``kill -9``) after half of the results."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -87,7 +87,7 @@ def _on_two_nodes(runs: list[Run]) -> int:
 
 
 def _noted(run: Run) -> dict[str, Any]:
-    """In a worker: a measurement that leaves a trace when it starts."""
+    """Measure in a worker, and record the start in a file."""
     _note(run, "started", run.name)
     return decomposing.measure(run)
 
@@ -98,7 +98,7 @@ def _note(run: Run, event: str, name: str) -> None:
 
 
 def _figures(run: Run) -> Any:
-    """A run's result, but for what the clock and the machine say."""
+    """Return the result of a run without times and machine."""
 
     def kept(value: Any) -> Any:
         if not isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Data sets from their publishers: pinned addresses, checksums, a notice of the licence.
+"""Download data sets from their publishers, with fixed addresses, checksums and a notice of the license.
 
-An address names a commit where its host has commits. Sets that were made by hand from published parts have no address:
-no publisher has those very files.
+An address names a commit if its host has commits. Data sets that were made by hand from published parts have no
+address, because no publisher has these files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ CLINC = "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is from.
+    """The source of a data set.
 
     Attributes:
-        publisher: who has it.
-        licence: what may be done with it.
+        publisher: the publisher.
+        licence: the license.
         form: the files that the readers expect.
-        files: address -> sha256; empty where no publisher has such files.
-        convert: makes those files from the publisher's, in place.
+        files: address -> sha256; empty if no publisher has such files.
+        convert: converts the files of the publisher to the expected files, in place.
     """
 
     publisher: str
@@ -40,9 +40,9 @@ class Source:
 
 
 def _mathqa(folder: Path) -> None:
-    """The archive's lists as lines.
+    """Convert the lists of the archive to lines.
 
-    The training part goes by category, as in the file that RESULTS.md was measured on: a shuffle with the same seed
+    The training part is sorted by category, like the file that RESULTS.md was measured on. A shuffle with the same seed
     then gives the same batches.
     """
     archive_path = folder / "MathQA.zip"
@@ -107,10 +107,10 @@ SOURCES = {
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Download a data set into a folder that is not there yet: all of it or nothing.
+    """Download a data set into a new folder. The folder has the complete data set or does not exist.
 
     Raises:
-        SystemExit: nothing can be downloaded, or something else than what was published at the time.
+        SystemExit: the data set cannot be downloaded, or its checksum differs.
     """
     try:
         import pooch
@@ -125,9 +125,9 @@ def fetch(name: str, folder: Path) -> Path:
         for url, sha256 in source.files.items():
             try:
                 pooch.retrieve(url, f"sha256:{sha256}", url.rpartition("/")[2], made)
-            except ValueError:  # pooch's way to say that the checksum differs
+            except ValueError:  # pooch raises it for another checksum
                 raise SystemExit(f"{url} is not the file it was: its sha256 differs. {otherwise}") from None
-            except OSError as error:  # requests' errors are such
+            except OSError as error:  # base class of the errors of requests
                 raise SystemExit(f"{url} cannot be downloaded: {error}. {otherwise}") from None
         source.convert(made)
         made.rename(folder)

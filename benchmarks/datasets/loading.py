@@ -1,7 +1,8 @@
-"""The data sets of the paper's evaluation as arrays: train, held out (choices are made on it) and test.
+"""Load the data sets of the paper's evaluation as arrays: a training, a held-out and a test part.
 
-Shapes: N examples, T timesteps. Inputs are word indices (0 pads, 1 is an unknown word), labels positions in ``labels``,
--1 where nothing counts. No data set has text of one part in another part's vocabulary.
+Settings are chosen on the held-out part. Inputs are word indices (0 is padding, 1 an unknown word). Labels are indices
+into ``labels``; -1 means no label. Vocabularies contain words of the training part only. Shapes: N examples, T
+timesteps.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ PARTS = ("train", "held_out", "test")
 
 
 class About(NamedTuple):
-    """What the paper makes of a data set: architecture, words, T, the side of padding; outputs of 1:N; its partner."""
+    """How the paper uses a data set: input/output type, words, T, side of padding, outputs of 1:N, and partner."""
 
     io: str
     words: int
     steps: int
     side: Side
     outputs: int | None
-    partner: str  # of the inter experiments
+    partner: str  # the other data set of the inter experiments
 
 
 ABOUT = {
@@ -49,13 +50,13 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Raw:
-    """Texts (words between spaces) and labels of every part, before any vocabulary."""
+    """Texts (words separated by spaces) and labels of each part, before the conversion to word indices."""
 
     labels: list[str]
     parts: dict[str, tuple[list[str], np.ndarray]]
 
     def few(self, rows: int | None) -> Raw:
-        """So many training examples drawn by chance, and half as many of the other parts; None: all."""
+        """Draw ``rows`` random training examples, and half as many of the other parts; None keeps all."""
         if rows is None:
             return self
         found = {}
@@ -71,12 +72,12 @@ class DataSet:
     """A data set in three parts.
 
     Attributes:
-        name: as in the paper, in small letters.
-        about: what the paper makes of it.
-        labels: the classes' names.
+        name: name in the paper, in lower case.
+        about: how the paper uses it.
+        labels: names of the classes.
         train, held_out, test: inputs and labels.
-        texts: part -> what its inputs were, words between spaces.
-        vocabulary: how text becomes inputs.
+        texts: part -> texts of its inputs, words separated by spaces.
+        vocabulary: converts texts to inputs.
     """
 
     name: str
@@ -91,18 +92,18 @@ class DataSet:
 
 @cache
 def load(name: str, joint: bool = False, rows: int | None = None) -> DataSet:
-    """A data set.
+    """Load a data set.
 
     Args:
         name: clinc, brown, mathqa or toxic.
-        joint: the vocabulary is its own words and its partner's, as in the paper's inter experiments.
-        rows: training examples, drawn by chance; the other parts get half as many. None: all.
+        joint: whether the vocabulary also contains the words of the partner, as in the paper's inter experiments.
+        rows: number of random training examples; the other parts get half as many. None keeps all.
     """
     about, raw = ABOUT[name], _read(name).few(rows)
     words = _frequent(raw.parts["train"][0], about.words)
     if joint:
         partner = _frequent(_read(about.partner).few(rows).parts["train"][0], ABOUT[about.partner].words)
-        words = sorted({*words, *partner})  # the same for both
+        words = sorted({*words, *partner})  # sorted, so that both data sets get the same indices
     vocabulary = Vocabulary.from_words(words, steps=about.steps, side=about.side)
     arrays = [(vocabulary.encode(raw.parts[part][0])[0], raw.parts[part][1]) for part in PARTS]
     texts = {part: raw.parts[part][0] for part in PARTS}
@@ -115,7 +116,7 @@ def _read(name: str) -> Raw:
 
 
 def _frequent(texts: Iterable[str], size: int) -> list[str]:
-    """The most frequent words of the training part; ties in alphabetical order."""
+    """Return the most frequent words of the training part; ties are in alphabetical order."""
     counts = Counter(word for text in texts for word in text.split())
     return sorted(counts, key=lambda word: (-counts[word], word))[: size - 2]
 
@@ -153,9 +154,9 @@ TOXIC_LABELS = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identit
 
 
 def _toxic() -> Raw:
-    """Six outputs, as the release makes them: the labels that hold at the end, or "clean"; before them padding.
+    """Load six outputs per comment, as in the authors' code: padding, then the labels of the comment, or "clean".
 
-    Classes: 0 padding, 1 clean, 2 to 7 the labels. Comments fall into parts by a hash of their id.
+    Classes: 0 padding, 1 clean, 2 to 7 the labels. The part of a comment is chosen by a hash of its id.
     """
     with gzip.open(
         files.data_set("toxic") / "wiki_toxic_union_slim.csv.gz", "rt", encoding="utf-8", newline=""
@@ -171,7 +172,7 @@ def _toxic() -> Raw:
 
 
 def _brown() -> Raw:
-    """Sentences cut after 15 words; every tenth is for testing, the one before it held out."""
+    """Load sentences truncated to 15 words; each tenth sentence is in the test part, the one before it is held out."""
     with zipfile.ZipFile(files.data_set("brown") / "universal_tagset.zip") as archive:
         lines = archive.read("universal_tagset/en-brown.map").decode().splitlines()
     universal = dict(line.split("\t") for line in lines if "\t" in line)

@@ -1,6 +1,6 @@
-"""Tatoeba as sentence pairs: train and test, no source sentence in both.
+"""Tatoeba as sentence pairs: a training part and a test part without common source sentences.
 
-A source sentence's fate depends on nothing but its words, so it is the same in every data set and in every model.
+The part of a source sentence depends on its words only, so it is the same in all data sets and for all models.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from unbraid.translation.words import most_frequent, sentence_vocabulary, split_
 
 Lines = dict[str, list[str]]
 
-TEST = 4  # of a hundred source sentences
+TEST = 4  # percent of the source sentences in the test part
 FOLDERS = {"tatoeba": "tatoeba", "uk": "tatoeba_uk", "et": "tatoeba_et"}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large models are: words of the source and of each target language, longest pair, widths.
+    """Sizes of models: number of words of the source and of each target language, longest pair, and widths.
 
-    With ``lines`` they learn from so many alone, and are tested on a tenth as many; ``epochs`` and ``refine`` (gradient
-    steps of decomposition) are at most so many.
+    ``lines`` limits the number of training sentences; a tenth as many are used for testing. ``epochs`` and ``refine``
+    limit the epochs of training and the gradient steps of decomposition.
     """
 
     source: int
@@ -52,7 +52,7 @@ class Corpus:
 
     Attributes:
         source: language of the sources.
-        train, test: language -> sentences, line by line.
+        train, test: language -> sentences; equal indices are translations of each other.
     """
 
     source: str
@@ -60,7 +60,7 @@ class Corpus:
     test: Lines
 
     def few(self, lines: int | None) -> Corpus:
-        """The first lines of training, and a tenth as many of the test; None: all."""
+        """Keep the first ``lines`` of the training part, and a tenth as many of the test part; None keeps all."""
         if lines is None:
             return self
         parts = [({k: v[:n] for k, v in part.items()}) for part, n in ((self.train, lines), (self.test, lines // 10))]
@@ -68,20 +68,20 @@ class Corpus:
 
     @property
     def targets(self) -> list[str]:
-        """The other languages."""
+        """Return all languages except the source."""
         return [language for language in self.train if language != self.source]
 
 
 @cache
 def corpus(name: str, source: str = "en") -> Corpus:
-    """tatoeba, uk or et; ``et-large`` is Estonian and English alone."""
+    """Load the corpus tatoeba, uk or et; ``et-large`` has Estonian and English only."""
     folder = files.data_set(FOLDERS[name.partition("-")[0]])
     ending = "_large.txt.gz" if name.endswith("-large") else ".txt.gz"
     paths = sorted(p for p in folder.glob(f"*{ending}") if ("_large" in p.name) == name.endswith("-large"))
     lines = {p.name.removesuffix(ending): gzip.decompress(p.read_bytes()).decode("utf-8").splitlines() for p in paths}
     counts = {len(found) for found in lines.values()}
     if len(counts) != 1:
-        raise SystemExit(f"{folder}: files of {sorted(counts)} lines, expected as many in each.")
+        raise SystemExit(f"{folder}: files of {sorted(counts)} lines, expected the same number in each file.")
     tests = [_is_test(" ".join(split_words(text))) for text in lines[source]]
     parts = [
         {k: [t for t, test in zip(found, tests, strict=True) if test is wanted] for k, found in lines.items()}
@@ -96,21 +96,21 @@ def _is_test(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Words:
-    """The vocabularies of a model."""
+    """Vocabularies of a model."""
 
     source: Vocabulary
     target: Vocabulary
 
 
 def words(data: Corpus, targets: list[str], scale: Scale) -> Words:
-    """The most frequent words of the training sources, and of each target language."""
+    """Make vocabularies of the most frequent words of the training sources, and of each target language."""
     source = most_frequent(map(split_words, data.train[data.source]), scale.source)
     found = [w for language in targets for w in most_frequent(map(split_words, data.train[language]), scale.target)]
     return Words(sentence_vocabulary(source), sentence_vocabulary(found, targets))
 
 
 def pairs(data: Corpus, part: str, targets: list[str], vocabularies: Words, steps: int | None) -> Pairs:
-    """The pairs of ``train`` or ``test`` that are no longer than ``steps`` words."""
+    """Return the pairs of ``train`` or ``test`` with at most ``steps`` words."""
     lines = getattr(data, part)
     chosen = {language: lines[language] for language in targets}
     return make_pairs(lines[data.source], chosen, vocabularies.source, vocabularies.target, steps)

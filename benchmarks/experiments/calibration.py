@@ -1,4 +1,4 @@
-"""Votes between modules of two parents, before and after calibration on a few held-out examples."""
+"""Compare votes between modules of two parents before and after calibration on a few held-out examples."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from unbraid import Composition, compose, decompose, evaluate
 
 PAIRS = [("LSTM", 1, "vanilla", 4), ("GRU", 1, "LSTM", 4), ("vanilla", 1, "GRU", 4)]  # even classes, odd classes
 SETS = ("clinc", "mathqa", "brown")
-EXAMPLES = (1, 5, 20)  # for every class, in the mean
+EXAMPLES = (1, 5, 20)  # mean number of examples per class
 DRAWS = 3
 KEEP = 0.3
 
 
 def run(again: bool) -> None:
-    """Measure every pair that has no result yet; those that are not trained are left out."""
+    """Measure each pair without a result; pairs without trained models are left out."""
     for name in SETS:
         for pair in track(PAIRS, f"calibrating {name}"):
             parents = [Model(name, pair[0], pair[1], 0), Model(name, pair[2], pair[3], 0)]
@@ -49,9 +49,9 @@ def _figures(composition: Composition, data: datasets.DataSet) -> dict[str, floa
 
 
 def sample(data: datasets.DataSet, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out decisions as they come, ``count`` for every class in the mean and at least one of each.
+    """Draw held-out decisions in natural proportions, ``count`` per class on average and at least one of each class.
 
-    As they come: calibration takes the classes' shares in the sample for their shares in use.
+    Calibration assumes that the classes have the same shares in the sample and in later use.
     """
     x, y = data.held_out
     places = np.random.default_rng(seed).permutation(np.argwhere(y >= 0))

@@ -1,6 +1,6 @@
-"""What an experiment is: one small file in ``experiments/``, a run for each of its layers and seeds.
+"""An experiment is a small file in ``experiments/``, with one run for each of its numbers of layers and seeds.
 
-A run has one result, a JSON in ``results/KIND/``; what has its result is not run again.
+A run has one result, a JSON file in ``results/KIND/``. Runs with a result are not repeated.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Kind = Literal["decompose", "refine", "reuse", "replace", "reuse_inter", "replac
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run.
+    """The amount of work.
 
     Attributes:
-        name: as on the command line.
-        rows: training examples of a data set; None: all.
-        layers, seeds: the only ones, where a file names more; None: all of them.
-        draws: problems of an experiment for which a network of their own is trained, to compare with.
-        folder: of results.
-        learnt: training texts of a class for such a network of an inter experiment, at most.
-        problems: of an inter experiment, drawn from all; and classes that are exchanged in an intra one, at most.
+        name: name on the command line.
+        rows: number of training examples of a data set; None for all.
+        layers, seeds: the layers and seeds that are run; None for all of an experiment.
+        draws: number of problems of an experiment for which a network is trained for comparison.
+        folder: folder of the results.
+        learnt: largest number of training texts per class for such a network of an inter experiment.
+        problems: largest number of random problems of an inter experiment, and of replaced classes of an intra one.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Experiment(BaseModel):
     """A file of ``experiments/``: a cell of the paper's tables.
 
     Attributes:
-        kind: what is measured.
-        data: one data set, or two of an inter experiment, as ``clinc+brown``.
+        kind: name of the measurement.
+        data: one data set, or two for an inter experiment, such as ``clinc+brown``.
         cell: vanilla, ReLU, LSTM or GRU.
-        layers, seeds: a run for each.
+        layers, seeds: there is one run for each combination.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,32 +81,32 @@ class Run:
 
     @property
     def name(self) -> str:
-        """As ``clinc-LSTM-2-seed0``."""
+        """Name of the run, such as ``clinc-LSTM-2-seed0``."""
         return f"{self.data}-{self.cell}-{self.layers}-seed{self.seed}"
 
     @property
     def path(self) -> Path:
-        """Where its result lies."""
+        """Path of the result."""
         return self.scale.folder / self.kind / f"{self.name}.json"
 
 
 def read(folder: Path = FOLDER) -> dict[str, Experiment]:
-    """All experiments by their files' names, in alphabetical order."""
+    """Read all experiments by file name, in alphabetical order."""
     found = {}
     for path in sorted(folder.glob("*.toml")):
         try:
             found[path.stem] = Experiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, ValidationError) as error:
-            raise SystemExit(f"{path} is no experiment: {str(error)[:300]}") from None
+            raise SystemExit(f"{path} is not an experiment: {str(error)[:300]}") from None
     return found
 
 
 def runs(scale: Scale, experiments: list[Experiment]) -> list[Run]:
-    """Their runs at a scale: seed by seed and from flat to deep, so that an interrupted evaluation has whole tables."""
+    """Return the runs at a scale, by seed and number of layers, so that an interrupted run gives complete tables."""
     found = []
     for e in experiments:
         if e.kind == "refine" and scale.rows is not None:
-            continue  # not one of the paper's tables, and what takes the longest
+            continue  # not in the tables of the paper, and the slowest runs
         layers = e.layers if scale.layers is None else [n for n in e.layers if n in scale.layers] or scale.layers[:1]
         seeds = [s for s in e.seeds if scale.seeds is None or s in scale.seeds]
         found += [Run(e.kind, e.data, e.cell, n, s, scale) for n, s in product(layers, seeds)]

@@ -1,8 +1,8 @@
-"""Modules of a one-output and of a many-output network together: the paper's inter experiments.
+"""Compose modules of a network with one output and of a network with many outputs: the paper's inter experiments.
 
-A problem is made of classes of the first network and one class of the second. Its examples: those of the first data
-set's classes, and texts of the second one that hold the second's class anywhere; of every class as many, at most.
-Shapes: N texts, C classes of the first, K of the second.
+A problem has classes of the first network and one class of the second network. Its examples are texts of these classes
+of the first data set, and texts of the second data set in which the class occurs at any timestep. The number of texts
+per class is limited. Shapes: N texts, C classes of the first network, K classes of the second network.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from unbraid import compose
 from unbraid.modules.groups import Evidence
 from unbraid.modules.voting.calibration import Scale, fit
 
-TESTED = 100  # texts of a class, at most
-MORE = 100  # held-out texts of a class, at most, for a referee that knows more
+TESTED = 100  # most test texts per class
+MORE = 100  # most held-out texts per class for the referee with a larger sample
 
 Texts = list[str]
-Ways = tuple[str, str]  # of the first and of the second network
+Ways = tuple[str, str]  # methods of decomposition of the first and of the second network
 
 
 class Mixture:
-    """Two networks whose modules are put together.
+    """Two networks whose modules are composed.
 
     Args:
-        run: its data are ``one-output+many-outputs``.
-        joint: whether both networks read the words of both data sets, as in the paper, or their own.
+        run: a run with the data ``one-output+many-outputs``.
+        joint: whether both networks have the joint vocabulary of both data sets, as in the paper. Otherwise each has
+            its own vocabulary.
     """
 
     def __init__(self, run: Run, joint: bool) -> None:
@@ -44,17 +45,17 @@ class Mixture:
         self.test, self.sample = (self._texts(part, count) for part, count in (("test", TESTED), ("held_out", MORE)))
 
     def ways(self, chosen: Callable[[str], list[str]]) -> list[Ways]:
-        """The same choice for both networks."""
+        """Choose the same methods for both networks."""
         one, many = (chosen(model.examples.about.io) for model in self.models)
         return list(zip(one, many, strict=True))
 
     def pairs(self) -> list[tuple[int, int]]:
-        """Classes of the first and of the second network, drawn by chance; the same for either vocabulary."""
+        """Draw random pairs of a class of each network; they are the same for both kinds of vocabulary."""
         found = list(product(range(self.sizes[0]), range(self.sizes[1])))
         return [found[n] for n in np.random.default_rng(0).permutation(len(found))[: self.scale.problems]]
 
     def votes(self, ways: Ways) -> Votes:
-        """What all modules of both say of the test and of the sample texts, and see in them."""
+        """Compute margins and features of all modules of both networks for the test texts and the sample texts."""
         both = [compose(modules(model, way)) for model, way in zip(self.models, ways, strict=True)]
         said = []
         for part in (self.test, self.sample):
@@ -63,7 +64,7 @@ class Mixture:
         return Votes(self.sizes[0], self._classes(self.test), self._classes(self.sample), *said)
 
     def scratch(self, firsts: Sequence[int], second: int) -> float:
-        """Accuracy of a network with the first's architecture, reading both vocabularies, trained for a problem."""
+        """Train a network with the first architecture and the joint vocabulary for a problem; return its accuracy."""
         first = self.models[0]
         model = Model(first.data, first.cell, first.layers, first.seed, True, first.rows)
         places = [*firsts, self.sizes[0] + second]
@@ -77,7 +78,7 @@ class Mixture:
         return x, np.repeat(np.arange(len(places)), [len(texts[place]) for place in places])
 
     def _texts(self, part: str, count: int) -> list[Texts]:
-        """Class -> texts, first those of the first data set's C classes, then those of the second's K."""
+        """Return the texts of each class: the C classes of the first data set, then the K classes of the second."""
         found = []
         for model in self.models:
             data, rng = model.examples, np.random.default_rng(0)
@@ -94,7 +95,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Votes:
-    """Evidence of C + K modules about test and sample texts, and of which class (N,) each is."""
+    """Evidence of C + K modules about test texts and sample texts, and the class of each text, (N,)."""
 
     size: int
     truth: np.ndarray
@@ -103,7 +104,7 @@ class Votes:
     sample: Evidence
 
     def problem(self, firsts: Sequence[int], second: int) -> Problem:
-        """Some classes of the first network against one of the second."""
+        """Select some classes of the first network and one class of the second."""
         places = np.asarray([*firsts, self.size + second])
         parts = [
             (chosen(said, places, rows), np.searchsorted(places, truth[rows]))
@@ -119,7 +120,7 @@ class Votes:
 
 @dataclass(frozen=True)
 class Problem:
-    """Evidence and right modules (N,) of test and of few and more sample texts, and the parent of each module."""
+    """Evidence and right modules (N,) for test texts and for two sizes of samples, and the parent of each module."""
 
     test: tuple[Evidence, np.ndarray]
     sample: tuple[Evidence, np.ndarray]
@@ -127,7 +128,7 @@ class Problem:
     parents: list[int]
 
     def accuracies(self, more: bool = False) -> dict[str, float]:
-        """Of the vote as it is, after calibration on the sample, and of referees fitted on few and maybe more texts."""
+        """Compute accuracies: uncalibrated, calibrated on the sample, and with a referee, optionally on more texts."""
         said, truth = self.test
         scales = self._scales(self.sample)
         found = {

@@ -1,7 +1,7 @@
-"""Running what has no result yet, in several processes or on a Ray cluster; every result is stored as it comes.
+"""Run experiments without a result, in several processes or on a Ray cluster. Each result is stored immediately.
 
-A run that is interrupted, by ``kill -9`` too, loses the experiments in hand and nothing else: results are written
-whole, by this process alone, and trained networks stay in the cache. The next start goes on.
+An interrupted run, even by ``kill -9``, loses only the experiments that are running. Only this process writes results,
+and writes are atomic. Trained networks stay in the cache. The next start resumes the run.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ MEASURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "replace": replacing.measure,
     "replace_inter": replacing.measure_inter,
 }
-RETRIES = 3  # of an experiment whose node or process was lost; it may be the experiment itself that kills them
-Measured = tuple[Run, dict[str, Any], str]  # the run, its result, and what went wrong
+RETRIES = 3  # most restarts of an experiment whose node was lost, as the experiment itself may be the cause
+Measured = tuple[Run, dict[str, Any], str]  # the run, its result, and the error message
 
 
 def run_missing(runs: Sequence[Run], jobs: int = 1, cluster: str | None = None, again: bool = False) -> int:
-    """Measure what has no result.
+    """Measure the runs that have no result.
 
     Args:
-        runs: what should have one.
-        jobs: processes, each on one thread; -1: as many as there are cores.
-        cluster: address of a Ray cluster (``auto``, ``HOST:PORT``), whose cores are then used instead.
-        again: measure also what has a result.
+        runs: all runs.
+        jobs: number of processes of one thread each; -1 for the number of cores.
+        cluster: address of a Ray cluster (``auto``, ``HOST:PORT``) to use instead of local processes.
+        again: whether to repeat runs that have a result.
 
     Returns:
-        how many failed; they are told on stderr and tried again next time.
+        number of failed runs. Their errors are printed to stderr, and the next start repeats them.
 
     Raises:
-        SystemExit: a process was killed, or there is no such cluster.
+        SystemExit: a process was killed, or the cluster does not exist.
     """
     missing = [run for run in runs if again or not run.path.exists()]
     if not missing:
@@ -71,34 +71,34 @@ def run_missing(runs: Sequence[Run], jobs: int = 1, cluster: str | None = None, 
 
 
 def _measured(run: Run, measure: Callable[[Run], dict[str, Any]]) -> Measured:
-    """In a worker."""
+    """Measure a run in a worker."""
     torch.set_num_threads(1)
     started = time.perf_counter()
     about = {"kind": run.kind, "data": run.data, "cell": run.cell, "layers": run.layers, "seed": run.seed}
     try:
         result = measure(run)
-    except (Exception, SystemExit) as error:  # the others go on, also where this one's data set is not there
+    except (Exception, SystemExit) as error:  # the other runs continue, for example if a data set is missing
         if isinstance(error, SystemExit) and not isinstance(error.code, str):
-            raise  # no message: the process is being ended, and Ray starts this again elsewhere
+            raise  # without a message the process is being stopped, and Ray restarts the run elsewhere
         return run, {}, traceback.format_exc(limit=-5)
     return run, {**about, "scale": run.scale.name, **result, "seconds": time.perf_counter() - started}, ""
 
 
 def _here(runs: Sequence[Run], jobs: int) -> Iterator[Measured]:
     with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        # none ahead: processes left alone by kill -9 end what they have in hand, and begin nothing else
+        # no queued runs: after a kill -9 of this process, workers finish their run and start no other
         parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
     try:
         yield from parallel(delayed(_measured)(run, MEASURES[run.kind]) for run in runs)
     except BrokenProcessPool:
-        sys.exit("a process was killed, perhaps for want of memory. Results so far are stored: start again to go on.")
+        sys.exit("a process was killed, perhaps for lack of memory. All results are stored: start again to resume.")
 
 
 def _on_cluster(runs: Sequence[Run], address: str) -> Iterator[Measured]:
-    """As tasks, each on one core of whatever nodes there are; Ray starts those of a lost node again on another.
+    """Run each experiment as a task on one core of any node. Ray restarts the tasks of a lost node on another node.
 
-    Not by Ray's backend of joblib: it returns nothing before everything is done, and hands out work in turns, also to
-    processes that are busy while others wait.
+    The joblib backend of Ray is not used: it returns no result before the end, and it assigns work to busy processes
+    while others wait.
     """
     try:
         import ray
@@ -106,7 +106,7 @@ def _on_cluster(runs: Sequence[Run], address: str) -> Iterator[Measured]:
         sys.exit("--cluster needs Ray: pip install 'unbraid[cluster]'.")
     quiet = {"log_to_driver": False, "logging_level": "WARNING"}
     try:
-        if address != "auto":  # Ray itself would try for minutes
+        if address != "auto":  # Ray itself would retry for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
         connection = ray.init(address, runtime_env={"env_vars": _environment()}, **quiet)
@@ -120,13 +120,13 @@ def _on_cluster(runs: Sequence[Run], address: str) -> Iterator[Measured]:
             run = waiting.pop(done)
             try:
                 found = ray.get(done)
-            except ray.exceptions.RayError as error:  # lost too often
+            except ray.exceptions.RayError as error:  # too many lost nodes
                 found = run, {}, str(error)
             yield found
 
 
 def _environment() -> dict[str, str]:
-    """What workers on other nodes need to know; one thread each."""
+    """Return the environment of workers on other nodes, with one thread each."""
     known = {name: value for name, value in os.environ.items() if name.startswith("UNBRAID_")}
     paths = [str(files.ROOT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**known, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,4 +1,4 @@
-"""RQ1: what decomposition costs (Imtiaz et al. 2023, Table II), by every way."""
+"""RQ1: cost of decomposition (Imtiaz et al. 2023, Table II), for each method of decomposition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unbraid.evaluation.metrics import jaccard
 
 
 def measure(run: Run) -> dict[str, Any]:
-    """All modules of a model composed, against the model; also calibrated on a few held-out examples."""
+    """Compare the composition of all modules with the model, also with calibration on a few held-out examples."""
     model = Model(run.data, run.cell, run.layers, run.seed, rows=run.scale.rows)
     network, data, found = model.network(), model.examples, {}
     (x, y), counted = data.test, data.test[1] >= 0
@@ -37,13 +37,15 @@ def measure(run: Run) -> dict[str, Any]:
             **_sizes(parts),
             "decompose_seconds": seconds,
         }
-        if run.seed == 0 and parts.config.head is HeadKind.MEAN:  # the other heads keep more of the parent's values
+        if (
+            run.seed == 0 and parts.config.head is HeadKind.MEAN
+        ):  # the other output layers keep more of the parent's values
             found[way]["jaccard"] = fmean(jaccard(module, network) for module in parts.values())
     return {"io": data.about.io, "monolithic": monolithic, "ways": found, "priors": PRIORS}
 
 
 def measure_refined(run: Run) -> dict[str, Any]:
-    """Half of the nodes and a few gradient steps behind, without labels; apart from the others, which have none."""
+    """Measure modules with half of the nodes after a few gradient steps without labels, stored separately."""
     model = Model(run.data, run.cell, run.layers, run.seed, rows=run.scale.rows)
     network, data = model.network(), model.examples
     (x, y), counted = data.test, data.test[1] >= 0
@@ -61,6 +63,6 @@ def measure_refined(run: Run) -> dict[str, Any]:
 
 
 def _sizes(parts: Decomposition) -> dict[str, float]:
-    """Means over the modules: nodes and recurrent weights kept."""
+    """Return the mean shares of kept nodes and recurrent weights over the modules."""
     kept = [module.retention() for module in parts.values()]
     return {"nodes": fmean(r.nodes for r in kept), "recurrent_weights": fmean(r.recurrent_weights for r in kept)}

@@ -1,8 +1,8 @@
-"""RQ2: two classes' modules as a problem of their own (Imtiaz et al. 2023, Table III), intra and inter.
+"""RQ2: reuse of the modules of two classes as a new classifier (Imtiaz et al. 2023, Table III), intra and inter.
 
-Intra, the two are of one network; inter, one is of a one-output network and one of a many-output network of another
-data set, which votes with its best timestep. Compared with a network trained for the two classes alone, and intra with
-the parent restricted to them.
+Intra: both modules are of one network. Inter: one module is of a network with one output, the other of a network with
+many outputs for another data set, which votes with its largest margin over the timesteps. The classifier is compared
+with a network trained for the two classes, and for intra also with the restricted parent.
 Shapes: N examples, T timesteps, C classes.
 """
 
@@ -24,12 +24,12 @@ from unbraid import compose
 
 
 def chosen_ways(io: str) -> list[str]:
-    """The paper's way, with the softmax head, and ours."""
+    """Return the methods to compare: the paper's method, the same with the softmax head, and ours."""
     return [published_way(io), f"{published_way(io)}, softmax head", "reconstruct, 50 %"]
 
 
 def measure(run: Run) -> dict[str, Any]:
-    """All pairs of a network's classes; for some of them a network of their own is trained."""
+    """Measure all pairs of classes of a network; for some pairs a new network is trained."""
     model = Model(run.data, run.cell, run.layers, run.seed, rows=run.scale.rows)
     network, data = model.network(), model.examples
     (x, y), counted = data.test, data.test[1] >= 0
@@ -59,7 +59,7 @@ def measure(run: Run) -> dict[str, Any]:
 
 
 def _from_scratch(model: Model, pair: tuple[int, ...]) -> float:
-    """Accuracy of a network of the same architecture that is trained for these classes alone."""
+    """Train a network of the same architecture for these classes only; return its accuracy."""
     data = model.examples
     parts = [(x, np.where(np.isin(y, pair), np.searchsorted(pair, y), -1)) for x, y in (data.train, data.test)]
     (x, y), (x_test, y_test) = ((x[rows], y[rows]) for x, y in parts for rows in [_some(y)])
@@ -69,12 +69,12 @@ def _from_scratch(model: Model, pair: tuple[int, ...]) -> float:
 
 
 def _some(y: np.ndarray) -> np.ndarray:
-    """Examples with any decision that counts."""
+    """Return which examples have a labelled decision."""
     return np.asarray((y >= 0).reshape(len(y), -1).any(-1))
 
 
 def summary(found: dict[Any, dict[str, float]], scratch: dict[Any, float]) -> dict[str, float]:
-    """Means over the problems; differences to networks of their own over those that were drawn."""
+    """Compute means over all problems, and differences from new networks over the problems that have one."""
     names = list(next(iter(found.values())))
     means = {name: fmean(f[name] for f in found.values()) for name in names}
     over = {
@@ -84,7 +84,7 @@ def summary(found: dict[Any, dict[str, float]], scratch: dict[Any, float]) -> di
 
 
 def measure_inter(run: Run) -> dict[str, Any]:
-    """Pairs of a class of the one-output network and one of the other, on vocabularies of their own and joint."""
+    """Measure pairs of a class of each network, with separate and with joint vocabularies."""
     result: dict[str, Any] = {}
     for joint in (False, True):
         mixture = Mixture(run, joint)

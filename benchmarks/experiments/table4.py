@@ -1,7 +1,8 @@
-"""RQ3: one module exchanged for another network's (Imtiaz et al. 2023, Table IV), intra and inter.
+"""RQ3: replacement of a module by a module of another network (Imtiaz et al. 2023, Table IV), intra and inter.
 
-Intra, the worst of four networks of different depth gets its modules, one at a time, from the best one (by held-out
-accuracy). Inter, a class of a one-output network makes place for one of a many-output network of another data set.
+Intra: in the worst of four networks of different depth, one module at a time is replaced by that of the best network.
+The best and the worst network are chosen by held-out accuracy. Inter: a class of a network with one output is replaced
+by a class of a network with many outputs for another data set.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from unbraid import compose
 
 
 def measure(run: Run) -> dict[str, Any]:
-    """Each class in turn from the best network; differences to the worst network, whole."""
+    """Replace each class in turn by that of the best network; measure differences from the worst network."""
     depths = LAYERS if run.scale.layers is None else (*run.scale.layers, 2)
     models = [Model(run.data, run.cell, depth, run.seed, rows=run.scale.rows) for depth in depths]
     models.sort(key=_held_out)
@@ -52,7 +53,7 @@ def _held_out(model: Model) -> float:
 
 
 def measure_inter(run: Run) -> dict[str, Any]:
-    """Exchanges drawn by chance; for some of them a network is trained for the problem that comes of it."""
+    """Measure random replacements; for some of them a network is trained for the new problem."""
     result: dict[str, Any] = {}
     for joint in (False, True):
         mixture = Mixture(run, joint)

@@ -1,7 +1,7 @@
-"""Votes over what each composition gave once, as :meth:`unbraid.Composition.decide` takes them.
+"""Compute votes from stored margins and features, as :meth:`unbraid.Composition.decide` does.
 
-Reuse and replacement try hundreds of compositions of the same modules; their margins and features do not depend on who
-else votes.
+Reuse and replacement need hundreds of compositions of the same modules. Margins and features of a module do not depend
+on the other modules, so they are computed once.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -16,34 +16,34 @@ from unbraid.modules.groups import Evidence
 from unbraid.modules.voting import referee
 from unbraid.modules.voting.calibration import WIDTHS, Scale, fit
 
-PRIORS = [list(width) for width in WIDTHS]  # of calibration; results tell by them what was measured before a change
-EXAMPLES = 20  # held-out ones for every class in the mean, for calibration
+PRIORS = [list(width) for width in WIDTHS]  # priors of calibration, stored in results to detect outdated figures
+EXAMPLES = 20  # mean number of held-out examples per class for calibration
 
 
 def right(margins: np.ndarray, truth: np.ndarray) -> float:
-    """Share of N decisions (N, K) that go to the right module (N,)."""
+    """Compute the share of N decisions with the largest margin (N, K) at the right module (N,)."""
     return float((margins.argmax(-1) == truth).mean())
 
 
 def calibrated(margins: np.ndarray, sample: tuple[np.ndarray, np.ndarray], parents: Sequence[Hashable]) -> np.ndarray:
-    """Margins (N, K) on the scales that a small labelled sample (margins, truth) gives, as ``calibrated`` does."""
+    """Calibrate margins (N, K) on a small labelled sample (margins, truth), as ``with_calibration`` does."""
     return scaled(margins, fit(*sample, parents))
 
 
 def scaled(margins: np.ndarray, scales: Sequence[Scale]) -> np.ndarray:
-    """Margins (N, K) on given scales."""
+    """Apply temperatures and offsets to margins (N, K)."""
     temperature, offset = np.asarray(scales).T
     return margins / temperature + offset
 
 
 def chosen(found: Evidence, places: Sequence[int], rows: np.ndarray) -> Evidence:
-    """Some of the modules, on some of the examples."""
+    """Select modules and examples."""
     features = [found.features[place][rows] for place in places]
     return Evidence(found.margins[rows][:, list(places)], features, [block[rows] for block in found.read])
 
 
 def first_of_each(truth: np.ndarray, count: int) -> np.ndarray:
-    """Booleans (N,): the first examples of every class, at most so many."""
+    """Mark the first examples of each class, at most ``count``; booleans (N,)."""
     found = np.zeros(len(truth), bool)
     for label in np.unique(truth):
         found[np.flatnonzero(truth == label)[:count]] = True
@@ -51,7 +51,7 @@ def first_of_each(truth: np.ndarray, count: int) -> np.ndarray:
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:
-    """Several compositions' as that of one."""
+    """Join the evidence of several compositions."""
     features = [block for part in parts for block in part.features]
     return Evidence(
         np.concatenate([part.margins for part in parts], axis=1), features, [b for part in parts for b in part.read]
@@ -59,12 +59,12 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
 
 
 def refereed(found: Evidence, sample: tuple[Evidence, np.ndarray], scales: Sequence[Scale]) -> np.ndarray:
-    """Margins (N, K) of the referee that a small labelled sample (evidence, truth) gives, as ``with_referee`` does.
+    """Compute margins (N, K) of a referee fitted on a small labelled sample, as ``with_referee`` does.
 
     Args:
-        found: of N examples and K modules.
-        sample: evidence of the sample's examples, and which module is right.
-        scales: what calibration on the sample gives.
+        found: evidence about N examples by K modules.
+        sample: evidence about the examples of the sample, and the right module of each example.
+        scales: calibration fitted on the sample.
     """
     known, truth = sample
     margins, fair = (scaled(m, scales) for m in (found.margins, known.margins))

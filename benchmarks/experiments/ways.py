@@ -1,4 +1,4 @@
-"""The ways to decompose that the paper's tables compare, by their names in the tables."""
+"""The methods of decomposition that the tables compare, by their names in the tables."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from benchmarks.training.classifiers import Model
 from unbraid import Decomposition, decompose
 
 SAMPLES = 500  # examples of each class
-EACH_STEP = 100  # where removal takes them for every output timestep
-CAP = 0.05  # the release's usual cap on removed nodes; the paper's text says 0.2, our default
-REFINED = "reconstruct, 50 %, refined"  # measured apart: it takes gradient steps
+EACH_STEP = 100  # the same if examples are sampled for each output timestep
+CAP = 0.05  # the usual cap on removed nodes in the authors' code; it is 0.2 in the paper's text and by default
+REFINED = "reconstruct, 50 %, refined"  # measured separately, because it takes gradient steps
 WAYS: dict[str, dict[str, Any]] = {
     "rolled": {"strategy": "paper", "mode": "rolled"},
     "unrolled": {"strategy": "paper", "mode": "unrolled"},
@@ -25,14 +25,14 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def ways_of(model: Model) -> list[str]:
-    """The ways that make sense of a model: gates where it has some, timesteps where it has several.
+    """Return the methods that apply to a model: gates need a gated cell, unrolled modules need several timesteps.
 
-    Deeper models and later seeds leave out some that differ from another way in one setting alone.
+    For deeper models and later seeds, some methods that differ in one setting only are left out.
     """
     found, one_step = [way for way in WAYS if way != REFINED], model.examples.about.io == "1:1"
     if model.seed:
         found = ["rolled, cap 5 %", "unrolled, cap 5 %", "reconstruct, 50 %"]
-    if one_step:  # unrolled is rolled
+    if one_step:  # unrolled equals rolled
         found = [way for way in found if not way.startswith("unrolled")]
     left_out = set()
     if model.layers > 1 or model.cell not in ("LSTM", "GRU"):
@@ -43,16 +43,16 @@ def ways_of(model: Model) -> list[str]:
 
 
 def published_way(io: str) -> str:
-    """What the paper's reuse and replacement take: unrolled modules, but for one timestep."""
+    """Return the method of the paper for reuse and replacement: unrolled modules, or rolled for one timestep."""
     return "rolled, cap 5 %" if io == "1:1" else "unrolled, cap 5 %"
 
 
 def modules(model: Model, way: str) -> Decomposition:
-    """A trained model's modules."""
+    """Decompose a trained model."""
     return decompose(model.network(), model.examples.train, **settings(model, way))
 
 
 def settings(model: Model, way: str) -> dict[str, Any]:
-    """What :func:`unbraid.decompose` is called with."""
+    """Return the keyword arguments of :func:`unbraid.decompose`."""
     each_step = model.examples.about.io.endswith(":N") and WAYS[way]["strategy"] == "paper"
     return {"samples_per_class": EACH_STEP if each_step else SAMPLES, "seed": model.seed, **WAYS[way]}

@@ -1,4 +1,4 @@
-"""CLINC (M:1) with the authors' own models: every cell, mode, setting and head, and the baselines at equal size."""
+"""Measure the authors' models on CLINC (M:1): all cells, modes, settings and heads, and baselines of equal size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = 3
 
 
 def run(again: bool) -> None:
-    """Measure every combination that has no result yet."""
+    """Measure each combination without a result."""
     data = files.clinc()
     networks: dict[str, Network] = {}
     wanted = list(product(MODELS, MODES, SETTINGS, HEADS, STRATEGIES))
@@ -38,7 +38,7 @@ def run(again: bool) -> None:
 
 
 def _seeds(key: dict[str, str]) -> range:
-    fixed = key["settings"] == "release" and key["strategy"] != "random"  # the release samples in file order
+    fixed = key["settings"] == "release" and key["strategy"] != "random"  # the authors' code samples in file order
     return range(1 if fixed else SEEDS)
 
 

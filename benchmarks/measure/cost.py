@@ -1,4 +1,4 @@
-"""What making small modules costs, against one pass of the whole network over the sampled examples, on one thread."""
+"""Measure the time to make small modules, relative to one pass of the network over the same examples, on one thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPEATS = 3
 
 
 def run(again: bool) -> None:
-    """Measure every CLINC model that is trained and has no result yet."""
+    """Measure each trained CLINC model without a result."""
     for model in track([Model("clinc", cell, layers, 0) for layers in LAYERS for cell in CELLS], "compacting"):
         path = files.RESULTS / "compacting" / f"{model.name}.json"
         if model.path.exists() and (again or not path.exists()):

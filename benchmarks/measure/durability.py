@@ -1,7 +1,7 @@
-"""What saving withstands: kills, a full disk, several writers and readers; and whether equal modules give equal bytes.
+"""Test saving under kills, a full disk, and parallel writers and readers; check that equal modules give equal bytes.
 
 ``python -m benchmarks.measure.durability`` stores ``results/durability.json`` after a few minutes. All work is
-done in a temporary folder. Every fork has one thread.
+done in a temporary folder. Each forked process has one thread.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from unbraid.storage.folders import write_file
 
 KILLS, FILE_KILLS, SECONDS, THREADS, SIZES = 300, 100, 10.0, 8, 24
 PATH = files.RESULTS / "durability.json"
-STRANGERS = (".target.old", ".target.new-backup", "notes.txt")  # a user's, beside the folder
+STRANGERS = (".target.old", ".target.new-backup", "notes.txt")  # files of a user next to the folder
 
 
 def run(again: bool) -> None:
-    """Measure in a process of its own, which forks."""
+    """Measure in a separate process, which forks."""
     if again or not PATH.exists():
         subprocess.run([sys.executable, "-m", "benchmarks.measure.durability"], cwd=files.ROOT.parent, check=True)
 
 
 def main() -> None:
-    """Measure everything and store it."""
+    """Measure everything and store the result."""
     torch.set_num_threads(1)
     started = time.monotonic()
     found: dict[str, Any] = {}
@@ -59,19 +59,19 @@ def main() -> None:
 
 
 def version(seed: int) -> Decomposition:
-    """Modules of an untrained network, other ones for each seed."""
+    """Make modules of an untrained network; they differ for each seed."""
     spec = sequence_spec("lstm", 2, 400, 24, 32, 5, "M:1", 8)
     return decomposed(Network(spec, initial_weights(spec, seed), [f"class {number}" for number in range(5)]))
 
 
 def decomposed(network: Network) -> Decomposition:
-    """The network's modules, found with random words."""
+    """Decompose the network with random words."""
     x = np.random.default_rng(0).integers(1, 400, (200, 8))
     return decompose(network, (x, np.arange(200) % 5), samples_per_class=20, strategy="paper")
 
 
 class Versions:
-    """Two versions of a folder, each with its files, and a target with a user's files beside it."""
+    """Two versions of a folder with their files, and a target folder with files of a user next to it."""
 
     def __init__(self, folder: Path) -> None:
         self.both = [version(0), version(1)]
@@ -86,23 +86,23 @@ class Versions:
             (self.target.parent / name).write_text("a user's")
 
     def loaded(self) -> int:
-        """Which version loads, by its weights; raises FormatError where none does."""
+        """Return which version is loaded, by its weights; raise FormatError if the folder cannot be loaded."""
         return self.digests.index(load_decomposition(self.target).network.sha256())
 
     def strangers_lost(self) -> int:
-        """How many of the user's files are gone or changed."""
+        """Count the files of the user that were removed or changed."""
         kept = [path for name in STRANGERS if (path := self.target.parent / name).is_file()]
         return len(STRANGERS) - sum(path.read_text() == "a user's" for path in kept)
 
     def left_overs(self) -> int:
-        """How many entries there are that no save wants to stay."""
+        """Count temporary files and folders that remain after a save."""
         beside = set(os.listdir(self.target.parent)) - {*STRANGERS, "target"}
         inside = [name for name in os.listdir(self.target) if name.startswith(".")]
         return len(beside) + len(inside)
 
 
 def killed_saves(folder: Path) -> dict[str, int]:
-    """SIGKILL at a random time of a save over a good folder; what then loads, and what stays."""
+    """Send SIGKILL at a random time of a save over a valid folder; count what is loaded and what remains."""
     versions, random = Versions(folder), np.random.default_rng(0)
     longest = max(_seconds(lambda: versions.both[1].save(versions.target)) for _ in range(3))
     versions.both[0].save(versions.target)
@@ -136,14 +136,14 @@ def killed_saves(folder: Path) -> dict[str, int]:
         kept = {name: value for name, value in content(versions.target).items() if not name.startswith(".")}
         counts["mixed versions"] += kept != versions.files[found]
         old = found
-        if counts["kills"] % 2:  # after every other kill the next save meets the left-overs of two
+        if counts["kills"] % 2:  # every second save starts with the remains of two kills
             versions.both[old].save(versions.target)
             counts["left-overs after next"] += versions.left_overs()
     return dict(counts)
 
 
 def killed_files(folder: Path) -> dict[str, int]:
-    """Likewise of single files, as ``export`` writes them."""
+    """Send SIGKILL while single files are written, as by ``export``."""
     target, contents = folder / "file", [bytes([number]) * 2**22 for number in (1, 2)]
     longest = max(_seconds(lambda: write_file(target, contents[0])) for _ in range(3))
     random, counts, old = np.random.default_rng(1), Counter[str](), 0
@@ -164,7 +164,7 @@ def killed_files(folder: Path) -> dict[str, int]:
 
 
 def full_disk(folder: Path) -> dict[str, Any]:
-    """Saves where some bytes are left: on a small disk where it can be mounted, else under a limit of the file size."""
+    """Save with little free space: on a small disk if it can be mounted, otherwise with a limit of the file size."""
     versions = Versions(folder)
     sizes = {name: len(value) for name, value in versions.files[1].items()}
     whole, counts = sum(sizes.values()), Counter[str](dict.fromkeys(["refused", "saved", "damaged", "left-overs"], 0))
@@ -191,7 +191,7 @@ def full_disk(folder: Path) -> dict[str, Any]:
 
 
 def writers_and_readers(folder: Path) -> dict[str, int]:
-    """Two processes that save into one folder and two that load it, at the same time."""
+    """Run two processes that save into a folder and two that load it, at the same time."""
     versions = Versions(folder)
     end = time.monotonic() + SECONDS
 
@@ -222,7 +222,7 @@ def writers_and_readers(folder: Path) -> dict[str, int]:
 
 
 def threads(folder: Path) -> dict[str, int]:
-    """Eight threads of one process, each of which saves and loads the same folder in turn."""
+    """Run eight threads of one process; each saves and loads the same folder alternately."""
     versions = Versions(folder)
     end, counts, guard = time.monotonic() + SECONDS, Counter[str](), threading.Lock()
     counts.update(dict.fromkeys(["saves", "loads", "failed"], 0))
@@ -256,7 +256,7 @@ save_all(Path(sys.argv[1]), Path(sys.argv[3]))
 
 
 def save_all(folder: Path, network: Path) -> None:
-    """One folder of each kind from a stored network, and two of these loaded and saved once more."""
+    """Save a folder of each kind from a stored network; load two of them and save them again."""
     parts = decomposed(load_decomposition(network).network)
     parts.save(folder / "decomposition")
     parts["class 1"].save(folder / "module")
@@ -266,9 +266,9 @@ def save_all(folder: Path, network: Path) -> None:
 
 
 def determinism(folder: Path) -> dict[str, int]:
-    """Decompose a stored network and save, in fresh processes with other hash seeds and numbers of threads.
+    """Decompose a stored network and save it, in new processes with other hash seeds and numbers of threads.
 
-    The network is stored once: torch draws other random orthogonal matrices with another number of threads.
+    The network is stored, because torch draws other orthogonal matrices with another number of threads.
     """
     version(0).save(folder / "network")
     settings = list(itertools.product(("0", "1", "random"), ("1", "2")))
@@ -286,7 +286,7 @@ def determinism(folder: Path) -> dict[str, int]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Name -> bytes of a folder's files."""
+    """Return the bytes of the files of a folder, by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
@@ -297,7 +297,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _killed(call: Callable[[], object], after: float) -> bool:
-    """Run ``call`` in a fork that is killed after some seconds; whether that was before its end."""
+    """Run ``call`` in a fork that is killed after some seconds; return whether it was killed before its end."""
     child = os.fork()
     if child == 0:
         try:
@@ -310,7 +310,7 @@ def _killed(call: Callable[[], object], after: float) -> bool:
 
 
 def _forked(call: Callable[[], object]) -> bool:
-    """Run ``call`` in a fork; whether it ended without a FormatError."""
+    """Run ``call`` in a fork; return whether it ended without a FormatError."""
     child = os.fork()
     if child == 0:
         status = 2
@@ -323,7 +323,7 @@ def _forked(call: Callable[[], object]) -> bool:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, 1):
-        raise SystemExit(f"a save raised something else than FormatError (status {status}).")
+        raise SystemExit(f"a save raised another error than FormatError (status {status}).")
     return status == 0
 
 
@@ -335,7 +335,7 @@ def _limited(size: int, call: Callable[[], object]) -> None:
 
 
 def _in_processes(calls: list[Callable[[int], Counter[str]]], folder: Path) -> Iterator[dict[str, int]]:
-    """Run each in a fork, all at the same time; what they counted."""
+    """Run all calls in forks at the same time; return their counts."""
     children = []
     for number, call in enumerate(calls):
         child = os.fork()
@@ -353,7 +353,7 @@ def _in_processes(calls: list[Callable[[int], Counter[str]]], folder: Path) -> I
 
 @contextmanager
 def _small_disk(place: Path, size: int) -> Iterator[bool]:
-    """A file system of that size at ``place``; whether it could be mounted."""
+    """Mount a file system of this size at ``place``; yield whether it could be mounted."""
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
     mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -365,7 +365,7 @@ def _small_disk(place: Path, size: int) -> Iterator[bool]:
 
 
 def _fill(path: Path, room: int) -> None:
-    """Leave about that many bytes free on the disk of ``path``."""
+    """Fill the disk of ``path`` except for about ``room`` bytes."""
     free = os.statvfs(path.parent)
     size = max(free.f_bavail * free.f_frsize - room, 0)
     path.write_bytes(bytes(size))

@@ -1,8 +1,7 @@
-"""Compact modules side by side, and fused, against one pass of the whole network: seconds and accuracy.
+"""Compare compact modules and fused modules with one pass of the whole network: seconds and accuracy.
 
-Ratios within one run on one thread, of the thread's own CPU seconds: other work on the machine does not count, but
-for the caches that it takes part of. Untrained networks of other sizes stand in where the authors left no model; of
-them only the speed says anything.
+Ratios are computed within one run on one thread, from its CPU seconds. Other processes affect them only through shared
+caches. For sizes without a model of the authors, untrained networks are used; only their speed is meaningful.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ UNTRAINED = {"untrained-LSTM-4": (4, 100), "untrained-LSTM-1-H512": (1, 512)}  #
 
 
 def run(again: bool) -> None:
-    """Measure every model that has no result yet."""
+    """Measure each model without a result."""
     torch.set_num_threads(1)
     for name in track([*MODELS, *UNTRAINED], "fusing"):
         path = files.RESULTS / "fusing" / f"{name}.json"
@@ -40,7 +39,7 @@ def _measure(name: str) -> dict[str, Any]:
     data = files.clinc()
     network = _untrained(data, *UNTRAINED[name]) if name in UNTRAINED else files.reference_model(MODELS[name])
     y = network.predict_index(data["X"]) if name in UNTRAINED else data["Y"]
-    samples = 50 if name in UNTRAINED else 500  # of a network that is only timed
+    samples = 50 if name in UNTRAINED else 500  # few, for a network that is only timed
     settings = {"head": "softmax", "samples_per_class": samples}
     compact = compose(decompose(network, (data["X"], y), strategy="reconstruct", keep=KEEP, **settings))
     whole = decompose(network, (data["X"], y), max_removed=0, **settings)
@@ -58,7 +57,7 @@ def _measure(name: str) -> dict[str, Any]:
 
 
 def _untrained(data: dict[str, np.ndarray], layers: int, units: int) -> Network:
-    """An LSTM of CLINC's shape whose every class occurs."""
+    """Make an LSTM for CLINC that predicts each class for some examples."""
     words = 1 + int(max(data["X"].max(), data["x"].max()))
     spec = sequence_spec(Cell(kind="lstm"), layers, words, 50, units, 10, "M:1", data["x"].shape[1])
     weights = initial_weights(spec, 0)
@@ -68,7 +67,7 @@ def _untrained(data: dict[str, np.ndarray], layers: int, units: int) -> Network:
 
 
 def _delta(whole: Any, data: dict[str, np.ndarray], size: int) -> dict[str, float]:
-    """Accuracy fused minus that of untouched modules, on the test examples of the classes in use, over some draws."""
+    """Compute accuracy of fused minus unpruned modules for random choices of classes, on their test examples."""
     rng, found = np.random.default_rng(0), []
     for _ in range(DRAWS if size < len(whole) else 1):
         used = rng.choice(len(whole), size, replace=False) if size < len(whole) else np.arange(size)
@@ -81,7 +80,7 @@ def _delta(whole: Any, data: dict[str, np.ndarray], size: int) -> dict[str, floa
 
 
 def _interleaved(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median CPU seconds of each call, the calls taking turns so that drift hits them alike."""
+    """Measure the median CPU seconds of each call. The calls alternate, so that drift affects them equally."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(REPEATS + 1):
         for name, call in calls.items():

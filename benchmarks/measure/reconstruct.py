@@ -1,6 +1,7 @@
-"""Small modules (the default strategy) of the trained models, by share of nodes, and other choices of equal size.
+"""Measure small modules (the default strategy) of the trained models by keep ratio, and baselines of equal size.
 
-``python -m benchmarks.measure.reconstruct [PATTERN]`` measures the models whose names fit, as ``brown-*-seed0``.
+``python -m benchmarks.measure.reconstruct [PATTERN]`` measures the models with matching names, such as
+``brown-*-seed0``.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ BASELINES = ("paper", "magnitude", "random")
 SAMPLES = 500  # of each class
 REFINE = 150  # gradient steps
 REFINED_LAYERS = (1, 4)
-ORDER = (1, 4, 2, 3)  # of layers, so that an interrupted run has the ends
+ORDER = (1, 4, 2, 3)  # order of the numbers of layers; an interrupted run then has the smallest and the largest
 
 
 def run(again: bool, pattern: str = "*") -> None:
-    """Measure every trained model that has no result yet; those that are not trained are left out."""
+    """Measure each trained model without a result."""
     wanted = [m for m in models() if m.path.exists() and fnmatch.fnmatch(m.name, pattern)]
     wanted.sort(key=lambda m: (m.seed, ORDER.index(m.layers)))
     for model in track([m for m in wanted if again or not path(m).exists()], "reconstruct"):
@@ -38,12 +39,12 @@ def run(again: bool, pattern: str = "*") -> None:
 
 
 def path(model: Model, folder: str = "reconstruct") -> Path:
-    """Where a model's result lies."""
+    """Return the path of the result of a model."""
     return files.RESULTS / folder / f"{model.name}.json"
 
 
 def measured(model: Model) -> dict[str, Any]:
-    """Modules of every size; the baselines with the first seed only."""
+    """Measure modules of all sizes; the baselines for the first seed only."""
     torch.set_num_threads(1)
     data, network = datasets.load(model.data), model.network()
     started = time.perf_counter()
@@ -58,7 +59,7 @@ def measured(model: Model) -> dict[str, Any]:
 
 
 def _alone(network: Network, data: datasets.DataSet) -> float:
-    """The parent's own mean one-vs-rest F1: it claims what it gives more than half of the probability."""
+    """Compute the mean one-vs-rest F1 of the parent. It detects a class if its probability exceeds one half."""
     counted = data.test[1] >= 0
     claimed, true = network.predict_proba(data.test[0])[counted] > 0.5, data.test[1][counted]
     return float(np.mean([detection(claimed[:, j], true == j).f1 for j in range(network.classes)]))
@@ -70,7 +71,7 @@ def _size(network: Network, data: datasets.DataSet, keep: float, seed: int) -> d
     seconds = time.perf_counter() - started
     baselines = {}
     for strategy in BASELINES if seed == SEEDS[0] else ():
-        # as many examples as reconstruction reads: removal counts them for each output timestep
+        # the same number of examples as for reconstruct; removal counts them for each output timestep
         some = max(2, SAMPLES // (data.test[1].shape[1] if data.test[1].ndim > 1 else 1))
         settings: dict[str, Any] = {"strategy": strategy, "keep": keep, "head": "softmax", "samples_per_class": some}
         baselines[strategy] = _figures(network, decompose(network, data.train, seed=seed, **settings), data)
@@ -78,7 +79,7 @@ def _size(network: Network, data: datasets.DataSet, keep: float, seed: int) -> d
 
 
 def run_refined(again: bool, pattern: str = "*") -> None:
-    """The smallest modules once more with gradient steps behind, reported apart; the shallowest and deepest models."""
+    """Measure the smallest modules after gradient steps, for the shallowest and deepest models; stored separately."""
     wanted = [
         m for m in models() if m.layers in REFINED_LAYERS and m.path.exists() and fnmatch.fnmatch(m.name, pattern)
     ]

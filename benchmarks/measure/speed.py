@@ -1,4 +1,4 @@
-"""Speed, memory and size of decomposing and of running modules, each as a ratio within one run on one thread."""
+"""Measure speed, memory and size of decomposition and of modules, as ratios within one run on one thread."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from unbraid.data.targets import read_targets
 from unbraid.decomposition.sampling import choose
 
 REPEATS = 3
-BROWN = "brown-LSTM-1"  # trained here, as the release's was; it evaluates 650 sentences
+BROWN = "brown-LSTM-1"  # trained here with the settings of the authors' code, which evaluates 650 sentences
 SENTENCES = 650
 
 Job = tuple[Network, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def job(model: str) -> Job:
-    """A network, its training and its test examples."""
+    """Return a network, its training examples and its test examples."""
     if model == BROWN:
         trained = Model("brown", "LSTM", 1)
         x, y = trained.examples.test
@@ -41,7 +41,7 @@ def job(model: str) -> Job:
 
 
 def run(again: bool) -> None:
-    """Measure every model and mode that has no result yet."""
+    """Measure each model and mode without a result."""
     for model, mode in track([(m, k) for m in (*MODELS, BROWN) for k in MODES], "speed"):
         path = files.RESULTS / "speed" / f"{model}-{mode}.json"
         if not path.exists() or again:
@@ -74,12 +74,12 @@ def _measure(model: str, mode: str) -> dict[str, Any]:
 
 
 def _config(model: str, mode: str) -> DecompositionConfig:
-    """The paper's settings; with many outputs examples are counted for every timestep."""
+    """Return the settings of the paper; with many outputs, examples are counted for each timestep."""
     return DecompositionConfig.of(mode=mode, strategy="paper", samples_per_class=EACH_STEP if model == BROWN else 500)
 
 
 def _interleaved(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each call, the calls taking turns so that drift hits them alike."""
+    """Measure the median seconds of each call. The calls alternate, so that drift affects them equally."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(REPEATS + 1):
         for name, call in calls.items():
@@ -103,7 +103,7 @@ def _sizes(network: Network, parts: Any) -> dict[str, Any]:
 
 
 def _whole_process(model: str, mode: str) -> dict[str, Any]:
-    """Seconds and peak memory of a process that loads, decomposes and evaluates, and of one that only loads."""
+    """Measure seconds and peak memory of a process that loads, decomposes and evaluates, and of one that only loads."""
     return {
         f"{part}_process": _child([sys.executable, "-m", "benchmarks.measure.speed", model, mode, part])
         for part in ("load", "all")
@@ -126,7 +126,7 @@ def _alone(model: str, mode: str, part: str) -> None:
 
 
 def _peak_megabytes() -> float:
-    """This program's own peak; getrusage would count the process that started it as well."""
+    """Return the peak memory of this process; getrusage would also count the process that started it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 

@@ -1,4 +1,4 @@
-"""How users' PyTorch models are used: inputs as they pass them, labels, decisions; a case for each of torch_models.py.
+"""Cases for the models of torch_models.py: inputs as users pass them, labels, and decisions.
 
 Shapes: N examples, T timesteps, D features, C classes. Token 0 is padding.
 """
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from benchmarks.measure import torch_models as models
 from benchmarks.measure.torch_models import CLASSES, FEATURES, STEPS, WORDS
 
-Made = tuple[Any, np.ndarray]  # inputs as the module reads them, labels
+Made = tuple[Any, np.ndarray]  # inputs of the module, labels
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model and how it is used.
+    """A model and its use.
 
     Attributes:
-        build: makes one with its own defaults.
-        make: N inputs, as one would pass them, and labels.
-        decide: class indices (or booleans, one for each label) from what the module returns.
-        labels: whether outputs are independent.
+        build: makes the model with its defaults.
+        make: makes N inputs and labels.
+        decide: computes class indices (or booleans for each label) from the result of the module.
+        labels: whether the labels are independent.
     """
 
     build: Callable[[], nn.Module]
@@ -36,7 +36,7 @@ class Case:
     labels: bool = False
 
     def trained(self, seed: int = 0) -> nn.Module:
-        """Random weights, large enough to tell inputs apart."""
+        """Make a module with random weights that are large enough to give different results for different inputs."""
         torch.manual_seed(seed)
         module = self.build().eval()
         with torch.no_grad():
@@ -45,27 +45,27 @@ class Case:
             for part in module.modules():
                 if isinstance(part, nn.RNN) and part.nonlinearity == "relu":
                     for name, parameter in part.named_parameters():
-                        parameter.sub_(0.5 if "bias" in name else 0)  # so that some units sleep
+                        parameter.sub_(0.5 if "bias" in name else 0)  # so that some units are inactive
                 if isinstance(part, nn.BatchNorm1d) and part.running_mean is not None and part.running_var is not None:
                     part.running_mean.normal_(0, 0.1)
                     part.running_var.uniform_(0.1, 0.3)
         return module
 
     def decisions(self, module: nn.Module, x: Any) -> np.ndarray:
-        """The module's own, in plain PyTorch."""
+        """Compute the decisions of the module in plain PyTorch."""
         with torch.no_grad():
             return self.decide(call(module, x)).numpy()
 
 
 def call(module: nn.Module, x: Any) -> Any:
-    """As its user calls it: a tuple are its arguments, a dict its named ones."""
+    """Call a module as its user does: a tuple has positional arguments, a dict has named arguments."""
     if isinstance(x, dict):
         return module(**x)
     return module(*x) if isinstance(x, tuple) else module(x)
 
 
 def words(rng: np.random.Generator, n: int, steps: int = STEPS, classes: int = CLASSES, pad: bool = False) -> Made:
-    """Texts in which most words are of the example's class (index % C); with ``pad`` zeros behind them."""
+    """Make texts in which most words belong to the class of the example (index % C); with ``pad``, zeros follow."""
     y = rng.integers(0, classes, n)
     x = rng.integers(1, WORDS // classes, (n, steps)) * classes + y[:, None]
     x = np.where(rng.random(x.shape) < 0.4, rng.integers(1, WORDS, x.shape), x)
@@ -80,14 +80,14 @@ def with_lengths(rng: np.random.Generator, n: int) -> Made:
 
 
 def tags(rng: np.random.Generator, n: int) -> Made:
-    """Each word has a label of its own, mostly its index % C; -1 on padding."""
+    """Make texts with one label per word, mostly its index % C; -1 at padding."""
     (x, lengths), _ = with_lengths(rng, n)
     noisy = np.where(rng.random(x.shape) < 0.2, rng.integers(0, CLASSES, x.shape), x.numpy() % CLASSES)
     return (x, lengths), np.where(x.numpy() == 0, -1, noisy)
 
 
 def series(rng: np.random.Generator, n: int) -> Made:
-    """Waves of four frequencies over noisy channels."""
+    """Make waves of four frequencies in noisy channels."""
     y = rng.integers(0, CLASSES, n)
     time = np.arange(STEPS)[None, :, None] + rng.random((n, 1, 1)) * 6
     x = np.sin(time * (0.3 + 0.5 * y[:, None, None]) + np.arange(FEATURES))

@@ -1,4 +1,4 @@
-"""PyTorch models as their users write them, to see that Unbraid takes each of them apart as it stands.
+"""PyTorch models as users write them, to check that Unbraid decomposes each of them without changes.
 
 Shapes: N examples, T timesteps, D features, C classes. Token 0 is padding.
 """
@@ -80,7 +80,7 @@ class TimeFirst(nn.Module):
 
 
 class Tagger(nn.Module):
-    """Scores at every timestep."""
+    """Logits at every timestep."""
 
     def __init__(self, vocab_size=WORDS, embedding_dim=12, hidden_dim=10, tagset_size=CLASSES):
         super().__init__()
@@ -94,7 +94,7 @@ class Tagger(nn.Module):
 
 
 class PackedTagger(nn.Module):
-    """Packed, padded again, scores at every timestep of the batch's longest sequence."""
+    """Packed and padded again; logits at every timestep of the longest sequence of the batch."""
 
     def __init__(self, vocab_size=WORDS, embedding_dim=12, hidden_dim=10, tagset_size=CLASSES):
         super().__init__()
@@ -110,7 +110,7 @@ class PackedTagger(nn.Module):
 
 
 class Sensors(nn.Module):
-    """Float channels over time and static values beside them; an MLP as the classifier."""
+    """Numeric channels over time, and static values; the classifier is an MLP."""
 
     def __init__(self, channels=FEATURES, static=3, hidden_size=16, classes=CLASSES):
         super().__init__()
@@ -155,7 +155,7 @@ class BatchDict(nn.Module):
 
 
 class TwoEncoders(nn.Module):
-    """A tuple of two sequences of different length, each with an encoder of its own."""
+    """A tuple of two sequences of different length, each with a separate encoder."""
 
     def __init__(self):
         super().__init__()
@@ -265,7 +265,7 @@ class ConvRNN(nn.Module):
 
 
 class LSTMThenGRU(nn.Module):
-    """Two recurrent layers of different kinds, a dense layer between."""
+    """Two recurrent layers of different kinds with a dense layer between them."""
 
     def __init__(self):
         super().__init__()
@@ -374,14 +374,14 @@ class Residual(nn.Module):
 
 
 class Scores(NamedTuple):
-    """What KeepsAttention returns."""
+    """The result of KeepsAttention."""
 
     logits: Tensor
     attention: Tensor
 
 
 class KeepsAttention(nn.Module):
-    """Keeps its attention for a plot and returns a named tuple."""
+    """Stores its attention for a plot and returns a named tuple."""
 
     def __init__(self):
         super().__init__()
@@ -390,7 +390,9 @@ class KeepsAttention(nn.Module):
         self.attention = nn.Linear(20, 1)
         self.head = nn.Linear(20, CLASSES)
         self.last_attention = None
-        self(torch.ones(2, STEPS, dtype=torch.long))  # as after training: what it keeps hangs on a graph
+        self(
+            torch.ones(2, STEPS, dtype=torch.long)
+        )  # as after training, the stored attention belongs to an autograd graph
 
     def forward(self, tokens):
         states, _ = self.lstm(self.embedding(tokens))
@@ -411,14 +413,14 @@ class NoBias(nn.Module):
 
 
 class TakeLast(nn.Module):
-    """What makes a recurrent layer fit into nn.Sequential."""
+    """An adapter that lets a recurrent layer be used in nn.Sequential."""
 
     def forward(self, found):
         return found[0][:, -1]
 
 
 class Sequential(nn.Sequential):
-    """Nothing but nn.Sequential."""
+    """A plain nn.Sequential."""
 
     def __init__(self):
         super().__init__(
@@ -442,7 +444,7 @@ class TiedLanguageModel(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """The encoder's state starts a decoder that reads the target shifted by one."""
+    """The state of the encoder is the first state of a decoder, which reads the target shifted by one."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What Unbraid says to PyTorch models that it cannot take apart, and to files and calls that are none."""
+"""Collect the error messages for PyTorch models that cannot be decomposed, and for invalid files and calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = (ROWS, torch.tensor([2, 9, 5, 7, 1, 3]))
 
 
 class Classifier(nn.Module):
-    """An embedding, a layer, an output layer; what follows changes one of them."""
+    """An embedding, a recurrent layer and an output layer; the other classes change one of them."""
 
     def __init__(self, layer: nn.Module | None = None, size: int = 10) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class NormedLSTM(nn.LSTM):
 
 
 class DecayedLSTM(Classifier):
-    """Looks at its layer's weights in its forward."""
+    """Reads the weights of its layer in its forward."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.states(x)[:, -1] * self.rnn.weight_hh_l0.norm())
@@ -293,22 +293,22 @@ def _saved(folder: Path) -> Path:
 
 
 def sentence(made: Callable[[Path], Any]) -> str:
-    """What is said, with the error's name; "accepted" where nothing is."""
+    """Return the name and the message of the error; "accepted" without an error."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, of what is deprecated
+        warnings.simplefilter("ignore")  # deprecation warnings of torch
         folder = Path(name)
         try:
             made(folder)
         except unbraid.UnbraidError as error:
             return f"{type(error).__name__}: {error}".replace(name, "...")
-        except Exception as error:  # a refusal that is none of Unbraid's is a defect to see
+        except Exception as error:  # another error than UnbraidError is a defect that must be visible
             return f"NOT REFUSED, {type(error).__name__}: {str(error).splitlines()[0][:200]}"
     return "accepted"
 
 
 def run(again: bool) -> None:
-    """Collect every sentence."""
+    """Collect all messages."""
     path = files.RESULTS / "torch" / "unsupported.json"
     if again or not path.exists():
         files.write(path, {"sentences": {name: sentence(made) for name, made in REFUSED.items()}})

@@ -1,7 +1,7 @@
-"""Whether users' own PyTorch models come apart exactly: every case of torch_cases.py, rolled and unrolled.
+"""Check that PyTorch models are decomposed exactly: all cases of torch_cases.py, rolled and unrolled.
 
-Measured per model: decisions of untouched modules against the module's own in plain PyTorch, loading saved modules in a
-fresh process, ONNX files, sizes and seconds.
+For each model, decisions of unpruned modules are compared with those of the model in plain PyTorch. Saved modules are
+loaded in a new process. ONNX files, sizes and seconds are measured too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INPUTS, EXAMPLES, CAP, SAMPLES = 1000, 8, 0.3, 50
 
 
 def run(again: bool) -> None:
-    """Measure every model that has no result yet."""
+    """Measure each model without a result."""
     for name in track(CASES, "own PyTorch models"):
         path = files.RESULTS / "torch" / f"{name}.json"
         if not path.exists() or again:
@@ -69,12 +69,12 @@ def measure(name: str, case: Case) -> dict[str, Any]:
 
 
 def inputs(case: Case) -> Any:
-    """1,000 inputs and labels, always the same."""
+    """Make 1,000 inputs and labels; they are always the same."""
     return case.make(np.random.default_rng(0), INPUTS)
 
 
 def decided(case: Case, parts: Decomposition, x: Any) -> np.ndarray:
-    """What modules say, shaped as the module's own decisions: the vote, or each label's claim."""
+    """Compute the decisions of modules in the shape of the model's decisions: the vote, or the claim of each label."""
     if case.labels:
         return np.stack([part.claims(x) for part in parts.values()], axis=-1)
     return compose(parts).predict_index(x)
@@ -114,7 +114,7 @@ def _exported(case: Case, part: Any) -> dict[str, Any]:
 
 
 def _in_fresh_process(name: str, folder: Path) -> dict[str, list[bool]]:
-    """Per mode, whether each saved module gives the same bits there."""
+    """Return for each mode whether each saved module gives bitwise equal results in a new process."""
     command = [sys.executable, "-m", "benchmarks.measure.torch_runs", name, str(folder)]
     subprocess.run(command, check=True, capture_output=True, text=True, cwd=files.ROOT.parent)
     found: dict[str, list[bool]] = {mode: [] for mode in MODES}

@@ -1,7 +1,7 @@
-"""Language modules of the Tatoeba translators: BLEU, size, decoding speed; and the paper's two motivating examples.
+"""Measure language modules of the Tatoeba translators (BLEU, size, decoding speed) and the paper's two examples.
 
-``python -m benchmarks.measure.translation`` measures what has no result yet; ``--only tatoeba-LSTM-1`` a single model,
-``--only uk`` or ``--only et`` an example (a language added, a bad one replaced).
+``python -m benchmarks.measure.translation`` measures all models without a result. ``--only tatoeba-LSTM-1`` measures
+one model, ``--only uk`` or ``--only et`` an example (a language is added, a bad one is replaced).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from unbraid import Decomposition, Network, Translator, decompose
 from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.translation.decoding import decode
 from unbraid.translation.evaluating import score
-from unbraid.translation.language_model import network_voice
+from unbraid.translation.language_model import network_model
 from unbraid.translation.translator import translate_whole
 from unbraid.translation.words import split_words
 
-REFINE = 1500  # steps a language: chosen on pairs kept back from training, as what a minute and a half allows
+REFINE = 1500  # gradient steps per language, chosen on held-out pairs; they take a minute and a half
 RECONSTRUCT = {"strategy": "reconstruct", "samples_per_class": 2000}
 SETTINGS: dict[str, dict[str, Any]] = {
     "rolled": {"strategy": "paper", "mode": "rolled"},
@@ -45,16 +45,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "reconstruct, 50 %, own words": {**RECONSTRUCT, "keep": 0.5, "words": "own"},
     "reconstruct, 50 %, refined": {**RECONSTRUCT, "keep": 0.5, "refine": REFINE},
 }
-FURTHER = ("encoder too", "own words", "90 %", "70 %")  # settings of the first model alone
+FURTHER = ("encoder too", "own words", "90 %", "70 %")  # settings that are measured for the first model only
 QUICK = experiment.SCALES["quick"].folder
 TIMED = 60  # sentences that are translated one at a time
-LONGEST = 15  # words of a translation; test sentences have at most ten
+LONGEST = 15  # most words of a translation; test sentences have at most ten
 
 Tests = dict[str, tuple[list[str], list[str]]]  # language -> sources and references
 
 
 def tests_of(task: str, scale: str, extra: tuple[tuple[str, str], ...] = ()) -> Tests:
-    """Test sentences of a task, and of further (language, data set); sources no longer than the model's pairs."""
+    """Return test sentences of a task and of extra (language, data set); sources are not longer than training pairs."""
     chosen = {language: names[0] for language, names in TASKS[task].targets.items()} | dict(extra)
     found: Tests = {}
     for language, name in chosen.items():
@@ -66,23 +66,23 @@ def tests_of(task: str, scale: str, extra: tuple[tuple[str, str], ...] = ()) -> 
 
 
 def settings_of(model: Translation) -> list[str]:
-    """What is measured of a model: everything of the first, of the others what the targets are about."""
+    """Return the settings to measure: all for the first model, those with a target for the others."""
     return [name for name in SETTINGS if (model.cell, model.layers) == ("LSTM", 1) or not name.endswith(FURTHER)]
 
 
 def modules_of(model: Translation, network: Network, **settings: Any) -> Decomposition:
-    """Its modules, observed on training pairs."""
+    """Decompose a model with training pairs."""
     pairs = model.pairs("train")
     return decompose(network, (pairs.x, pairs.languages), **settings)
 
 
 def by_network(network: Network, tests: Tests, beam: int = 1) -> dict[str, Any]:
-    """Scores of a whole network, language by language."""
+    """Score a whole network for each language."""
     return {v: _scores(translate_whole(network, a, v, beam=beam, longest=LONGEST), b) for v, (a, b) in tests.items()}
 
 
 def by_modules(translator: Translator, tests: Tests) -> dict[str, Any]:
-    """Scores of a translator's modules."""
+    """Score the modules of a translator."""
     return {v: _scores(translator.translate(a, v, longest=LONGEST), b) for v, (a, b) in tests.items()}
 
 
@@ -91,12 +91,12 @@ def _scores(said: list[str], wanted: list[str]) -> dict[str, Any]:
 
 
 def results(scale: str) -> Path:
-    """Where a scale's results lie: the quick one's are no part of the repository."""
+    """Return the folder of the results of a scale; results of the quick scale are not in the repository."""
     return QUICK if scale == "quick" else files.RESULTS
 
 
 def run(model: Translation, again: bool = False) -> None:
-    """Measure of one model what has no result yet; what is measured is stored at once."""
+    """Measure all settings of a model without a result; each result is stored immediately."""
     path = results(model.scale) / "translation" / f"{model.name}.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() and not again else {}
     missing = [name for name in settings_of(model) if name not in result.get("settings", {})]
@@ -150,24 +150,24 @@ def _bytes(module: Any) -> int:
 
 
 def speed(network: Network, texts: list[str], language: str) -> dict[str, Any]:
-    """Seconds a sentence: many at once with the state carried along, and one at a time with the prefix run anew."""
+    """Measure seconds per sentence: in batches with stored states, and one by one with the prefix computed again."""
     assert network.vocabulary is not None
-    voice = network_voice(network, language)
+    model = network_model(network, language)
     source = torch.from_numpy(network.vocabulary.encode(texts)[0])
-    source = source[(source != 0).sum(1).argsort()]  # as a translator sorts them
+    source = source[(source != 0).sum(1).argsort()]  # the order in a translator
     few = source[np.linspace(0, len(source) - 1, TIMED).astype(int)]
-    decode(voice, few, LONGEST)
+    decode(model, few, LONGEST)
     seconds: dict[str, list[float]] = {"batched": [], "batched_few": [], "prefix": []}
     for _ in range(3):
         started = time.perf_counter()
         for start in range(0, len(source), 256):
-            decode(voice, source[start : start + 256], LONGEST)
+            decode(model, source[start : start + 256], LONGEST)
         seconds["batched"].append((time.perf_counter() - started) / len(source))
         started = time.perf_counter()
-        said = decode(voice, few, LONGEST)
+        said = decode(model, few, LONGEST)
         seconds["batched_few"].append((time.perf_counter() - started) / len(few))
         started = time.perf_counter()
-        anew = [_prefix_by_prefix(network, voice, row[row != 0].unsqueeze(0)) for row in few]
+        anew = [_prefix_by_prefix(network, model, row[row != 0].unsqueeze(0)) for row in few]
         seconds["prefix"].append((time.perf_counter() - started) / len(few))
     median = {name: sorted(values)[1] for name, values in seconds.items()}
     return {
@@ -179,14 +179,14 @@ def speed(network: Network, texts: list[str], language: str) -> dict[str, Any]:
     }
 
 
-def _prefix_by_prefix(network: Network, voice: Any, source: torch.Tensor) -> list[int]:
-    """As the authors' release decodes: encoder and decoder over the whole prefix for each word."""
-    said = [voice.tag.start]
+def _prefix_by_prefix(network: Network, model: Any, source: torch.Tensor) -> list[int]:
+    """Decode as the authors' code does: encoder and decoder run over the whole prefix for each word."""
+    said = [model.tag.start]
     with torch.inference_mode():
         for _ in range(LONGEST):
             scores = network({"source": source, "target": torch.tensor([said])})[0, -1]
-            word = int(scores.index_fill(0, voice.banned, -torch.inf).argmax())
-            if word in voice.ends:
+            word = int(scores.index_fill(0, model.banned, -torch.inf).argmax())
+            if word in model.ends:
                 break
             said.append(word)
     return said[1:]
@@ -208,13 +208,13 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def run_example(name: str, scale: str, again: bool = False, train: bool = True) -> None:
-    """One of the paper's motivating examples, in both ways, as in its Table V.
+    """Measure one of the paper's motivating examples with modules and with a new network, as in its Table V.
 
     Args:
-        name: of :data:`EXAMPLES`.
-        scale: of the models.
-        again: also where there is a result.
-        train: the model of everything as well; without it that is left out where it has not been trained.
+        name: key of :data:`EXAMPLES`.
+        scale: scale of the models.
+        again: whether to repeat the measurement if there is a result.
+        train: whether to train the network of all languages; without it, an untrained network is left out.
     """
     path = results(scale) / "translation-examples" / f"{name}.json"
     if path.exists() and not again:
@@ -243,11 +243,11 @@ def run_example(name: str, scale: str, again: bool = False, train: bool = True) 
 
 def main(
     scale: Annotated[str, typer.Option(help=f"One of {', '.join(SCALES)}.")] = "small",
-    only: Annotated[str, typer.Option(help="One model, as tatoeba-LSTM-1, or one example, uk or et.")] = "",
-    again: Annotated[bool, typer.Option("--again", help="Measure anew what has a result already.")] = False,
-    trained: Annotated[bool, typer.Option("--trained", help="Leave out what would have to be trained first.")] = False,
+    only: Annotated[str, typer.Option(help="One model, such as tatoeba-LSTM-1, or one example, uk or et.")] = "",
+    again: Annotated[bool, typer.Option("--again", help="Repeat measurements that have a result.")] = False,
+    trained: Annotated[bool, typer.Option("--trained", help="Leave out models that are not trained.")] = False,
 ) -> None:
-    """Measure what has no result yet."""
+    """Measure everything without a result."""
     for model in models(scale)[: 1 if scale == "quick" else None]:
         if model.task == "tatoeba" and only in ("", model.name) and (model.path.exists() or not trained):
             run(model, again)

@@ -14,6 +14,7 @@ from benchmarks.report import cluster as report_cluster
 from benchmarks.report import durability as report_durability
 from benchmarks.report import paper as report_paper
 from benchmarks.report import reconstruct as report_reconstruct
+from benchmarks.report import shrink as report_shrink
 from benchmarks.report import translation as report_translation
 from benchmarks.report.tables import table
 
@@ -32,7 +33,7 @@ def write(scale: Scale) -> Path:
     parts += report_translation.sections(scale.folder)
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
-        parts += [*report_cluster.sections(), *report_durability.sections()]
+        parts += [*report_shrink.sections(), *report_cluster.sections(), *report_durability.sections()]
         path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")
     return path

@@ -1,6 +1,6 @@
-"""The models of the comparison: trained once, then read from a cache outside the repository.
+"""The classifiers of the comparison. They are trained once and stored in a cache outside the repository.
 
-``python -m benchmarks.training.classifiers`` trains what is missing; it can be interrupted at any time.
+``python -m benchmarks.training.classifiers`` trains missing models; it can be interrupted at any time.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from unbraid.networks.spec import NetworkSpec
 from unbraid.progress import silent
 
 UNITS = 100
-DIMENSION = {"brown": 100}  # 50 elsewhere
+DIMENSION = {"brown": 100}  # 50 for the others
 EPOCHS = {"clinc": 6, "mathqa": 3, "toxic": 2, "brown": 2}
-QUICK_EPOCHS = 4  # times as many where training examples are few
-BATCH = {"clinc": 64}  # 128 elsewhere
+QUICK_EPOCHS = 4  # factor of the epochs at the quick scale, which has few training examples
+BATCH = {"clinc": 64}  # 128 for the others
 CELLS = {"vanilla": Cell(kind="rnn"), "LSTM": Cell(kind="lstm"), "GRU": Cell(kind="gru")}
 RELU = {"ReLU": Cell(kind="rnn", activation="relu")}
 LAYERS = (1, 2, 3, 4)
 SEEDS = (0, 1, 2)
-RECIPE = 1  # a higher one trains all models anew
+RECIPE = 1  # version of the training; with a higher number all models are trained again
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Model:
     Attributes:
         data: one of the data sets.
         cell: vanilla, ReLU, LSTM or GRU.
-        layers: recurrent ones.
-        seed: of the training.
-        joint: whether it reads its partner's words as well, as in the paper's inter experiments.
-        rows: training examples; None: all of them.
+        layers: number of recurrent layers.
+        seed: seed of the training.
+        joint: whether the vocabulary also has the words of the partner, as in the paper's inter experiments.
+        rows: number of training examples; None for all.
     """
 
     data: str
@@ -62,22 +62,22 @@ class Model:
 
     @property
     def name(self) -> str:
-        """As ``clinc-LSTM-2-seed0``."""
+        """Name of the model, such as ``clinc-LSTM-2-seed0``."""
         more = ("-joint" if self.joint else "") + (f"-rows{self.rows}" if self.rows else "")
         return f"{self.data}-{self.cell}-{self.layers}-seed{self.seed}{more}"
 
     @property
     def examples(self) -> DataSet:
-        """What it was trained with, and is tested on."""
+        """Data set for training and testing."""
         return datasets.load(self.data, self.joint, self.rows)
 
     @property
     def path(self) -> Path:
-        """Where its weights are kept."""
+        """Path of the weights."""
         return cache_folder() / f"{self.name}-recipe{RECIPE}.safetensors"
 
     def spec(self, classes: int) -> NetworkSpec:
-        """Its architecture, the paper's for the data set."""
+        """Describe the architecture, which is that of the paper for the data set."""
         data = self.examples
         return sequence_spec(
             (CELLS | RELU)[self.cell],
@@ -92,7 +92,7 @@ class Model:
         )
 
     def network(self) -> Network:
-        """The trained network; from the cache where it is there."""
+        """Return the trained network from the cache, or train it."""
         data = self.examples
         if not self.path.exists():
             network = trained_on(self, *data.train, data.labels)
@@ -107,7 +107,7 @@ class Model:
 
 
 def trained_on(model: Model, x: np.ndarray, y: np.ndarray, labels: list[str]) -> Network:
-    """A network of a model's architecture, trained as it is, on other examples or classes."""
+    """Train a network with the architecture and settings of a model on other examples or classes."""
     return train(
         model.spec(len(labels)),
         x,
@@ -121,12 +121,12 @@ def trained_on(model: Model, x: np.ndarray, y: np.ndarray, labels: list[str]) ->
 
 
 def models(sets: tuple[str, ...] = tuple(EPOCHS), seeds: tuple[int, ...] = SEEDS) -> list[Model]:
-    """All of them, seed by seed, so that an interrupted run has whole comparisons."""
+    """Return all models by seed, so that an interrupted run gives complete comparisons."""
     return [Model(d, c, n, s) for s, d, n, c in product(seeds, sets, LAYERS, CELLS)]
 
 
 def wanted() -> list[Model]:
-    """What the experiments take: with the first seed, of inter experiments and ReLU; then the other seeds."""
+    """Return the models of the experiments: first seed, inter experiments and ReLU first, then the other seeds."""
     found = models(seeds=SEEDS[:1])
     found += [Model(d, c, n, joint=True) for d, n, c in product(EPOCHS, (1, 4), CELLS)]
     found += [Model(d, c, n) for d, n, c in product(EPOCHS, LAYERS, RELU)]
@@ -134,7 +134,7 @@ def wanted() -> list[Model]:
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Train missing models."""
     for model in track([m for m in wanted() if not m.path.exists()], "training"):
         started = time.perf_counter()
         network = model.network()

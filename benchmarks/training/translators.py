@@ -1,7 +1,7 @@
-"""The translators of the comparison: trained once, then read from a cache outside the repository.
+"""The translators of the comparison. They are trained once and stored in a cache outside the repository.
 
-``python -m benchmarks.training.translators`` trains what is missing, one model after another on one core; it goes on
-where it was interrupted. ``--scale paper`` takes the paper's sizes (for a GPU), ``--only NAME`` a single model.
+``python -m benchmarks.training.translators`` trains missing models, one after another on one core. An interrupted run
+can be resumed. ``--scale paper`` uses the sizes of the paper (for a GPU), ``--only NAME`` trains a single model.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from unbraid.progress import silent
 from unbraid.translation.pairs import Pairs, find_tag
 
 EPOCHS = 8
-DEEP_EPOCHS = 3  # of two layers and more
-SMALL_EPOCHS = 30  # of data sets of a few thousand lines
-LIMIT = 1000  # words that a training step compares with, besides its own
+DEEP_EPOCHS = 3  # for models of two or more layers
+SMALL_EPOCHS = 30  # for data sets of a few thousand lines
+LIMIT = 1000  # random words in the softmax of a training step, besides the words of the step
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a translator learns: target language -> the data sets that its pairs come from."""
+    """Training data of a translator: target language -> data sets of its pairs."""
 
     source: str
     targets: dict[str, tuple[str, ...]]
     epochs: int = EPOCHS
-    recipe: int = 1  # a higher one trains its models anew
+    recipe: int = 1  # version of the training; with a higher number the models are trained again
 
 
 TASKS = {
@@ -70,30 +70,30 @@ class Translation:
 
     @property
     def epochs(self) -> int:
-        """Passes over its pairs; fewer where layers are more, as two cores have no time for more."""
+        """Number of passes over the pairs; fewer for models of several layers, to limit the time on two cores."""
         usual = TASKS[self.task].epochs if self.layers == 1 else DEEP_EPOCHS
         return min(usual, SCALES[self.scale].epochs or usual)
 
     @property
     def name(self) -> str:
-        """As ``tatoeba-LSTM-1``."""
+        """Name of the model, such as ``tatoeba-LSTM-1``."""
         seed = f"-seed{self.seed}" if self.seed else ""
         return f"{self.task}-{self.cell}-{self.layers}{'' if self.scale == 'small' else '-' + self.scale}{seed}"
 
     @property
     def path(self) -> Path:
-        """Where its weights are kept."""
+        """Path of the weights."""
         return cache_folder() / f"translation-{self.name}-recipe{TASKS[self.task].recipe}.safetensors"
 
     def corpora(self) -> list[tuple[str, Corpus]]:
-        """Pairs of target language and sentences."""
+        """Return pairs of target language and sentences."""
         task = TASKS[self.task]
         pairs = [(t, translation_data.corpus(d, task.source)) for t, names in task.targets.items() for d in names]
         return [(language, data.few(SCALES[self.scale].lines)) for language, data in pairs]
 
-    @cache  # noqa: B019  # a handful of models, for as long as the program runs
+    @cache  # noqa: B019  # a few models, until the program ends
     def words(self) -> Words:
-        """Its vocabularies, from the training parts alone."""
+        """Make the vocabularies from the training parts only."""
         lines: Lines = {}
         for language, data in self.corpora():
             lines.setdefault(data.source, []).extend(data.train[data.source])
@@ -103,20 +103,20 @@ class Translation:
 
     @cache  # noqa: B019
     def pairs(self, part: str) -> Pairs:
-        """All its pairs of ``train`` or ``test``."""
+        """Return all pairs of ``train`` or ``test``."""
         steps = SCALES[self.scale].steps
         found = [translation_data.pairs(d, part, [t], self.words(), steps) for t, d in self.corpora()]
         return Pairs.joined(found)
 
     def spec(self) -> EncoderDecoderSpec:
-        """Its architecture."""
+        """Describe the architecture."""
         scale, vocabularies = SCALES[self.scale], self.words()
         tags = [find_tag(language, vocabularies.target) for language in TASKS[self.task].targets]
         sizes = (vocabularies.source.size, vocabularies.target.size, scale.dimension, scale.units)
         return translation_spec(CELLS[self.cell], self.layers, *sizes, tags)
 
     def network(self) -> Network:
-        """The trained network; from the cache where it is there."""
+        """Return the trained network from the cache, or train it."""
         if not self.path.exists():
             self._train()
         with safe_open(self.path, "pt") as file:
@@ -148,7 +148,7 @@ class Translation:
 
 
 def models(scale: str = "small") -> list[Translation]:
-    """All of them: first what every table needs."""
+    """Return all models; those of every table come first."""
     found = [Translation("tatoeba", "LSTM", 1, scale)]
     found += [Translation(task, "LSTM", 1, scale) for task in TASKS if task.startswith("et")]
     found += [Translation("tatoeba", cell, 1, scale) for cell in ("GRU", "vanilla")]
@@ -159,9 +159,9 @@ def models(scale: str = "small") -> list[Translation]:
 
 def main(
     scale: Annotated[str, typer.Option(help=f"One of {', '.join(SCALES)}.")] = "small",
-    only: Annotated[str, typer.Option(help="Name of one model, as tatoeba-LSTM-1.")] = "",
+    only: Annotated[str, typer.Option(help="Name of one model, such as tatoeba-LSTM-1.")] = "",
 ) -> None:
-    """Train what is missing."""
+    """Train missing models."""
     chosen = [m for m in models(scale) if only in ("", m.name)]
     if not chosen:
         sys.exit(f"no model {only!r}, expected one of {[m.name for m in models(scale)]}.")

@@ -10,6 +10,7 @@ from unbraid.data.vocabulary import Vocabulary
 from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition, load_decomposition
 from unbraid.decomposition.protocol import Prepared, Strategy
+from unbraid.decomposition.shrinking.shrink import shrink
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import Evaluation, evaluate
@@ -47,4 +48,5 @@ __all__ = [
     "load_translator",
     "load_weights",
     "register_strategy",
+    "shrink",
 ]

@@ -1,4 +1,4 @@
-"""Where benchmarks find their data, with a publisher on 127.0.0.1."""
+"""Benchmarks find and download their data; the publisher is a server on 127.0.0.1."""
 
 import gzip
 import hashlib
@@ -24,7 +24,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def publisher(tmp_path, monkeypatch):
-    """What ``put(name, file, content)`` puts there is what the source of this name points to; nothing is stored yet."""
+    """Give ``put(name, file, content)``, which publishes a file for the source of this name; nothing is stored yet."""
     root = tmp_path / "published"
     root.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))

@@ -1,4 +1,4 @@
-"""The durability table is made from the stored result alone, and no fault is in it."""
+"""The durability table is built from the stored result only, and has no fault."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Running experiments: what is missing, once, whatever happens meanwhile. Measures are fakes that need no data."""
+"""Each experiment without a result runs once, also after interruptions. Measurements are fakes without data."""
 
 import json
 import os
@@ -46,13 +46,13 @@ def runs(tmp_path):
 
 @pytest.fixture
 def use(monkeypatch):
-    """Makes a function the measure of the runs; it goes to other processes by value where it is a local one."""
+    """Make a function the measurement of the runs; local functions are sent to other processes by value."""
     return lambda measure: monkeypatch.setitem(running.MEASURES, "decompose", measure)
 
 
 @pytest.fixture
 def writes(monkeypatch):
-    """The files' names, as they are written."""
+    """Return the names of the files in the order of writing."""
     spy = Mock(wraps=files.write)
     monkeypatch.setattr(files, "write", spy)
     return lambda: sorted(call.args[0].name for call in spy.call_args_list)
@@ -137,7 +137,7 @@ def test_an_interrupted_write_leaves_no_json(tmp_path, monkeypatch):
 
 
 def start(folder, jobs, allowed):
-    """A program that runs six experiments; those from the seed ``allowed`` on do not come to an end."""
+    """Return a program that runs six experiments; those with a seed of at least ``allowed`` never end."""
     (folder / "allowed").write_text(str(allowed))
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder), str(jobs)], cwd=ROOT, stderr=subprocess.PIPE, text=True
@@ -145,7 +145,7 @@ def start(folder, jobs, allowed):
 
 
 def started(folder):
-    """Seeds and process ids, in the order in which they were started."""
+    """Return seeds and process ids in the order of their start."""
     path = folder / "started"
     return [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -234,7 +234,7 @@ def test_a_file_that_is_no_experiment_is_named_with_the_reason(text, said, tmp_p
     (tmp_path / "wrong.toml").write_text(text)
     with pytest.raises(SystemExit) as error:
         experiment.read(tmp_path)
-    assert f"{tmp_path / 'wrong.toml'} is no experiment" in str(error.value)
+    assert f"{tmp_path / 'wrong.toml'} is not an experiment" in str(error.value)
     assert said in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""The evaluation on a few examples: kinds of experiments and the tables made of their results."""
+"""The benchmark on a few examples: all kinds of experiments, and the tables of their results."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Votes over margins that were stored once are those of real compositions."""
+"""Votes from stored margins equal the votes of compositions."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from unbraid.modules.voting.calibration import fit
 
 @pytest.fixture
 def parts():
-    """Modules of a one-output and of a many-output network that read the same inputs."""
+    """Make modules of a network with one output and of a network with many outputs, for the same inputs."""
     found = []
     for seed, io in enumerate(("M:1", "M:N")):
         network = factory.network(("gru",), io, seed=seed)

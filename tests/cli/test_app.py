@@ -1,4 +1,4 @@
-"""The command line on real files: every verb, its JSON, and exit code 2 for what cannot be."""
+"""The command line on real files: all commands, their JSON, and exit code 2 for errors."""
 
 import json
 
@@ -14,7 +14,7 @@ runner = CliRunner()
 
 @pytest.fixture(scope="module")
 def work(shared, tmp_path_factory):
-    """A folder with the authors' vanilla model decomposed, and small data files."""
+    """Make a folder with a decomposition of the authors' vanilla model, and small data files."""
     folder = tmp_path_factory.mktemp("cli")
     with np.load(shared / "reference" / "clinc_encoded.npz") as z:
         np.savez(folder / "train.npz", x=z["X"][::5], y=z["Y"][::5])

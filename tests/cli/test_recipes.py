@@ -1,4 +1,4 @@
-"""Recipes: what they build, what a folder keeps of them, and what is refused in one line."""
+"""Recipes: the compositions that they build, the copy in a folder, and errors in one line."""
 
 import json
 
@@ -33,7 +33,7 @@ modules:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Folders of modules, and data files beside recipes/."""
+    """Make folders of modules, and data files next to recipes/."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "recipes").mkdir()
     names = {"intent-parts": ["travel", "home", "no"], "bank-parts": ["banking", "cards", "loans"]}
@@ -311,3 +311,10 @@ def test_whatever_yaml_writes_comes_back(labels, source, title):
     data = {"modules": [{"from": source, "labels": labels}], **({"title": title} if title else {})}
     found = parse_recipe(yaml.safe_dump(data, default_style='"', allow_unicode=True), "r.yaml")
     assert found.modules[0].labels == labels and found.modules[0].source == source and found.title == title
+
+
+@pytest.mark.parametrize(("folders", "labels"), [(1, 4_001), (501, 1), (20_000, 1)])
+def test_recipes_that_would_take_too_long_to_compose_are_refused(folders, labels):
+    part = "{from: a, labels: [" + ", ".join(map(str, range(labels))) + "]}"
+    with pytest.raises(FormatError, match="at most"):
+        parse_recipe("modules: [" + ", ".join([part] * folders) + "]", "r.yaml")

@@ -1,4 +1,4 @@
-"""What all commands have in common: errors, exit codes, foreign text, limits of size."""
+"""All commands: errors, exit codes, text of users, and limits of size."""
 
 import json
 import os
@@ -28,7 +28,7 @@ LABELS = ["[/foo]", ":smile: [red]b[/red]", "\x1b]0;owned\x1b\\c\u202e"]
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory):
-    """Modules with labels that are markup and escape codes, and a data file."""
+    """Make modules with markup and escape codes as labels, and a data file."""
     folder = tmp_path_factory.mktemp("evil")
     network = factory.network(("lstm",), labels=LABELS)
     x, y = factory.examples(network, 60)

@@ -1,6 +1,6 @@
-"""Writes ``format2/``: folders as this version saves them, for ``tests/modules/test_format.py`` of later ones.
+"""Write ``format2/``: folders saved by this version, for ``tests/storage/test_format.py`` of later versions.
 
-``python -m tests.data.make_folders``; only for a new number of the format, never to make a test pass.
+``python -m tests.data.make_folders``. Run it only for a new number of the format, never to make a test pass.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Arrays and labels of any kind that a user may pass: read, or refused with a DataError."""
+"""Arrays and labels of all kinds are read, or refused with a DataError."""
 
 import datetime
 
@@ -12,7 +12,7 @@ from unbraid.errors import DataError
 
 
 class Series:
-    """A column as pandas has it: ``to_numpy()`` and iteration, but no sequence."""
+    """A column like that of pandas: ``to_numpy()`` and iteration, but not a sequence."""
 
     def __init__(self, values, dtype=None):
         self.values = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=dtype)
@@ -28,7 +28,7 @@ class Series:
 
 
 class Own:
-    """An object whose conversion fails with an error of its own."""
+    """An object whose conversion raises an error of another library."""
 
     def __array__(self, dtype=None, copy=None):
         raise ZeroDivisionError("own error")

@@ -1,4 +1,4 @@
-"""Data files: what is read, and what hostile ones get."""
+"""Data files: valid files are read, hostile files are refused."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Hostile and damaged data files: bounded memory, and only DataErrors."""
+"""Hostile and damaged data files raise a DataError and use limited memory."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ def written(folder, name, content):
 
 
 def header(text, version=b"\1\0"):
-    """A .npy header, padded as NumPy pads it."""
+    """Make a .npy header with the padding of NumPy."""
     text = text.encode("latin-1") + b"\n"
     size = struct.pack("<H" if version == b"\1\0" else "<I", len(text))
     return b"\x93NUMPY" + version + size + text
@@ -267,7 +267,7 @@ def test_places_beyond_64_bits_are_not_taken_for_no_label(y, tmp_path):
 
 
 def use(path):
-    """Read a data file in every way, and labels for a model."""
+    """Read a data file with all readers, and labels for a model."""
     with contextlib.suppress(UnbraidError):
         read_pair_columns(path)
     with contextlib.suppress(UnbraidError):
@@ -326,3 +326,12 @@ def test_any_damage_of_an_archive_gives_examples_or_a_data_error(tmp_path_factor
 )
 def test_any_header_gives_an_array_or_a_data_error(tmp_path_factory, text, values):
     use(npz(tmp_path_factory.getbasetemp(), ("x.npy", header(text) + values)))
+
+
+@pytest.mark.parametrize("digits", [9, 10, 5_000])
+def test_labels_of_many_digits_are_names(tmp_path, digits):
+    label = "1" * digits
+    found = read_examples(written(tmp_path, "d.csv", f"text,label\na,{label}\nb,{label}\n")).y_for([label, "b"])
+    assert np.asarray(found).tolist() == [label, label]
+    with contextlib.suppress(DataError):  # a place, or a name that is not known: no other exception
+        read_examples(tmp_path / "d.csv").y_for(["a", "b"])

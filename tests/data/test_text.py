@@ -1,4 +1,4 @@
-"""Text in: vocabularies, and modules of different vocabularies in one composition."""
+"""Text as input: vocabularies, and compositions of modules with different vocabularies."""
 
 import json
 
@@ -100,7 +100,7 @@ def test_different_vocabularies_without_text_are_refused():
     x = vocabulary.encode(texts)[0]
     a = unbraid.decompose(network(WORDS), (x, labels))["colour"]
     b = unbraid.decompose(network([*WORDS, "extra"]), (x, labels))["animal"]
-    with pytest.raises(IncompatibleModules, match="size 8, 9"):
+    with pytest.raises(IncompatibleModules, match="size 8 and 9"):
         unbraid.compose([a, b])
 
 
@@ -138,7 +138,7 @@ def test_a_tagger_reads_lists_of_words_and_ragged_labels():
 
 
 def taggers(**padding):
-    """Two taggers that read the same words, the second padded as said."""
+    """Make two taggers of the same words; the second has the given padding."""
     texts = [["red", "cat"], ["dog", "blue", "bird", "cat"]] * 6
     tags = [["colour", "animal"], ["animal", "colour", "animal", "animal"]] * 6
     found = []
@@ -152,7 +152,7 @@ def taggers(**padding):
 @pytest.mark.parametrize("padding", [{"side": "left"}, {"steps": 6}, {"steps": None}])
 def test_taggers_that_see_a_word_at_different_timesteps_are_refused(padding):
     (one, other), texts, _ = taggers(**padding)
-    with pytest.raises(IncompatibleModules, match="see a word at different timesteps: one pads at the right to 5"):
+    with pytest.raises(IncompatibleModules, match="read a word at different timesteps: one pads at the right to 5"):
         unbraid.compose([one["colour"], other["animal"]])
     assert unbraid.compose(other).predict(texts).shape[0] == 12
 
@@ -205,7 +205,7 @@ def test_half_characters_and_empty_rows():
 
 
 def test_text_files_from_the_shell(shared, tmp_path):
-    """The real intents: text and labels in CSV, the vocabulary as a word_index, all through the command line."""
+    """The intents of the shared data: text and labels in CSV, a word_index, and the command line."""
     intents = json.loads((shared / "data" / "clinc" / "data_full.json").read_text())
     domains = json.loads((shared / "data" / "clinc" / "domains.json").read_text())
     by_intent = {intent.replace("_", " "): name for name, group in domains.items() for intent in group}
@@ -241,6 +241,6 @@ def test_no_class_is_called_as_no_label_is(label):
 
 
 def test_two_words_of_one_index_are_refused():
-    """A saved vocabulary holds one word for each index, so texts with the other word would be read differently."""
+    """A saved vocabulary has one word for each index, so texts with the other word would be read differently."""
     with pytest.raises(DataError, match="index 2 to 'w1' and 'w2'"):
         Vocabulary.from_word_index({"w0": 1, "w1": 2, "w2": 2})

@@ -1,4 +1,4 @@
-"""Vocabulary files: what is read, and what hostile ones get. Only the library's own errors come out."""
+"""Vocabulary files: valid files are read, hostile files raise errors of the library only."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ ANY = settings(deadline=None, max_examples=60, suppress_health_check=list(Health
 
 
 def tokenizer(**changes):
-    """The content of a tokenizer.json."""
+    """Make the content of a tokenizer.json."""
     plain = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return {**json.loads(plain.to_str()), **changes}
@@ -287,7 +287,7 @@ VALUES = st.recursive(
 
 
 def use(vocabulary):
-    """Everything that is done with a vocabulary after reading it."""
+    """Use a vocabulary in all ways after reading it."""
     vocabulary.to_json(), vocabulary.size, vocabulary.digest
     for text in TEXTS:
         with contextlib.suppress(UnbraidError):

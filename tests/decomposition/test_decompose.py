@@ -24,7 +24,7 @@ def configuration(mode, gates, released, **changes):
 
 
 def chosen_rows(w, config):
-    """Class -> (positive rows, negative rows) per timestep; drawn by the library where chance decides."""
+    """Return class -> (positive rows, negative rows) per timestep; random samples are drawn by the library."""
     if config.negatives == "first":
         return reference.sample_first(w.y, w.net.classes, config.samples_per_class, config.padding_label)
     sample = choose(read_targets(w.y, w.net.labels, many=w.net.io.many_outputs), config)
@@ -39,7 +39,7 @@ def seen_of(w_key, rows):
 
 
 def compare(config, *arguments, **settings):
-    """Masks of a decomposition against the oracle's; returns how many nodes (or gates) went."""
+    """Compare the masks of a decomposition with those of the oracle; return the number of removed nodes (or gates)."""
     w = watched(*arguments, **settings)
     chosen = chosen_rows(w, config)
     targets = read_targets(w.y, w.net.labels, many=w.net.io.many_outputs)
@@ -67,7 +67,7 @@ def compare(config, *arguments, **settings):
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
 def test_masks_equal_the_oracle(cell, count, bidirectional, io):
-    """Two of the eight settings each, so that every setting meets every cell, depth, direction and architecture."""
+    """Two of the eight settings each, so that each setting occurs with each cell, depth, direction and architecture."""
     number = sum(map(ord, f"{cell}{count}{bidirectional}{io}"))
     removed = 0
     for offset in (0, 5):
@@ -123,7 +123,7 @@ def test_flattened_sequences_equal_the_oracle(mode):
 
 
 def test_rectified_nodes_go_by_both_rules():
-    """Otherwise the comparison above could be one of empty masks."""
+    """Without this test, the comparison above could compare empty masks."""
     for mode in ("rolled", "unrolled"):
         paper = configuration(mode, "hidden", False)
         assert sum(compare(paper, ("relu",), "M:1", count=24, units=8, seed=s) for s in range(4)) > 0

@@ -1,4 +1,4 @@
-"""Fused compositions: they say what the parent says, take part in everything, and can be taken apart."""
+"""Fused compositions decide like the parent, support all operations of compositions, and can be unfused."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ def setting(strategy="paper", **changes):
 
 
 def seen_by_library(net, x, gates):
-    """What the library observes, in the oracle's form (in float32 single roundings decide what is an outlier)."""
+    """Convert an observation to the form of the oracle (in float32, single roundings decide what is an outlier)."""
     found = {row: {} for row in range(len(x["source"]))}
     inputs = net.check(x)
     with observe(net, inputs) as hidden, observe(net, inputs, gates=True) as gated:
@@ -121,7 +121,7 @@ def test_reconstructed_modules_keep_the_wanted_nodes_and_lose_nothing_at_full_si
 
 
 def test_reconstruction_is_better_than_cutting_alone():
-    """On its own language's sentences a module of half the nodes says more nearly what the network says."""
+    """On sentences of its language, a reconstructed module of half the nodes is closer to the network."""
     net = factory.translator(("lstm",), units=12)
     x, y = factory.sentence_pairs(net, 120)
     tensors = {k: torch.from_numpy(v[y == "fr"]) for k, v in x.items()}
@@ -169,7 +169,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 def gap(net, module, x):
-    """Mean Kullback-Leibler divergence from the network's words to the module's, over all positions that count."""
+    """Compute the mean Kullback-Leibler divergence of the next-word probabilities of network and module."""
     tensors = {k: torch.from_numpy(v) for k, v in x.items()}
     said = tensors["target"] != 0
     wanted, found = (

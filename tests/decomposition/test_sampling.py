@@ -18,7 +18,7 @@ def targets(y, classes, **settings):
 
 
 def rows(sample, chosen):
-    """Class -> row numbers in ascending order, a list per timestep."""
+    """Return class -> row numbers in ascending order, a list per timestep."""
     return {j: [sorted(sample.rows[places].tolist()) for places in steps] for j, steps in chosen.items()}
 
 
@@ -131,7 +131,7 @@ def test_independent_labels_use_every_example_for_every_class():
 
 
 def test_independent_labels_may_all_hold_elsewhere():
-    """The only negatives of a class may be examples that carry no label at all."""
+    """The only negatives of a class may be examples without any label."""
     y = np.array([[1, 1], [1, 1], [0, 0], [0, 0]])
     sample = choose(targets(y, 2, many=False, independent=True), DecompositionConfig.of())
     assert rows(sample, sample.negative) == {0: [[2, 3]], 1: [[2, 3]]}

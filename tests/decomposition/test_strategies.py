@@ -1,4 +1,4 @@
-"""Strategies: a table that users add to, settings per strategy, and what every strategy gets for nothing."""
+"""Strategies: registration, settings of each strategy, and functions that work with all strategies."""
 
 import json
 
@@ -16,7 +16,7 @@ from unbraid.errors import ConfigError, DataError
 
 @pytest.fixture
 def registered():
-    """Registers strategies for one test."""
+    """Register strategies for one test."""
     before, models = dict(_STRATEGIES), dict(DecompositionConfig.models)
     yield unbraid.register_strategy
     for table, old in ((_STRATEGIES, before), (DecompositionConfig.models, models)):

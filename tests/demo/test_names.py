@@ -38,7 +38,7 @@ def test_another_seed_chooses_other_names(names):
 
 
 def test_known_training_names_are_no_test_names(names):
-    """Rows without an unknown word stand for one name each."""
+    """Each row without an unknown word belongs to one name."""
     rows = np.concatenate([names.x_train, names.x_test])
     rows = rows[(rows != UNKNOWN).all(axis=1)]
     assert len(np.unique(rows, axis=0)) == len(rows)

@@ -1,4 +1,4 @@
-"""The demonstration: every step runs without a warning. Nothing here depends on how well it is trained."""
+"""All steps of the demonstration run without a warning. The tests do not depend on the quality of the training."""
 
 import io
 
@@ -18,7 +18,7 @@ def test_the_demonstration_tells_its_story(tmp_path, monkeypatch):
     run.run_demo(tmp_path / "demo", 0, told)
     text = told.file.getvalue()
     assert all(step in text for step in ("1. Train", "2. Decompose", "3. Reuse", "4. Replace", "unbraid evaluate"))
-    assert "the network restricted to these kinds has" in text
+    assert "the network restricted to these classes has" in text
     fixed = unbraid.load_composition(tmp_path / "demo" / "fixed")
     assert fixed.is_calibrated and len({m.parent_sha256 for m in fixed.modules_by_label.values()}) == 2
     done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "demo" / "fixed"), str(tmp_path / "demo" / "test.npz")])

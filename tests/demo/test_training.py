@@ -75,7 +75,7 @@ def test_independent_sigmoid_columns_learn():
 
 @pytest.mark.parametrize("output, classes", [("softmax", 2), ("sigmoid", 1)])
 def test_examples_without_a_label_change_nothing(output, classes):
-    """With one batch an epoch the order does not matter: unlabelled examples must leave every step as it was."""
+    """With one batch per epoch the order does not matter, so unlabelled examples must not change any step."""
     x = words()
     y = (x[:, -1] > 6).astype(int)
     spec = spec_of("lstm", "M:1", classes=classes, output=output)

@@ -24,7 +24,7 @@ SOURCE = ["one", "two", "three", "four"]
 
 
 def task(cell="lstm", layers=1):
-    """Two words into two words, of either language."""
+    """Make pairs of two words and their two translations in each language."""
     texts = [f"{a} {b}" for a in SOURCE for b in SOURCE] + SOURCE
     said = {
         v: [" ".join(words[SOURCE.index(w)] for w in text.split()) for text in texts] for v, words in NUMBERS.items()
@@ -92,7 +92,7 @@ def test_phrases_are_said_in_each_language():
 
 
 def test_the_demonstration_tells_its_story(tmp_path, monkeypatch):
-    """Small and badly trained: what counts here is that every step of it runs and leaves its results."""
+    """The networks are small and badly trained; the test checks that all steps run and save their results."""
     for name, value in {"SENTENCES": 150, "FEW": 20, "EPOCHS": 2}.items():
         monkeypatch.setattr(run_translation, name, value)
     told = Console(file=io.StringIO(), width=120)

@@ -23,7 +23,7 @@ def test_bleu_at_known_points():
 
 @given(pairs=corpora)
 def test_bleu_equals_counting_by_hand(pairs):
-    """N-gram by n-gram: one is right while the reference still has one left."""
+    """Count right n-grams one by one; each n-gram of the reference is used once."""
     precisions = []
     for n in (1, 2, 3, 4):
         right = total = 0
@@ -53,5 +53,5 @@ def test_scores_carry_their_signatures():
     assert "case:lc" in scores.chrf_signature
     perfect = translation_scores(wanted, wanted, ([w.split() for w in wanted],) * 2)
     assert perfect.bleu == pytest.approx(100) and perfect.chrf == pytest.approx(100)
-    with pytest.raises(DataError, match="expected one for each"):
+    with pytest.raises(DataError, match="expected one reference for each"):
         translation_scores(said, wanted[:1], ([], []))

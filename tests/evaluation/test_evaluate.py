@@ -115,7 +115,7 @@ def test_the_figures_are_plain_values_and_readable():
         (lambda x, y: (x, y[:-1]), "79 labels for 80"),
         (lambda x, y: (x, y + 4), "labels run from"),
         (lambda x, y: (x, ["z"] * 80), "not classes"),
-        (lambda x, y: (x, np.full(80, 3)), "no example is of a class in use"),
+        (lambda x, y: (x, np.full(80, 3)), "no example has a class of the composition"),
         (lambda x, y: (x[:0], y[:0]), "empty"),
         (lambda x, y: (x + 200, y), "vocabulary"),
     ],

@@ -1,4 +1,4 @@
-"""The comparison with the network is a fair one, and what is left out is counted and named."""
+"""The comparison with the network is fair, and decisions that are left out are counted by reason."""
 
 import json
 
@@ -21,7 +21,7 @@ NAMES = ["a", "b", "c", "d"]
 
 
 def case(io="M:1", labels=NAMES, seed=0, favour=0, **settings):
-    """A network, examples, and untouched modules that decide together as the network restricted to their classes."""
+    """Make a network, examples, and unpruned modules that decide like the network restricted to their classes."""
     net = factory.network(("lstm",), io, labels=labels, classes=len(labels), seed=seed, **settings)
     net.head.bias[1] += favour
     x, y = factory.examples(net, 80)
@@ -38,7 +38,7 @@ def test_the_restricted_comparison_comes_first_and_both_are_named():
     )
     assert "+0.00 points" in lines[1]
     assert lines[2].startswith(f"the network with all its 4 classes: {found.monolithic_accuracy:.4f}, difference +")
-    assert lines[2].endswith("but it may also answer one of the 2 others")
+    assert lines[2].endswith("but it can also predict one of the 2 other classes")
     whole = str(evaluate(compose(parts), (x, y), against=net)).splitlines()
     assert whole[1] == f"the network: {(net.predict_index(x) == y).mean():.4f}, difference +0.00 points"
     assert "left out" not in str(whole)
@@ -53,7 +53,7 @@ def test_what_is_left_out_is_counted_by_reason():
     assert found.left_out_why == LeftOut(others, 0, 7, ["b", "d"]) and found.left_out == others
     line = f"left out: {others} with labels that no module has ('b', 'd'); 7 without a label"
     assert line in str(found).splitlines()
-    assert scores_table(found).caption == line and f"{found.decisions} decisions judged" in scores_table(found).title
+    assert scores_table(found).caption == line and f"on {found.decisions} decisions" in scores_table(found).title
     assert found.to_dict()["left_out_why"]["labels"] == ["b", "d"]
     json.dumps(found.to_dict())
 
@@ -65,7 +65,7 @@ def test_names_that_no_module_has_are_left_out_without_a_network_as_well():
     assert found.left_out_why == LeftOut(int(np.isin(y, (1, 3)).sum()), 0, 0, ["b", "d"])
     assert found.accuracy == evaluate(few, (x, y), against=parts.network).accuracy
     with pytest.raises(
-        DataError, match=r"no example is of a class in use: .*80 with labels that no module has \('x'\)"
+        DataError, match=r"no example has a class of the composition: .*80 with labels that no module has \('x'\)"
     ):
         evaluate(few, (x, ["x"] * 80))
 
@@ -155,13 +155,13 @@ def test_a_network_that_decides_at_another_pace_is_no_comparison():
     tagger = case("M:N", labels=["e", "f", "g", "h"])[3]
     mixed = Composition({**parts, "e": tagger["e"]})
     found = evaluate(mixed, (x, np.asarray(NAMES)[y]), against=tagger.network)
-    assert found.delta is None and "one of the two decides per timestep (M:N and M:1)" in str(found)
+    assert found.delta is None and "only one of the two decides at each timestep (M:N and M:1)" in str(found)
 
 
 @pytest.mark.parametrize("io", ["M:1", "M:N"])
 def test_no_row_of_a_class_in_use(io):
     net, x, y, parts = case(io)
-    with pytest.raises(DataError, match=r"has \['d'\], left out: .* with labels that no module has \('a'\)"):
+    with pytest.raises(DataError, match=r"the classes \['d'\]; left out: .* with labels that no module has \('a'\)"):
         evaluate(compose([parts["d"]]), (x, np.zeros_like(y)), against=net)
 
 

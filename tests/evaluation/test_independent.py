@@ -1,4 +1,4 @@
-"""Independent labels (sigmoid outputs): a module is its label's own column; answers are yes or no, label by label."""
+"""Independent labels (sigmoid outputs): a module has the column of its label; each label is decided alone."""
 
 import numpy as np
 import pytest
@@ -54,5 +54,5 @@ def test_there_is_no_vote_to_calibrate(network, examples):
     few = examples[0], np.arange(80) % 3
     with pytest.raises(IncompatibleModules, match="each has its own decision"):
         composition.with_calibration(*few)
-    with pytest.raises(IncompatibleModules, match="several may hold at once"):
+    with pytest.raises(IncompatibleModules, match="these labels are independent"):
         composition.with_referee(*few)

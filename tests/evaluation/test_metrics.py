@@ -58,7 +58,7 @@ def published(kind):
 @pytest.mark.parametrize(("kind", "wanted"), [("lstm", 0.92), ("gru", 0.89), ("vanilla", 0.74)])
 @pytest.mark.parametrize("mode", ["rolled", "unrolled"])
 def test_a_module_that_lost_nothing_is_not_its_parent_to_the_papers_index(kind, wanted, mode):
-    """It measures the channeled output layer: G*H*D + H of the G*H*D + C*H values are in both."""
+    """The index measures the channeled output layer: G*H*D + H of the G*H*D + C*H values are in both."""
     net = published(kind)
     module = module_of(net, factory.random_concern(net, np.ones((1, 3), int), mode=mode, kept=2))
     for kept in module.concern.kept.values():

@@ -1,4 +1,4 @@
-"""ONNX files against torch: onnxruntime must give what the library gives, at several batch sizes and lengths."""
+"""ONNX files: onnxruntime computes the same outputs as the library, for several batch sizes and lengths."""
 
 import json
 import sys
@@ -50,7 +50,7 @@ NETWORKS = {
 
 
 def run(path, x, names=("x",)):
-    """A file's outputs by name."""
+    """Run a file; return its outputs by name."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     arrays = [np.asarray(leaf) for leaf in leaves(x)]
     found = session.run(None, dict(zip(names, arrays, strict=True)))
@@ -58,7 +58,7 @@ def run(path, x, names=("x",)):
 
 
 def sizes(path):
-    """Names and sizes of the inputs and outputs."""
+    """Return names and sizes of the inputs and outputs."""
     graph = onnx.load(path).graph
     return {
         v.name: [s.dim_param or s.dim_value for s in v.type.tensor_type.shape.dim]
@@ -67,7 +67,7 @@ def sizes(path):
 
 
 def check(model, path, lengths=(WORDS, 2 * WORDS + 1), padded=False):
-    """Exports a model of stages and compares it with the library's own answers."""
+    """Export a model of stages and compare it with the outputs of the library."""
     export_onnx(model, path, check=False)
     onnx.checker.check_model(str(path), full_check=True)
     net = model if isinstance(model, Network) else next(iter(getattr(model, "members", [model]))).parent
@@ -85,13 +85,13 @@ def check(model, path, lengths=(WORDS, 2 * WORDS + 1), padded=False):
 
 
 def lengths_of(io, *ways, flat=False):
-    """The lengths that a file must take: one where weights or masks fix it."""
+    """Return the lengths that a file must support: one length if weights or masks fix it."""
     fixed = io.startswith("1") or flat or any(WAYS[way][0] == "unrolled" for way in ways)
     return (WORDS,) if fixed else (WORDS, 2 * WORDS + 1)
 
 
 def module_of(net, way, seed=0, label=0, kept=0.6):
-    """A module with any concern and any head."""
+    """Make a module with a random concern and any head."""
     mode, by_gates, edges = WAYS[way]
     concern = factory.random_concern(net, factory.examples(net)[0], mode, by_gates, edges, kept=kept, seed=seed)
     generator, rows = torch.Generator().manual_seed(seed), 1 + seed % 3
@@ -170,7 +170,7 @@ def test_modules_of_one_parent_share_its_weights(tmp_path):
 
 
 def part_of(net, x, y, what):
-    """The network, or what its decomposition gives, and what the library says with it."""
+    """Return the network or its decomposition, and the outputs of the library."""
     if what == "network":
         return net, net.predict_proba(x)
     parts = decompose(net, (x, y), mode=what.split()[0], max_removed=0.5, samples_per_class=12)
@@ -229,8 +229,8 @@ class FixesTheBatch(DecidesByValue):
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        (DecidesByValue, "Only operations on tensors can be"),
-        (DecidesByLength, "outputs that differ from torch's"),
+        (DecidesByValue, "expected operations on tensors only"),
+        (DecidesByLength, "outputs that differ from those of PyTorch"),
         (FixesTheBatch, "number of examples in 'x' a constant"),
     ],
 )

@@ -42,7 +42,7 @@ def load(path):
         if plan["status"] != 200:
             server.failing = (
                 plan["status"],
-                values.STRINGS[plan["seed"] % 60].replace("\r", "").replace("\n", "") or "no",
+                values.STRINGS[plan["seed"] % len(values.STRINGS)].replace("\r", "").replace("\n", "") or "no",
             )
         target = hub.pull(REPO, path.parent / "pulled", endpoint=server.url)
     return open_any(target)

@@ -2,6 +2,7 @@
 
 import os
 import traceback
+import unicodedata
 from dataclasses import asdict, dataclass
 
 from tests.fuzz.library import FormatError, UnbraidError
@@ -63,7 +64,7 @@ def of_exception(error, index, kind, loaded, place):
 
 def _refusal(error, loaded, strict):
     text = _safe(error)
-    if len(text) > LONGEST or not text or not all(c.isprintable() for c in text):
+    if len(text) > LONGEST or not text or not all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text):
         return MESSAGE
     if loaded and strict and isinstance(error, FormatError):
         return LATE

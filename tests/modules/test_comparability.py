@@ -1,4 +1,4 @@
-"""Warnings about votes that are not comparable, and about what a change drops."""
+"""Warnings about votes that are not comparable, and about a calibration or a referee that a change drops."""
 
 import warnings
 
@@ -16,7 +16,7 @@ from unbraid.cli.recipes import build_recipe
 from unbraid.errors import DataError
 
 LABELS = ["a", "b", "c"]
-INCOMPARABLE, NO_WORDS, NO_REFEREE = "not comparable", "no vocabulary is known", "referee is dropped"
+INCOMPARABLE, NO_WORDS, NO_REFEREE = "not comparable", "no vocabulary: the result is wrong", "referee is dropped"
 
 
 def parts_of(seed=0, cell="lstm", known=False, **architecture):
@@ -29,7 +29,7 @@ def parts_of(seed=0, cell="lstm", known=False, **architecture):
 
 
 def problems(action):
-    """The texts of the warnings of a call, and what it returns."""
+    """Return the texts of the warnings of a call, and its result."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         result = action()
@@ -47,7 +47,7 @@ def one_problem(action, *said, without=()):
 
 @pytest.fixture(scope="module")
 def two():
-    """Decompositions of two networks of the same inputs, without vocabularies, and examples."""
+    """Make decompositions of two networks with the same inputs and without vocabularies, and examples."""
     first, x, y = parts_of()
     second, _, _ = parts_of(5, "gru")
     return first, second, x, y
@@ -114,13 +114,13 @@ def test_known_vocabularies_and_features_need_no_vocabulary_warning(two):
     known, other = parts_of(known=True)[0], parts_of(3, known=True)[0]
     one_problem(lambda: compose([known["a"], other["b"]]), INCOMPARABLE, without=[NO_WORDS])
     unknown = two[1]["c"]
-    one_problem(lambda: compose([known["a"], other["b"], unknown]), NO_WORDS, "networks of 'c': ")
+    one_problem(lambda: compose([known["a"], other["b"], unknown]), NO_WORDS, "networks of 'c' have")
     features = [parts_of(seed, inputs="features")[0] for seed in (0, 1)]
     one_problem(lambda: compose([features[0]["a"], features[1]["b"]]), INCOMPARABLE, without=[NO_WORDS])
 
 
 class Labels(nn.Module):
-    """Independent labels of a user's own network of word indices."""
+    """A PyTorch module with independent labels and word indices as inputs."""
 
     def __init__(self, words):
         super().__init__()
@@ -217,7 +217,7 @@ def test_nan_at_some_timesteps_is_padding_and_at_all_of_an_example_is_refused():
     used, _ = labelled(margins, truth, ["a", "b"], many=True)
     assert used.sum() == 11
     margins[3, :2] = np.nan
-    with pytest.raises(DataError, match=r"NaN for 1 of the sample's 6 examples, the first is number 3"):
+    with pytest.raises(DataError, match=r"NaN for 1 of 6 examples of the sample; the first is number 3"):
         labelled(margins, truth, ["a", "b"], many=True)
 
 
@@ -230,5 +230,5 @@ def test_a_single_nan_is_refused_and_an_unlabelled_or_infinite_one_left_out():
     used, _ = labelled(margins, truth, ["a", "b"], many=False)
     assert used.tolist() == [True] * 6 + [False] * 2
     margins[5, 0] = np.nan
-    with pytest.raises(DataError, match=r"NaN for 1 of the sample's 8 examples, the first is number 5"):
+    with pytest.raises(DataError, match=r"NaN for 1 of 8 examples of the sample; the first is number 5"):
         labelled(margins, truth, ["a", "b"], many=False)

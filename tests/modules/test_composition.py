@@ -164,7 +164,7 @@ def test_what_cannot_be_composed_is_refused():
     _, _, _, features = parts_of(("lstm",), "M:1", inputs="features", labels=["d", "e", "f"])
     with pytest.raises(IncompatibleModules, match="at least one"):
         compose([])
-    with pytest.raises(IncompatibleModules, match="two modules are called 'a'"):
+    with pytest.raises(IncompatibleModules, match="two modules have the label 'a'"):
         compose([parts["a"], parts["a"]])
     with pytest.raises(IncompatibleModules, match=r"word indices.*features"):
         compose([parts["a"], features["d"]])

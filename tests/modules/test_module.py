@@ -92,7 +92,7 @@ def test_a_rolled_module_equals_an_unrolled_one_with_the_same_nodes_at_every_ste
 @pytest.mark.parametrize("names", [("lstm",), ("gru", "gru"), ("vanilla", "lstm"), ("relu",), ("gru-before",)])
 @pytest.mark.parametrize("io", IO)
 def test_a_network_without_any_node_left_still_answers(names, io):
-    """What is left is the output layer's bias."""
+    """Only the bias of the output layer remains."""
     for options in ({}, {"bidirectional": True}, {"bidirectional": True, "merge": "sum"}, {"mask": True}):
         net = factory.network(names, io, **options)
         x, _ = factory.examples(net, 4, padded="mask" in options)
@@ -129,7 +129,7 @@ def test_cells_whose_activation_is_not_zero_at_zero(way, name):
 
 
 def behind(*extra, features):
-    """A network with more stages behind its LSTM."""
+    """Make a network with more stages after its LSTM."""
     spec = factory.network().spec
     spec = spec.model_copy(update={"stages": [*spec.stages, *extra], "features": features})
     net = unbraid.Network(spec, factory.random_weights(spec, 0))
@@ -200,7 +200,7 @@ def test_probabilities_claims_and_labels_say_the_same():
 
 
 def address(tensor):
-    """Where its memory is; data_ptr() would first give it memory of its own."""
+    """Return the address of the memory; data_ptr() would first copy shared memory."""
     return torch._C._data_address(tensor)
 
 

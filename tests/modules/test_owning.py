@@ -1,4 +1,4 @@
-"""Weights that are changed: whose they are, and that what predicts is what is saved."""
+"""Changed weights belong to one module only, and saved weights equal the weights that predict."""
 
 import copy
 import threading
@@ -349,7 +349,7 @@ def test_a_trained_module_is_exported_as_it_is(way, tmp_path):
 
 
 class Own(nn.Module):
-    """A user's module with everything that may be trained besides its recurrent layer."""
+    """A PyTorch module with trainable parts of all kinds besides its recurrent layer."""
 
     def __init__(self):
         super().__init__()

@@ -122,8 +122,8 @@ def changed(**changes):
     ("changes", "error", "part"),
     [
         ({"features": 9}, FormatError, "output layer reads 9"),
-        ({"classes": 21}, FormatError, "knows 20 words, the output layer 21"),
-        ({"languages": [LanguageTag(name="fr", start=2, end=20)]}, FormatError, "ends with 20"),
+        ({"classes": 21}, FormatError, "has 20 words, the output layer 21"),
+        ({"languages": [LanguageTag(name="fr", start=2, end=20)]}, FormatError, "the last token 20"),
         ({"languages": [LanguageTag(name="fr", start=2, end=2)]}, FormatError, "two different"),
         ({"encoder": [{"name": "e", "cell": {"kind": "gru"}, "inputs": 3, "units": 4, "sequences": True}]}, FormatError,
          "differ"),

@@ -1,4 +1,4 @@
-"""Heads over the same features say together what each says alone."""
+"""Joined heads over the same features give the same margins as each head alone."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""load_weights: every file is read, or refused with one clear line."""
+"""load_weights reads a file, or refuses it with a message of one line."""
 
 import io
 import os

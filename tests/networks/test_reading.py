@@ -1,4 +1,4 @@
-"""What networks accept: texts of their own length, sizes, and numbers that decide nothing."""
+"""Inputs of networks: texts of different lengths, sizes, and numbers that give no decision."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def vocabulary(**settings):
 
 
 class Tagger(nn.Module):
-    """A module that a user may write: no mask, indices (N, T) or (T, N), the last state or all of them."""
+    """A module as users write it: without a mask, indices (N, T) or (T, N), the last state or all states."""
 
     def __init__(self, time_first=False, tags=False, bidirectional=False, lengths=False):
         super().__init__()
@@ -103,7 +103,7 @@ def test_modules_and_compositions_read_a_text_alone_too():
 
 
 def test_observing_texts_is_as_observing_each_at_its_own_length():
-    """Nodes are scored on the timesteps that texts have: without others, a module keeps all of its parent's margin."""
+    """Nodes are scored at the timesteps of texts only, so a module keeps the whole margin of its parent."""
     net = factory.network(bidirectional=True).with_vocabulary(vocabulary())
     padded = net.check(TEXTS)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Recurrent layers refuse what does not fit their weights: torch's kernels would read beyond the end of them."""
+"""Recurrent layers refuse inputs that do not fit their weights; the kernels of torch would read beyond their end."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_pruned_layers_refuse_them_too(cell, opens):
         with pytest.raises(DataError, match="inputs"):
             layer(wrong)
     if not opens:
-        with pytest.raises(DataError, match="5 rows for 2 modules"):
+        with pytest.raises(DataError, match="2 modules got 5 rows"):
             layer(x[:5])
     for wrong in (mask[:2], mask.long()):
         with pytest.raises(DataError, match="mask"):

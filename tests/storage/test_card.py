@@ -1,4 +1,4 @@
-"""The model card: what it says, and that no label or title breaks it."""
+"""The model card: its content, and labels and titles that must not break it."""
 
 import json
 import re
@@ -30,14 +30,14 @@ def parts_of(labels=("a", "b", "c"), cell="lstm", **settings):
 
 
 def card_of(folder):
-    """(front matter, text) of a saved folder's card."""
+    """Return front matter and text of the card of a saved folder."""
     text = (folder / "README.md").read_text(encoding="utf-8")
     found = re.fullmatch(r"---\n(.*?\n)---\n(.*)", text, re.DOTALL)
     return yaml.safe_load(found[1]), found[2]
 
 
 def tables(text):
-    """Tables, each a list of rows of cells as they are written."""
+    """Return the tables, each a list of rows of cells."""
     found, lines = [], []
     for line in [*text.splitlines(), ""]:
         if line.startswith("|"):

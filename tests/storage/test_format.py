@@ -1,4 +1,4 @@
-"""Folders of every format load and decide as they did when they were written (see tests/data/make_folders.py)."""
+"""Folders of all formats are loaded and give the same decisions as when written (see tests/data/make_folders.py)."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ FORMATS = (1, 2)
 
 @pytest.fixture(params=FORMATS)
 def folders(request, tmp_path):
-    """A copy: loading never writes, but a failure should not spoil what is kept."""
+    """Copy a folder; loading never writes, but a failing test must not damage the stored folder."""
     return Path(shutil.copytree(PLACE / f"format{request.param}", tmp_path / "kept"))
 
 

@@ -1,4 +1,4 @@
-"""Files that are not what was saved: every one is refused with FormatError, none brings the process down."""
+"""Changed files are refused with FormatError; none of them stops the process."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def copy(saved, tmp_path):
 
 
 def edit(folder, change, tensors=None):
-    """Change the manifest (and tensors) as one could who also corrects the digests."""
+    """Change the manifest (and tensors) and correct the digests, as an attacker could."""
     for name in NAMES[1:]:
         if tensors is not None:
             stored = load_file(folder / name)
@@ -232,7 +232,7 @@ def test_modules_of_one_label_are_refused(kind, copy):
 
 
 def changed(name, change):
-    """An edit of one tensor, in the file that has it."""
+    """Change one tensor in the file that contains it."""
     return lambda _, tensors: tensors.update({name: change(tensors[name])}) if name in tensors else None
 
 
@@ -280,7 +280,7 @@ def test_tensors_that_do_not_fit_are_refused(change, copy):
 
 
 def test_other_bits_in_a_modules_masks_are_refused_where_its_slices_are_stored(copy):
-    """They would say where each stored weight belongs."""
+    """They would decide where each stored weight belongs."""
     folder = copy("rolled module")
     edit(folder, lambda m: None, lambda name, t: t.update({k: ~v for k, v in t.items() if "mask" in k}))
     refused(folder)

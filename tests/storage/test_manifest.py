@@ -1,4 +1,4 @@
-"""The checksum of unbraid.json, and what its fields state about each other."""
+"""The checksum of unbraid.json, and the consistency of its fields."""
 
 import json
 import shutil

@@ -95,7 +95,7 @@ def test_every_architecture_comes_back(io, settings, tmp_path):
 @settings(max_examples=12)
 @given(names=cells, architecture=architectures, seed=st.integers(0, 999))
 def test_any_module_comes_back(tmp_path_factory, way, names, architecture, seed):
-    """Layers without nodes included."""
+    """Also layers without nodes."""
     net, x, _ = build(names, architecture)
     module = module_of(net, factory.random_concern(net, x, seed=seed, **WAYS[way]))
     folder = tmp_path_factory.mktemp("any")
@@ -110,7 +110,7 @@ def test_any_module_comes_back(tmp_path_factory, way, names, architecture, seed)
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_nodes_without_gates_that_still_speak_come_back(kind, tmp_path):
-    """With an activation that is not zero at zero such nodes stay in the slices."""
+    """With an activation that is not 0 at 0, such nodes stay in the slices."""
     net = factory.network((factory.Cell(kind=kind, activation="sigmoid"),) * 2)
     x, _ = factory.examples(net, 4)
     module = module_of(net, factory.random_concern(net, x, by_gates=True, kept=0.3, seed=1))

@@ -1,4 +1,4 @@
-"""A save that is killed (SIGKILL) at any point leaves the old version or the new one, whole and readable."""
+"""After a save is killed (SIGKILL) at any point, the folder has the complete old version or the complete new one."""
 
 import os
 import shutil
@@ -88,7 +88,7 @@ def versions():
 
 
 def killed_after_commit(parts, target, monkeypatch, moved):
-    """Leave ``target`` as a kill does after ``moved`` of the files were moved into place."""
+    """Put ``target`` into the state after a kill, with ``moved`` of the files moved into place."""
 
     class Killed(BaseException):
         pass
@@ -135,7 +135,7 @@ def test_a_first_save_is_found_after_a_kill_too(tmp_path, monkeypatch, versions)
 
 
 def test_a_killed_save_moves_and_is_deleted_with_its_folder(tmp_path, monkeypatch, versions):
-    """No older version comes back at a place that the user emptied."""
+    """No older version is restored in a folder that the user emptied."""
     old, new = versions
     new.save(tmp_path / "new")
     old.save(tmp_path / "parts")

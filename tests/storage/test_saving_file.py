@@ -1,4 +1,4 @@
-"""Single files are written whole or not at all, and only where a regular file or nothing was."""
+"""Writes of single files are atomic, and replace regular files only."""
 
 import os
 import signal

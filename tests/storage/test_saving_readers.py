@@ -1,4 +1,4 @@
-"""Readers during a save get one whole version, and writers take turns."""
+"""Readers during a save get one complete version, and writers wait for each other."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +95,7 @@ def test_readers_during_saves_get_one_of_the_versions(tmp_path, versions):
 
 
 def test_writers_of_a_new_folder_do_not_disturb_one_that_fails(tmp_path, monkeypatch, versions):
-    """The failing one deletes the folder that it made; the others make it again."""
+    """The failing writer deletes the folder that it made; the others make it again."""
     verify = folders.commit
     calls = []
 

@@ -1,4 +1,4 @@
-"""Saving deletes nothing that a save did not write, and keeps permissions."""
+"""A save deletes only files written by a save, and keeps permissions."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ def versions():
 
 
 def tree(folder):
-    """Path -> content, of everything below a folder."""
+    """Return path -> content of all files below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
@@ -103,7 +103,7 @@ def test_a_folder_without_a_valid_manifest_is_refused(tmp_path, versions, manife
 
 @pytest.mark.parametrize("name", ["train.py", "../outside.txt", "notes/a.txt", ".git", "vocabulary-x.json"])
 def test_a_manifest_cannot_make_a_users_file_ours(tmp_path, versions, name):
-    """A manifest from elsewhere may name any file."""
+    """A manifest of another author may name any file."""
     place = tmp_path / "parts"
     versions[0].save(place)
     (place / "notes").mkdir()

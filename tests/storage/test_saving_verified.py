@@ -1,4 +1,4 @@
-"""What is saved loads again with the same weights; otherwise nothing is saved and the old folder stays."""
+"""A saved folder has the weights in memory; otherwise the save fails and the old folder stays."""
 
 import copy
 
@@ -18,7 +18,7 @@ from unbraid.storage import saving, verification
 
 @pytest.fixture
 def good(tmp_path):
-    """A folder that loads, and its content; afterwards it is as before."""
+    """Give a valid folder and its content; afterwards the folder must be unchanged."""
     place = tmp_path / "parts"
     decomposed(seed=7)[2].save(place)
     before = files(place)
@@ -70,7 +70,7 @@ CHANGES = {
 @pytest.mark.parametrize("settings", ["rolled", "unrolled"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_weights_changed_afterwards_are_saved_as_they_are_or_not_at_all(tmp_path, change, settings):
-    """Never is another version saved than the one in memory."""
+    """A save never writes other weights than those in memory."""
     _, x, parts = decomposed(settings=settings)
     place = tmp_path / "parts"
     decomposed(seed=7)[2].save(place)
@@ -105,7 +105,7 @@ def test_a_retrained_copy_of_a_network_is_saved_as_it_is_or_not_at_all(tmp_path)
 
 
 def test_a_fault_in_the_files_is_found_before_the_old_folder_goes(good, monkeypatch):
-    """Whatever the cause: here tensors that were written wrongly."""
+    """The check does not depend on the cause; here tensors are written wrongly."""
     _, _, parts = decomposed()
     plain = saving._plain
     monkeypatch.setattr(saving, "_plain", lambda tensors: {n: t + 1 for n, t in plain(tensors).items()})

@@ -10,13 +10,13 @@ TEXTS = ["I see you.", "the dog", "go home now", "you see the dog now.", "not", 
 
 
 def network(cells=("lstm",), seed=0, **settings):
-    """An encoder-decoder of three languages that reads and says words."""
+    """Make an encoder-decoder with vocabularies and three languages."""
     net = factory.translator(cells, seed=seed, **settings)
     return net.with_vocabulary(sentence_vocabulary(SOURCE), sentence_vocabulary(TARGET, factory.LANGUAGES))
 
 
 def modules(cells=("lstm",), seed=0, steps=6, **settings):
-    """Its modules."""
+    """Decompose the encoder-decoder."""
     net = network(cells, seed)
     if settings.setdefault("strategy", "paper") == "paper":
         settings.setdefault("max_removed", 0.3)

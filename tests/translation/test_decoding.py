@@ -9,7 +9,7 @@ from tests.factory import CELLS
 from unbraid import decompose
 from unbraid.errors import ConfigError, DataError
 from unbraid.translation.decoding import decode
-from unbraid.translation.language_model import module_voice, network_voice
+from unbraid.translation.language_model import module_model, network_model
 from unbraid.translation.translator import translate_whole
 from unbraid.translation.words import sentence_vocabulary
 
@@ -32,7 +32,7 @@ def test_greedy_says_what_the_oracle_says_prefix_by_prefix(cells, mask, seed):
     x, _ = factory.sentence_pairs(net, 4, seed)
     plain = reference.plain_translator(net)
     for tag in net.spec.languages:
-        found = decode(network_voice(net, tag.name), torch.from_numpy(x["source"]), LONGEST)
+        found = decode(network_model(net, tag.name), torch.from_numpy(x["source"]), LONGEST)
         for row, words in enumerate(found):
             assert words == reference.say(plain, x["source"][row], tag.start, banned(net), ends(net), LONGEST)
 
@@ -45,7 +45,7 @@ def test_a_module_says_what_the_oracle_says(cells, mode, seed):
     parts = decompose(net, (x, y), strategy="paper", mode=mode, max_removed=0.5)
     plain = reference.plain_translator(net)
     for tag, module in zip(net.spec.languages, parts.values(), strict=True):
-        found = decode(module_voice(module), torch.from_numpy(x["source"][:3]), LONGEST)
+        found = decode(module_model(module), torch.from_numpy(x["source"][:3]), LONGEST)
         removed = factory.as_removed(module.concern)
         for row, words in enumerate(found):
             wanted = reference.say(plain, x["source"][row], tag.start, banned(net), ends(net), LONGEST, removed)
@@ -53,7 +53,7 @@ def test_a_module_says_what_the_oracle_says(cells, mode, seed):
 
 
 def scored(net, source, tag, words, ended):
-    """Mean log-probability a word, its last token included."""
+    """Compute the mean log probability per word, with the last token."""
     plain = reference.plain_translator(net)
     scores, _ = reference.teach(plain, source, [tag.start, *words])
     total = 0.0
@@ -69,11 +69,11 @@ def scored(net, source, tag, words, ended):
 @settings(max_examples=15)
 @given(cell=st.sampled_from(["lstm", "gru", "vanilla"]), seed=st.integers(0, 999))
 def test_a_wide_beam_finds_the_best_sentence_of_all(cell, seed):
-    """With room for every hypothesis it is a search through all sentences of up to two words."""
+    """With a beam for all hypotheses, the search covers all sentences of at most two words."""
     net = factory.translator((cell,), seed=seed)
     source = factory.sentence_pairs(net, 1, seed)[0]["source"]
     tag = net.spec.languages[0]
-    (found,) = decode(network_voice(net, "fr"), torch.from_numpy(source), 2, beam=400)
+    (found,) = decode(network_model(net, "fr"), torch.from_numpy(source), 2, beam=400)
     sayable = [w for w in range(20) if w not in banned(net) | ends(net)]
     best = scored(net, source[0], tag, [], True)
     best = max(best, *(scored(net, source[0], tag, [w], True) for w in sayable))
@@ -87,30 +87,30 @@ def test_a_wide_beam_finds_the_best_sentence_of_all(cell, seed):
 def test_sentences_of_a_batch_do_not_touch_each_other(cells, beam, seed):
     net = factory.translator(cells, seed=seed)
     source = torch.from_numpy(factory.sentence_pairs(net, 5, seed)[0]["source"])
-    voice = network_voice(net, "de")
+    model = network_model(net, "de")
     for width in (1, beam):
-        together = decode(voice, source, LONGEST, width)
-        assert together == [decode(voice, row.unsqueeze(0), LONGEST, width)[0] for row in source]
+        together = decode(model, source, LONGEST, width)
+        assert together == [decode(model, row.unsqueeze(0), LONGEST, width)[0] for row in source]
 
 
 def test_an_unrolled_module_says_no_more_than_its_timesteps():
     net = factory.translator(("lstm",))
     x, y = factory.sentence_pairs(net, steps=3)
-    voice = module_voice(decompose(net, (x, y), strategy="paper", mode="unrolled")["it"])
-    assert voice.longest == 3
-    assert max(map(len, decode(voice, torch.from_numpy(x["source"]), 40))) <= 3
-    states = voice.body.encode(torch.from_numpy(x["source"]))
+    model = module_model(decompose(net, (x, y), strategy="paper", mode="unrolled")["it"])
+    assert model.longest == 3
+    assert max(map(len, decode(model, torch.from_numpy(x["source"]), 40))) <= 3
+    states = model.body.encode(torch.from_numpy(x["source"]))
     with pytest.raises(DataError, match="made for 3"):
-        voice.scores(torch.full((len(x["source"]),), 2), states, 3)
+        model.scores(torch.full((len(x["source"]),), 2), states, 3)
 
 
 @pytest.mark.parametrize("wrong", [{"beam": 0}, {"longest": 0}])
 def test_numbers_below_one_are_refused(wrong):
     net = factory.translator()
-    with pytest.raises(ConfigError, match="from 1 on"):
-        decode(network_voice(net, "fr"), torch.ones(1, 2, dtype=torch.long), **wrong)
+    with pytest.raises(ConfigError, match="at least 1"):
+        decode(network_model(net, "fr"), torch.ones(1, 2, dtype=torch.long), **wrong)
     with pytest.raises(DataError, match="has no language 'es'"):
-        network_voice(net, "es")
+        network_model(net, "es")
 
 
 @pytest.mark.parametrize("mask", [True, False])

@@ -1,4 +1,4 @@
-"""Sentence pairs in files: a Keras translator taken apart from the command line."""
+"""Sentence pairs in files: a Keras translator is decomposed on the command line."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ COLUMNS = ["source", "target", "language"]
 
 @pytest.fixture
 def files(tmp_path):
-    """Vocabularies, and the pairs as every kind of file."""
+    """Write vocabularies, and the pairs in all file formats."""
     (tmp_path / "en.json").write_text(SOURCE.to_json())
     (tmp_path / "words.json").write_text(TARGET.to_json())
     with open(tmp_path / "pairs.csv", "w", newline="") as file:
@@ -65,8 +65,8 @@ def test_a_translator_is_taken_apart_as_by_the_api(files, name):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "give --target-vocabulary"),
-        (["--target-vocabulary", "words.json"], "--vocabulary as well"),
+        ([], "pass --target-vocabulary"),
+        (["--target-vocabulary", "words.json"], "also --vocabulary"),
         (["--vocabulary", "en.json", "--target-vocabulary", "en.json"], "no [startfr] and [endfr]"),
         (["--vocabulary", "en.json", "--target-vocabulary", "words.json", "--target", "t"], "no column t; it has"),
         (["--vocabulary", "pairs.npz", "--target-vocabulary", "words.json"], "expected a word_index"),

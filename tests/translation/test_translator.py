@@ -147,7 +147,7 @@ def test_a_network_is_told_its_languages():
         with_languages(net, ["es"])
     with pytest.raises(DataError, match="expected an encoder-decoder"):
         with_languages(factory.network(), ["fr"])
-    with pytest.raises(FormatError, match="begins with word 2 and ends with 99"):
+    with pytest.raises(FormatError, match="the first token 2 and the last token 99"):
         with_languages(net, {"fr": (2, 99)})
 
 
@@ -158,7 +158,7 @@ def test_pairs_have_their_languages_tags():
     assert pairs.source.tolist() == [[2, 3], [3, 0], [2, 3], [1, 0]]
     assert pairs.target.tolist() == [[2, 6, 7], [2, 7, 0], [4, 7, 0], [4, 1, 0]]
     assert pairs.following.tolist() == [[6, 7, 3], [7, 3, 0], [7, 5, 0], [1, 5, 0]]
-    with pytest.raises(DataError, match="one for each"):
+    with pytest.raises(DataError, match="one sentence for each"):
         make_pairs(["a"], {"fr": []}, source, target)
     with pytest.raises(DataError, match="startit"):
         make_pairs(["a"], {"it": ["x"]}, source, target)
@@ -180,3 +180,21 @@ def test_the_vocabulary_splits_as_the_words_were_counted(text):
 def test_joined_words_read_as_they_were_written():
     for text in ("c'est l'heure, non?", "i don't know.", "dell'acqua! no."):
         assert join_words(split_words(text)) == text
+
+
+def test_words_beyond_the_vocabulary_are_empty():
+    net = network()
+    small = sentence_vocabulary(["eins"], net.labels)
+    assert small.size < net.spec.classes
+    net.with_vocabulary(net.vocabulary, small)
+    translator = Translator(modules())
+    for module in translator.modules.values():
+        module.parent.with_vocabulary(net.vocabulary, small)
+    for language in translator.languages:
+        assert all(isinstance(text, str) for text in translator.translate(TEXTS, language, longest=5))
+
+
+@pytest.mark.parametrize("language", ["\ud800", "f\udfffr", "xx"])
+def test_languages_without_tags_are_refused(language):
+    with pytest.raises(DataError):
+        with_languages(network(), [language])

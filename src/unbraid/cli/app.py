@@ -15,6 +15,7 @@ from unbraid._version import __version__
 from unbraid.cli import printing
 from unbraid.cli.open_any import find_label, open_any, open_classifier, open_translator, pick
 from unbraid.cli.recipes import Calibration, compose_sources
+from unbraid.cli.shrinking import shrink
 from unbraid.cli.terminal import emit, guarded, reading, show
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
 from unbraid.data.files import read_examples, read_pair_columns
@@ -391,6 +392,11 @@ def demo(
     from unbraid.demo.run_translation import run_translation_demo
 
     (run_translation_demo if translation else run_demo)(output, seed, Console(soft_wrap=True))
+
+
+app.command(epilog="Example: `unbraid shrink intent-lstm.h5 questions.npz -o small.onnx --max-loss 0.01`")(
+    guarded(reading(shrink))
+)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,14 @@ from unbraid.errors import FormatError, IncompatibleModules, UnbraidError, quote
 from unbraid.modules.about import About
 from unbraid.modules.comparability import warn
 from unbraid.modules.compose import compose
-from unbraid.modules.composition import Composition, Vote
+from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.voter import Vote
 from unbraid.progress import Progress, silent
 from unbraid.translation.translator import Translator
 
 ENDINGS = (".yaml", ".yml")
+FOLDERS, MODULES = 500, 4_000  # most folders of a recipe, and modules of each; more take too long to compose
 
 
 def _renames(value: Any) -> Any:
@@ -67,7 +69,7 @@ class Part(_Entry):
     """
 
     source: str = Field(alias="from", min_length=1)
-    labels: Annotated[dict[str, str], BeforeValidator(_renames)] | None = None
+    labels: Annotated[dict[str, str], BeforeValidator(_renames), Field(max_length=MODULES)] | None = None
 
 
 class Calibration(_Entry):
@@ -89,7 +91,7 @@ class Calibration(_Entry):
 class Recipe(_Entry):
     """What a recipe says: see this module's first lines."""
 
-    modules: list[Part] = Field(min_length=1)
+    modules: list[Part] = Field(min_length=1, max_length=FOLDERS)
     vote: Vote = "margin"
     title: str | None = None
     description: str | None = None

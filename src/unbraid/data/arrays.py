@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.char import decode  # NumPy imports it late, which must not happen while a file is read
 from torch import Tensor
 
 from unbraid.errors import DataError, quoted
@@ -149,6 +150,6 @@ def _of_objects(array: np.ndarray, what: str) -> np.ndarray:
 
 def _decoded(array: np.ndarray, what: str) -> np.ndarray:
     try:
-        return np.char.decode(array, "utf-8")
+        return decode(array, "utf-8")
     except UnicodeDecodeError:
         raise DataError(f"{what} hold bytes that are not UTF-8 text: decode them first.") from None

@@ -23,7 +23,7 @@ from unbraid.errors import DataError, UnbraidError, quoted
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
 PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that names it -> usual name
 
-_NUMBER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]{1,9}")  # int() of 5,000 digits raises
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,17 @@ def decompose(
         ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use.
         DataError: inputs or labels that do not fit the network, or a class with fewer than two examples.
         ArgumentError: ``network`` is not a Network, ``examples`` not a pair, or ``config`` not a DecompositionConfig.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> x, y = small_examples(network)
+        >>> parts = unbraid.decompose(network, (x, y), keep=0.25)
+        >>> parts.labels
+        ['travel', 'banking', 'weather']
+        >>> parts["travel"].retention().nodes
+        0.25
     """
     check_network(network, "network")
     check_pair(examples, "examples")

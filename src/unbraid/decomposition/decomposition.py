@@ -25,6 +25,14 @@ class Decomposition(Mapping[Label, ConcernModule]):
     Attributes:
         network: the parent network.
         config: the settings of the decomposition.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> parts = unbraid.decompose(network, small_examples(network))
+        >>> len(parts), parts["banking"].label
+        (3, 'banking')
     """
 
     def __init__(self, network: Network, modules: Mapping[Label, ConcernModule], config: DecompositionConfig) -> None:
@@ -74,6 +82,18 @@ def load_decomposition(folder: str | os.PathLike[str], module: nn.Module | None 
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the other files or the instance.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> parts = unbraid.decompose(network, small_examples(network))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     parts.save(pathlib.Path(folder) / "parts")
+        ...     again = unbraid.load_decomposition(pathlib.Path(folder) / "parts")
+        >>> again.labels
+        ['travel', 'banking', 'weather']
     """
     manifest, parents, modules = load_modules(folder, "decomposition", module)
     uses = Counter(entry.parent for entry in manifest.modules)  # trained modules may have parents of other weights

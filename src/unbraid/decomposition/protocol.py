@@ -17,7 +17,21 @@ from unbraid.progress import Advance, Progress
 
 
 class Prepared(Protocol):
-    """A network that was observed on a sample once, from which modules of any size can be made."""
+    """A network that was observed on a sample once, from which modules of any size can be made.
+
+    Example:
+        >>> from unbraid.config import DecompositionConfig
+        >>> from unbraid.decomposition.strategies import strategy_of
+        >>> from unbraid.data.targets import read_targets
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> from unbraid.progress import silent
+        >>> network, config = small_network(), DecompositionConfig.of(strategy="reconstruct")
+        >>> x, y = small_examples(network)
+        >>> targets = read_targets(y, network.labels, many=False, examples=len(x))
+        >>> prepared = strategy_of(config).prepare(network, network.check(x), targets, config, silent)
+        >>> [prepared.module(index, 0.5).label for index in prepared.classes]
+        ['travel', 'banking', 'weather']
+    """
 
     @property
     def classes(self) -> Sequence[int]:
@@ -56,6 +70,26 @@ class Strategy(ABC):
 
     Attributes:
         settings: the model of its settings, a subclass of :class:`unbraid.DecompositionConfig`.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.config import ReconstructConfig
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> class FixedSize:
+        ...     def __init__(self, parts):
+        ...         self.modules = list(parts.values())
+        ...         self.classes = range(len(self.modules))
+        ...     def module(self, index, keep):
+        ...         return self.modules[index]
+        >>> class Quarter(unbraid.Strategy):
+        ...     settings = ReconstructConfig
+        ...     def prepare(self, network, x, targets, config, progress):
+        ...         return FixedSize(unbraid.decompose(network, (x.tree, targets.y), keep=0.25))
+        >>> unbraid.register_strategy("quarter", Quarter)
+        >>> network = small_network()
+        >>> parts = unbraid.decompose(network, small_examples(network), strategy="quarter")
+        >>> parts["travel"].retention().nodes
+        0.25
     """
 
     settings: ClassVar[type[DecompositionConfig]]

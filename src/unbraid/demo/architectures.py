@@ -1,4 +1,4 @@
-"""The paper's sequence architectures as network specs: cell x number of layers x inputs and outputs over time."""
+"""The architectures of the paper as network specs: cell, number of layers, and input/output type."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def sequence_spec(
     mask_zero: bool = False,
     output: Literal["softmax", "sigmoid"] = "softmax",
 ) -> NetworkSpec:
-    """An embedding, a stack of recurrent layers and an output layer (Imtiaz et al. 2023, section 4).
+    """Describe an embedding, a stack of recurrent layers and an output layer (Imtiaz et al. 2023, section 4).
 
-    ``1:1`` and ``1:N`` flatten the embedded words and repeat them once or ``outputs`` times; ``M:1`` reads the words
-    one by one and decides on the last state; ``M:N`` decides at every word.
+    ``1:1`` and ``1:N`` flatten the embedded words and repeat them once or ``outputs`` times. ``M:1`` reads one word per
+    timestep and decides from the last state. ``M:N`` decides at each word.
 
     Args:
-        cell: a whole cell, or the usual one of a kind (tanh, sigmoid gates, a GRU that resets after the product).
-        layers: recurrent layers, at least 1.
-        vocabulary: word indices, padding included.
+        cell: a cell, or the kind of a default cell (tanh, sigmoid gates; a GRU with the reset after the product).
+        layers: number of recurrent layers, at least 1.
+        vocabulary: number of word indices, with padding.
         dimension: D of the embedding.
-        units: H of every recurrent layer.
+        units: H of each recurrent layer.
         classes: C.
-        io: one of the four architectures.
+        io: input/output type.
         steps: T of the input.
-        outputs: decisions per example of ``1:N``; T by default.
-        mask_zero: whether index 0 marks steps that do not count; without meaning behind a flattening.
-        output: the output layer's activation.
+        outputs: number of decisions per example for ``1:N``; T by default.
+        mask_zero: whether index 0 marks padding; it has no effect with a flattening layer.
+        output: activation of the output layer.
     """
     io = IOArchitecture(io)
     cell = Cell(kind=cell) if isinstance(cell, str) else cell
@@ -78,15 +78,15 @@ def translation_spec(
     units: int,
     languages: Sequence[LanguageTag],
 ) -> EncoderDecoderSpec:
-    """An encoder and a multi-target decoder, each an embedding and a stack of recurrent layers; padding is masked.
+    """Describe an encoder and a multi-target decoder, each with an embedding and recurrent layers; padding is masked.
 
     Args:
-        cell: a whole cell, or the usual one of a kind.
-        layers: recurrent layers on each side, 1 to 4.
-        source: source words, padding included.
-        target: target words, padding and tags included.
+        cell: a cell, or the kind of a default cell.
+        layers: number of recurrent layers of each side, 1 to 4.
+        source: number of source words, with padding.
+        target: number of target words, with padding and tags.
         dimension: D of both embeddings.
-        units: H of every recurrent layer.
+        units: H of each recurrent layer.
         languages: the target languages with their first and last tokens.
     """
     cell = Cell(kind=cell) if isinstance(cell, str) else cell

@@ -1,4 +1,4 @@
-"""Where a training stands, as a safetensors file: weights, Adam's moments, epochs done."""
+"""Checkpoints of a training as safetensors files: weights, moments of Adam, number of epochs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def store(path: Path, network: nn.Module, optimizer: torch.optim.Adam, epochs: int) -> None:
-    """Write the state after so many ``epochs``, whole or not at all."""
+    """Write the state after ``epochs`` epochs; the write is atomic."""
     tensors = {f"weight/{name}": p.detach().contiguous() for name, p in network.named_parameters()}
     for name, p in network.named_parameters():
         for key in MOMENTS:
@@ -26,7 +26,7 @@ def store(path: Path, network: nn.Module, optimizer: torch.optim.Adam, epochs: i
 
 
 def restore(path: Path, network: nn.Module, optimizer: torch.optim.Adam) -> int:
-    """Read what :func:`store` wrote; returns the epochs done, 0 where there is no such file."""
+    """Read a file of :func:`store`; return the number of epochs, 0 without a file."""
     if not path.exists():
         return 0
     tensors = load_file(path)

@@ -1,4 +1,4 @@
-"""Weights to start training from, as Keras draws them."""
+"""Initial weights for training, with the distributions of Keras."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from unbraid.networks.stages import Dense, Embedding, StageSequence
 
 
 def initial_weights(spec: NetworkSpec | EncoderDecoderSpec, seed: int) -> dict[str, Tensor]:
-    """A network's weights before training, by name; the global random state is neither read nor changed.
+    """Draw the weights of a network before training, by name. The global random state is neither used nor changed.
 
-    Kernels are Glorot uniform, recurrent kernels orthogonal, biases zero but 1 at an LSTM's forget gate, embeddings
-    uniform in [-0.05, 0.05].
+    Kernels are Glorot uniform, recurrent kernels are orthogonal, and embeddings are uniform in [-0.05, 0.05]. Biases
+    are 0, except 1 for the forget gate of an LSTM.
     """
     generator = torch.Generator().manual_seed(seed)
     body: nn.Module

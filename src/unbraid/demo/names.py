@@ -1,7 +1,8 @@
-"""A real classification task that every Python carries: the names of Unicode's characters.
+"""A real classification task from the standard library of Python: the names of Unicode characters.
 
-A name is a sequence of words (``GREEK SMALL LETTER ALPHA WITH TONOS``), its class the character's general category.
-The order of the words matters: ``SMALL LETTER`` is a lowercase letter, ``SUBSCRIPT SMALL LETTER`` need not be one.
+A name is a sequence of words (``GREEK SMALL LETTER ALPHA WITH TONOS``). Its class is the general category of the
+character. The order of the words matters: ``SMALL LETTER`` is a lowercase letter, ``SUBSCRIPT SMALL LETTER`` may be
+another class.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True)
 class NameExamples:
-    """Names as word indices with their classes; N examples, T words each.
+    """Names as word indices, and their classes; N examples of T words.
 
     Attributes:
-        x_train: int64 (N, T), padded with 0 in front.
+        x_train: int64 (N, T), padded with 0 at the left.
         y_train: class indices, int64 (N,).
-        x_test: as ``x_train``; no test name is, after cutting to T words, also a training name.
+        x_test: as ``x_train``; after truncation to T words, no name is in both sets.
         y_test: as ``y_train``.
-        labels: class names, in the order of the indices.
-        vocabulary: word -> index from the training names alone; 0 is padding and 1 every unknown word.
+        labels: names of the classes, in the order of the indices.
+        vocabulary: word -> index, from the training names only; 0 is padding and 1 any unknown word.
     """
 
     x_train: np.ndarray
@@ -52,19 +53,19 @@ class NameExamples:
     vocabulary: dict[str, int]
 
     def encode(self, names: Iterable[str]) -> np.ndarray:
-        """Any names as this network's input, int64 (N, T)."""
+        """Convert names to inputs of the network, int64 (N, T)."""
         steps = self.x_train.shape[1]
         return _encode((split(name, steps) for name in names), self.vocabulary, steps)
 
 
 def load_names(*, steps: int = 8, per_class: int = 2000, test_share: float = 0.15, seed: int = 0) -> NameExamples:
-    """Character names and their classes, the same in every run of one Python version.
+    """Load character names and their classes. The result is the same for each run with one version of Python.
 
     Args:
-        steps: T, at least 1; of a longer name the first T words count.
-        per_class: at most so many names of a class (five of the eight have more than 1,800).
-        test_share: part of the names to hold out, in (0, 1).
-        seed: chooses the names and which of them are held out.
+        steps: T, at least 1; longer names are truncated to the first T words.
+        per_class: largest number of names per class; five of the eight classes have more than 1,800.
+        test_share: share of the names in the test set, in (0, 1).
+        seed: seed of the choice of names and of the split.
     """
     train: list[tuple[Words, int]] = []
     test: list[tuple[Words, int]] = []
@@ -78,12 +79,12 @@ def load_names(*, steps: int = 8, per_class: int = 2000, test_share: float = 0.1
 
 
 def split(name: str, steps: int) -> Words:
-    """The first ``steps`` words of a name; a hyphen separates words."""
+    """Return the first ``steps`` words of a name; a hyphen separates words."""
     return tuple(name.upper().replace("-", " ").split()[:steps])
 
 
 def _names_by_class(steps: int) -> list[list[Words]]:
-    """Names per class, each word sequence once: where cut names coincide, the first character's class holds."""
+    """Return the names of each class without duplicates; equal truncated names get the class of the first one."""
     classes = {category: i for i, group in enumerate(CATEGORIES.values()) for category in group}
     found: dict[Words, int] = {}
     for name, category in _characters():
@@ -93,7 +94,7 @@ def _names_by_class(steps: int) -> list[list[Words]]:
 
 
 def _characters() -> Iterator[tuple[str, str]]:
-    """Name and category of every character whose name says more than its number."""
+    """Yield name and category of each character whose name is not derived from its number."""
     for code in range(sys.maxunicode + 1):
         name = unicodedata.name(chr(code), "")
         if name and not name.endswith(f"-{code:04X}") and not name.startswith("HANGUL SYLLABLE"):
@@ -101,13 +102,13 @@ def _characters() -> Iterator[tuple[str, str]]:
 
 
 def _fraction(words: Words, salt: str) -> float:
-    """A number in [0, 1) that depends on nothing but the words and the salt."""
+    """Return a number in [0, 1) that depends on the words and the salt only."""
     digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8, key=salt.encode()).digest()
     return int.from_bytes(digest) / 2**64
 
 
 def _vocabulary(names: Iterable[Words]) -> dict[str, int]:
-    """Words that occur twice or more, frequent ones first: rarer ones teach the network what unknown words mean."""
+    """Number the words that occur at least twice, most frequent first. Other words train the index of unknown words."""
     counts = Counter(word for words in names for word in words)
     known = sorted((word for word, count in counts.items() if count > 1), key=lambda w: (-counts[w], w))
     return {word: index for index, word in enumerate(known, start=UNKNOWN + 1)}

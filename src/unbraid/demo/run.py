@@ -1,4 +1,4 @@
-"""The demonstration: train, take apart, compose, replace; on data that comes with Python."""
+"""The demonstration: train, decompose, compose, replace, on data from the standard library of Python."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from unbraid.progress import bar
 
 UNITS, DIMENSION = 64, 32
 EPOCHS_FIRST, EPOCHS_BETTER = 1, 6
-KEEP = 0.5  # share of the nodes that a module keeps
-STEP = 20  # every so many training examples, which are in the order of their kinds, are there to calibrate on
+KEEP = 0.5  # keep ratio of the modules
+STEP = 20  # every 20th training example is in the calibration sample; the examples are sorted by class
 
 
 def run_demo(folder: Path, seed: int, console: Console) -> None:
-    """Run the whole story and leave its results in ``folder``.
+    """Run the demonstration and save the results in ``folder``.
 
     Args:
-        folder: where modules, compositions and examples go.
-        seed: of training and sampling.
-        console: where the story is told.
+        folder: folder of modules, compositions and examples.
+        seed: seed of training and sampling.
+        console: console for the output.
     """
     data = load_names(seed=seed)
     test = (data.x_test, data.y_test)
     console.print(
         f"[bold]1. Train[/bold] a small LSTM on {len(data.x_train):,} Unicode character names "
-        f"({len(data.labels)} kinds: {', '.join(data.labels)})"
+        f"({len(data.labels)} classes: {', '.join(data.labels)})"
     )
     network = _trained(data, EPOCHS_FIRST, seed)
-    console.print(f"\n[bold]2. Decompose[/bold] it into one module per kind, each with {KEEP:.0%} of the nodes")
+    console.print(f"\n[bold]2. Decompose[/bold] it into one module per class, each with {KEEP:.0%} of the nodes")
     parts = _modules(network, data, seed)
     parts.save(folder / "parts")
     result = evaluate(compose(parts), test, against=network)
@@ -49,22 +49,22 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
 
     worst = min(result.modules, key=lambda label: result.modules[label].detection.f1)
     others: list[Label] = [label for label in parts if label != worst][:2]
-    console.print(f"\n[bold]3. Reuse[/bold] three of the modules as a classifier of their own: {[worst, *others]}")
+    console.print(f"\n[bold]3. Reuse[/bold] three of the modules as a classifier: {[worst, *others]}")
     few = compose([parts[label] for label in (worst, *others)])
     few.save(folder / "few")
     _tell(console, evaluate(few, test, against=network))
 
-    console.print(f"\n[bold]4. Replace[/bold] the weakest module, {worst!r}, by one of a better trained network")
+    console.print(f"\n[bold]4. Replace[/bold] the weakest module, {worst!r}, by the module of a better network")
     better = _modules(_trained(data, EPOCHS_BETTER, seed + 1), data, seed)
     better.save(folder / "better-parts")
-    sample = (data.x_train[::STEP], data.y_train[::STEP])  # margins of two networks are comparable once calibrated
+    sample = (data.x_train[::STEP], data.y_train[::STEP])  # margins of two networks need a calibration
     fixed = compose({**parts, worst: better[worst]}, sample=sample)
     fixed.save(folder / "fixed")
     _compare(console, result, evaluate(fixed, test, against=network), worst)
     np.savez(folder / "test.npz", x=data.x_test, y=data.y_test, labels=np.asarray(data.labels))
     np.savez(folder / "train.npz", x=data.x_train, y=data.y_train, labels=np.asarray(data.labels))
     console.print(
-        f"\nThe results lie in {folder}: parts, few, better-parts, fixed, train.npz, test.npz. Go on with:\n"
+        f"\nThe results are in {folder}: parts, few, better-parts, fixed, train.npz, test.npz. Next step:\n"
         f"  unbraid evaluate {folder / 'fixed'} {folder / 'test.npz'}",
         markup=False,
     )
@@ -82,8 +82,8 @@ def _modules(network: Network, data: NameExamples, seed: int) -> Decomposition:
 
 def _tell(console: Console, result: Evaluation) -> None:
     console.print(
-        f"accuracy {result.accuracy:.4f} on their {result.decisions:,} examples; the network restricted to these kinds "
-        f"has {result.restricted_accuracy:.4f}, with all its kinds {result.monolithic_accuracy:.4f}"
+        f"accuracy {result.accuracy:.4f} on their {result.decisions:,} examples; the network restricted to these "
+        f"classes has {result.restricted_accuracy:.4f}, with all its classes {result.monolithic_accuracy:.4f}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The paper's opening story: a translator learns a language, and has a bad one repaired, without retraining."""
+"""The motivating example of the paper: add a language to a translator, and replace a bad one, without retraining."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from unbraid.translation.translator import Translator
 from unbraid.translation.words import most_frequent, sentence_vocabulary, split_words
 
 UNITS, DIMENSION, EPOCHS = 96, 48, 14
-SENTENCES, FEW = 2400, 120  # FEW: of Italian, to begin with
-CAP = 0.05  # share of the nodes that may go
+SENTENCES, FEW = 2400, 120  # FEW: number of Italian sentences of the first network
+CAP = 0.05  # largest share of removed nodes
 
 
 def run_translation_demo(folder: Path, seed: int, console: Console) -> None:
-    """Run the whole story and leave its results in ``folder``.
+    """Run the demonstration and save the results in ``folder``.
 
     Args:
-        folder: where modules and translators go.
-        seed: of training and sampling.
-        console: where the story is told.
+        folder: folder of modules and translators.
+        seed: seed of training and sampling.
+        console: console for the output.
     """
     train, test = make_phrases(["fr", "de", "it", "uk"], SENTENCES, seed)
     console.print(
-        f"[bold]1. Train[/bold] an LSTM that translates English dates and numbers to French, German and Italian "
-        f"({len(train.source):,} sentences; of Italian only {FEW})"
+        f"[bold]1. Train[/bold] an LSTM that translates English dates and numbers into French, German and Italian "
+        f"({len(train.source):,} sentences; only {FEW} of them Italian)"
     )
     network, pairs = _trained(train, ["fr", "de", "it"], seed, few="it")
     console.print("\n[bold]2. Decompose[/bold] it into one module per language")
@@ -46,13 +46,13 @@ def run_translation_demo(folder: Path, seed: int, console: Console) -> None:
     translator = Translator(parts)
     _tell(console, _scored(translator, test, network))
 
-    console.print("\n[bold]3. Add[/bold] Ukrainian: the module of another model, which knows Ukrainian and Italian")
+    console.print("\n[bold]3. Add[/bold] Ukrainian: a module of another network for Ukrainian and Italian")
     other, pairs = _trained(train, ["uk", "it"], seed + 1)
     others = _modules(other, pairs, seed)
     others.save(folder / "others")
     translator = translator.add("uk", others["uk"])
 
-    console.print("\n[bold]4. Replace[/bold] the bad Italian by that model's")
+    console.print("\n[bold]4. Replace[/bold] the bad Italian module by the Italian module of that network")
     fixed = translator.replace("it", others["it"])
     fixed.save(folder / "translator")
     _tell(console, _scored(fixed, test, other))
@@ -61,14 +61,14 @@ def run_translation_demo(folder: Path, seed: int, console: Console) -> None:
     for language in fixed.languages:
         console.print(f"  {language}: {fixed.translate(test.source[:1], language)[0]}", markup=False)
     console.print(
-        f"\nThe results lie in {folder}: parts, others, translator, test.txt. Go on with:\n"
+        f"\nThe results are in {folder}: parts, others, translator, test.txt. Next step:\n"
         f"  unbraid translate {folder / 'translator'} --to uk < {folder / 'test.txt'}",
         markup=False,
     )
 
 
 def _trained(phrases: Phrases, languages: list[str], seed: int, few: str | None = None) -> tuple[Network, Pairs]:
-    """A network and the pairs that it learnt from."""
+    """Train a network; return it with its training pairs."""
     source = sentence_vocabulary(most_frequent(map(split_words, phrases.source), 500))
     words = [w for v in languages for w in most_frequent(map(split_words, phrases.targets[v]), 500)]
     target = sentence_vocabulary(words, languages)
@@ -94,7 +94,7 @@ def _scored(translator: Translator, test: Phrases, network: Network) -> Translat
 
 def _tell(console: Console, result: TranslatorEvaluation) -> None:
     table = Table(title="BLEU (sacrebleu), chrF", title_justify="left")
-    for column in ("language", "module", "chrF", "the whole network"):
+    for column in ("language", "module", "chrF", "parent network"):
         table.add_column(column)
     for language, scores in result.modules.items():
         whole = result.monolithic.get(language)

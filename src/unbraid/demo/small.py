@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
+from unbraid.decomposition.decompose import decompose
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.networks.cells import Cell
 from unbraid.networks.network import Network
 from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, NetworkSpec, RecurrentSpec
@@ -61,6 +63,25 @@ def small_examples(network: Network, count: int = 120, seed: int = 1) -> tuple[n
     """
     x = np.random.default_rng(seed).integers(0, WORDS, (count, STEPS))
     return x, np.asarray(network.labels)[np.arange(count) % len(network.labels)]
+
+
+def small_modules(count: int = 120) -> tuple[Decomposition, np.ndarray, np.ndarray]:
+    """Decompose the network of :func:`small_network` on :func:`small_examples`.
+
+    Args:
+        count: N.
+
+    Returns:
+        its modules, and the examples: x, int64 (N, T), and y, the labels (N,).
+
+    Example:
+        >>> parts, x, y = small_modules()
+        >>> list(parts)
+        ['travel', 'banking', 'weather']
+    """
+    network = small_network()
+    x, y = small_examples(network, count)
+    return decompose(network, (x, y)), x, y
 
 
 def small_translator(languages: Sequence[str] = ("fr", "de"), seed: int = 0) -> tuple[Network, Pairs]:

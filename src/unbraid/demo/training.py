@@ -1,4 +1,7 @@
-"""Training a network of Unbraid's own stages, for demonstrations and benchmarks."""
+"""Train a network of stages, for demonstrations and benchmarks.
+
+Shapes: N examples, T timesteps, D features, C classes.
+"""
 
 from __future__ import annotations
 
@@ -35,25 +38,24 @@ def train(
     threads: int = 1,
     progress: Progress = bar,
 ) -> Network:
-    """A network trained with Adam on cross entropy; on the CPU the same seed gives the same weights.
+    """Train a network with Adam on the cross entropy. On the CPU, equal seeds give equal weights.
 
     Args:
-        spec: what to train.
+        spec: description of the network.
         x: word indices (N, T) or features (N, T, D).
-        y: class indices or names (N,), or (N, T) for many outputs, where -1 does not count; for C independent sigmoid
-            columns 0 or 1 for each of them, (N, C) or (N, T, C).
-        labels: the classes' names; 0..C-1 by default.
-        epochs: passes over the examples; 0 gives the weights before training.
-        seed: of the first weights and of the examples' order.
-        learning_rate: of Adam, above 0.
-        batch_size: examples a step, at least 1.
-        clip: longest gradient, by Euclidean norm over all weights; vanilla cells diverge without it.
-        threads: CPU threads; layers of a hundred units gain little from a second one, and a great deal is lost where
-            another program needs its core.
-        progress: what tells how far training is.
+        y: class indices or names (N,), or (N, T) for many outputs; -1 means no label. For C independent sigmoid columns
+            0 or 1, (N, C) or (N, T, C).
+        labels: names of the classes; 0..C-1 by default.
+        epochs: number of passes over the examples; 0 returns the initial weights.
+        seed: seed of the initial weights and of the order of the examples.
+        learning_rate: learning rate of Adam, above 0.
+        batch_size: number of examples per step, at least 1.
+        clip: largest Euclidean norm of the gradient over all weights; vanilla cells diverge without it.
+        threads: number of CPU threads. Layers of a hundred units gain little from a second thread.
+        progress: factory of progress bars, see :mod:`unbraid.progress`.
 
     Returns:
-        the network, frozen and on the CPU; it trains on the first CUDA device where there is one.
+        the network, frozen and on the CPU. Training uses the first CUDA device, if there is one.
 
     Raises:
         DataError: x, y or the labels do not fit the spec or each other.
@@ -77,11 +79,11 @@ def train(
 
 @contextmanager
 def training_settings(threads: int) -> Iterator[None]:
-    """While it lasts, so many CPU threads, and gradients through our layers on CUDA as well."""
+    """Set the number of CPU threads, and allow gradients through recurrent layers on CUDA, within this context."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        # cuDNN gives no gradients to a layer that asks for its inference mode, as ours do
+        # cuDNN computes no gradients for layers in inference mode, and recurrent layers use this mode
         with torch.backends.cudnn.flags(enabled=False):
             yield
     finally:
@@ -89,14 +91,14 @@ def training_settings(threads: int) -> Iterator[None]:
 
 
 def _shuffled(examples: int, batch_size: int, epochs: int, seed: int) -> list[Tensor]:
-    """Every step's examples, all epochs in a row."""
+    """Return the indices of the examples of each step, for all epochs."""
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(examples, generator=generator) for _ in range(epochs)]
     return [batch for order in orders for batch in order.split(batch_size)]
 
 
 def _loss(spec: NetworkSpec, logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean over everything that counts: logits (N, [T,] C)."""
+    """Compute the mean loss over labelled decisions from logits (N, [T,] C)."""
     counted = (targets != IGNORED).sum().clamp(min=1)
     if spec.output == "softmax":
         total = cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, reduction="sum")
@@ -107,7 +109,7 @@ def _loss(spec: NetworkSpec, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _targets(network: Network, inputs: Tensor, y: Any) -> Tensor:
-    """What the loss compares logits with: class indices (N, [T]), or 0 and 1 per sigmoid column (N, [T,] C)."""
+    """Return the targets of the loss: class indices (N, [T]), or 0 and 1 for each sigmoid column (N, [T,] C)."""
     sigmoid = network.spec.output == "sigmoid"
     checked = read_targets(
         y,
@@ -120,5 +122,8 @@ def _targets(network: Network, inputs: Tensor, y: Any) -> Tensor:
     targets = targets.unsqueeze(-1) if network.binary else targets
     outputs = network(inputs[:1]).shape[1:]
     if targets.shape[1:] != (outputs if sigmoid else outputs[:-1]):
-        raise DataError(f"labels have shape {checked.y.shape}, the network's outputs {(len(inputs), *outputs)}.")
+        raise DataError(
+            f"labels have shape {checked.y.shape}, the outputs of the network {(len(inputs), *outputs)}: give one "
+            "label for each decision."
+        )
     return targets

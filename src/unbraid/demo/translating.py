@@ -1,6 +1,6 @@
-"""Training a multi-target translator with teacher forcing, for demonstrations and benchmarks.
+"""Train a multi-target translator with teacher forcing, for demonstrations and benchmarks.
 
-Shapes: N pairs, S source words, T target words, P target positions that count, F features, V target words.
+Shapes: N pairs, S source words, T target words, F features, V words of the target vocabulary.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ def train_translator(
     progress: Progress = bar,
     told: Callable[[int, float], object] = lambda epoch, loss: None,
 ) -> Network:
-    """A network trained with Adam on the cross entropy of the next word; its learning rate falls along a cosine.
+    """Train a network with Adam on the cross entropy of the next word, with a cosine schedule of the learning rate.
 
-    Sentences of one batch have as many source words, so that nothing is spent on their padding.
+    All sentences of a batch have the same number of source words, so that no padding is computed.
 
     Args:
-        spec: what to train.
-        pairs: sentences, in the indices of the vocabularies that the network will have.
-        epochs: passes over the pairs.
-        seed: of the first weights, of the batches' order and of what is dropped.
-        learning_rate: the first one.
-        batch_size: pairs a step.
-        limit: with it, all epochs but the last compare a step's words with so many others, drawn by chance,
-            instead of with all V: the output layer dominates such a model.
-        dropped: share of the embedded values and of the features that a step does not see.
-        clip: longest gradient, by Euclidean norm over all weights.
-        threads: CPU threads.
-        checkpoint: a file that training can go on from after an interruption; removed at the end.
-        progress: what tells how far training is.
+        spec: description of the network.
+        pairs: sentence pairs, as indices of the vocabularies of the network.
+        epochs: number of passes over the pairs.
+        seed: seed of the initial weights, of the order of the batches and of dropout.
+        learning_rate: initial learning rate.
+        batch_size: number of pairs per step.
+        limit: number of random words that the softmax of a step uses besides the words of the step, in all epochs
+            except the last. None uses all V words. The output layer dominates the cost of such a network.
+        dropped: dropout rate of embedded values and of features, in [0, 1).
+        clip: largest Euclidean norm of the gradient over all weights.
+        threads: number of CPU threads.
+        checkpoint: a file to resume training from after an interruption; removed at the end.
+        progress: factory of progress bars, see :mod:`unbraid.progress`.
         told: called after each epoch with its number and mean loss.
 
     Returns:
-        the network, frozen and on the CPU; it trains on the first CUDA device where there is one.
+        the network, frozen and on the CPU. Training uses the first CUDA device, if there is one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = Network(spec, initial_weights(spec, seed)).to(device).requires_grad_(True).train()
@@ -70,7 +70,7 @@ def train_translator(
     steps = sum(1 for _ in _batches(pairs, batch_size, seed))
     with training_settings(threads), progress("training", steps * (epochs - done)) as advance:
         for epoch in range(done, epochs):
-            torch.manual_seed(hash((seed, epoch)))  # so that an interrupted training goes on as if it had not been
+            torch.manual_seed(hash((seed, epoch)))  # so that a resumed training gives the same weights
             drawn = limit if epoch + 1 < epochs else None
             losses = []
             for number, rows in enumerate(_batches(pairs, batch_size, seed + 1000 * epoch)):
@@ -92,7 +92,7 @@ def train_translator(
 
 
 def _batches(pairs: Pairs, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows of equal source length, every row once, in an order of chance."""
+    """Yield batches of rows with equal source length, in random order; each row occurs once."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pairs))
     lengths = (pairs.source[order] != 0).sum(1)
@@ -104,7 +104,7 @@ def _batches(pairs: Pairs, size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _loss(network: Network, pairs: Pairs, limit: int | None, dropped: float, device: torch.device) -> Tensor:
-    """Mean cross entropy of the next word over everything that counts."""
+    """Compute the mean cross entropy of the next word over all positions without padding."""
     longest = int((pairs.target != 0).sum(1).max())
     source = torch.from_numpy(pairs.source[:, : int((pairs.source[0] != 0).sum())]).to(device)
     target, following = (torch.from_numpy(a[:, :longest]).to(device) for a in (pairs.target, pairs.following))
@@ -122,7 +122,7 @@ def _loss(network: Network, pairs: Pairs, limit: int | None, dropped: float, dev
 
 
 def _features(body: EncoderDecoder, source: Tensor, target: Tensor, dropped: float) -> Tensor:
-    """Features (N, T, F) with dropout, of sources without padding; those at a target's padding mean nothing."""
+    """Compute features (N, T, F) with dropout, for sources without padding; they are undefined at target padding."""
     x = dropout(body.source(source, None)[0], dropped)
     y = dropout(body.target(target, None)[0], dropped)
     states = []

@@ -1,4 +1,4 @@
-"""How good translations are: BLEU and chrF as sacrebleu computes them, and the paper's BLEU beside them."""
+"""Scores of translations: BLEU and chrF from sacrebleu, and the BLEU of the paper."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ ORDER = 4  # longest n-gram
 
 @dataclass(frozen=True)
 class TranslationScores:
-    """Scores of a corpus, in percent; upper and lower case are the same.
+    """Scores of a corpus in percent. Case is ignored.
 
     Attributes:
-        bleu: sacrebleu's BLEU.
-        chrf: sacrebleu's chrF.
-        paper_bleu: 4-gram BLEU over given words without smoothing, as NLTK's ``corpus_bleu`` (the paper's).
-        sentences: how many were scored.
-        bleu_signature: how BLEU was computed.
-        chrf_signature: how chrF was.
+        bleu: BLEU of sacrebleu.
+        chrf: chrF of sacrebleu.
+        paper_bleu: BLEU of the paper: 1- to 4-grams over given words without smoothing, as NLTK's ``corpus_bleu``.
+        sentences: number of sentences.
+        bleu_signature: sacrebleu's settings for BLEU.
+        chrf_signature: sacrebleu's settings for chrF.
     """
 
     bleu: float
@@ -42,16 +42,19 @@ def translation_scores(
     """Compare translations with one reference each.
 
     Args:
-        translations: as a reader sees them.
-        references: likewise.
-        words: of both, for the paper's BLEU, which leaves splitting to its caller.
+        translations: N sentences as plain text.
+        references: N sentences as plain text.
+        words: the words of the translations and of the references, for the BLEU of the paper.
 
     Raises:
-        DataError: no sentence, or not one reference for each.
+        DataError: no sentence, or not one reference for each translation.
         UnbraidError: sacrebleu is not installed.
     """
     if not translations or len(translations) != len(references):
-        raise DataError(f"{len(translations)} translations and {len(references)} references: expected one for each.")
+        raise DataError(
+            f"{len(translations)} translations and {len(references)} references: expected one reference for each "
+            "translation."
+        )
     try:
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
@@ -71,26 +74,27 @@ def translation_scores(
 
 
 def paper_bleu(translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:
-    """Corpus BLEU of 1- to 4-grams, unsmoothed: what NLTK's ``corpus_bleu`` gives for one reference each.
+    """Compute corpus BLEU of 1- to 4-grams without smoothing, as NLTK's ``corpus_bleu`` with one reference each.
 
     Args:
         translations: words of each translation.
         references: words of each reference.
 
     Returns:
-        a share in [0, 1]; 0 where no word is right, and next to 0 where no n-gram of some order is, as in NLTK.
+        a share in [0, 1]. It is 0 where no word is right, and almost 0 where no n-gram of some order is right, as in
+        NLTK.
     """
     right, total = [0] * ORDER, [0] * ORDER
-    for said, wanted in zip(translations, references, strict=True):
+    for translation, reference in zip(translations, references, strict=True):
         for n in range(1, ORDER + 1):
-            ours, theirs = _ngrams(said, n), _ngrams(wanted, n)
+            ours, theirs = _ngrams(translation, n), _ngrams(reference, n)
             right[n - 1] += sum((ours & theirs).values())
             total[n - 1] += max(1, sum(ours.values()))
     if right[0] == 0:
         return 0.0
     logs = [math.log(r / t) if r else math.log(sys.float_info.min) for r, t in zip(right, total, strict=True)]
-    said_words, wanted_words = sum(map(len, translations)), sum(map(len, references))
-    brevity = 1.0 if said_words > wanted_words else math.exp(1 - wanted_words / said_words)
+    translated, expected = sum(map(len, translations)), sum(map(len, references))  # words
+    brevity = 1.0 if translated > expected else math.exp(1 - expected / translated)
     return brevity * math.exp(math.fsum(logs) / ORDER)
 
 

@@ -1,4 +1,4 @@
-"""What composing costs and what each module is worth. Shapes: N decisions, K modules, C classes."""
+"""Evaluate a composition and its modules. Shapes: N decisions, T timesteps, K modules, C classes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,35 @@ __all__ = ["Evaluation", "LeftOut", "ModuleScore", "evaluate"]
 
 
 def evaluate(composition: Composition, examples: tuple[Any, Any], against: Network | None = None) -> Evaluation:
-    """Measure a composition, and each of its modules alone.
+    """Evaluate a composition, and each of its modules alone.
 
     Args:
-        composition: what to measure.
-        examples: (x, y): inputs, and labels as names or as indices into the labels of ``against`` (without it: of the
-            composition); (N,), or (N, T) where all modules have many outputs; independent labels as 0/1 columns.
-            Examples of classes that no module has are left out and counted.
-        against: the monolithic model to compare with.
+        composition: the composition.
+        examples: (x, y), inputs and labels. Labels are names or indices, (N,), or (N, T) for many outputs; independent
+            labels are 0/1 columns (N, C). Indices count the labels of ``against``, or of the composition without it.
+            Examples of classes without a module are left out and counted.
+        against: the parent network, or another network of the same classes, to compare with. None by default.
 
     Returns:
-        the figures.
+        accuracy, comparison with the network, calibration error, and the scores of each module.
 
     Raises:
-        DataError: inputs or labels that do not fit, or no example of a class in use.
-        ArgumentError: ``composition`` is not a Composition, ``examples`` not a pair, or ``against`` not a Network.
+        DataError: inputs or labels that do not fit, or no example of a class of the composition.
+        ArgumentError: ``composition`` is not a Composition, ``examples`` is not a pair, or ``against`` is not a
+            Network.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> x, y = small_examples(network)
+        >>> parts = unbraid.decompose(network, (x, y))
+        >>> result = unbraid.evaluate(unbraid.compose(parts), (x, y), against=network)
+        >>> result.decisions, list(result.modules)
+        (120, ['travel', 'banking', 'weather'])
+        >>> few = unbraid.compose([parts["travel"], parts["banking"]])
+        >>> unbraid.evaluate(few, (x, y), against=network).left_out
+        40
     """
     _check_composition(composition)
     check_pair(examples, "examples")
@@ -47,13 +61,13 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
     margins = _as_long(margins, truth.targets)
     used, left_out = truth.used(margins), truth.left_out(margins, columns)
     if not used.any():
-        raise DataError(f"no example is of a class in use: {_why_none(composition, left_out)}")
+        raise DataError(f"no example has a class of the composition: {_why_none(composition, left_out)}")
     margins_used, true = margins[used], truth.right[used]
     alone = margins_used if composition.referee is None else composition.without_referee().margins(x)[used]
     whole, restricted, reason = _monolithic(composition, against, x, true, used, truth.targets, columns)
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
-        claimed = alone[..., place] > composition.calibration[label][1]  # the module's own margin > 0
+        claimed = alone[..., place] > composition.calibration[label][1]  # the margin before calibration is above 0
         modules[label] = ModuleScore(
             detection(claimed, true[..., place]),
             module.retention(),
@@ -89,16 +103,19 @@ def _check_composition(composition: Any) -> None:
 
 def _why_none(composition: Composition, left_out: LeftOut) -> str:
     has = [quoted(label, 40) for label in composition.labels[:9]]
-    return f"the composition has {has}, {left_out}."
+    return f"the composition has the classes {has}; {left_out}."
 
 
 def _as_long(found: np.ndarray, targets: Targets) -> np.ndarray:
-    """Margins or logits (N, [T,] K), NaN at the timesteps of labels that no sequence reaches."""
+    """Pad margins or logits (N, [T,] K) to the timesteps of the labels, with NaN."""
     if not targets.many or found.shape[1] == targets.y.shape[1]:
         return found
     missing = targets.y.shape[1] - found.shape[1]
     if missing < 0:
-        raise DataError(f"labels have {targets.y.shape[1]} timesteps, the modules decide at {found.shape[1]}.")
+        raise DataError(
+            f"labels have {targets.y.shape[1]} timesteps, the modules decide at {found.shape[1]}: give one label for "
+            "each timestep."
+        )
     return np.pad(found, [(0, 0), (0, missing), (0, 0)], constant_values=np.nan)
 
 
@@ -111,11 +128,14 @@ def _monolithic(
     targets: Targets,
     columns: dict[Label, int | None],
 ) -> tuple[float | None, float | None, str | None]:
-    """Accuracy of the whole network, the same restricted to the composition's classes, or why there is none."""
+    """Return accuracy of the network, accuracy of the restricted network, and the reason why neither exists.
+
+    The restricted network decides between the classes of the composition only.
+    """
     if network is None:
         return None, None, None
     if network.io.many_outputs != composition.many_outputs:
-        return None, None, f"one of the two decides per timestep ({network.io} and {composition.io})"
+        return None, None, f"only one of the two decides at each timestep ({network.io} and {composition.io})"
     known = [column for column in columns.values() if column is not None]
     if len(known) < len(columns):
         missing = next(label for label, column in columns.items() if column is None)
@@ -125,7 +145,7 @@ def _monolithic(
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     if composition.independent:
         share = _share_right(logits[used][..., known] > 0, true)
-        return share, share, None  # each label is decided by itself
+        return share, share, None  # labels do not compete with each other
     place = np.full(len(network.labels), -1)
     place[known] = np.arange(len(known))
     return (
@@ -136,7 +156,7 @@ def _monolithic(
 
 
 def _share_right(decided: np.ndarray, true: np.ndarray) -> float:
-    """Share of right decisions: positions (N,) against true (N, K), or booleans (N, K) label by label."""
+    """Share of right decisions: positions (N,) or booleans (N, K), compared with ``true`` (N, K)."""
     return float((decided == (true if decided.ndim == true.ndim else true.argmax(-1))).mean())
 
 

@@ -1,4 +1,4 @@
-"""Measures as pure functions. Shapes: N decisions, K modules, H units, T timesteps, C classes."""
+"""Measures as pure functions. Shapes: N decisions, K modules, H hidden units, G gates, T timesteps, C classes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from unbraid.networks.network import Network
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a module alone tells its class from the rest; each in [0, 1].
+    """Scores of one module that separates its class from all others; each in [0, 1].
+
+    A module claims an example if its margin is above 0.
 
     Attributes:
-        precision: share of its claims that are right (0 where it claims nothing).
-        recall: share of its class that it claims.
-        f1: their harmonic mean.
-        false_positive_rate: share of the others that it claims.
+        precision: share of the claims that are right; 0 without a claim.
+        recall: share of the examples of the class that are claimed.
+        f1: harmonic mean of precision and recall.
+        false_positive_rate: share of the other examples that are claimed.
     """
 
     precision: float
@@ -32,7 +34,7 @@ class Detection:
 
 
 def detection(claimed: np.ndarray, true: np.ndarray) -> Detection:
-    """Score claims (N,) booleans against the truth (N,) booleans."""
+    """Score claims, booleans (N,), against the truth, booleans (N,)."""
     hits = float((claimed & true).sum())
     precision = hits / max(claimed.sum(), 1)
     recall = hits / max(true.sum(), 1)
@@ -41,13 +43,15 @@ def detection(claimed: np.ndarray, true: np.ndarray) -> Detection:
 
 
 def jaccard(module: ConcernModule, network: Network) -> float:
-    """The paper's Jaccard index of a module and its parent, in [0, 1].
+    """Compute the Jaccard index of the paper for a module and its parent, in [0, 1].
 
-    It compares the *sets of values* of input and dense kernels only (no recurrent weights, biases, embeddings), each
-    kernel at its parent's size with zeros for what is gone; the union is counted as len + len - intersection (the
-    release's way). An unrolled module's is the mean over its timesteps. A similarity, not a size: a module with nothing
-    removed has less than 1, for its channeled output layer. Source: Imtiaz et al. 2023, section IV; release,
-    ``evaluation/jaccard_computer.py``.
+    The index compares the *sets of values* of the input kernels and dense kernels. Recurrent weights, biases and
+    embeddings are not compared. Each kernel has the size of the parent's kernel, with zeros for removed weights. The
+    size of the union is len + len - intersection, as in the code of the paper. The index of an unrolled module is the
+    mean over its timesteps.
+
+    The index is a similarity, not a size. It is below 1 even if nothing is removed, because the output layer differs.
+    Source: Imtiaz et al. 2023, section IV; their code, ``evaluation/jaccard_computer.py``.
     """
     kernels = {name: _array(layer.kernel) for name, layer in module.parent.layers.items()}
     parent = [*(layer.kernel for layer in network.layers.values()), network.head.weight]
@@ -64,16 +68,20 @@ def jaccard(module: ConcernModule, network: Network) -> float:
 
 
 def coupling(modules: list[ConcernModule]) -> float:
-    """Mean pairwise Jaccard index of the modules' sets of kept nodes (of one parent), in [0, 1]; 1 for one module."""
+    """Compute the mean Jaccard index of the kept nodes over all pairs of modules, in [0, 1]; 1 for one module.
+
+    Pairs of modules with layers of other sizes, such as those of different parents, are left out.
+    """
     sets = [np.concatenate([m.ravel() for m in module.kept_nodes.values()]) for module in modules]
     pairs = [(a & b).sum() / max((a | b).sum(), 1) for a, b in combinations(sets, 2) if a.shape == b.shape]
     return float(np.mean(pairs)) if pairs else 1.0
 
 
 def cohesion(module: ConcernModule, network: Network) -> float:
-    """Share of a module's recurrent edges, by |weight|, that stay among its nodes, in [0, 1].
+    """Compute the share of a module's recurrent edges, by |weight|, that connect kept nodes, in [0, 1].
 
-    Edges among kept nodes over all edges that touch a kept node; mean over recurrent layers and timesteps.
+    The share is the sum of |weight| over edges between kept nodes, divided by the sum over all edges with at least one
+    kept node. The result is the mean over recurrent layers and timesteps.
     """
     shares = []
     for name, layer in network.recurrent_layers().items():
@@ -92,7 +100,7 @@ def _moments(module: ConcernModule) -> list[int]:
 
 
 def _kept_rows(module: ConcernModule, name: str, t: int) -> np.ndarray:
-    """Which rows of a layer's input kernel stay at timestep t, (G*H, 1)."""
+    """Return which rows of a layer's input kernel are kept at timestep t, booleans (G*H, 1)."""
     layer = module.parent.layers[name]
     mask = module.concern.kept[name]
     if mask.ndim > (2 if module.concern.has_gates(layer) else 1):
@@ -106,7 +114,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _channeled(module: ConcernModule, network: Network, t: int) -> np.ndarray:
-    """The module's output kernel at its parent's size: its rows, and zeros for the others."""
+    """Return the module's output kernel in the parent's size, with zeros for the rows that it does not have."""
     rows = _array(module.whole_head.weight).copy()
     nodes = [module.kept_nodes[name] for name in head_sources(network.body)]
     kept = np.concatenate([mask[-1] if mask.ndim == 2 else mask for mask in nodes]) if nodes else np.ones(0, bool)
@@ -117,15 +125,16 @@ def _channeled(module: ConcernModule, network: Network, t: int) -> np.ndarray:
 
 
 def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
-    """How far confidence is from accuracy, in [0, 1]; 0 is best.
+    """Compute the expected calibration error, in [0, 1]; 0 is best.
 
-    The most probable class's probability falls into equal bins (a, b]; the mean over bins, by how many decisions are in
-    each, of |accuracy - mean confidence|. Source: Naeini et al. 2015; Guo et al. 2017.
+    Confidence is the probability of the most probable class. Decisions are put into bins (a, b] of equal width by
+    confidence. The error is the mean of |accuracy - mean confidence| over the bins, weighted by their number of
+    decisions. Source: Naeini et al. 2015; Guo et al. 2017.
 
     Args:
-        probabilities: (N, K), each row summing to 1.
-        truth: (N,) the right class, in [0, K).
-        bins: how many.
+        probabilities: floats (N, K); each row sums to 1.
+        truth: index of the right class, (N,), in [0, K).
+        bins: number of bins.
     """
     confidence = probabilities.max(-1).astype(np.float64)
     right = probabilities.argmax(-1) == truth

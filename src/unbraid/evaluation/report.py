@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain values and as text."""
+"""Results of an evaluation, as plain values and as text."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from unbraid.errors import quoted
 from unbraid.evaluation.metrics import Detection
 from unbraid.modules.retention import Retention
 
-SHOWN = 5  # labels that a line names, at most
+SHOWN = 5  # most labels in one line
 
 
 @dataclass(frozen=True)
 class ModuleScore:
-    """One module by itself.
+    """Scores of one module alone.
 
     Attributes:
-        detection: precision, recall, F1 and false-positive rate of its own claims (P(dominant) > 0.5).
-        retention: shares of its parent that it keeps.
-        cohesion: share of its recurrent edges that stay among its nodes.
-        jaccard: the paper's index against ``against``; None where it is no part of that network.
+        detection: precision, recall, F1 and false-positive rate. The module claims an example if P(dominant) > 0.5.
+        retention: shares of the parent that the module keeps.
+        cohesion: share of the recurrent edges, by |weight|, that connect kept nodes, in [0, 1].
+        jaccard: Jaccard index of the paper with ``against``, in [0, 1]; None for a module of another network.
     """
 
     detection: Detection
@@ -35,13 +35,13 @@ class ModuleScore:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many decisions were not judged, by reason.
+    """Numbers of decisions that were not scored, by reason.
 
     Attributes:
-        other_label: their label is none of the composition's.
-        no_decision: a margin is NaN: at a timestep that an input does not reach, or where numbers overflow.
-        unlabelled: they have no label.
-        labels: the labels that no module has, of all that occur; of independent labels the columns without a module.
+        other_label: decisions with a label that no module has.
+        no_decision: decisions with a margin of NaN, at padded timesteps or after an overflow.
+        unlabelled: decisions without a label.
+        labels: the labels that occur but have no module. For independent labels, the columns without a module.
     """
 
     other_label: int
@@ -64,25 +64,38 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A composition's figures; accuracies in [0, 1].
+    """Results of :func:`unbraid.evaluate`; all accuracies are in [0, 1].
 
     Attributes:
-        accuracy: of the composition (the paper's CMA); of independent labels the share of right yes-or-no decisions.
-        restricted_accuracy: of ``against`` on the same decisions, its argmax restricted to the classes in use. Compare
-            with this one: the composition, too, decides between these classes alone.
+        accuracy: accuracy of the composition (CMA in the paper). For independent labels, the share of right yes/no
+            decisions.
+        restricted_accuracy: accuracy of ``against`` on the same decisions, with its argmax restricted to the classes of
+            the composition. This is the fair baseline, because the composition also decides between these classes only.
         restricted_delta: accuracy - restricted_accuracy.
-        monolithic_accuracy: of ``against`` with all its classes (the paper's MMA). Where it has more classes than the
-            composition it solves a harder problem.
-        delta: accuracy - monolithic_accuracy (the paper's cost of decomposition).
-        network_classes: how many classes ``against`` has.
-        not_compared: why there is no comparison although there is a network; None otherwise.
-        jaccard: mean of the modules' (the paper's index).
-        coupling: mean pairwise Jaccard of the modules' node sets.
+        monolithic_accuracy: accuracy of ``against`` with all its classes (MMA in the paper). With more classes than the
+            composition, it solves a harder problem.
+        delta: accuracy - monolithic_accuracy (the cost of decomposition in the paper).
+        network_classes: number of classes of ``against``.
+        not_compared: reason why ``against`` could not be compared; None otherwise.
+        jaccard: mean Jaccard index of the modules.
+        coupling: mean Jaccard index of the kept nodes over all pairs of modules.
         calibration_error: expected calibration error of the composition's probabilities.
-        decisions: how many examples (or timesteps) were judged.
-        left_out: how many labelled ones were not, for the reasons in ``left_out_why``.
-        left_out_why: their numbers by reason, and that of those without a label.
-        modules: label -> what each is worth by itself.
+        decisions: number of examples (or timesteps) that were scored.
+        left_out: number of labelled decisions that were not scored.
+        left_out_why: numbers of decisions that were not scored, by reason, including those without a label.
+        modules: label -> scores of the module alone.
+
+    Example:
+        >>> import unbraid
+        >>> from unbraid.demo.small import small_examples, small_network
+        >>> network = small_network()
+        >>> examples = small_examples(network)
+        >>> composition = unbraid.compose(unbraid.decompose(network, examples, keep=0.25))
+        >>> result = unbraid.evaluate(composition, examples, against=network)
+        >>> result.delta == result.accuracy - result.monolithic_accuracy
+        True
+        >>> result.retention.nodes, sorted(result.to_dict())[:3]
+        (0.25, ['accuracy', 'calibration_error', 'coupling'])
     """
 
     accuracy: float
@@ -102,16 +115,16 @@ class Evaluation:
 
     @property
     def retention(self) -> Retention:
-        """Mean of the modules' retentions."""
+        """Mean retention of the modules."""
         return _mean(Retention, [m.retention for m in self.modules.values()])
 
     @property
     def detection(self) -> Detection:
-        """Mean of the modules' own precision, recall, F1 and false-positive rate."""
+        """Mean precision, recall, F1 and false-positive rate of the modules alone."""
         return _mean(Detection, [m.detection for m in self.modules.values()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Return all results as plain values, for JSON."""
         plain = dataclasses.asdict(self)
         plain["modules"] = {str(label): score for label, score in plain["modules"].items()}
         return {
@@ -141,13 +154,13 @@ class Evaluation:
         if others <= 0:
             return [same]
         if self.restricted_accuracy == self.monolithic_accuracy and not self.left_out_why.other_label:
-            return [same]  # independent labels: no class competes with another
+            return [same]  # independent labels do not compete with each other
         return [
             _compared(
                 f"the network restricted to these {used} classes", self.restricted_accuracy, self.restricted_delta
             ),
             _compared(f"the network with all its {self.network_classes} classes", self.monolithic_accuracy, self.delta)
-            + f", but it may also answer one of the {others} others",
+            + f", but it can also predict one of the {others} other classes",
         ]
 
 

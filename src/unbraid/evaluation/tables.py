@@ -9,13 +9,13 @@ from rich.text import Text
 from unbraid.errors import quoted
 from unbraid.evaluation.report import Evaluation
 
-LABEL = 60  # characters of a label that are shown
+LABEL = 60  # most characters of a label
 
 
 def scores_table(result: Evaluation) -> Table:
-    """Each module by itself."""
+    """Make a table with the scores of each module alone."""
     table = Table(
-        title=f"modules alone, on the {result.decisions:,} decisions judged",
+        title=f"scores of each module alone on {result.decisions:,} decisions",
         title_justify="left",
         caption=escape(str(result.left_out_why)) or None,
         caption_justify="left",

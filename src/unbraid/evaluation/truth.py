@@ -1,4 +1,4 @@
-"""Which decisions an evaluation judges, and what is right there. Shapes: N examples, T timesteps, K modules."""
+"""Decisions that an evaluation scores, and the right answers. Shapes: N examples, T timesteps, K modules."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from unbraid.networks.network import Network
 
 @dataclass(frozen=True)
 class Truth:
-    """Labels as a composition's modules see them.
+    """Labels of the examples, assigned to the modules of a composition.
 
     Attributes:
-        targets: the labels as they were given.
-        right: booleans (N, [T,] K), whose class each label is.
+        targets: the labels as given.
+        right: booleans (N, [T,] K), whether a label is the class of a module.
     """
 
     targets: Targets
     right: np.ndarray
 
     def used(self, margins: np.ndarray) -> np.ndarray:
-        """Which decisions are judged, booleans (N,) or (N, T), of margins (N, [T,] K)."""
+        """Return which decisions are scored, booleans (N,) or (N, T), from margins (N, [T,] K)."""
         used: np.ndarray = (self.right.any(-1) | self.targets.independent) & ~_undecided(margins)
         return used
 
     def left_out(self, margins: np.ndarray, columns: dict[Label, int | None]) -> LeftOut:
-        """How many are not, and why."""
+        """Count the decisions that are not scored, by reason."""
         counted, undecided = self.targets.counted(), _undecided(margins)
         names = self.targets.labels
         if self.targets.independent:
@@ -49,9 +49,9 @@ class Truth:
 
 
 def columns_of(composition: Composition, network: Network | None) -> dict[Label, int | None]:
-    """Label of the composition -> the network's class that it stands for; None where it has none.
+    """Map each label of the composition to the index of a class of the network, or to None.
 
-    A class is found by its name. A module of this network under a new name stands for the class that it was made for.
+    Labels are matched by name. A renamed module of this network is matched by the class that it was made for.
     """
     if network is None:
         return dict.fromkeys(composition.labels)
@@ -63,10 +63,10 @@ def columns_of(composition: Composition, network: Network | None) -> dict[Label,
 
 
 def read_truth(composition: Composition, network: Network | None, y: Any, examples: int) -> Truth:
-    """Labels ``y`` of N examples for a composition, see :func:`unbraid.evaluate`.
+    """Read the labels ``y`` of N examples for a composition, see :func:`unbraid.evaluate`.
 
     Raises:
-        DataError: labels that do not fit, or no column of independent labels for a module.
+        DataError: labels that do not fit, or independent labels without a column for a module.
     """
     columns = columns_of(composition, network)
     names = list(composition.labels if network is None else network.labels)
@@ -82,10 +82,10 @@ def read_truth(composition: Composition, network: Network | None, y: Any, exampl
 
 
 def _other_names(y: Any, names: list[Label], composition: Composition, network: Network | None) -> list[Label]:
-    """Labels that ``y`` may hold beyond ``names``: the composition's own and, without a network, any other."""
+    """Return labels that ``y`` may also contain: those of the composition and, without a network, any other label."""
     try:
         values: np.ndarray = np.unique(np.asarray(y))
-    except (ValueError, TypeError):  # rows of different lengths, or labels of several types: their reader refuses them
+    except (ValueError, TypeError):  # rows of different lengths or labels of several types; read_targets refuses them
         return []
     if values.dtype.kind in "USO":
         known = {str(name) for name in names} | {"", "-1"}
@@ -93,18 +93,18 @@ def _other_names(y: Any, names: list[Label], composition: Composition, network: 
         return list({str(label): label for label in found if str(label) not in known}.values())
     by_value = network is None and all(isinstance(name, int) for name in names)
     if not by_value or values.dtype.kind not in "iuf" or np.ndim(y) != 1 + composition.many_outputs:
-        return []  # places in the names, or 0/1 columns
+        return []  # indices into the names, or 0/1 columns
     return [int(value) for value in values if value >= 0 and value == round(value) and value not in names]
 
 
 def _members(targets: Targets, label: Label, column: int | None) -> np.ndarray:
-    """Where a module is right: at its own label, and at the network's class that it stands for."""
+    """Return where a module is right: at its own label, and at the class of the network that it is matched with."""
     named = targets.labels.index(label) if label in targets.labels else None
     places = {place for place in (column, named) if place is not None}
     if targets.independent and not places:
         raise DataError(
-            f"the labels have columns for {list(targets.labels)[:9]} and none for {label!r}: evaluate without a "
-            "network, with one column for each of the composition's labels."
+            f"the labels have columns for {list(targets.labels)[:9]} and none for {label!r}: evaluate without "
+            "against=, with one column for each label of the composition."
         )
     return np.any([targets.members(place) for place in places] or [np.zeros(targets.counted().shape, bool)], axis=0)
 

@@ -1,4 +1,4 @@
-"""Whether an ONNX file computes what the model does: inputs of several sizes through both.
+"""Compare the outputs of an ONNX file with those of the model, on inputs of several sizes.
 
 Shapes: N examples, T timesteps, D features.
 """
@@ -23,27 +23,27 @@ from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.network import Network
 from unbraid.networks.spec import EmbeddingSpec, NetworkSpec
 
-TOLERANCE = 1e-5  # of the largest output, or of 1
+TOLERANCE = 1e-5  # largest difference, relative to the largest output or to 1
 
 
 def needed(*packages: str) -> None:
-    """Raises UnbraidError where one of the optional packages is not installed."""
+    """Raise UnbraidError if one of the optional packages is not installed."""
     for package in packages:
         try:
             import_module(package)
         except ImportError:
-            raise UnbraidError(f"ONNX export needs {package}: run  pip install 'unbraid[onnx]'") from None
+            raise UnbraidError(f"ONNX export needs {package}: run pip install 'unbraid[onnx]'.") from None
 
 
 def compare(content: bytes, answers: nn.Module, names: list[str], probes: Iterable[Any], device: torch.device) -> None:
-    """Run a file beside the model.
+    """Run an ONNX file and the model on the same inputs, and compare the outputs.
 
     Args:
-        content: of the file.
-        answers: gives the outputs as torch computes them, in the file's order.
-        names: of the inputs, in the order of a probe's tensors.
-        probes: inputs; those that torch refuses are left out.
-        device: where ``answers`` runs.
+        content: content of the file.
+        answers: computes the expected outputs in PyTorch, in the order of the file.
+        names: names of the inputs, in the order of the tensors of a probe.
+        probes: inputs; those on which the model raises an error are skipped.
+        device: device of ``answers``.
 
     Raises:
         UnbraidError: the file does not run, or its outputs differ.
@@ -51,7 +51,7 @@ def compare(content: bytes, answers: nn.Module, names: list[str], probes: Iterab
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what matters comes as an exception
+    options.log_severity_level = 4  # no log; errors are raised as exceptions
     ran = 0
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -66,14 +66,14 @@ def compare(content: bytes, answers: nn.Module, names: list[str], probes: Iterab
             ran += 1
     except UnbraidError:
         raise
-    except Exception as error:  # onnxruntime's own, which derive from nothing in common
+    except Exception as error:  # the errors of onnxruntime have no common base class
         raise UnbraidError(f"onnxruntime cannot run the exported model: {str(error).splitlines()[0]}") from error
     if not ran:
-        raise DataError("the example does not run through the model's own forward.")
+        raise DataError("the example does not run through the model's forward: pass inputs that the model reads.")
 
 
 def fixed_steps(model: Network | ConcernModule | Composition, example: Tensor | None = None) -> int | None:
-    """T where it cannot change: the network's file, a Flatten's consumer or unrolled masks fix it."""
+    """Return T if it is fixed by the network's file, by a flattening layer or by unrolled masks; None otherwise."""
     if isinstance(model, Composition):
         found = [fixed_steps(module, example) for module in model.modules_by_label.values()]
         return next((steps for steps in found if steps is not None), None)
@@ -87,27 +87,30 @@ def fixed_steps(model: Network | ConcernModule | Composition, example: Tensor | 
 
 
 def random_inputs(network: Network, examples: int, steps: int, like: Tensor | None = None) -> Tensor:
-    """Any words (N, T), or features (N, T, D) with D from the network or from inputs ``like`` these."""
+    """Draw random word indices (N, T), or features (N, T, D) with D of the network or of the inputs ``like``."""
     spec, generator = network.spec, torch.Generator().manual_seed(examples)
     assert isinstance(spec, NetworkSpec)
     first = spec.stages[0]
     if isinstance(first, EmbeddingSpec):
         words = torch.randint(0, first.vocabulary, (examples, steps), generator=generator)
-        return words * (torch.rand(words.shape, generator=generator) < 0.8)  # zeros, as padding has
+        return words * (torch.rand(words.shape, generator=generator) < 0.8)  # some zeros, like padding
     width = timesteps.feature_width(spec) if like is None else like.shape[2]
     if width is None:
-        raise DataError("example is needed: the network's file does not say how many features a timestep has.")
+        raise DataError(
+            "example is needed, because the network's file does not store the number of features of a timestep: pass "
+            "export_onnx(..., example=x[:4])."
+        )
     values = torch.randn(examples, steps, width, generator=generator)
     return values * (torch.rand(examples, steps, 1, generator=generator) < 0.8)
 
 
 def tensors(inputs: Inputs) -> Inputs:
-    """The same inputs as tensors."""
+    """Convert the arrays of the inputs to tensors."""
     return replace(inputs, tree=map_tree(lambda v: torch.as_tensor(v) if isinstance(v, np.ndarray) else v, inputs.tree))
 
 
 def resized(inputs: Inputs, proto: Any) -> Iterator[Any]:
-    """An example of a user's own module in other sizes: rows in the same order (lengths stay sorted), other T."""
+    """Change N and T of an example of a PyTorch module; rows keep their order, because lengths may be sorted."""
     changing = [
         [axis for axis, size in enumerate(value.type.tensor_type.shape.dim) if size.dim_param.startswith("time")]
         for value in proto.graph.input
@@ -118,7 +121,7 @@ def resized(inputs: Inputs, proto: Any) -> Iterator[Any]:
 
 
 def _with_steps(tree: Any, changing: list[list[int]], change: int) -> Any:
-    """A tree whose tensors have so many timesteps more, along the axes given for each."""
+    """Change the number of timesteps of the tensors of a tree by ``change``, along the axes given for each tensor."""
     axes = iter(changing)
     shortest: list[int] = []
 
@@ -131,7 +134,7 @@ def _with_steps(tree: Any, changing: list[list[int]], change: int) -> Any:
 
     def shortened(leaf: Any) -> Any:
         whole = isinstance(leaf, Tensor) and leaf.dim() == 1 and leaf.dtype in (torch.int32, torch.int64)
-        return leaf.clamp(max=min(shortest)) if whole else leaf  # one whole number an example may be its length
+        return leaf.clamp(max=min(shortest)) if whole else leaf  # one integer for each example may be its length
 
     tree = map_tree(fitted, tree)
     return map_tree(shortened, tree) if shortest and change < 0 else tree
@@ -141,7 +144,7 @@ def _as_torch(answers: nn.Module, tree: Any) -> list[np.ndarray] | None:
     try:
         with torch.inference_mode():
             return [value.cpu().numpy() for value in answers(tree)]
-    except Exception:  # a user's own forward may raise anything where a size does not suit it
+    except Exception:  # the forward of a user may raise any error for an unsuitable size
         return None
 
 
@@ -149,12 +152,12 @@ def _same(found: list[np.ndarray], expected: list[np.ndarray], shapes: list[tupl
     for one, other in zip(found, expected, strict=True):
         most = TOLERANCE * max(1.0, float(np.nan_to_num(np.abs(other)).max(initial=0)))
         if one.shape != other.shape:
-            what = f"outputs of shape {one.shape}, torch gives {other.shape}"
+            what = f"has outputs of shape {one.shape}, the PyTorch model of shape {other.shape}"
         elif not np.allclose(one, other, rtol=0, atol=most, equal_nan=True):
-            what = f"outputs that differ from torch's by up to {np.nanmax(np.abs(one - other)):.1g}"
+            what = f"has outputs that differ from those of PyTorch by up to {np.nanmax(np.abs(one - other)):.1g}"
         else:
             continue
         raise UnbraidError(
-            f"the exported model gives {what}, on inputs of shape {shapes}: no file was written. Where the forward "
-            "decides by values or sizes, only one way is exported; check=False writes the file all the same."
+            f"the exported model {what}, on inputs of shape {shapes}: no file was written. If the forward branches on "
+            "values or sizes, only one branch is exported. check=False writes the file without this comparison."
         )

@@ -1,6 +1,6 @@
-"""An ONNX graph in the making: nodes and constants. A value is its name; shapes may be known only when the graph runs.
+"""Build an ONNX graph from nodes and constants. Values are represented by their names; shapes may be dynamic.
 
-Opset 18, IR version 8: onnxruntime 1.14 and newer run it.
+The graph uses opset 18 and IR version 8, which onnxruntime 1.14 and newer can run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 OPSET, IR_VERSION = 18, 8
 _END = np.iinfo(np.int64).max
 
-# name of an activation -> ONNX operator and its alpha and beta; an RNN operator's "activations" have the same names
+# name of an activation -> ONNX operator, alpha and beta; the "activations" of RNN operators use the same names
 ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "tanh": ("Tanh", {}),
     "sigmoid": ("Sigmoid", {}),
@@ -28,29 +28,31 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 
 
 class Graph:
-    """Nodes in order and the constants that they read.
+    """Nodes in the order of computation, and their constants.
 
     Args:
-        outer: the graph that holds this one (the body of a loop), whose values this one can read.
+        outer: the graph that contains this one as the body of a loop; its values can be used here.
 
     Attributes:
-        prefix: of new names.
+        prefix: prefix of new names.
     """
 
     def __init__(self, outer: Graph | None = None) -> None:
         self.nodes: list[Any] = []
         self.root: Graph = self if outer is None else outer.root
-        self.constants: dict[str, np.ndarray] = {}  # of the root only: a body reads them from outside
+        self.constants: dict[
+            str, np.ndarray
+        ] = {}  # used in the root only; the body of a loop reads the constants of the root
         self.prefix, self._taken = "", 0
-        self._known: dict[tuple[object, ...], str] = {}  # what constants hold -> name
+        self._known: dict[tuple[object, ...], str] = {}  # content of a constant -> name
 
     def name(self, kind: str) -> str:
-        """A name that no other value has."""
+        """Return a new unique name."""
         self.root._taken += 1
         return f"{self.root.prefix}{kind}_{self.root._taken}"
 
     def constant(self, value: Tensor) -> str:
-        """A constant tensor; one for all that hold the same, as modules of one parent do."""
+        """Add a constant tensor. Equal tensors, such as those of modules of one parent, are stored once."""
         array = value.detach().cpu().contiguous().numpy()
         key = (array.shape, array.dtype.str, hashlib.sha256(array.data).digest())
         if key not in self.root._known:
@@ -59,11 +61,11 @@ class Graph:
         return self.root._known[key]
 
     def numbers(self, *values: int) -> str:
-        """A constant (n,) of whole numbers."""
+        """Add a constant of int64 numbers (n,)."""
         return self.constant(torch.tensor(values, dtype=torch.int64))
 
     def nodes_of(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
-        """A node of several outputs; an input that is not given is ''."""
+        """Add a node with several outputs; '' stands for a missing optional input."""
         from onnx import helper
 
         names = [self.name(op) for _ in range(outputs)]
@@ -71,52 +73,52 @@ class Graph:
         return names
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """A node of one output."""
+        """Add a node with one output."""
         return self.nodes_of(op, inputs, 1, **attributes)[0]
 
     def dims(self, x: str, start: int, end: int | None = None) -> str:
-        """Sizes of some axes, (n,)."""
+        """Return the sizes of the axes start:end, (n,)."""
         return self.node("Shape", x, start=start, **({} if end is None else {"end": end}))
 
     def shape(self, *parts: str | int) -> str:
-        """A shape made of values (n,) and of numbers."""
+        """Join values (n,) and numbers to one shape."""
         return self.node("Concat", *(p if isinstance(p, str) else self.numbers(p) for p in parts), axis=0)
 
     def reshape(self, x: str, *parts: str | int) -> str:
-        """Reshaped; -1 is what is left."""
+        """Reshape x; -1 stands for the remaining size."""
         return self.node("Reshape", x, self.shape(*parts))
 
     def zeros(self, *parts: str | int) -> str:
-        """float32 zeros of a shape."""
+        """Make float32 zeros of a shape."""
         return self.node("ConstantOfShape", self.shape(*parts))
 
     def slice(self, x: str, axis: int, start: int | str, end: int | str | None = None, step: int = 1) -> str:
-        """x[start:end:step] along an axis; ``end`` None goes to the last."""
+        """Compute x[start:end:step] along an axis; with ``end`` None up to the last element."""
         last = (_END if step > 0 else -_END) if end is None else end
         edges = [v if isinstance(v, str) else self.numbers(v) for v in (start, last)]
         return self.node("Slice", x, *edges, self.numbers(axis), self.numbers(step))
 
     def flip(self, x: str, axis: int) -> str:
-        """Turned round along an axis."""
+        """Reverse x along an axis."""
         return self.slice(x, axis, -1, step=-1)
 
     def pick(self, x: str, index: int, axis: int) -> str:
-        """x[index] along an axis, which goes."""
+        """Compute x[index] along an axis and remove the axis."""
         return self.node("Squeeze", self.slice(x, axis, index, index + 1 or None), self.numbers(axis))
 
     def permuted(self, x: str, *axes: int) -> str:
-        """Axes in another order."""
+        """Transpose x to another order of the axes."""
         return self.node("Transpose", x, perm=list(axes))
 
     def linear(self, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
-        """X W^T + b over the last axis, which may have no columns."""
-        if weight.shape[1] == 0:  # every node that it read is gone; runtimes differ on empty products
+        """Compute X W^T + b over the last axis, which may have size 0."""
+        if weight.shape[1] == 0:  # all inputs were removed; runtimes differ on empty products
             x, weight = self.zeros(self.dims(x, 0, -1), 1), weight.new_zeros(weight.shape[0], 1)
         product = self.node("MatMul", x, self.constant(weight.t()))
         return product if bias is None else self.node("Add", product, self.constant(bias))
 
     def activated(self, x: str, activation: str) -> str:
-        """An activation of :data:`unbraid.networks.cells.ACTIVATIONS`."""
+        """Apply an activation of :data:`unbraid.networks.cells.ACTIVATIONS`."""
         if activation == "linear":
             return x
         if activation == "softmax":
@@ -125,7 +127,7 @@ class Graph:
         return self.node(op, x, **numbers)
 
     def tensors(self) -> list[Any]:
-        """The constants as ONNX holds them."""
+        """Return the constants as ONNX tensors."""
         from onnx import numpy_helper
 
         return [numpy_helper.from_array(array, name) for name, array in self.constants.items()]

@@ -1,14 +1,14 @@
-"""Networks as ONNX graphs.
+"""Convert networks to ONNX graphs.
 
-Two routes, which meet in the recurrent layers (:mod:`unbraid.export.recurrent`), where torch's own exporter is
-of no use: it unrolls recurrences (a minute for 60 timesteps), or fails where the length may change.
+There are two routes. Both use :mod:`unbraid.export.recurrent` for recurrent layers, because the exporter of PyTorch
+unrolls recurrences (a minute for 60 timesteps) or fails for dynamic lengths.
 
-- Stages are written node by node, here: milliseconds, small files, no dependency but ``onnx``.
-- A user's own module is traced by ``torch.onnx.export`` with its recurrent layers as placeholders, which are then
-  exchanged for the same nodes (:mod:`unbraid.export.pytorch`): seconds.
+- The stages of a network are written node by node in this file. This takes milliseconds and needs ``onnx`` only.
+- A PyTorch module is traced by ``torch.onnx.export`` with placeholders for its recurrent layers. The placeholders are
+  then replaced by the same nodes (:mod:`unbraid.export.pytorch`). This takes seconds.
 
-Rolled networks and modules become ONNX's RNN, GRU and LSTM operators; unrolled modules a Scan over their masks. Shapes:
-N examples, T timesteps, D features, H units, K modules in one batch.
+Rolled networks and modules become RNN, GRU and LSTM operators. Unrolled modules become a Scan with masks. Shapes: N
+examples, T timesteps, D features, F features of the output layer, H hidden units, K modules in one batch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Dims = Sequence[int | str]
 
 @dataclass(frozen=True)
 class Signal:
-    """What goes from stage to stage: values of 2 or 3 axes, and a mask (N, T) or None."""
+    """The output of a stage: values with 2 or 3 axes, and a mask (N, T) or None."""
 
     values: str
     mask: str | None
@@ -50,7 +50,7 @@ class Signal:
 
 
 def features(graph: Graph, body: StageSequence, x: str) -> str:
-    """Nodes of all stages: the output layer's features (K*N, F) or (K*N, T, F)."""
+    """Add the nodes of all stages; return the features of the output layer, (K*N, F) or (K*N, T, F)."""
     signal = Signal(x, None, 2 if isinstance(body.specs[0], EmbeddingSpec) else 3)
     for spec, stage in zip(body.specs, body.stages, strict=True):
         graph.prefix = f"{spec.name}/"
@@ -63,8 +63,8 @@ def features(graph: Graph, body: StageSequence, x: str) -> str:
 
 
 def margin(graph: Graph, head: Head, x: str) -> str:
-    """Nodes of :meth:`Head.margin`."""
-    unused = head.weight.new_zeros(head.idle, head.weight.shape[1])  # zero rows score zero, as idle columns do
+    """Add the nodes of :meth:`Head.margin`."""
+    unused = head.weight.new_zeros(head.idle, head.weight.shape[1])  # zero rows give logits of 0, as idle columns do
     rows = graph.linear(x, torch.cat([head.weight, unused]), torch.cat([head.bias, head.bias.new_zeros(head.idle)]))
     dominant = graph.pick(rows, 0, -1)
     if head.weight.shape[0] + head.idle == 1:
@@ -74,14 +74,14 @@ def margin(graph: Graph, head: Head, x: str) -> str:
 
 
 def linear(graph: Graph, layer: nn.Linear, x: str) -> str:
-    """Nodes of an output layer."""
+    """Add the nodes of an output layer."""
     return graph.linear(x, layer.weight, layer.bias)
 
 
 @singledispatch
 def stage_nodes(stage: nn.Module, graph: Graph, signal: Signal) -> Signal:
-    """Nodes of one stage."""
-    raise TypeError(f"{type(stage).__name__} is no stage")
+    """Add the nodes of one stage."""
+    raise TypeError(f"{type(stage).__name__} is not a stage")
 
 
 @stage_nodes.register
@@ -151,17 +151,17 @@ def _merged(graph: Graph, merge: str, a: str, b: str) -> str:
 
 
 def _times(graph: Graph, values: str, by: str, modules: int) -> str:
-    """Rows (K*N, ...) times something that (K, N, ...) can be multiplied by."""
+    """Multiply values (K*N, ...) by ``by``, which is broadcast to (K, N, ...)."""
     apart = graph.reshape(values, modules, -1, graph.dims(values, 1))
     return graph.reshape(graph.node("Mul", apart, by), -1, graph.dims(values, 1))
 
 
 def model_proto(graph: Graph, inputs: Mapping[str, tuple[Any, Dims]], outputs: Mapping[str, tuple[str, Dims]]) -> Any:
-    """The whole model.
+    """Make the ONNX model.
 
     Args:
         graph: all nodes.
-        inputs: name -> (torch dtype, sizes; a size that may change by its name).
+        inputs: name -> (torch dtype, sizes); a dynamic size is given by its name.
         outputs: name -> (value, sizes).
     """
     from onnx import TensorProto, helper

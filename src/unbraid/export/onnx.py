@@ -146,30 +146,34 @@ def _refuse(model: Exportable) -> None:
         )
     weights = model.state_dict()
     if sum(4 * tensor.numel() for tensor in weights.values()) >= 2**31:
-        raise UnbraidError("the weights have more than 2 GiB, the most that an ONNX file holds.")
+        raise UnbraidError("the weights need more than 2 GiB, the limit of an ONNX file: export modules one by one.")
     for name, tensor in weights.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise UnbraidError(f"weight {name!r} is {tensor.dtype}, files hold float32: call .float() on it first.")
+            raise UnbraidError(
+                f"weight {name!r} is {tensor.dtype}, expected float32: call .float() on the model first."
+            )
 
 
 def _given(network: Network, example: Any) -> Inputs:
     if example is None:
         raise DataError(
-            "example is needed: a batch of two or more examples as the user's own module reads them; the network "
-            "keeps none of its own. Pass it as export_onnx(..., example=x[:4])."
+            "example is needed: a batch of two or more examples for the PyTorch module. Pass it as "
+            "export_onnx(..., example=x[:4])."
         )
     inputs = network.check(example)
     return tensors(inputs if len(inputs) > 1 else inputs.take(torch.zeros(2, dtype=torch.int64).numpy()))
 
 
 def _suitable(model: Exportable, parent: Network, example: Any) -> tuple[Inputs, int | None]:
-    """An example for a network of stages, given or generated, and T where it is fixed."""
+    """Return an example for a network of stages, given or generated, and T if it is fixed."""
     given = None if example is None else tensors(parent.check(example))
     steps = fixed_steps(model, None if given is None else given.tree)
     if given is None:
         return tensors(parent.check(random_inputs(parent, 2, steps or 5))), steps
     if steps not in (None, given.tree.shape[1]):
-        raise DataError(f"the example has {given.tree.shape[1]} timesteps, the model reads exactly {steps}.")
+        raise DataError(
+            f"the example has {given.tree.shape[1]} timesteps, the model reads exactly {steps}: pass another example."
+        )
     return given, steps
 
 
@@ -198,12 +202,12 @@ def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -
 
 
 def _shares(graph: Graph, margins: str) -> str:
-    """Nodes of :meth:`Composition.shares`."""
+    """Add the nodes of :meth:`Composition.shares`."""
     return graph.node("Softmax", graph.node("Neg", graph.node("Softplus", graph.node("Neg", margins))), axis=-1)
 
 
 def _margins(graph: Graph, composition: Composition) -> str:
-    """Nodes of :meth:`Composition.forward`."""
+    """Add the nodes of :meth:`Composition.forward`."""
     columns: dict[int, str] = {}
     members = list(composition.modules_by_label.values())
     for lane in (lane for group in composition.groups for lane in group.lanes):  # type: ignore[union-attr]  # a Group
@@ -224,6 +228,6 @@ def _describe(proto: Any, model: Exportable) -> None:
     from onnx import helper
 
     kind = {Network: "network", ConcernModule: "module", Composition: "composition"}[type(model)]
-    said = {"kind": kind, "labels": json.dumps(model.labels), "io": str(model.io.value), "unbraid": __version__}
-    helper.set_model_props(proto, said)
+    properties = {"kind": kind, "labels": json.dumps(model.labels), "io": str(model.io.value), "unbraid": __version__}
+    helper.set_model_props(proto, properties)
     proto.producer_name, proto.producer_version = "unbraid", __version__

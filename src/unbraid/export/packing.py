@@ -1,4 +1,4 @@
-"""Packed sequences while torch traces a user's module: they stay padded, and a mask says what counts.
+"""Replace packed sequences by padded sequences with a mask while PyTorch traces a module.
 
 Shapes: N examples, T timesteps.
 """
@@ -15,10 +15,10 @@ from torch.nn.utils import rnn
 
 
 class _Masks:
-    """torch's functions under pack_padded_sequence and pad_packed_sequence, for sequences that stay padded meanwhile.
+    """Substitutes for the functions that pack_padded_sequence and pad_packed_sequence call.
 
-    A packed sequence's data are (N, T, ...) and its batch_sizes a mask (1, N, T): whatever works on each timestep's
-    data by itself does the same to both.
+    The data of a packed sequence stay padded, (N, T, ...), and its batch_sizes is a mask (1, N, T). Operations that
+    treat each timestep alone give the same result on both forms.
     """
 
     def __init__(self, original: Any) -> None:
@@ -37,7 +37,7 @@ class _Masks:
         lengths = mask[0].sum(dim=1)
         here = mask[0].reshape(*mask.shape[1:], *[1] * (data.dim() - 2))
         padded = torch.where(here, data, padding_value)
-        if isinstance(steps, int) and steps == 1:  # the mask's first size: total_length was not given
+        if isinstance(steps, int) and steps == 1:  # the first size of the mask, so total_length was not given
             longest = lengths.max().item()
             torch._check(longest >= 1)
             torch._check(longest <= padded.shape[1])
@@ -50,7 +50,7 @@ class _Masks:
 
 @contextmanager
 def packed_as_masks() -> Iterator[None]:
-    """pack_padded_sequence and pad_packed_sequence, wherever they are called, as operations on masks."""
+    """Run pack_padded_sequence and pad_packed_sequence as operations on masks within this context."""
     original = vars(rnn)["_VF"]
     vars(rnn)["_VF"] = _Masks(original)
     try:

@@ -1,7 +1,7 @@
-"""A user's own module as an ONNX graph: ``torch.onnx.export`` of its forward, but for its recurrent layers.
+"""Convert a PyTorch module to an ONNX graph: ``torch.onnx.export`` of its forward, without its recurrent layers.
 
-While torch traces, a placeholder stands for every recurrent layer and a mask for every packed sequence; afterwards each
-placeholder's node is exchanged for the layer's own nodes. Shapes: N examples, T timesteps, D inputs, H units.
+During the trace, each recurrent layer is a placeholder and each packed sequence is a mask. Afterwards the node of each
+placeholder is replaced by the nodes of its layer. Shapes: N examples, T timesteps, D inputs, H hidden units.
 """
 
 from __future__ import annotations
@@ -30,19 +30,22 @@ _LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
 
 
 def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[str]) -> Any:
-    """The ONNX model of a module that runs a user's own.
+    """Trace a module and make its ONNX model.
 
     Args:
-        module: in eval mode; copied.
-        inputs: an example, tensors as leaves.
-        names: of its tensors.
+        module: a module in eval mode; it is copied.
+        inputs: an example with tensors as leaves.
+        names: names of these tensors.
         outputs: names of the results.
 
     Raises:
-        UnbraidError: the forward does something that cannot be written as a graph.
+        UnbraidError: the forward cannot be converted to a graph.
     """
     if not hasattr(torch.onnx, "ops"):
-        raise UnbraidError(f"torch {torch.__version__} cannot export a user's own module; torch 2.8 and newer can.")
+        raise UnbraidError(
+            f"torch {torch.__version__} cannot export a PyTorch module of your own, expected torch 2.8 or newer: "
+            "upgrade torch."
+        )
     layers: list[nn.Module] = []
     flat = _Flat(_with_placeholders(module, layers).cpu(), inputs.tree)
     shapes = {"tensors": tuple({i: torch.export.Dim.AUTO for i in range(t.dim())} for t in flat.given)}
@@ -52,7 +55,7 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
             exported = torch.onnx.export(
                 program, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
             )
-    except Exception as error:  # whatever torch's exporter raises for whatever a user's forward does
+    except Exception as error:  # the exporter may raise any error for the forward of a user
         raise UnbraidError(_advice(error)) from error
     assert exported is not None
     proto = exported.model_proto
@@ -63,15 +66,15 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     for value, axis in zip(proto.graph.input, axes, strict=True):
         if axis is not None and not value.type.tensor_type.shape.dim[axis].dim_param:
             raise UnbraidError(
-                f"the module's forward makes the number of examples in {value.name!r} a constant, as int(x.shape[0]) "
-                "and range(len(x)) do: use x.shape[0] as it is, and operations on whole tensors."
+                f"the module's forward makes the number of examples in {value.name!r} a constant, for example by "
+                "int(x.shape[0]) or range(len(x)): use x.shape[0] itself, and operations on whole tensors."
             )
     proto.ir_version = IR_VERSION
     return proto
 
 
 def input_names(module: nn.Module, tree: Any) -> list[str]:
-    """One name per tensor: the forward's arguments, or a dict's keys; nested ones joined by a dot."""
+    """Name each tensor of an example: arguments of the forward, or keys of a dict; nested names are joined by a dot."""
     if isinstance(tree, dict):
         return _paths(tree)
     arguments = list(inspect.signature(module.forward).parameters)
@@ -89,7 +92,7 @@ def _paths(tree: Any, path: str = "") -> list[str]:
 
 
 class _Placeholder(nn.Module):
-    """Says what a recurrent layer gives, and leaves a node with its number."""
+    """A placeholder with the output shapes of a recurrent layer; it adds one node with the number of the layer."""
 
     def __init__(self, layer: nn.Module, number: int) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class _Placeholder(nn.Module):
         self.states = 2 if own.cell.kind == "lstm" else 1
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
-        if x.shape[-1] != self.inputs:  # never: but it tells torch that this size does not change
+        if x.shape[-1] != self.inputs:  # never true, but it makes this size a constant for torch
             raise ValueError(f"{x.shape[-1]} inputs, expected {self.inputs}")
         rows, steps = x.shape[:2]
         values, *states = torch.onnx.ops.symbolic_multi_out(
@@ -114,7 +117,7 @@ class _Placeholder(nn.Module):
 
 
 class _Flat(nn.Module):
-    """Calls a module with a tree made anew from its tensors."""
+    """Call a module with a tree of inputs that is rebuilt from a flat list of tensors."""
 
     def __init__(self, module: nn.Module, tree: Any) -> None:
         super().__init__()
@@ -131,7 +134,7 @@ _HERE = object()
 
 
 def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
-    """A copy of a module; the layers that placeholders stand for are added to ``layers``."""
+    """Copy a module with placeholders for its recurrent layers; the replaced layers are appended to ``layers``."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         if isinstance(part, stack.RecurrentStack):
@@ -143,7 +146,7 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
 
 @contextmanager
 def _lengths_may_change(module: nn.Module) -> Iterator[None]:
-    """len(tensor) in a user's code gives the size's symbol, which Python's own len() would make a constant."""
+    """Let len(tensor) in the user's code return the symbolic size; the len() of Python would make it a constant."""
     places = [getattr(type(part).forward, "__globals__", {}) for part in module.modules()]
     others = [g for g in places if str(g.get("__name__", "torch")).partition(".")[0] not in ("torch", "unbraid")]
     changed = list({id(names): names for names in others if "len" not in names}.values())
@@ -158,7 +161,7 @@ def _lengths_may_change(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on itself."""
+    """Suppress the messages and warnings of the exporter."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -177,7 +180,7 @@ def _advice(error: Exception) -> str:
         error = error.__cause__
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return (
-        "the module's forward cannot be exported to ONNX. Only operations on tensors can be: where it decides by "
-        "their values, or uses .item(), .tolist() or .numpy(), keep to tensors (torch.where, masks; lengths as a "
-        f"tensor among the inputs). torch says: {first}"
+        "the module's forward cannot be exported to ONNX, expected operations on tensors only: replace branches on "
+        "values, .item(), .tolist() and .numpy() by tensor operations (torch.where, masks; lengths as an input "
+        f"tensor). Message of torch: {first}"
     )

@@ -1,7 +1,7 @@
-"""A recurrent layer in ONNX: its RNN, GRU or LSTM operator, or a Scan where masks on values remove nodes.
+"""Convert a recurrent layer to ONNX: an RNN, GRU or LSTM operator, or a Scan for layers with masks.
 
-Every function takes and gives what :meth:`RecurrentLayer.forward` does. Shapes: N examples, T timesteps, D inputs,
-H units, G gates, K modules side by side.
+All functions have the inputs and outputs of :meth:`RecurrentLayer.forward`. Shapes: N examples, T timesteps, D inputs,
+H hidden units, G gates, K modules in one batch.
 """
 
 from __future__ import annotations
@@ -18,19 +18,30 @@ from unbraid.networks.layers import Scattered
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 
 Values = tuple[str, list[str]]
-_ORDER = {"rnn": "h", "lstm": "iofg", "gru": "zrn"}  # ONNX's order of gates, in our names
+_ORDER = {"rnn": "h", "lstm": "iofg", "gru": "zrn"}  # order of the gates in ONNX, with the names of Cell.gates
 
 
 @singledispatch
 def recurrent(layer: nn.Module, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
-    """Nodes of a layer: x (N, T, D), valid (N, T) or None, initial states or [] -> outputs (N, T, H), states (N, H)."""
-    raise TypeError(f"{type(layer).__name__} is no recurrent layer")
+    """Add the nodes of a recurrent layer.
+
+    Args:
+        layer: the layer.
+        graph: the graph.
+        x: inputs (N, T, D).
+        valid: mask (N, T), or None without a mask.
+        initial: first states (N, H), or [] for zeros.
+
+    Returns:
+        outputs (N, T, H), and last states (N, H).
+    """
+    raise TypeError(f"{type(layer).__name__} is not a recurrent layer")
 
 
 @recurrent.register
 def _(layer: RecurrentLayer, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
     rows = graph.dims(x, 0, 1)
-    if layer.inputs == 0:  # nothing to read: runtimes differ on what has no columns
+    if layer.inputs == 0:  # runtimes differ on inputs without columns
         x = graph.zeros(graph.dims(x, 0, 2), 1)
     if layer.units == 0:
         empty = graph.zeros(rows, 0)
@@ -62,9 +73,9 @@ def _(layer: PrunedRecurrentLayer, graph: Graph, x: str, valid: str | None, init
 
 @recurrent.register
 def _(layer: Scattered, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
-    assert not initial  # a sequence of stages starts from zeros
+    assert not initial  # in a sequence of stages the first states are zeros
     outputs, states = recurrent(layer.layer, graph, x, valid, [])
-    places = torch.eye(layer.units)[:, layer.kept.cpu()]  # (H, H'): zeros in the others' places
+    places = torch.eye(layer.units)[:, layer.kept.cpu()]  # (H, H'), with zero rows for removed nodes
     return graph.linear(outputs, places), [graph.linear(s, places) for s in states]
 
 
@@ -73,14 +84,14 @@ def _states(cell: Cell) -> int:
 
 
 def _functions(cell: Cell) -> list[str]:
-    """Activations in the order in which an operator names them."""
+    """Return the activations in the order of the ONNX operator."""
     if cell.kind == "rnn":
         return [cell.activation]
     return [cell.gate_activation] + [cell.activation] * _states(cell)
 
 
 def _operator(graph: Graph, layer: RecurrentLayer, x: str, lengths: str, initial: list[str], reverse: bool) -> Values:
-    """ONNX's own operator; ``lengths`` (N,) int32 or ''."""
+    """Add an RNN, GRU or LSTM operator; ``lengths`` is int32 (N,) or ''."""
     cell, functions = layer.cell, [ACTIVATIONS[name] for name in _functions(layer.cell)]
     weight = layer.weight_ih if layer.inputs else layer.weight_hh.new_zeros(layer.weight_hh.shape[0], 1)
 
@@ -113,7 +124,10 @@ def _operator(graph: Graph, layer: RecurrentLayer, x: str, lengths: str, initial
 
 
 def _compacted(graph: Graph, layer: RecurrentLayer, x: str, valid: str, initial: list[str]) -> Values:
-    """Steps that count are moved to the front, in the order of reading; afterwards outputs go back to their places."""
+    """Run an operator on masked inputs.
+
+    Valid timesteps are moved to the front in the order of reading. Afterwards the outputs are moved back.
+    """
     steps = graph.dims(x, 1, 2)
     number = graph.node("CumSum", graph.node("Expand", graph.numbers(1), graph.dims(x, 0, 2)), graph.numbers(1))
     counted = graph.node("Cast", valid, to=7)
@@ -133,7 +147,7 @@ def _compacted(graph: Graph, layer: RecurrentLayer, x: str, valid: str, initial:
 
 
 def _rows(graph: Graph, x: str, index: str, width: str) -> str:
-    """x (N, T, D) read at timesteps ``index`` (N, T')."""
+    """Gather x (N, T, D) at the timesteps ``index`` (N, T')."""
     wide = graph.node(
         "Expand", graph.node("Unsqueeze", index, graph.numbers(2)), graph.shape(graph.dims(index, 0), width)
     )
@@ -141,7 +155,7 @@ def _rows(graph: Graph, x: str, index: str, width: str) -> str:
 
 
 def _apart(graph: Graph, rows: str, axes: int, layer: PrunedRecurrentLayer) -> str:
-    """Rows of all modules, to (K, N, ...) of that many axes."""
+    """Reshape the rows of all modules to (K, N, ...) with ``axes`` axes."""
     k, rest = layer.modules_count, graph.dims(rows, 1)
     if not layer.interleaved:
         return graph.reshape(rows, k, -1, rest)
@@ -149,7 +163,7 @@ def _apart(graph: Graph, rows: str, axes: int, layer: PrunedRecurrentLayer) -> s
 
 
 def _together(graph: Graph, values: str, axes: int, layer: PrunedRecurrentLayer) -> str:
-    """(K, N, ...) to rows in the order in which they came."""
+    """Reshape (K, N, ...) to rows, in the original order."""
     if layer.interleaved:
         values = graph.permuted(values, 1, 0, *range(2, axes))
     return graph.reshape(values, -1, graph.dims(values, 2))

@@ -1,6 +1,6 @@
-"""The recurrence written out as an ONNX Scan: :func:`unbraid.networks.recurrent.scan`, node by node.
+"""Write a recurrence as an ONNX Scan: :func:`unbraid.networks.recurrent.scan`, node by node.
 
-Shapes: K modules side by side, N examples, T timesteps, D inputs, H units, G gates.
+Shapes: K modules in one batch, N examples, T timesteps, D inputs, H hidden units, G gates.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from unbraid.export.graph import Graph
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.removal import GatesGone, NodesGone, ReleaseEdges, Removal
 
-Rows = tuple[int, int]  # of U: from, to
+Rows = tuple[int, int]  # first row and end of a slice of the recurrent weights
 
 
 def scan(
     graph: Graph, layer: RecurrentLayer, removal: Removal | None, x: str, valid: str | None, state: list[str]
 ) -> tuple[str, list[str]]:
-    """Nodes of a masked recurrence.
+    """Add the nodes of a masked recurrence.
 
     Args:
-        graph: to add them to.
-        layer: whose weights and cell.
+        graph: the graph.
+        layer: the layer with weights and cell.
         removal: the masks; None removes nothing.
-        x: (K, N, T, D), or (1, N, T, D) where all modules read the same.
-        valid: (N, T) booleans, or None.
-        state: the first state, each (K, N, H).
+        x: inputs (K, N, T, D), or (1, N, T, D) if all modules read the same.
+        valid: booleans (N, T), or None.
+        state: first states, each (K, N, H).
 
     Returns:
-        outputs (K, N, T, H) as their consumer sees them, and the last state, each (K, N, H).
+        outputs (K, N, T, H), masked for the next layer, and last states, each (K, N, H).
     """
     inputs = graph.linear(x, layer.weight_ih, layer.cell.input_bias(layer.bias_ih, layer.bias_hh))
-    steps = {"inputs": graph.permuted(inputs, 2, 0, 1, 3)}  # what changes with T, timestep by timestep
+    steps = {"inputs": graph.permuted(inputs, 2, 0, 1, 3)}  # the values of each timestep
     always: dict[str, str] = {}
     if removal is not None:
         kept = graph.constant(removal.kept.transpose(0, 1).unsqueeze(2))  # (T or 1, K, 1, H or G*H)
@@ -57,7 +57,7 @@ def scan(
     outputs = graph.permuted(last[-1], 1, 2, 0, 3)
     if not isinstance(removal, ReleaseEdges):
         return outputs, last[:-1]
-    place = 0 if layer.reverse else -1  # of the timestep read last: there alone the consumer's row goes
+    place = 0 if layer.reverse else -1  # the last timestep read; edges to the next layer are removed only there
     at = graph.pick(steps["kept"], place, 0) if "kept" in steps else always["kept"]
     final = graph.slice(outputs, 2, place, place + 1 or None)
     seen = graph.node("Mul", final, graph.node("Unsqueeze", at, graph.numbers(2)))
@@ -68,13 +68,13 @@ def scan(
 
 @dataclass
 class _Step:
-    """The loop's body: one timestep.
+    """The body of the loop: one timestep.
 
     Attributes:
-        graph: the body's.
-        layer: whose weights and cell.
-        removal: which kind of masks.
-        masks: ``kept``, once it is known.
+        graph: graph of the body.
+        layer: the layer with weights and cell.
+        removal: kind of the masks.
+        masks: ``kept`` -> value; it is added by :meth:`proto` if it depends on the timestep.
     """
 
     graph: Graph
@@ -83,7 +83,7 @@ class _Step:
     masks: dict[str, str]
 
     def proto(self, states: int, names: list[str]) -> Any:
-        """The body's graph: states and the step's values in, new states and the output out."""
+        """Make the graph of the body: from states and values of a timestep to new states and the output."""
         from onnx import TensorProto, helper
 
         g = self.graph
@@ -103,11 +103,11 @@ class _Step:
         return helper.make_graph(g.nodes, g.name("step"), ins, outs)
 
     def without_removed(self, value: str) -> str:
-        """A state without the removed nodes."""
+        """Set removed nodes of a state to 0."""
         return self.graph.node("Mul", value, self.masks["kept"]) if isinstance(self.removal, NodesGone) else value
 
     def gates(self, inputs: str, hidden: str) -> list[str]:
-        """As :meth:`Cell.gate_values`."""
+        """Add the nodes of :meth:`Cell.gate_values`."""
         g, cell, units = self.graph, self.layer.cell, self.layer.units
         if isinstance(self.removal, ReleaseEdges):
             inputs = g.node("Mul", inputs, self.tiled(len(cell.gates)))
@@ -133,7 +133,7 @@ class _Step:
         return [r, z, *activated(g.node("Add", g.slice(inputs, -1, *n), recurrent), n)]
 
     def advance(self, gates: list[str], state: list[str]) -> list[str]:
-        """As :meth:`Cell.advance`."""
+        """Add the nodes of :meth:`Cell.advance`."""
         g, cell = self.graph, self.layer.cell
         if cell.kind == "rnn":
             return gates
@@ -145,7 +145,7 @@ class _Step:
         return [g.node("Mul", o, g.activated(c, cell.activation)), c]
 
     def product(self, hidden: str, rows: Rows, bias: Tensor | None = None) -> str:
-        """As :meth:`Removal.product`."""
+        """Add the nodes of :meth:`Removal.product`."""
         g, weight = self.graph, self.layer.weight_hh[rows[0] : rows[1]]
         if not isinstance(self.removal, ReleaseEdges):
             return g.linear(hidden, weight, bias)
@@ -158,9 +158,9 @@ class _Step:
         return g.node("Add", product, g.node("Mul", g.constant(bias), self.tiled(many)))
 
     def tiled(self, times: int) -> str:
-        """The mask for several gates at once."""
+        """Repeat the mask for several gates."""
         return self.graph.node("Concat", *[self.masks["kept"]] * times, axis=-1)
 
     def complement(self, times: int) -> str:
-        """1 where a node is removed."""
+        """Return 1 for removed nodes and 0 for kept nodes."""
         return self.graph.node("Sub", self.graph.constant(self.layer.bias_hh.new_ones(1)), self.tiled(times))

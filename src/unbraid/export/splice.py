@@ -1,4 +1,4 @@
-"""What becomes of the graph that torch traced: placeholders become recurrent layers, sizes get names, notes go."""
+"""Finish a traced graph: replace placeholders by recurrent layers, name the sizes, and remove metadata."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import nn
 from unbraid.export.graph import Graph
 from unbraid.export.recurrent import recurrent
 
-DOMAIN = "unbraid"  # of placeholder nodes, whose attribute "number" says which layer
+DOMAIN = "unbraid"  # domain of placeholder nodes; their attribute "number" is the index of the layer
 
 
 def strip(proto: Any) -> None:
-    """Without notes on the code that it was traced from, which name files of this machine."""
+    """Remove metadata about the traced code, because it contains file paths of this machine."""
     parts = [proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]
     for part in parts:
         for name in ("metadata_props", "doc_string"):
@@ -24,7 +24,7 @@ def strip(proto: Any) -> None:
 
 
 def splice(proto: Any, layers: list[nn.Module]) -> None:
-    """Nodes of recurrent layers in the places of their placeholders."""
+    """Replace each placeholder by the nodes of its recurrent layer."""
     from onnx import helper
 
     graph = Graph()
@@ -38,7 +38,7 @@ def splice(proto: Any, layers: list[nn.Module]) -> None:
         values, states = recurrent(layers[number], graph, x, valid or None, initial)
         for value, name in zip([values, *states], node.output, strict=True):
             graph.nodes.append(helper.make_node("Identity", [value], [name]))
-    nodes = [copy.deepcopy(node) for node in graph.nodes]  # clearing the field empties those that were in it
+    nodes = [copy.deepcopy(node) for node in graph.nodes]  # copies, because clearing the field empties its nodes
     proto.graph.ClearField("node")
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(graph.tensors())
@@ -48,14 +48,14 @@ def splice(proto: Any, layers: list[nn.Module]) -> None:
 
 
 def name_sizes(proto: Any, axes: list[int | None]) -> None:
-    """Sizes that may change are called batch, time, time_2, ..."""
+    """Name the dynamic sizes batch, time, time_2, ..."""
     names: dict[str, str] = {}
     for value, axis in zip(proto.graph.input, axes, strict=True):
         if axis is not None:
             names.setdefault(value.type.tensor_type.shape.dim[axis].dim_param, "batch")
     for value in [*proto.graph.input, *proto.graph.output]:
         for size in value.type.tensor_type.shape.dim:
-            if size.dim_param.isdigit():  # torch found out that it cannot change
+            if size.dim_param.isdigit():  # torch found that it is constant
                 size.dim_value = int(size.dim_param)
             elif size.dim_param:
                 times = len(set(names.values()) - {"batch"})

@@ -12,14 +12,14 @@ from unbraid.errors import wrong_object
 
 @dataclass(frozen=True)
 class About:
-    """Title, description, licence and scores for the model card of a saved folder.
+    """Title, description, license and scores for the model card of a saved folder.
 
     Attributes:
-        title: the card's heading.
+        title: heading of the card.
         description: a few sentences.
-        license: as model hubs name it, ``cc-by-4.0``.
-        scores: figures to keep.
-        recipe: text of the recipe that they were made by.
+        license: identifier of the license on model hubs, such as ``cc-by-4.0``.
+        scores: name -> figure or plain value, stored in the folder.
+        recipe: text of the recipe that made the folder.
     """
 
     title: str | None = None

@@ -16,7 +16,7 @@ from unbraid.networks.network import Network
 
 
 def check_network(network: Any, argument: str) -> None:
-    """Raise ArgumentError for anything but a Network, with the way to get one."""
+    """Raise ArgumentError for anything but a Network; the message explains how to get one."""
     if isinstance(network, Network):
         return
     advice = ""
@@ -32,34 +32,34 @@ def check_network(network: Any, argument: str) -> None:
 
 
 def check_pair(examples: Any, argument: str) -> None:
-    """Raise ArgumentError for anything but inputs and labels."""
+    """Raise ArgumentError for anything but a pair (x, y)."""
     if not isinstance(examples, tuple | list) or len(examples) != 2:
         raise wrong_object(examples, argument, "a pair (x, y) of inputs and labels")
 
 
 def named_modules(modules: Any) -> dict[Label, ConcernModule]:
-    """Modules by label, of a mapping or under their own labels.
+    """Return modules by label: the labels of a mapping, or the modules' own labels.
 
     Raises:
-        ArgumentError, ConfigError: as :func:`module_pairs`.
-        IncompatibleModules: two modules of one label.
+        ArgumentError, ConfigError: as for :func:`module_pairs`.
+        IncompatibleModules: two modules with one label.
     """
     named: dict[Label, ConcernModule] = {}
     for label, module in module_pairs(modules):
         if label in named:
             raise IncompatibleModules(
-                f"two modules are called {label!r}: pass a mapping of labels to modules to tell them apart."
+                f"two modules have the label {label!r}, expected different labels: pass a mapping of labels to modules."
             )
         named[label] = module
     return named
 
 
 def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
-    """Labels and modules, of a mapping or under their own labels.
+    """Return labels and modules: the labels of a mapping, or the modules' own labels.
 
     Raises:
-        ArgumentError: something else.
-        ConfigError: a label that is neither text nor a whole number.
+        ArgumentError: ``modules`` is neither a mapping nor an iterable of modules.
+        ConfigError: a label that is neither text nor an integer.
     """
     advice = "pass a Decomposition, a mapping of labels to modules, or a list of modules"
     if isinstance(modules, nn.Module | str | bytes) or not isinstance(modules, Iterable):
@@ -73,6 +73,6 @@ def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
             raise wrong_object(module, "modules", "ConcernModules in it", advice)
         label = module.label if name is None else name.item() if isinstance(name, np.generic) else name
         if not isinstance(label, str | int):
-            raise ConfigError(f"a label is {type(label).__name__}, expected text or a whole number.")
+            raise ConfigError(f"a label of modules is {type(label).__name__}, expected text or an integer.")
         found.append((label, module))
     return found

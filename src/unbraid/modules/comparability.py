@@ -27,8 +27,7 @@ CALIBRATE = (
 def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale]) -> list[str]:
     """List the reasons why the margins of these modules are not comparable.
 
-    The list is empty where all modules are calibrated. It is also empty where all have one parent and none is
-    calibrated.
+    The list is empty if all modules are calibrated. It is also empty if all have one parent and none is calibrated.
 
     Args:
         modules: label -> module.
@@ -50,8 +49,8 @@ def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[L
     unknown = [label for label, m in modules.items() if _reads_indices(m) and m.parent.vocabulary is None]
     if len(parents) > 1 and unknown:
         found.append(
-            f"no vocabulary is known for the networks of {_named(unknown)}: the result is wrong where one index means "
-            "different words to different networks. Give each network its own with with_vocabulary(vocabulary)"
+            f"the networks of {_named(unknown)} have no vocabulary: the result is wrong if one index is a different "
+            "word in each network. Set the vocabulary of each network with with_vocabulary(vocabulary)"
         )
     return found
 

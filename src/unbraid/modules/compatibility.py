@@ -9,14 +9,14 @@ from unbraid.networks.spec import EmbeddingSpec, KerasSpec, RecurrentSpec, Torch
 
 
 def check_compatible(modules: list[ConcernModule]) -> None:
-    """Raise IncompatibleModules where modules do not read the same input, and name the difference."""
+    """Raise IncompatibleModules if modules do not read the same input; the message names the difference."""
     if not modules:
         raise IncompatibleModules("a composition needs at least one module.")
     for module in modules:
         if module.io is IOArchitecture.ENCODER_DECODER:
             raise IncompatibleModules(
-                f"module {module.label!r} translates into a language: use unbraid.Translator, on the command line "
-                "'unbraid compose FOLDER', without a recipe."
+                f"module {module.label!r} translates into a language, expected modules of classifiers: use "
+                "unbraid.Translator, or 'unbraid compose FOLDER' without a recipe on the command line."
             )
     if all(m.parent.vocabulary is not None for m in modules):
         _check_places(modules)
@@ -26,12 +26,13 @@ def check_compatible(modules: list[ConcernModule]) -> None:
         for what, mine, theirs in zip(("input", "size", "timesteps"), _reads(first), _reads(other), strict=True):
             if mine != theirs and not (what == "timesteps" and None in (mine, theirs)):
                 raise IncompatibleModules(
-                    f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine}, {theirs}."
+                    f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine} and {theirs}. "
+                    "Compose modules whose networks read the same input."
                 )
 
 
 def _check_places(modules: list[ConcernModule]) -> None:
-    """Check that every word is at the same timestep for all modules, which a vote per word needs."""
+    """Check that each word is at the same timestep for all modules, as a vote for each word requires."""
     if not all(module.io.many_outputs for module in modules):
         return
     padded = [(m.parent.vocabulary.padding, m.parent.spec.steps) for m in modules if m.parent.vocabulary is not None]
@@ -40,8 +41,8 @@ def _check_places(modules: list[ConcernModule]) -> None:
         if theirs != placed[0]:
             mine, one = (f"pads at the {side} to {steps or 'the longest text'}" for side, steps in (placed[0], theirs))
             raise IncompatibleModules(
-                f"modules {modules[0].label!r} and {other.label!r} see a word at different timesteps: one {mine}, the "
-                f"other {one}. Give their networks vocabularies of the same side and steps."
+                f"modules {modules[0].label!r} and {other.label!r} read a word at different timesteps: one {mine}, the "
+                f"other {one}. Give their networks vocabularies with the same side and steps."
             )
 
 
@@ -56,7 +57,7 @@ def _reads(module: ConcernModule) -> tuple[str, object, int | None]:
             ("features", spec.graph.inputs[0].shape[1:], None) if words is None else ("word indices", words, spec.steps)
         )
     if isinstance(spec, TorchSpec):
-        return "what its own module reads", (spec.axes, spec.batch_axis), None
+        return "inputs of a PyTorch module", (spec.axes, spec.batch_axis), None
     stage = spec.stages[0]
     if isinstance(stage, EmbeddingSpec):
         return "word indices", stage.vocabulary, spec.steps

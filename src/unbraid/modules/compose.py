@@ -9,8 +9,9 @@ from unbraid.data.targets import Label
 from unbraid.errors import ConfigError
 from unbraid.modules.arguments import check_pair, named_modules
 from unbraid.modules.comparability import vote_problems, warn
-from unbraid.modules.composition import Composition, Vote
+from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.voter import Vote
 from unbraid.progress import Progress, silent
 
 
@@ -27,7 +28,7 @@ def compose(
     Args:
         modules: a Decomposition, a mapping label -> module, or an iterable of modules.
         vote: ``margin``, or ``probability`` for the vote of the paper's code. Default ``margin``.
-        sample: (x, y), a few labelled examples of each class, from the data that the composition will be used on.
+        sample: (x, y), a few labelled examples of each class, from data like that of the later use. None by default.
         calibrate: whether to calibrate margins on the sample, see :meth:`Composition.with_calibration`. Default: only
             for modules of several parents.
         referee: whether to fit a calibration and a referee on the sample, see :meth:`Composition.with_referee`.
@@ -35,7 +36,7 @@ def compose(
 
     Raises:
         IncompatibleModules: two modules with one label, modules that read different inputs, or ``referee`` with modules
-            that cannot have one.
+            that do not support a referee.
         DataError: the sample does not fit.
         ConfigError: ``calibrate`` or ``referee`` without a sample, or an unknown ``vote``.
         ArgumentError: ``modules`` holds other objects, or ``sample`` is not a pair.
@@ -62,7 +63,7 @@ def compose(
         check_pair(sample, "sample")
     if (calibrate or referee) and sample is None:
         wanted = "calibrate" if calibrate else "referee"
-        raise ConfigError(f"{wanted}=True needs a sample: pass sample=(x, y), a few labelled examples of every class.")
+        raise ConfigError(f"{wanted}=True needs a sample: pass sample=(x, y), a few labelled examples of each class.")
     if referee and sample is not None:
         return composition.with_referee(*sample, progress)
     parents = {module.parent_sha256 for module in composition.modules_by_label.values()}

@@ -1,4 +1,4 @@
-"""A concern: the nodes of a network that answer for one class. Shapes: H units, T timesteps, G gates."""
+"""A concern: the hidden units that a module keeps. Shapes: H hidden units, T timesteps, G gates, K modules."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from unbraid.networks.removal import GatesGone, NodesGone, ReleaseEdges, Removal
 
 @dataclass(frozen=True)
 class Concern:
-    """Which nodes (or gates) of each layer a module keeps.
+    """The nodes (or gates) of each layer that a module keeps.
 
     Attributes:
-        kept: layer name -> booleans: (H,) rolled, (T, H) unrolled; by gates (G, H) or (T, G, H) for gated layers.
-        steps: layer name -> timesteps it ran over when it was observed.
+        kept: layer name -> booleans, (H,) rolled or (T, H) unrolled. With ``by_gates``, gated layers have (G, H) or
+            (T, G, H).
+        steps: layer name -> number of timesteps in the sample.
         mode: rolled or unrolled.
-        by_gates: whether gated layers' masks have a gate axis.
-        edges: which edges of an unrolled node go.
+        by_gates: whether the masks of gated layers have a gate axis.
+        edges: the edges of an unrolled node that are removed with it.
     """
 
     kept: Mapping[str, np.ndarray]
@@ -34,36 +35,37 @@ class Concern:
     edges: Edges = Edges.ALL
 
     def nodes(self, layer: Layer) -> np.ndarray:
-        """Kept nodes of a layer, (H,) or (T, H): a node stays while one of its gates does."""
+        """Return the kept nodes of a layer, (H,) or (T, H). A node is kept if one of its gates is kept."""
         mask = self.kept[layer.name]
         return np.asarray(mask.any(axis=-2)) if self.has_gates(layer) else mask
 
     def has_gates(self, layer: Layer) -> bool:
-        """Whether the layer's mask has a gate axis."""
+        """Return whether the mask of the layer has a gate axis."""
         return self.by_gates and layer.cell is not None and len(layer.cell.gates) > 1
 
 
 def kept_indices(concern: Concern, layer: Layer) -> Tensor:
-    """Indices of a rolled layer's nodes that have to run, (H',): the kept ones.
+    """Return the indices of the nodes that a rolled layer computes, (H',).
 
-    Where a node without gates would still say act(0), that is all of them.
+    These are the kept nodes. They are all nodes if masks have a gate axis and act(0) is not 0, because a node without
+    gates then still has an output.
     """
-    speaks = layer.cell is not None and float(ACTIVATIONS[layer.cell.activation](torch.zeros(()))) != 0
-    if speaks and concern.has_gates(layer):
+    not_zero = layer.cell is not None and float(ACTIVATIONS[layer.cell.activation](torch.zeros(()))) != 0
+    if not_zero and concern.has_gates(layer):
         return torch.arange(layer.units)
     return torch.from_numpy(np.flatnonzero(concern.nodes(layer)))
 
 
 def removals(concerns: list[Concern], layers: Mapping[str, Layer], device: torch.device) -> dict[str, Removal | Tensor]:
-    """The masks of K modules of one parent, layer by layer, as a scan (or a dense layer) applies them.
+    """Make the masks of K modules of one parent, as a scan (or a dense layer) applies them.
 
     Args:
-        concerns: of the K modules, all of one mode, view of gates and edges.
-        layers: the parent's.
-        device: where the masks go.
+        concerns: concerns of the K modules, with the same mode, ``by_gates`` and ``edges``.
+        layers: layers of the parent.
+        device: device of the masks.
 
     Returns:
-        layer name -> a Removal over K modules, or a (K, T or 1, H) mask for dense layers.
+        layer name -> a Removal for K modules, or for dense layers a mask (K, T or 1, H).
     """
     found: dict[str, Removal | Tensor] = {}
     for name, layer in layers.items():

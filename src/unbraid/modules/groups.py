@@ -1,4 +1,4 @@
-"""Which modules of a composition run together: all work that modules of one parent have in common is done once.
+"""Group the modules of a composition, so that computation that modules of one parent have in common runs once.
 
 Shapes: N examples, T timesteps, F features, K modules of a group, k of them over one body.
 """
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.modules.concern import removals
-from unbraid.modules.module import ConcernModule, check_steps
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.small_batches import SmallBatches, small_batches
 from unbraid.networks.heads import JoinedHeads
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import pruned
@@ -24,17 +25,17 @@ from unbraid.networks.snapshot import own_copy, tables, unchanged
 from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
 from unbraid.networks.stages import PrunedDense
 
-ROWS = 4096  # rows of one batch, over all modules that run side by side
+ROWS = 4096  # rows of one batch, summed over the modules that run in it
 
 
 class Evidence(NamedTuple):
-    """What a group's modules say of N examples, one decision each, and what they say it from.
+    """The inputs of a referee for N examples with one decision each.
 
     Attributes:
-        margins: (N, k), of many-output modules those of their best timestep.
-        features: of each module, what its output rows read (N, F), averaged over timesteps.
-        read: blocks (N, D): what reaches the parent's recurrent layers, and where there is a vocabulary with an index
-            for it, the share of unknown words.
+        margins: (N, k); with one decision per timestep, the largest margin over the timesteps.
+        features: for each module the inputs of its output layer (N, F), averaged over timesteps.
+        read: blocks (N, D): the inputs of the parent's first recurrent layer, averaged over timesteps, and the share of
+            unknown words (N, 1) if the vocabulary has an index for them.
     """
 
     margins: Any
@@ -43,16 +44,16 @@ class Evidence(NamedTuple):
 
 
 class Lane(nn.Module):
-    """One body and the modules whose features it gives.
+    """One body and the modules that use its features.
 
     Args:
-        members: place in the composition -> a module; rolled ones that share a body, or unrolled ones of the same
-            weights, which run side by side in one batch.
+        members: place in the composition -> module. Either rolled modules that share a body, or unrolled modules with
+            equal weights, which run in one batch with their own masks.
 
     Attributes:
-        places: of its modules in the composition.
-        share: of the parent's nodes, the most that a layer runs with.
-        side_by_side: whether the body gives every module's own features, (k*N, ...), module by module.
+        places: positions of the modules in the composition.
+        share: largest keep ratio of a layer.
+        side_by_side: whether each module has its own features, (k*N, ...), module by module.
     """
 
     def __init__(self, members: Mapping[int, ConcernModule]) -> None:
@@ -70,13 +71,13 @@ class Lane(nn.Module):
             self.joined = JoinedHeads([m.head for m in modules])
 
     def holds(self) -> bool:
-        """Whether its modules' weights still are those that it was made of."""
+        """Whether the weights of the modules are unchanged since the lane was made."""
         if self.joined is not None and not self.joined.holds(list(self.heads)):  # type: ignore[arg-type]  # all are heads
             return False
         return all(_same_weights(body, self.body) for body in self._bodies)
 
     def link(self) -> None:
-        """Let equal weights of its modules share memory again, after all of them were moved or copied."""
+        """Share the memory of equal weights again, after the modules were moved or copied."""
         if self.joined is not None:
             self.joined = JoinedHeads(list(self.heads))  # type: ignore[arg-type]  # all are heads
         if self.side_by_side:
@@ -87,16 +88,16 @@ class Lane(nn.Module):
                 share_memory([theirs[name] for name in both], [ours[name] for name in both])
 
     def forward(self, signal: Any) -> Tensor:
-        """Margins (N, [T,] k) from what the body's opening gave."""
+        """Compute the margins (N, [T,] k) from the result of the opening of the body."""
         return self.margins(self.features(signal))
 
     def features(self, signal: Any) -> Tensor:
-        """What the body gives, (N, [T,] F), or side by side (k, N, [T,] F)."""
+        """Compute the features, (N, [T,] F), or (k, N, [T,] F) where each module has its own."""
         features: Tensor = self.body.rest(signal)  # type: ignore[operator]  # every body has one
         return features if self.joined is not None else features.unflatten(0, (len(self.heads), -1))
 
     def margins(self, features: Tensor) -> Tensor:
-        """Margins (N, [T,] k) from that."""
+        """Compute the margins (N, [T,] k) from the features."""
         if self.joined is not None:
             return self.joined(features)
         margins = [head.margin(features[k]) for k, head in enumerate(self.heads)]  # type: ignore[operator]  # a Head
@@ -107,7 +108,7 @@ class Group(nn.Module):
     """Modules of one parent that read the same batches.
 
     Args:
-        lanes: the modules of each body, by their places in the composition.
+        lanes: for each body, place in the composition -> module.
     """
 
     def __init__(self, lanes: Iterable[Mapping[int, ConcernModule]]) -> None:
@@ -117,14 +118,16 @@ class Group(nn.Module):
         self._members = tuple(module for lane in lanes for module in lane.values())  # not submodules: the heads are
         self.lanes = nn.ModuleList(Lane(lane) for lane in lanes)
         self._openings = tuple(_opening(lane.body) for lane in self._lanes)
+        self._small: SmallBatches | None = None
+        self._joinable = len(lanes) > 1 and len(lanes) == len(self.places)  # each body has one module
 
     def holds(self) -> bool:
-        """Whether its modules' weights still allow to do their common work once."""
+        """Whether the weights of common computation are still equal, so that it can run once."""
         first, *others = [_own(parts) for parts in self._openings]
         return all(_alike(first, other) for other in others) and all(lane.holds() for lane in self._lanes)
 
     def link(self) -> None:
-        """Let equal weights of its modules share memory again, after all of them were moved or copied."""
+        """Share the memory of equal weights again, after the modules were moved or copied."""
         first, *others = [_own(parts) for parts in self._openings]
         for other in others:
             share_memory(other, first)  # embeddings: see unbraid.networks.snapshot on what may share memory
@@ -132,15 +135,21 @@ class Group(nn.Module):
             lane.link()
 
     def forward(self, x: Any) -> Tensor:
-        """Margins (N, [T,] K)."""
+        """Compute the margins, (N, [T,] K)."""
         signal = self._opening(x)
+        if (small := self._small_batches(signal)) is not None:
+            return small.margins(small.features(signal))
         return torch.cat([lane(signal) for lane in self.lanes], dim=-1)
 
     def evidence(self, x: Any) -> Evidence:
-        """Margins, and what they come from."""
+        """Compute the margins and the other inputs of a referee."""
         signal = self._opening(x)
         margins, features = [], []
-        for lane in self._lanes:
+        small = self._small_batches(signal)
+        if small is not None:
+            found = small.features(signal)
+            margins, features = [small.margins(found)], list(found)
+        for lane in self._lanes if small is None else ():
             found = lane.features(signal)
             margins.append(lane.margins(found))
             features += [found] * len(lane.heads) if lane.joined is not None else list(found)
@@ -152,18 +161,18 @@ class Group(nn.Module):
         return Evidence(best, [_averaged(f, signal[1]) for f in features], [*read, *self._unknown(x)])
 
     def margins(self, x: Any) -> np.ndarray:
-        """The same as :meth:`forward`, over all examples in batches; raises DataError where inputs do not fit."""
+        """Run :meth:`forward` over all examples in batches; raises DataError if inputs do not fit."""
         return self._batched(self, self.checked(x))
 
     def checked(self, x: Any) -> Inputs:
-        """The inputs as all modules can read them; raises DataError where they do not fit."""
+        """Check the inputs for all modules; raises DataError if they do not fit."""
         inputs = self._members[0].parent.check(x)
         for module in self._members:
-            check_steps(module, inputs)
+            module.check_steps(inputs)
         return inputs
 
     def all_evidence(self, inputs: Inputs) -> Evidence:
-        """The same as :meth:`evidence`, as arrays over all examples in batches."""
+        """Run :meth:`evidence` over all examples in batches; returns arrays."""
         widths: list[int] = []
 
         def side_by_side(batch: Any) -> Tensor:
@@ -182,7 +191,7 @@ class Group(nn.Module):
 
     @property
     def read_sizes(self) -> list[int]:
-        """D of every block of :attr:`Evidence.read`."""
+        """Sizes D of the blocks of :attr:`Evidence.read`."""
         spec = self._members[0].parent.spec
         stages = spec.stages if isinstance(spec, NetworkSpec) else []
         recurrent = [stage.inputs for stage in stages if isinstance(stage, RecurrentSpec)]
@@ -194,9 +203,20 @@ class Group(nn.Module):
             signal = (_by_timesteps(signal[0]), *signal[1:])
         return signal
 
+    def _small_batches(self, signal: Any) -> SmallBatches | None:
+        """Return the joined modules if the batch is so small that they are faster; they are made at first use."""
+        if not self._joinable or not self._has_stages or torch.compiler.is_compiling():
+            return None
+        if self._small is None or not self._small.holds():
+            with torch.inference_mode(False):
+                self._small = small_batches(self._members)
+            self._joinable = self._small is not None
+        few = self._small is not None and len(signal[0]) <= self._small.largest
+        return self._small if few else None
+
     @property
     def _has_stages(self) -> bool:
-        """Whether a body's opening gives values and a mask: a user's own module gives its inputs, whatever they are."""
+        """Whether the opening of the body returns values and a mask. For a PyTorch module it returns the inputs."""
         return isinstance(self._members[0].parent.spec, NetworkSpec)
 
     def _batched(self, function: Callable[[Any], Tensor], inputs: Inputs) -> np.ndarray:
@@ -204,7 +224,7 @@ class Group(nn.Module):
         return run_batched(function, inputs, device, self._batch(), decided=not parent.io.many_outputs)
 
     def _unknown(self, x: Any) -> list[Tensor]:
-        """The share of words that the vocabulary does not know, (N, 1), where that can be told."""
+        """Compute the share of unknown words, (N, 1), if the vocabulary has an index for them."""
         if not self._tells_unknown:
             return []
         padding = self._members[0].parent.vocabulary.padding  # type: ignore[union-attr]  # so there is one
@@ -224,14 +244,14 @@ class Group(nn.Module):
         return list(spec.axes) == [2] if isinstance(spec, TorchSpec) else isinstance(spec.stages[0], EmbeddingSpec)
 
     def _batch(self) -> int:
-        """Examples of one batch: about as much memory as the parent needs for 512, so more where layers are narrow."""
+        """Choose the batch size: about the memory that the parent needs for 512 examples, so more for narrow layers."""
         copies = max(len(lane.heads) if lane.side_by_side else 1 for lane in self._lanes)
         narrow = len(self.lanes) > 1 and max(lane.share for lane in self._lanes) <= 0.5
         return max(32, ROWS // max(copies, 4 if narrow else 8))
 
 
 def _averaged(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Values (N, [T,] F) averaged over the timesteps that count, by the mask (N, T): (N, F)."""
+    """Average values (N, [T,] F) over the timesteps that the mask (N, T) includes: (N, F)."""
     values = values.nan_to_num(0.0, 0.0, 0.0)
     if values.dim() == 2:
         return values
@@ -242,20 +262,20 @@ def _averaged(values: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def _spoken(features: Tensor) -> Tensor | None:
-    """Which timesteps of a user's own module count, (N, T): packed sequences end in zeros, to the batch's longest."""
+    """Mark the valid timesteps of a PyTorch module, (N, T): packed sequences are padded with zeros at the end."""
     return None if features.dim() == 2 else (features.isfinite() & (features != 0)).any(dim=-1)
 
 
 def _by_timesteps(values: Tensor) -> Tensor:
-    """The same (N, T, D), one timestep after the other in memory: kernels copy it so, and now need it only once."""
+    """Store (N, T, D) timestep by timestep. The kernels of all modules need this order; now it is copied once."""
     return values.transpose(0, 1).contiguous().transpose(0, 1)
 
 
 def grouped(modules: Sequence[ConcernModule]) -> list[Group]:
-    """The groups of a composition whose modules, in the order of their places, are these.
+    """Make the groups of a composition from its modules, in their order.
 
-    Modules of one parent are put into one group while the weights of their common work are equal; what was trained
-    apart runs apart.
+    Modules of one parent are in one group if the weights of their common computation are equal. Modules that were
+    trained separately run separately.
     """
     found: dict[Hashable, list[list[dict[int, ConcernModule]]]] = {}
     for place, module in enumerate(modules):
@@ -274,7 +294,7 @@ def grouped(modules: Sequence[ConcernModule]) -> list[Group]:
 
 
 def share_memory(tensors: Iterable[Tensor], others: Iterable[Tensor]) -> None:
-    """Let tensors share the memory of others that are equal, until either side is written to."""
+    """Share the memory of equal tensors until either side is written to."""
     for tensor, other in zip(tensors, others, strict=False):
         if tensor is not other and unchanged(tensor, other):
             tensor.data = own_copy(other, lazily=True)
@@ -284,7 +304,7 @@ def _group_key(module: ConcernModule) -> Hashable:
     concern, device, dtype = module.concern, module.head.weight.device, module.head.weight.dtype
     if concern.mode is Mode.ROLLED:
         words = module.parent.vocabulary
-        own = module.origin.sha256  # a remnant's is its own
+        own = module.origin.sha256  # a module that was saved alone has its own digest
         return own, None if words is None else words.digest, device, dtype
     return module.parent_sha256, device, dtype, concern.by_gates, concern.edges, *concern.steps.values()
 
@@ -294,18 +314,18 @@ def _same_opening(first: ConcernModule, other: ConcernModule) -> bool:
 
 
 def _opening(body: nn.Module) -> tuple[nn.Module, ...]:
-    """The parts with weights that a body's opening runs."""
+    """List the parts with weights that the opening of a body runs."""
     opening: Any = body
     return tuple(part for stage in opening.opening_stages() for part in stage.modules() if part._parameters)
 
 
 def _own(parts: Iterable[nn.Module]) -> list[Tensor]:
-    """The parts' own parameters as they are now; every prediction asks for them, so it must be fast."""
+    """List the current parameters of parts. Each prediction needs them, so this must be fast."""
     return [parameter for part in parts for parameter in part._parameters.values() if parameter is not None]
 
 
 def _same_lane(first: ConcernModule, other: ConcernModule) -> bool:
-    """Whether two modules can run as one body: with the same weights, and if rolled with the same nodes."""
+    """Whether two modules can share one body: equal weights, and for rolled modules the same hidden units."""
     if first.concern.mode is Mode.ROLLED and not _same_nodes(first, other):
         return False
     return _same_weights(first.body, other.body)
@@ -322,7 +342,7 @@ def _same_weights(body: nn.Module, other: nn.Module) -> bool:
 
 
 def _weights(body: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, without the masks of unrolled modules."""
+    """Map names to parameters and buffers, without the masks of unrolled modules."""
     found: dict[str, Tensor] = {}
     for path, part in body.named_modules():
         if not isinstance(part, Removal):
@@ -337,7 +357,7 @@ def _alike(first: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
 
 
 def _side_by_side(modules: Sequence[ConcernModule]) -> nn.Module:
-    """A body for unrolled modules of the same weights: the first one's weights, the masks of all."""
+    """Make one body for unrolled modules of equal weights, with the masks of all of them."""
     parent, device = modules[0].parent, modules[0].head.weight.device
     masks = removals([m.concern for m in modules], parent.layers, device)
     body = pruned(parent.body, masks, len(modules))

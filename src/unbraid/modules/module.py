@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,21 +16,19 @@ from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig, IOArchitecture, Mode
 from unbraid.data.targets import Label
-from unbraid.errors import DataError, FormatError
-from unbraid.modules.concern import Concern, kept_indices, removals
+from unbraid.errors import DataError
+from unbraid.modules.building import LayerWeights, build_body, fill
+from unbraid.modules.concern import Concern
 from unbraid.modules.origin import BodyWeights, Origin, digest, inherited, named_tensors
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_weights, set_bridges
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, run_batched
-from unbraid.networks.layers import decomposable_layers, gate_rows, pruned, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_values
-from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.pytorch.plain_stages import PlainMargins, plain_stages
 from unbraid.networks.snapshot import unchanged
 from unbraid.networks.spec import NetworkSpec
-
-LayerWeights = Mapping[str, Mapping[str, Tensor]]
 
 
 class ConcernModule(nn.Module):
@@ -64,10 +62,8 @@ class ConcernModule(nn.Module):
 
     Example:
         >>> import unbraid
-        >>> from unbraid.demo.small import small_examples, small_network
-        >>> network = small_network()
-        >>> x, y = small_examples(network)
-        >>> parts = unbraid.decompose(network, (x, y))
+        >>> from unbraid.demo.small import small_modules
+        >>> parts, x, y = small_modules()
         >>> module = parts["travel"]
         >>> module.margins(x).shape
         (120,)
@@ -116,13 +112,13 @@ class ConcernModule(nn.Module):
         self.eval()
 
     def _own_body(self, parent: Network, weights: LayerWeights | None, bridges: Mapping[str, Tensor] | None) -> None:
-        body, self.features = _built(parent, self.concern)
+        body, self.features = build_body(parent, self.concern)
         self._inherited = inherited(body, parent)
         self.body = self._origin.owned(body, self._inherited)
         self.weights = None if weights is None else BodyWeights(self.body)
         self.bridged = bridges is not None
         if weights is not None:
-            _fill(self.body, weights)
+            fill(self.body, weights)
         if bridges is not None:
             assert isinstance(self.body, EncoderDecoder)
             set_bridges(self.body, bridges)
@@ -209,10 +205,8 @@ class ConcernModule(nn.Module):
 
         Example:
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> {layer: kept.shape for layer, kept in parts["travel"].kept_nodes.items()}
             {'gru': (16,)}
         """
@@ -226,10 +220,8 @@ class ConcernModule(nn.Module):
 
         Example:
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> kept = parts["travel"].retention()
             >>> 0 < kept.nodes <= 1
             True
@@ -237,9 +229,55 @@ class ConcernModule(nn.Module):
         added = sum(weight.numel() for weight in (self.bridges or {}).values())
         return retention(self.parent, self.concern, self.head.weight.shape[0], added)
 
+    def to_torch(self) -> nn.Module:
+        """Copy a rolled module as a module of torch's own layers, for ``quantize_dynamic`` and the like.
+
+        Returns:
+            a module that maps word indices (N, T) or features (N, T, D) to margins, (N, 1) or (N, T, 1).
+
+        Raises:
+            UnsupportedLayer: an unrolled module, or a layer that torch does not have (hard sigmoid gates, masks of
+                padding), or the parent is a PyTorch module.
+
+        Example:
+            >>> import torch
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
+            >>> margins = parts["travel"].to_torch()(torch.as_tensor(x))
+            >>> bool(torch.allclose(margins[:, 0], parts["travel"](torch.as_tensor(x)), atol=1e-5))
+            True
+        """
+        return plain_margins([self], torch.ones(1), torch.zeros(1))
+
     def forward(self, x: Any) -> Tensor:
         """Compute the margin, the log-odds of the class: (N,), or (N, T) with one decision per timestep."""
         return self.head.margin(self.body(x))
+
+    def check_steps(self, x: Inputs) -> None:
+        """Check that an unrolled module was made for inputs of this length.
+
+        Args:
+            x: checked inputs of the parent.
+
+        Raises:
+            DataError: another number of timesteps, texts of different lengths, or weights on the meta device.
+        """
+        check_values(self.head, f"module {self.label!r}")
+        if self.concern.mode is Mode.ROLLED or self.parent.io.value.startswith("1"):
+            return
+        if x.ragged:
+            raise DataError(
+                f"texts have different lengths, but the unrolled module {self.label!r} reads a fixed length: set "
+                "steps=... in the vocabulary of the network, or decompose with mode='rolled'."
+            )
+        if not isinstance(self.parent.spec, NetworkSpec):
+            return  # it pads shorter batches itself; longer ones are refused when they run
+        steps = next(iter(self.concern.steps.values()))  # the first layer has the timesteps of the input
+        if x.array.shape[1] != steps:
+            raise DataError(
+                f"inputs have {x.array.shape[1]} timesteps, the unrolled module {self.label!r} was made for {steps}: "
+                "pad or truncate them, or decompose with mode='rolled'."
+            )
 
     def margins(self, x: Any) -> np.ndarray:
         """Compute the margins of all examples, in batches.
@@ -255,14 +293,12 @@ class ConcernModule(nn.Module):
 
         Example:
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> parts["travel"].margins(x).shape
             (120,)
         """
-        check_steps(self, inputs := self.parent.check(x))
+        self.check_steps(inputs := self.parent.check(x))
         return run_batched(self, inputs, self.head.weight.device, decided=not self.io.many_outputs)
 
     def predict_proba(self, x: Any) -> np.ndarray:
@@ -279,10 +315,8 @@ class ConcernModule(nn.Module):
 
         Example:
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> found = parts["travel"].predict_proba(x)
             >>> bool(((0 <= found) & (found <= 1)).all())
             True
@@ -303,10 +337,8 @@ class ConcernModule(nn.Module):
 
         Example:
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> parts["travel"].claims(x).dtype
             dtype('bool')
         """
@@ -326,10 +358,8 @@ class ConcernModule(nn.Module):
 
         Example:
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> found = parts["travel"].predict(x)
             >>> set(found) <= {"travel", None}
             True
@@ -347,10 +377,8 @@ class ConcernModule(nn.Module):
 
         Example:
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> parts["travel"].renamed("journeys").label
             'journeys'
         """
@@ -376,10 +404,8 @@ class ConcernModule(nn.Module):
         Example:
             >>> import tempfile
             >>> import unbraid
-            >>> from unbraid.demo.small import small_examples, small_network
-            >>> network = small_network()
-            >>> x, y = small_examples(network)
-            >>> parts = unbraid.decompose(network, (x, y))
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     parts["travel"].save(f"{folder}/travel")
             ...     unbraid.load_module(f"{folder}/travel").label
@@ -391,56 +417,20 @@ class ConcernModule(nn.Module):
         save_module(folder, self, NOTHING.changed(license, scores))
 
 
-def check_steps(module: ConcernModule, x: Inputs) -> None:
-    """Raise DataError for inputs of another length than an unrolled module was made for.
+def plain_margins(modules: Sequence[ConcernModule], temperature: Tensor, offset: Tensor) -> PlainMargins:
+    """Copy modules as one module of torch's own layers; modules that share a body share its copy.
+
+    Args:
+        modules: rolled modules of networks of Keras files, K.
+        temperature: divides the margins, (K,).
+        offset: is added then, (K,).
 
     Raises:
-        DataError: another number of timesteps, texts of different lengths, or weights on the meta device.
+        UnsupportedLayer: as :meth:`ConcernModule.to_torch`.
     """
-    check_values(module.head, f"module {module.label!r}")
-    if module.concern.mode is Mode.ROLLED or module.parent.io.value.startswith("1"):
-        return
-    if x.ragged:
-        raise DataError(
-            f"texts have different lengths, but the unrolled module {module.label!r} reads a fixed length: set "
-            "steps=... in the vocabulary of the network, or decompose with mode='rolled'."
-        )
-    if not isinstance(module.parent.spec, NetworkSpec):
-        return  # it pads shorter batches itself; longer ones are refused when they run
-    steps = next(iter(module.concern.steps.values()))  # the first layer has the timesteps of the input
-    if x.array.shape[1] != steps:
-        raise DataError(
-            f"inputs have {x.array.shape[1]} timesteps, the unrolled module {module.label!r} was made for {steps}: "
-            "pad or truncate them, or decompose with mode='rolled'."
-        )
-
-
-def _built(parent: Network, concern: Concern) -> tuple[nn.Module, Tensor | None]:
-    if concern.mode is Mode.UNROLLED:
-        return pruned(parent.body, removals([concern], parent.layers, parent.device), 1), None
-    kept = {name: kept_indices(concern, layer).to(parent.device) for name, layer in parent.layers.items()}
-    return sliced(parent.body, kept, lambda name, layer: _without_gates(layer, concern, name))
-
-
-def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
-    """Copy the layer and set the columns of removed gates to zero."""
-    if not concern.by_gates or not isinstance(layer, RecurrentLayer) or len(layer.cell.gates) == 1:
-        return layer
-    edited = copy.deepcopy(layer)
-    gone = torch.from_numpy(~concern.kept[name].reshape(-1)).to(layer.weight_ih.device)
-    assert len(gone) == len(gate_rows(layer, torch.arange(layer.units)))
-    for parameter in edited.parameters():
-        parameter.data[gone] = 0
-    return edited
-
-
-def _fill(body: nn.Module, weights: LayerWeights) -> None:
-    """Give the layers of a sliced body their own weights; raises FormatError where a shape does not fit."""
-    for name, layer in decomposable_layers(body).items():
-        for key, parameter in layer.module.named_parameters():
-            own = weights.get(name, {}).get(key)
-            if own is None or own.shape != parameter.shape or not torch.isfinite(own).all():
-                found = None if own is None else tuple(own.shape)
-                expected = tuple(parameter.shape)
-                raise FormatError(f"layer {name!r}, {key}: found {found}, expected finite values of shape {expected}.")
-            setattr(layer.module, key, nn.Parameter(own.detach().to(parameter, copy=True), requires_grad=False))
+    bodies = {id(module.body): module.body for module in modules}
+    places = {key: place for place, key in enumerate(bodies)}
+    made = [plain_stages(body) for body in bodies.values()]
+    return PlainMargins(
+        made, [places[id(m.body)] for m in modules], [m.head for m in modules], temperature, offset
+    ).eval()

@@ -1,4 +1,4 @@
-"""Where a module's weights come from: the network that it was taken from, as it was then, and the module's own body."""
+"""Origin of a module's weights: a snapshot of the parent network, and the module's own body."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from unbraid.networks.snapshot import own_copy, tables, with_weights
 
 
 class Origin:
-    """The network that a module was taken from, with the weights that it had then. Copies of a module share it.
+    """A snapshot of the parent network of a module. Copies of a module share it.
 
     Args:
-        network: the network; it may be trained further.
+        network: the parent network; later training of it does not change the snapshot.
     """
 
     def __init__(self, network: Network) -> None:
@@ -30,28 +30,28 @@ class Origin:
 
     @property
     def sha256(self) -> str:
-        """Digest of the network as it was."""
+        """SHA-256 of the snapshot."""
         return self._snapshot.sha256
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        """Name -> tensor, as :meth:`Network.weights` gave them then."""
+        """Name -> tensor of the snapshot, with the names of :meth:`Network.weights`."""
         return self._snapshot.weights
 
     def network(self) -> Network:
-        """The network as it was: itself, or a copy where it has been changed."""
+        """Return the network of the snapshot: the network itself, or a copy if its weights have changed."""
         return self._snapshot.network(self.live)  # type: ignore[return-value]  # a copy of a Network
 
     def changed(self, weights: Mapping[str, Tensor]) -> Network:
-        """A copy of the network as it was, but for some weights."""
+        """Return a copy of the snapshot with some weights replaced."""
         return with_weights(self.live, {**self.weights, **weights})  # type: ignore[return-value]
 
     def owned(self, body: nn.Module, inherited: Mapping[str, str]) -> nn.Module:
-        """A body with weights of its own.
+        """Return a copy of a body that owns its weights.
 
         Args:
-            body: built from the network as it is.
-            inherited: its parameters that are the network's own, name -> the network's name.
+            body: a body built from the network in its present state.
+            inherited: parameters that the body shares with the network: name in the body -> name in the network.
         """
         lazy, own = tables(body), named_tensors(body)
         memo: dict[int, Any] = {id(p): p for p in body.parameters()}
@@ -63,7 +63,7 @@ class Origin:
 
 
 class BodyWeights(Mapping[str, Mapping[str, Tensor]]):
-    """Layer -> parameter name -> tensor, as a sliced body has them now; one object for modules that share a body.
+    """Layer -> parameter name -> present tensor of a sliced body. Modules that share a body share this object.
 
     Args:
         body: the body.
@@ -84,7 +84,7 @@ class BodyWeights(Mapping[str, Mapping[str, Tensor]]):
 
 
 def inherited(body: nn.Module, network: Network) -> dict[str, str]:
-    """Parameters and buffers of a body that are the network's own: name in the body -> name in the network."""
+    """Map names of parameters and buffers that a body shares with the network to their names in the network."""
     names = {id(p): f"body.{name}" for name, p in network.body.named_parameters()}
     every = body.named_parameters(remove_duplicate=False)
     found = {name: names[id(parameter)] for name, parameter in every if id(parameter) in names}
@@ -93,12 +93,12 @@ def inherited(body: nn.Module, network: Network) -> dict[str, str]:
 
 
 def named_tensors(body: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by all of their names."""
+    """Return parameters and buffers by name; a shared tensor appears under all of its names."""
     return dict(body.named_parameters(remove_duplicate=False)) | dict(body.named_buffers(remove_duplicate=False))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> bytes:
-    """Digest of tensors, their names, types and shapes."""
+    """Compute the SHA-256 of tensors with their names, dtypes and shapes."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

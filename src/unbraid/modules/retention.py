@@ -1,4 +1,7 @@
-"""How much of its parent a module keeps. Shapes: H units, D inputs, T timesteps, G gates, F features, R head rows."""
+"""Share of the parent network that a module keeps.
+
+Shapes: H hidden units, D inputs, T timesteps, G gates, F features, R rows of the output layer.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ Masks = Mapping[str, np.ndarray]  # layer -> kept nodes, (H,) or (T, H)
 
 @dataclass(frozen=True)
 class Retention:
-    """Shares of the parent, each in [0, 1] (bytes of an unrolled module: a little above 1).
+    """Shares of the parent network, each in [0, 1]; ``bytes`` of an unrolled module is slightly above 1.
 
     Attributes:
-        nodes: kept nodes of all layers (unrolled: mean over timesteps).
-        recurrent_weights: kept weights and biases of the layers with nodes.
-        weights: kept weights and biases of the whole network, embeddings and output layer included.
-        bytes: what the module takes by itself: a rolled one its slices, an unrolled one the parent's weights and a bit
-            per node and timestep.
-        flops: multiply-adds of the layers with nodes and of the output layer, as they are executed: removals of a
-            rolled module are cut out, those of an unrolled one are masked and save nothing.
+        nodes: share of the nodes of all layers; for an unrolled module the mean over timesteps.
+        recurrent_weights: share of the weights and biases of the recurrent and dense layers.
+        weights: share of the weights and biases of the whole network, with embeddings and output layer.
+        bytes: size of the module alone. A rolled module stores slices. An unrolled module stores the weights of the
+            parent and one bit for each node and timestep.
+        flops: share of the executed multiply-adds of the recurrent, dense and output layers. A rolled module does not
+            compute removed nodes. An unrolled module computes them and masks the result, so it saves nothing.
     """
 
     nodes: float
@@ -38,7 +41,14 @@ class Retention:
 
 
 def retention(network: Network, concern: Concern, head_rows: int, added: int = 0) -> Retention:
-    """Count what ``concern`` keeps of ``network``, with an output layer of ``head_rows`` rows and ``added`` weights."""
+    """Compute the retention of a module.
+
+    Args:
+        network: the parent network.
+        concern: the nodes that the module keeps.
+        head_rows: rows R of the output layer of the module.
+        added: number of weights of the module without a counterpart in the parent.
+    """
     layers = network.layers
     everything = {name: np.ones(layer.units, bool) for name, layer in layers.items()}
     masks = {name: concern.nodes(layer) for name, layer in layers.items()}
@@ -48,7 +58,7 @@ def retention(network: Network, concern: Concern, head_rows: int, added: int = 0
     features = network.spec.features
     present = features * _share(masks, head_sources(network.body))
     outside = total - whole - network.spec.classes * (features + 1)
-    if isinstance(network.spec, EncoderDecoderSpec):  # a word that cannot be said is not fed either
+    if isinstance(network.spec, EncoderDecoderSpec):  # words that the module cannot predict need no embedding
         outside -= (network.spec.classes - head_rows) * network.spec.target.dimension
     weights = (kept + outside + head_rows * (present + 1) + added) / total
     steps = 1 if network.io.value.endswith("1") else max(concern.steps.values())
@@ -64,7 +74,7 @@ def retention(network: Network, concern: Concern, head_rows: int, added: int = 0
 
 
 def _weights(layer: Layer, masks: Masks, concern: Concern | None) -> float:
-    """Weights and biases of a layer that stay, mean over timesteps; all of them without a concern."""
+    """Count the kept weights and biases of a layer, as a mean over timesteps; all of them without a concern."""
     nodes = masks[layer.name].sum(-1)
     columns = nodes * (1 if layer.cell is None else len(layer.cell.gates))
     if concern is not None and concern.has_gates(layer):
@@ -75,7 +85,7 @@ def _weights(layer: Layer, masks: Masks, concern: Concern | None) -> float:
 
 
 def _biases(layer: Layer) -> int:
-    """Biases of one column, as they are stored: recurrent layers have torch's two."""
+    """Number of stored biases of one column; a recurrent layer has two, as in PyTorch."""
     return 1 if layer.cell is None else 2
 
 
@@ -90,7 +100,7 @@ def _flops(layers: Mapping[str, Layer], masks: Masks, concern: Concern) -> float
 
 
 def _share(masks: Masks, sources: tuple[str, ...], mean: bool = True) -> np.ndarray:
-    """Share of the features from ``sources`` that are kept: (), or per timestep (T,) with ``mean=False``."""
+    """Share of the features from ``sources`` that are kept: (), or (T,) for each timestep with ``mean=False``."""
     if not sources:
         return np.asarray(1.0)
     parts = [masks[name] for name in sources]

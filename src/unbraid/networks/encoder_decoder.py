@@ -1,6 +1,7 @@
-"""Encoder and decoder: two recurrent stacks, the second started from the first one's last states, layer by layer.
+"""Encoder and decoder: two recurrent stacks. The decoder starts from the last states of the encoder, layer by layer.
 
-Shapes: N sentences, S source words, T target words, D dimensions, H units, F features, L layers, K modules.
+Shapes: N sentences, S source words, T target words, D dimensions, H hidden units, F features, L layers, K modules, P
+parts of a state (LSTM 2, others 1).
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ States = tuple[State, ...]  # one per decoder layer
 
 
 class EncoderDecoder(nn.Module):
-    """The body of an encoder-decoder network, everything before its output layer.
+    """The body of an encoder-decoder network: all layers before the output layer.
 
-    Padding is index 0. In targets it stands at the right and never counts; in sources it is left out where the
-    source embedding masks it, and read like a word where not.
+    Padding is index 0. Targets are padded at the right, and their padding is always masked. Padding of sources is
+    masked if the source embedding has ``mask_zero``; otherwise it is read like a word.
 
     Args:
-        spec: what to build.
+        spec: description of the layers.
     """
 
     def __init__(self, spec: EncoderDecoderSpec) -> None:
@@ -53,10 +54,13 @@ class EncoderDecoder(nn.Module):
         self.bridges = nn.ModuleList(Bridge() for _ in spec.decoder)
 
     def encode(self, source: Tensor) -> States:
-        """The decoder's first states, one per layer, each part (N, H); of K modules (K*N, H).
+        """Compute the first states of the decoder.
 
         Args:
             source: word indices (N, S).
+
+        Returns:
+            one state per layer, with parts (N, H), or (K*N, H) for K modules.
         """
         x, mask = self.source(source, None)
         states = []
@@ -67,16 +71,16 @@ class EncoderDecoder(nn.Module):
         return tuple(states)
 
     def handed(self, states: States) -> States:
-        """The decoder's first states from those of a whole encoder, which :meth:`encode` of the parent gives."""
+        """Compute the first states of the decoder from the states of the parent's :meth:`encode`."""
         return tuple(bridge(state) for bridge, state in zip(self.bridges, states, strict=True))
 
     def step(self, token: Tensor, states: States, position: int = 0) -> tuple[Tensor, States]:
-        """One target word further.
+        """Run the decoder for one target word.
 
         Args:
-            token: the word said last (N,).
-            states: what :meth:`encode` or the step before gave.
-            position: how many words came before; unrolled modules have other nodes at each.
+            token: the previous word, (N,).
+            states: states of :meth:`encode` or of the previous step.
+            position: number of words before this one; unrolled modules keep other nodes at each position.
 
         Returns:
             features (N, F) and the next states.
@@ -90,15 +94,18 @@ class EncoderDecoder(nn.Module):
         return x.squeeze(1), tuple(following)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        """Features with the right words fed (teacher forcing): (N, T, F), of K modules (K*N, T, F); 0 at padding.
+        """Compute features with teacher forcing.
 
         Args:
-            x: ``source`` (N, S) and ``target`` (N, T), the words from the language's first token on.
+            x: ``source`` (N, S) and ``target`` (N, T); targets start with the first token of the language.
+
+        Returns:
+            features (N, T, F), or (K*N, T, F) for K modules; 0 at padding.
         """
         return self.taught(self.encode(x["source"]), x["target"])
 
     def taught(self, states: States, target: Tensor) -> Tensor:
-        """The same from the decoder's first states, as :meth:`encode` gives them, and the target alone."""
+        """Compute the same features from the states of :meth:`encode` and the target."""
         values, _ = self.target(target, None)
         counted = target != 0
         for layer, state in zip(self.decoder, states, strict=True):
@@ -106,7 +113,7 @@ class EncoderDecoder(nn.Module):
         return values * counted.repeat(self.copies, 1).unsqueeze(-1)
 
     def sharing(self, encoder: list[nn.Module], decoder: list[nn.Module], bridges: list[Bridge]) -> EncoderDecoder:
-        """The same embeddings with other layers."""
+        """Make a body with the same embeddings and other layers."""
         other = EncoderDecoder.__new__(EncoderDecoder)
         nn.Module.__init__(other)
         other.spec, other.copies = self.spec, self.copies
@@ -117,18 +124,18 @@ class EncoderDecoder(nn.Module):
 
 
 class Bridge(nn.Module):
-    """From an encoder layer's last state to a decoder layer's first: the same units, or what is left of them.
+    """Maps the last state of an encoder layer to the first state of a decoder layer.
 
-    Where ``weight`` is there, what is left also takes up what it says of all the units: a sentence goes through here,
-    and the units that are gone knew a part of it.
+    The result has the kept units of the decoder layer. With ``weight``, a linear map of all units of the encoder layer
+    is added. It makes up for the removed units, because the state is the only path from source to target.
 
     Args:
-        kept: units (H') that the decoder's layer still has; None: all.
-        known: units that the encoder's layer still has, in its order; None: all H.
+        kept: indices of the kept units of the decoder layer, (H',); None for all units.
+        known: indices of the kept units of the encoder layer, in its order; None for all H units.
         units: H.
 
     Attributes:
-        weight: (P, H', H), a matrix for each of the P parts of a state.
+        weight: floats (P, H', H), one matrix for each part of a state; None without a map.
     """
 
     kept: Tensor | None
@@ -153,24 +160,27 @@ class Bridge(nn.Module):
 
 
 def bridge_shapes(body: EncoderDecoder) -> dict[str, tuple[int, int, int]]:
-    """Decoder layer -> the shape (P, H', H) of its bridge's weight."""
+    """Return for each decoder layer the shape (P, H', H) of the weight of its bridge."""
     layers = zip(body.spec.decoder, body.decoder, strict=True)
     return {s.name: (2 if s.cell.kind == "lstm" else 1, layer.units, s.units) for s, layer in layers}  # type: ignore[misc]
 
 
 def bridge_weights(body: EncoderDecoder) -> dict[str, nn.Parameter]:
-    """Decoder layer -> its bridge's weight, where all have one."""
+    """Return for each decoder layer the weight of its bridge; all bridges need a weight."""
     found = zip(body.spec.decoder, body.bridges, strict=True)
     return {spec.name: bridge.weight for spec, bridge in found}  # type: ignore[misc]  # bridges
 
 
 def set_bridges(body: EncoderDecoder, weights: Mapping[str, Tensor]) -> None:
-    """Give a sliced body's bridges weights, by decoder layer; raises FormatError where one does not fit."""
+    """Set the weights of the bridges of a sliced body by decoder layer; raise FormatError if a weight does not fit."""
     for (name, shape), bridge in zip(bridge_shapes(body).items(), body.bridges, strict=True):
         own = weights.get(name)
         if own is None or own.shape != shape or not torch.isfinite(own).all():
             found = None if own is None else tuple(own.shape)
-            raise FormatError(f"bridge to layer {name!r}: found {found}, expected finite values of shape {shape}.")
+            raise FormatError(
+                f"bridge to layer {name!r}: found shape {found}, expected finite values of shape {shape}: save the "
+                "module again."
+            )
         like = next(body.decoder.parameters())
         bridge.weight = nn.Parameter(own.to(like), requires_grad=False)
 
@@ -227,29 +237,38 @@ def _(body: EncoderDecoder, kept: Mapping[str, Tensor], edit: Edit = unedited) -
 
 
 def check_encoder_decoder(spec: EncoderDecoderSpec) -> None:
-    """Sizes must fit from layer to layer; raises FormatError, or UnsupportedLayer for what cannot be run."""
+    """Check that the sizes of the layers fit together.
+
+    Raises:
+        FormatError: sizes, names or languages that do not fit.
+        UnsupportedLayer: a layer that cannot be computed.
+    """
     for embedding, side in ((spec.source, spec.encoder), (spec.target, spec.decoder)):
         width = embedding.dimension
         for layer in side:
             if layer.bidirectional or (layer.reverse and side is spec.decoder) or not layer.sequences:
                 raise UnsupportedLayer(
-                    f"layer {quoted(layer.name)!r} of an encoder-decoder is bidirectional, reads backwards or gives "
-                    "its last output alone; supported: one direction, sequences=True (an encoder may read backwards)."
+                    f"layer {quoted(layer.name)!r} of an encoder-decoder is bidirectional, reads backwards or returns "
+                    "its last output only; expected one direction and sequences=True (an encoder may read backwards)."
                 )
             if layer.inputs != width:
                 raise FormatError(
-                    f"layer {quoted(layer.name)!r} reads {layer.inputs} features, the layer before it gives {width}."
+                    f"layer {quoted(layer.name)!r} reads {layer.inputs} features, the layer before it has {width}."
                 )
             width = layer.units
     pairs = [[(s.cell, s.units) for s in side] for side in (spec.encoder, spec.decoder)]
     if pairs[0] != pairs[1]:
         found = [[f"{cell.kind} {units}" for cell, units in side] for side in pairs]
-        raise FormatError(f"encoder {found[0]} and decoder {found[1]} differ: states pass layer by layer.")
+        raise FormatError(
+            f"encoder {found[0]} and decoder {found[1]} differ; expected equal layers, because each decoder layer "
+            "starts from the state of an encoder layer."
+        )
     if spec.features != width:
-        raise FormatError(f"the output layer reads {spec.features} features, the layer before it gives {width}.")
+        raise FormatError(f"the output layer reads {spec.features} features, the layer before it has {width}.")
     if spec.target.vocabulary != spec.classes:
         raise FormatError(
-            f"the target embedding knows {spec.target.vocabulary} words, the output layer {spec.classes}."
+            f"the target embedding has {spec.target.vocabulary} words, the output layer {spec.classes}; expected the "
+            "same number."
         )
     check_names(spec.stages)
     _check_languages(spec)
@@ -259,9 +278,9 @@ def _check_languages(spec: EncoderDecoderSpec) -> None:
     for tag in spec.languages:
         if max(tag.start, tag.end) >= spec.classes or tag.start == tag.end:
             raise FormatError(
-                f"language {quoted(tag.name)!r} begins with word {tag.start} and ends with {tag.end}, expected two "
-                f"different ones of 1 to {spec.classes - 1}."
+                f"language {quoted(tag.name)!r} has the first token {tag.start} and the last token {tag.end}, expected "
+                f"two different indices from 1 to {spec.classes - 1}."
             )
     names = [tag.name for tag in spec.languages]
     if len(set(names)) != len(names):
-        raise FormatError(f"languages repeat: {quoted(names)}.")
+        raise FormatError(f"languages {quoted(names)}: expected each language once.")

@@ -1,4 +1,4 @@
-"""Following the shape of a signal through the stages of a network, before anything is built.
+"""Compute the shape of a signal after each stage of a network, before the network is built.
 
 Shapes: N examples, T timesteps, D features.
 """
@@ -22,17 +22,17 @@ from unbraid.networks.spec import (
 
 
 class Flow:
-    """The shape of a signal: (N, T, D), or (N, D) behind a stage that drops the timesteps.
+    """The shape of a signal: (N, T, D), or (N, D) after a stage that removes the time axis.
 
     Args:
-        steps: T of the inputs, where it is fixed.
-        observed: layer name -> T that the layer was observed with; None: no layer was.
+        steps: T of the inputs; None if it is not fixed.
+        observed: layer name -> T of the layer in the sample; None without a sample.
 
     Attributes:
         timesteps: whether the signal has a time axis.
-        width: D; None where it is not known yet.
-        steps: T; None where it is not known.
-        recurrent: whether a recurrent layer came before.
+        width: D; None if it is unknown.
+        steps: T; None if it is unknown.
+        recurrent: whether there is a recurrent layer before this point.
     """
 
     def __init__(self, steps: int | None, observed: Mapping[str, int] | None = None) -> None:
@@ -43,7 +43,7 @@ class Flow:
         self._flattened: int | None = None  # D of a signal of unknown T that was flattened to (N, T*D)
 
     def enter(self, stage: StageSpec, position: int) -> None:
-        """Change the shape as a stage does; raises FormatError where the stage cannot read it."""
+        """Apply a stage to the shape; raise FormatError if the stage cannot read the signal."""
         match stage:
             case EmbeddingSpec():
                 if position:
@@ -55,7 +55,7 @@ class Flow:
                 self._flatten()
             case RepeatSpec():
                 if self.timesteps:
-                    raise FormatError(f"layer {_name(stage)} repeats (N, D), the layer before it gives timesteps.")
+                    raise FormatError(f"layer {_name(stage)} repeats (N, D), the layer before it returns timesteps.")
                 self.timesteps, self.steps = True, stage.times
             case RecurrentSpec():
                 self._needs_timesteps(stage)
@@ -75,17 +75,19 @@ class Flow:
                 pass
 
     def reads(self, who: str, inputs: int) -> None:
-        """Raise FormatError where the signal does not have ``inputs`` features."""
+        """Raise FormatError if the signal does not have ``inputs`` features."""
         if self._flattened is not None:
             if inputs % self._flattened:
-                raise FormatError(f"{who} reads {inputs} features, no multiple of the {self._flattened} of a timestep.")
+                raise FormatError(
+                    f"{who} reads {inputs} features, expected a multiple of the {self._flattened} of a timestep."
+                )
             self._flattened = None
         elif self.width is not None and inputs != self.width:
-            raise FormatError(f"{who} reads {inputs} features, the layer before it gives {self.width}.")
+            raise FormatError(f"{who} reads {inputs} features, the layer before it has {self.width}.")
 
     def _needs_timesteps(self, stage: StageSpec) -> None:
         if not self.timesteps:
-            raise FormatError(f"layer {_name(stage)} reads timesteps, the layer before it gives one vector.")
+            raise FormatError(f"layer {_name(stage)} reads timesteps, the layer before it returns one vector.")
 
     def _flatten(self) -> None:
         if self.timesteps and self.width is not None:

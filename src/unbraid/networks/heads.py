@@ -1,8 +1,8 @@
-"""The output layer of a module, made by channeling, and its margin.
+"""The output layer of a module (its head), made by channeling, and its margin.
 
-Every head is a few rows over the features, the dominant one first; the module's score is its *margin*,
-z_D - logsumexp(the other rows), and P(dominant) = sigmoid(margin). The rows of a language module are words. Its
-dominant row at each step is the word with the highest score. Shapes: F features, R rows.
+A head has R rows over the features, the dominant row first. The score of a module is its *margin*, z_D -
+logsumexp(other rows), and P(dominant) = sigmoid(margin). The rows of a language module are words. Its dominant row at
+each timestep is the word with the largest logit. Shapes: N examples, T timesteps, F features, R rows, K modules.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ class Head(nn.Module):
     """The output layer of one module.
 
     Args:
-        weight: (R, F), the dominant row first; one row alone is a column of sigmoid outputs.
-        bias: (R,).
-        idle: number of output columns that are always zero and part of the softmax (C-2 in the authors' release).
-        words: for a language module, the output columns of the parent network, ascending (R,).
+        weight: floats (R, F), the dominant row first; a single row is a sigmoid output.
+        bias: floats (R,).
+        idle: number of output columns that are always 0 and part of the softmax (C-2 in the code of the paper).
+            Default 0.
+        words: for a language module, its output columns in the parent network, ascending, (R,). None by default.
     """
 
     words: Tensor | None
@@ -40,11 +41,11 @@ class Head(nn.Module):
         return Head(self.weight if inputs is None else self.weight[:, inputs], self.bias, self.idle, self.words)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute the scores of the rows: (N, [T,] F) -> (N, [T,] R)."""
+        """Compute the logits of the rows: (N, [T,] F) -> (N, [T,] R)."""
         return full(nn.functional.linear(features, self.weight, self.bias))
 
     def margin(self, features: Tensor) -> Tensor:
-        """z_D - logsumexp(others): (N,), or (N, T) for many outputs."""
+        """Compute the margin z_D - logsumexp(others): (N,), or (N, T) for many outputs."""
         rows = self(features)
         if self.words is None:
             return margin(rows, self.idle)
@@ -53,10 +54,10 @@ class Head(nn.Module):
 
 
 class JoinedHeads(nn.Module):
-    """Several heads over the same features: one product, in which rows that heads have in common are computed once.
+    """Several heads over the same features, computed with one product. Rows that heads share are computed once.
 
     Args:
-        heads: K of them, over the same features.
+        heads: K heads over the same features.
     """
 
     weight: Tensor
@@ -72,12 +73,12 @@ class JoinedHeads(nn.Module):
         self.register_buffer("rows", torch.cat(rows), persistent=False)
 
     def holds(self, heads: Sequence[Head]) -> bool:
-        """Whether the weights of the heads are unchanged."""
+        """Return whether the weights of the heads are unchanged."""
         pairs = zip(heads, self._made_of, strict=True)
         return all(unchanged(head.weight, weight) and unchanged(head.bias, bias) for head, (weight, bias) in pairs)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Margins: (N, [T,] F) -> (N, [T,] K)."""
+        """Compute the margins: (N, [T,] F) -> (N, [T,] K)."""
         scores = full(nn.functional.linear(features, self.weight, self.bias))
         rows = self.get_buffer("rows")
         alike = len(set(self.sizes)) == 1 and not any(self.idle)
@@ -90,7 +91,7 @@ class JoinedHeads(nn.Module):
 
 
 def margin(rows: Tensor, idle: int = 0) -> Tensor:
-    """Compute z_D - logsumexp(others) from the scores (..., R) of one head and its idle columns: (...)."""
+    """Compute z_D - logsumexp(others) from the logits (..., R) of one head and its idle columns: (...)."""
     dominant, others = rows[..., 0], rows[..., 1:]
     if idle:
         others = torch.cat([others, others.new_zeros(*others.shape[:-1], idle)], dim=-1)
@@ -100,7 +101,7 @@ def margin(rows: Tensor, idle: int = 0) -> Tensor:
 
 
 def one_against_rest(scores: Tensor) -> Tensor:
-    """Compute the margin of every score against all others, (..., R) with R > 1.
+    """Compute the margin of each score against all other scores, (..., R) with R > 1.
 
     The sum of all scores minus one score is stable except for the largest score, whose sum is computed separately.
     """
@@ -115,7 +116,7 @@ def distinct_rows(heads: Sequence[Head]) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Collect the distinct rows of several heads.
 
     Returns:
-        weight (R, F), bias (R,), and per head the indices of its rows, in its order.
+        weight (R, F), bias (R,), and for each head the indices of its rows, in its order.
     """
     both = torch.cat([torch.cat([head.weight, head.bias.unsqueeze(1)], 1) for head in heads])
     rows, inverse = torch.unique(both, dim=0, return_inverse=True)

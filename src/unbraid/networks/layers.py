@@ -1,7 +1,8 @@
-"""The layers of a stage sequence whose nodes can be removed, and the two ways to run what is left.
+"""The layers of a network whose hidden units can be removed, and two forms of a body with removed units.
 
-*Sliced*: nodes removed at every timestep are cut out; what is left are smaller standard layers with the same outputs.
-*Pruned*: K modules in one batch over the parent's own weights, removals as masks on values.
+*Sliced*: units that are removed at all timesteps are cut out. The result has smaller standard layers with the same
+outputs. *Pruned*: K modules run in one batch with the weights of the parent, and masks set removed values to zero.
+Shapes: N examples, T timesteps, D inputs, H hidden units, G gates, K modules.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from unbraid.networks.stages import Dense, Flatten, PrunedDense, Recurrent, Stag
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with nodes: one direction of a recurrent layer, or a dense layer behind the recurrent stack.
+    """A layer with hidden units: one direction of a recurrent layer, or a dense layer after the recurrent layers.
 
     Attributes:
-        name: its name; a bidirectional layer's two directions are ``name.forward`` and ``name.backward``.
+        name: name of the layer; the directions of a bidirectional layer are ``name.forward`` and ``name.backward``.
         module: a RecurrentLayer or a Dense.
-        sources: the layers whose nodes, side by side, are its inputs; empty where its inputs are no layer's nodes.
+        sources: names of the layers whose concatenated outputs are its inputs; empty for other inputs.
     """
 
     name: str
@@ -51,19 +52,19 @@ class Layer:
 
     @property
     def rectified(self) -> bool:
-        """Whether its nodes are judged by their active rate (ReLU)."""
+        """Whether the activation is ReLU, so that units are compared by their active rate."""
         return self.module.cell.rectified if isinstance(self.module, RecurrentLayer) else self.module.rectified
 
 
 @singledispatch
 def decomposable_layers(body: nn.Module) -> dict[str, Layer]:
-    """Name -> layer, in the order of computation: all recurrent layers and the dense ones behind the first of them."""
-    raise TypeError(f"{type(body).__name__} is no body of a network")
+    """Return the recurrent layers, and the dense layers after the first of them, in the order of computation."""
+    raise TypeError(f"{type(body).__name__} is not the body of a network")
 
 
 @singledispatch
 def head_sources(body: nn.Module) -> tuple[str, ...]:
-    """The layers whose nodes, side by side, the output layer reads; empty where it reads anything else."""
+    """Return the layers whose concatenated outputs are the inputs of the output layer; empty for other inputs."""
     return ()
 
 
@@ -92,23 +93,23 @@ def _walked(body: StageSequence) -> tuple[dict[str, Layer], tuple[str, ...]]:
 
 
 def directions(name: str, stage: Recurrent) -> list[tuple[str, RecurrentLayer]]:
-    """The one or two layers of a recurrent stage, by name; of a scattered one the layer itself."""
+    """Return the one or two layers of a recurrent stage with their names; Scattered layers are unwrapped."""
     if stage.backward_layer is None:
-        return [(name, stage.forward_layer)]  # type: ignore[list-item]  # never pruned here
+        return [(name, stage.forward_layer)]  # type: ignore[list-item]  # not a pruned layer
     both = [m.layer if isinstance(m, Scattered) else m for m in (stage.forward_layer, stage.backward_layer)]
     return [(f"{name}.forward", both[0]), (f"{name}.backward", both[1])]  # type: ignore[list-item]
 
 
 @singledispatch
 def pruned(body: nn.Module, removals: Mapping[str, Removal | Tensor], modules: int) -> nn.Module:
-    """The body for K modules in one batch: inputs of N rows, features of K*N rows, module by module.
+    """Make a body for K modules in one batch. It reads N rows and computes features of K*N rows, module after module.
 
     Args:
-        body: the parent's.
-        removals: per layer a Removal (recurrent) or a (K, T or 1, H) mask (dense).
+        body: body of the parent.
+        removals: layer name -> a Removal for a recurrent layer, a mask (K, T or 1, H) for a dense layer.
         modules: K.
     """
-    raise TypeError(f"{type(body).__name__} is no body of a network")
+    raise TypeError(f"{type(body).__name__} is not the body of a network")
 
 
 @pruned.register
@@ -136,30 +137,30 @@ Edit = Callable[[str, Any], Any]  # (name, layer) -> layer of the same kind
 
 
 def unedited(name: str, layer: Any) -> Any:
-    """The layer as it is."""
+    """Return the layer unchanged."""
     return layer
 
 
 @singledispatch
 def sliced(body: nn.Module, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tuple[nn.Module, Tensor | None]:
-    """The body with only the kept nodes of each layer.
+    """Make a body with only the kept units of each layer.
 
     Args:
-        body: the parent's; untouched, and stages without nodes are shared with it.
-        kept: per layer the indices of its kept nodes, (H',).
-        edit: changes a layer's weights before it is cut (gates that went by themselves).
+        body: body of the parent. It is not changed; stages without hidden units are shared with it.
+        kept: layer name -> indices of the kept units, (H',).
+        edit: changes the weights of a layer before units are cut out, for example to remove single gates.
 
     Returns:
-        the smaller body, and the indices of the output layer's inputs that are left (None: all).
+        the smaller body, and the indices of the remaining inputs of the output layer (None for all).
     """
-    raise TypeError(f"{type(body).__name__} is no body of a network")
+    raise TypeError(f"{type(body).__name__} is not the body of a network")
 
 
 @sliced.register
 def _(body: StageSequence, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tuple[StageSequence, Tensor | None]:
     stages: list[nn.Module] = []
-    current: Tensor | None = None  # which features of the full signal are present
-    width = 0  # features of the full signal
+    current: Tensor | None = None  # indices of the remaining features
+    width = 0  # number of features before the removal
     for index, (spec, stage) in enumerate(zip(body.specs, body.stages, strict=True)):
         if isinstance(stage, Recurrent):
             copy = _like(stage)
@@ -167,9 +168,7 @@ def _(body: StageSequence, kept: Mapping[str, Tensor], edit: Edit = unedited) ->
             cut: list[nn.Module] = [slice_layer(edit(n, layer), kept[n], current) for n, layer in named]
             width = named[0][1].units
             current = torch.cat([kept[n] + i * width for i, (n, _) in enumerate(named)])
-            if (
-                len(named) > 1 and stage.merge != "concat"
-            ):  # the directions' nodes meet one by one: back in their places
+            if len(named) > 1 and stage.merge != "concat":  # units of both directions are merged one by one
                 cut = [Scattered(c, kept[n], width) for c, (n, _) in zip(cut, named, strict=True)]  # type: ignore[arg-type]
                 current = None
             elif len(named) > 1:
@@ -191,7 +190,7 @@ def _(body: StageSequence, kept: Mapping[str, Tensor], edit: Edit = unedited) ->
 
 
 def slice_layer(layer: RecurrentLayer, kept: Tensor, inputs: Tensor | None) -> RecurrentLayer:
-    """A recurrent layer with only its ``kept`` nodes (H',), reading only the features ``inputs`` (D',) (None: all)."""
+    """Make a recurrent layer with the units ``kept`` (H',) and the inputs ``inputs`` (D',); None for all inputs."""
     rows = gate_rows(layer, kept)
     columns = slice(None) if inputs is None else inputs
     small = RecurrentLayer(layer.cell, layer.inputs if inputs is None else len(inputs), len(kept), layer.reverse)
@@ -202,13 +201,13 @@ def slice_layer(layer: RecurrentLayer, kept: Tensor, inputs: Tensor | None) -> R
 
 
 def gate_rows(layer: RecurrentLayer, kept: Tensor) -> Tensor:
-    """The rows of W, U and b that belong to ``kept`` nodes, gate after gate, (G*H',)."""
+    """Return the rows of W, U and b of the units ``kept``, gate after gate, (G*H',)."""
     gates = torch.arange(len(layer.cell.gates), device=kept.device) * layer.units
     return (gates.unsqueeze(1) + kept).flatten()
 
 
 class Scattered(nn.Module):
-    """A smaller recurrent layer whose outputs stand in their old places, zeros between."""
+    """A smaller recurrent layer with outputs of the full width; removed units are 0."""
 
     kept: Tensor
 
@@ -218,7 +217,7 @@ class Scattered(nn.Module):
         self.register_buffer("kept", kept, persistent=False)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
-        """As :meth:`RecurrentLayer.forward`, at the full width."""
+        """Compute :meth:`RecurrentLayer.forward` with states and outputs of the full width."""
         if initial is not None:
             initial = tuple(s[..., self.kept] for s in initial)
         outputs, state = self.layer(x, valid, initial)

@@ -27,6 +27,8 @@ from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.body import TorchBody, copied, copied_linear, own_module
 from unbraid.networks.pytorch.calling import check_tree
 from unbraid.networks.pytorch.finding import find, recurrent_sites
+from unbraid.networks.pytorch.plain import user_module
+from unbraid.networks.pytorch.plain_stages import plain_network
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
@@ -490,6 +492,28 @@ class Network(nn.Module):
         return Network(
             self.spec.model_copy(update={"stages": stages}), self.weights(), self.labels, None, self.vocabulary
         )
+
+    def to_torch(self) -> nn.Module:
+        """Copy this network as a module of torch's own layers, for ``quantize_dynamic`` and the like.
+
+        Returns:
+            for a network of a Keras file an nn.Sequential that maps word indices (N, T) or features (N, T, D) to
+            logits; for a PyTorch module an instance of its class.
+
+        Raises:
+            UnsupportedLayer: a layer that torch does not have (hard sigmoid gates, masks of padding).
+
+        Example:
+            >>> import torch
+            >>> from unbraid.demo.small import small_examples, small_network
+            >>> network = small_network()
+            >>> x, y = small_examples(network)
+            >>> bool(torch.allclose(network.to_torch()(torch.as_tensor(x)), network(torch.as_tensor(x)), atol=1e-5))
+            True
+        """
+        if isinstance(self.body, TorchBody):
+            return user_module(self.body)
+        return plain_network(self.body, self.head)
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         expected = {name: tuple(p.shape) for name, p in self.state_dict().items()}

@@ -1,6 +1,6 @@
-"""Running a recurrent layer: torch's fused kernel where it computes the same function, a batched scan where not.
+"""Run a recurrent layer: with the fused kernel of PyTorch if it computes the same function, else with a batched scan.
 
-Shapes: N examples, T timesteps, D inputs, H units, G gates, K modules side by side.
+Shapes: N examples, T timesteps, D inputs, H hidden units, G gates, K modules in one batch.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from unbraid.errors import DataError
 from unbraid.networks.cells import Cell, State
 from unbraid.networks.removal import AtStep, Removal
 
-VECTOR = 16  # numbers in the widest register
+VECTOR = 16  # float32 numbers in the widest CPU register
 _FUSED = {"lstm": torch.lstm, "gru": torch.gru}
 
 
 class RecurrentLayer(nn.Module):
-    """One direction of one recurrent layer, of any cell, with nn.LSTM's weight layout.
+    """One direction of one recurrent layer of any cell, with the weight layout of nn.LSTM.
 
     Args:
-        cell: the function of one step.
+        cell: the function of one timestep.
         inputs: D.
         units: H.
-        reverse: read the sequence from its end; outputs stay in the order of the input.
+        reverse: whether to read the sequence from its end; outputs keep the order of the inputs. Default False.
     """
 
     def __init__(self, cell: Cell, inputs: int, units: int, reverse: bool = False) -> None:
@@ -48,25 +48,25 @@ class RecurrentLayer(nn.Module):
         return self.weight_ih.shape[1]
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
-        """All outputs and the last state.
+        """Compute all outputs and the last state.
 
         Args:
-            x: (N, T, D).
-            valid: (N, T) booleans; at a False the state is held and the previous output repeated (Keras' masking).
+            x: inputs (N, T, D).
+            valid: booleans (N, T). At False, state and output of the previous timestep are kept, as in Keras.
             initial: h (and c), each (N, H); zeros by default.
 
         Returns:
-            outputs (N, T, H) in input order, and the state after the last step read, each (N, H).
+            outputs (N, T, H) in the order of the inputs, and the state after the last timestep read, each (N, H).
 
         Raises:
-            DataError: a tensor of another shape, dtype or device than the weights need.
+            DataError: a tensor with a shape, dtype or device that does not fit the weights.
         """
         self.check(x, valid, initial)
         if initial is None:
             initial = zero_state(self.cell, x.shape[0], self.units, x)
-        if self.units == 0:  # every node was cut out; torch's kernels divide by this
+        if self.units == 0:  # all units were removed; the kernels of torch divide by this number
             return x.new_zeros(*x.shape[:2], 0), initial
-        if not self.cell.fused or self.inputs == 0:  # nothing to read: torch cannot pack it
+        if not self.cell.fused or self.inputs == 0:  # torch cannot pack sequences without features
             outputs, state = scan(self, x.unsqueeze(0), tuple(s.unsqueeze(0) for s in initial), valid)
             return outputs.squeeze(0), tuple(s.squeeze(0) for s in state)
         if valid is not None:
@@ -75,20 +75,22 @@ class RecurrentLayer(nn.Module):
         return (outputs.flip(1) if self.reverse else outputs), state
 
     def check(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> None:
-        """Refuse inputs that do not fit the weights: torch's kernels read beyond the end of weights that are too small.
+        """Check that the inputs fit the weights.
+
+        The kernels of torch read beyond the end of weights that are too small.
 
         Args:
-            x: (N, T, D).
-            valid: (N, T) booleans.
+            x: inputs (N, T, D).
+            valid: booleans (N, T).
             initial: h (and c), each (N, H).
 
         Raises:
-            DataError: another shape, dtype or device.
+            DataError: a shape, dtype or device that does not fit.
         """
         if x.dim() != 3 or x.shape[2] != self.inputs or x.shape[1] == 0:
             raise DataError(
-                f"a recurrent layer was given inputs of shape {tuple(x.shape)}, expected (N, T, {self.inputs}) with at "
-                "least one timestep: give as many features per timestep as the network was trained with."
+                f"a recurrent layer got inputs of shape {tuple(x.shape)}, expected (N, T, {self.inputs}) with at "
+                "least one timestep: give as many features per timestep as in training."
             )
         self._check_kind("inputs", x)
         if valid is not None and (valid.shape != x.shape[:2] or valid.dtype != torch.bool):
@@ -100,11 +102,14 @@ class RecurrentLayer(nn.Module):
             self.check_initial(initial, x.shape[0])
 
     def check_initial(self, initial: State, examples: int) -> None:
-        """Refuse first states that are not (N, H), or of another dtype or device than the weights; raises DataError."""
+        """Raise DataError for first states that are not (N, H) or have another dtype or device than the weights."""
         count, expected = 2 if self.cell.kind == "lstm" else 1, (examples, self.units)
         shapes = [tuple(state.shape) for state in initial]
         if shapes != [expected] * count:
-            raise DataError(f"initial states have shapes {shapes}, expected {count} of shape {expected}.")
+            raise DataError(
+                f"initial states have shapes {shapes}, expected {count} of shape {expected}: give one state for each "
+                "example."
+            )
         for state in initial:
             self._check_kind("initial states", state)
 
@@ -117,15 +122,15 @@ class RecurrentLayer(nn.Module):
             )
 
     def gates(self, x: Tensor, outputs: Tensor, initial: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Every gate's values at every timestep from the layer's own outputs: one product, no scan.
+        """Compute the values of all gates at all timesteps from the outputs, with one product and no scan.
 
         Args:
-            x: (N, T, D).
-            outputs: what :meth:`forward` gave for it, (N, T, H).
-            initial: h before the first step, (N, H).
+            x: inputs (N, T, D).
+            outputs: outputs of :meth:`forward` for these inputs, (N, T, H).
+            initial: h before the first timestep, (N, H); zeros by default.
 
         Returns:
-            One (N, T, H) tensor per gate, in the cell's order.
+            one tensor (N, T, H) per gate, in the order of the cell.
         """
         first = torch.zeros_like(outputs[:, :1]) if initial is None else initial.unsqueeze(1)
         if self.reverse:
@@ -133,7 +138,7 @@ class RecurrentLayer(nn.Module):
         return self.gates_after(x, torch.cat([first, outputs[:, :-1]], dim=1))
 
     def gates_after(self, x: Tensor, previous: Tensor) -> tuple[Tensor, ...]:
-        """The same from the hidden states that each timestep starts from, (N, T, H)."""
+        """Compute the values of all gates from the hidden states before each timestep, (N, T, H)."""
         bias = self.cell.candidate_bias(self.bias_hh)
 
         def product(hidden: Tensor, rows: slice) -> Tensor:
@@ -142,7 +147,7 @@ class RecurrentLayer(nn.Module):
         return self.cell.gate_values(self.projected(x), previous, product)
 
     def projected(self, x: Tensor) -> Tensor:
-        """W x with every bias that does not wait for the reset gate, (..., G*H)."""
+        """Compute W x with all biases that are not multiplied by the reset gate, (..., G*H)."""
         return linear(x, self.weight_ih, self.cell.input_bias(self.bias_ih, self.bias_hh))
 
     def _kernel_arguments(self, initial: State) -> tuple:
@@ -153,18 +158,19 @@ class RecurrentLayer(nn.Module):
             weights[1] = pad(weights[1], (0, extra))
             initial = tuple(pad(s, (0, extra)) for s in initial)
         hx = tuple(s.unsqueeze(0) for s in initial)
-        training = torch.is_grad_enabled()  # cuDNN gives no gradient without; nothing else depends on it
+        training = torch.is_grad_enabled()  # cuDNN needs it for gradients; it has no other effect
         return (hx if len(hx) > 1 else hx[0]), weights, True, 1, 0.0, training, False
 
     def _idle_units(self) -> int:
-        """Units of zeros that make a GRU faster on a CPU, where they are few.
+        """Return the number of zero units to add, which make a GRU faster on a CPU.
 
-        Its kernel takes the gates apart by columns; what a vector register does not divide goes number by number.
+        The kernel splits the gates by columns and is slow for widths that are not a multiple of a vector register.
+        Units are added only if they are at most a tenth of the units.
         """
         extra = -self.units % VECTOR
         return extra if self.cell.kind == "gru" and self.weight_hh.is_cpu and 10 * extra <= self.units else 0
 
-    def _kernel(self):  # type: ignore[no-untyped-def]  # torch's own stubs leave these untyped
+    def _kernel(self):  # type: ignore[no-untyped-def]  # these are untyped in the stubs of torch
         return _FUSED.get(self.cell.kind) or getattr(torch, f"rnn_{self.cell.activation}")
 
     def _fused(self, x: Tensor, initial: State) -> tuple[Tensor, State]:
@@ -172,7 +178,7 @@ class RecurrentLayer(nn.Module):
         return outputs[..., : self.units], tuple(s.squeeze(0)[..., : self.units] for s in state)
 
     def _packed(self, x: Tensor, valid: Tensor, initial: State) -> tuple[Tensor, State]:
-        """Steps that do not count are left out: the others move to the front and run as a packed sequence."""
+        """Run the valid timesteps as a packed sequence; they are moved to the front first."""
         order = torch.argsort(~(valid.flip(1) if self.reverse else valid), dim=1, stable=True)
         order = x.shape[1] - 1 - order if self.reverse else order
         counts = valid.sum(dim=1)
@@ -190,7 +196,7 @@ class RecurrentLayer(nn.Module):
         return self._held(padded, valid, initial[0]), last
 
     def _held(self, compact: Tensor, valid: Tensor, first: Tensor) -> Tensor:
-        """Outputs back at their own timesteps, (N, T, H); steps in between repeat the one before them."""
+        """Move outputs back to their timesteps, (N, T, H); masked timesteps repeat the previous output."""
         along = valid.flip(1) if self.reverse else valid
         index = along.cumsum(dim=1)
         index = index.flip(1) if self.reverse else index
@@ -199,15 +205,15 @@ class RecurrentLayer(nn.Module):
 
 
 class PrunedRecurrentLayer(nn.Module):
-    """K modules of one parent layer in one batch: the parent's weights, each module's removals as masks on values.
+    """A recurrent layer for K modules of one parent in one batch, with the parent's weights and masks on values.
 
     Args:
-        layer: the parent's layer; its parameters are shared, not copied.
-        removal: the K modules' masks.
+        layer: layer of the parent; its parameters are shared, not copied.
+        removal: masks of the K modules.
         modules: K.
-        opens: rows arrive as (N, ...), shared by the K modules (this layer is the first that tells them apart);
-            otherwise as (K*N, ...), module by module.
-        interleaved: rows arrive and leave example by example instead, as (N*K, ...).
+        opens: whether inputs have N rows that the K modules share, because this is their first layer. Otherwise inputs
+            have K*N rows, module after module.
+        interleaved: whether inputs and outputs have N*K rows, example after example. Default False.
     """
 
     def __init__(
@@ -223,7 +229,7 @@ class PrunedRecurrentLayer(nn.Module):
         return self.layer.units
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
-        """As :meth:`RecurrentLayer.forward`, giving (K*N, T, H) and states (K*N, H); ``valid`` is (N, T)."""
+        """Compute :meth:`RecurrentLayer.forward` for K modules: (K*N, T, H), states (K*N, H); ``valid`` is (N, T)."""
         k = self.modules_count
         self._check(x, valid, initial)
         x = x.unsqueeze(0) if self.opens else self._apart(x)
@@ -232,17 +238,19 @@ class PrunedRecurrentLayer(nn.Module):
         else:
             state = tuple(self._apart(s) for s in initial)
         if valid is not None and self.interleaved:
-            valid = valid[::k]  # the K copies of an example have one length
+            valid = valid[::k]  # the K copies of an example have the same length
         outputs, state = scan(self.layer, x, state, valid, self.removal)
         return self._together(outputs), tuple(self._together(s) for s in state)
 
     def _check(self, x: Tensor, valid: Tensor | None, initial: State | None) -> None:
-        """As :meth:`RecurrentLayer.check`, for rows of K modules; raises DataError."""
+        """Check inputs as :meth:`RecurrentLayer.check`, for the rows of K modules; raise DataError."""
         k = self.modules_count
         self.layer.check(x)
         rows = x.shape[0] * (k if self.opens else 1)
         if rows % k:
-            raise DataError(f"{rows} rows for {k} modules side by side: expected as many for each of them.")
+            raise DataError(
+                f"a batch of {k} modules got {rows} rows, expected the same number of rows for each module."
+            )
         masked = rows if self.interleaved else rows // k
         if valid is not None and (tuple(valid.shape) != (masked, x.shape[1]) or valid.dtype != torch.bool):
             raise DataError(
@@ -253,22 +261,22 @@ class PrunedRecurrentLayer(nn.Module):
             self.layer.check_initial(initial, rows)
 
     def at_step(self, position: int) -> PrunedRecurrentLayer:
-        """The same modules for a sequence of one timestep, the one at ``position``; DataError past the masks."""
+        """Return the same modules for a sequence of one timestep at ``position``; raise DataError beyond the masks."""
         removal = AtStep(self.removal, position)
         return PrunedRecurrentLayer(self.layer, removal, self.modules_count, self.opens, self.interleaved)
 
     def _apart(self, rows: Tensor) -> Tensor:
-        """Rows of all modules, to (K, N, ...)."""
+        """Reshape the rows of all modules to (K, N, ...)."""
         k = self.modules_count
         return rows.unflatten(0, (-1, k)).transpose(0, 1) if self.interleaved else rows.unflatten(0, (k, -1))
 
     def _together(self, values: Tensor) -> Tensor:
-        """(K, N, ...) to rows in the order in which they came."""
+        """Reshape (K, N, ...) to rows, in the original order."""
         return (values.transpose(0, 1) if self.interleaved else values).flatten(0, 1)
 
 
 def zero_state(cell: Cell, rows: int, units: int, like: Tensor) -> State:
-    """The zero state of ``rows`` examples: (h,) or (h, c), each (rows, H)."""
+    """Make the zero state of ``rows`` examples: (h,) or (h, c), each (rows, H)."""
     zeros = like.new_zeros(rows, units)
     return (zeros, zeros) if cell.kind == "lstm" else (zeros,)
 
@@ -276,23 +284,24 @@ def zero_state(cell: Cell, rows: int, units: int, like: Tensor) -> State:
 def scan(
     layer: RecurrentLayer, x: Tensor, state: State, valid: Tensor | None = None, removal: Removal | None = None
 ) -> tuple[Tensor, State]:
-    """The recurrence written out step by step, for K modules at once.
+    """Compute a recurrence timestep by timestep, for K modules in one batch.
 
     Args:
-        layer: whose weights and cell.
-        x: (K, N, T, D), or (1, N, T, D) where all modules read the same.
-        state: the first state, each (K, N, H).
-        valid: (N, T); at a False the state is held.
-        removal: the K modules' masks; None removes nothing.
+        layer: the layer with weights and cell.
+        x: inputs (K, N, T, D), or (1, N, T, D) if all modules read the same.
+        state: first state, each (K, N, H).
+        valid: booleans (N, T); at False the state is kept. None for no mask.
+        removal: masks of the K modules; None removes nothing.
 
     Returns:
-        outputs (K, N, T, H) as their consumer sees them, in input order, and the last state, each (K, N, H).
+        outputs (K, N, T, H), masked for the next layer and in the order of the inputs, and the last state, each
+        (K, N, H).
     """
     if removal is not None:
         removal.check_steps(x.shape[2])
     cell, weight = layer.cell, layer.weight_hh
     bias = cell.candidate_bias(layer.bias_hh)
-    by_steps = x.movedim(2, 0)  # (T, K, N, D), so that the whole is one product and every step's part is contiguous
+    by_steps = x.movedim(2, 0)  # (T, K, N, D): one product for all timesteps, with contiguous parts
     inputs = layer.projected(by_steps.flatten(0, 2)).unflatten(0, by_steps.shape[:3])
     steps = range(x.shape[2])
     outputs: list[Tensor] = []

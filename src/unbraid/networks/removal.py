@@ -1,6 +1,6 @@
-"""What removing nodes does to one timestep of a scan: masks on values, so that no module copies the parent's weights.
+"""Remove nodes in a scan with masks on values, so that modules need no copy of the parent's weights.
 
-Shapes: K modules side by side, N examples, T timesteps, H units, G gates. Masks are float, 1 = kept.
+Shapes: K modules in one batch, N examples, T timesteps, H hidden units, G gates. Masks are floats, 1 for kept nodes.
 """
 
 from __future__ import annotations
@@ -14,57 +14,57 @@ from unbraid.networks.cells import State
 
 
 class Removal(nn.Module):
-    """Nothing removed; the base of the three ways to remove.
+    """Base class of the forms of removal; removes nothing.
 
     Args:
-        kept: (K, T, H) or, for gates, (K, T, G*H); T may be 1 where the same mask holds at every timestep.
+        kept: masks (K, T, H), or (K, T, G*H) for gates. T is 1 for a mask of all timesteps.
     """
 
     kept: Tensor
 
     def __init__(self, kept: Tensor) -> None:
         super().__init__()
-        self.register_buffer("kept", kept, persistent=False)  # no weight: a state dict does not change it
+        self.register_buffer("kept", kept, persistent=False)  # not part of the state dict
 
     def check_steps(self, steps: int) -> None:
-        """Raises DataError where a sequence is longer than the masks."""
+        """Raise DataError for a sequence that is longer than the masks."""
         if 1 < self.kept.shape[1] < steps:
             raise DataError(
-                f"inputs have {steps} timesteps, the unrolled modules were made for {self.kept.shape[1]}: cut them, or "
-                "decompose with mode='rolled'."
+                f"inputs have {steps} timesteps, the unrolled modules were made for {self.kept.shape[1]}: truncate "
+                "them, or decompose with mode='rolled'."
             )
 
     def at(self, t: int) -> Tensor:
-        """The mask of timestep ``t``, (K, 1, H or G*H)."""
+        """Return the mask of timestep ``t``, (K, 1, H or G*H)."""
         return self.kept[:, t if self.kept.shape[1] > 1 else 0].unsqueeze(1)
 
     def enters(self, state: State, t: int) -> State:
-        """Applied to the state that enters timestep ``t``."""
+        """Mask the state before timestep ``t``."""
         return state
 
     def leaves(self, state: State, t: int) -> State:
-        """Applied to the state that leaves timestep ``t``."""
+        """Mask the state after timestep ``t``."""
         return state
 
     def inputs(self, inputs: Tensor, t: int) -> Tensor:
-        """Applied to W x + b, (K or 1, N, G*H)."""
+        """Mask W x + b, (K or 1, N, G*H)."""
         return inputs
 
     def product(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, t: int) -> Tensor:
-        """h (K, N, H) times some rows of U, ``weight`` (rows, H), plus their bias where it stays with the product."""
+        """Multiply h (K, N, H) by rows of U, ``weight`` (rows, H), and add the bias if it belongs to the product."""
         return linear(hidden, weight, bias)
 
     def gate_mask(self, t: int) -> Tensor | None:
-        """What multiplies the pre-activations, (K, 1, G*H)."""
+        """Return the factor of the pre-activations, (K, 1, G*H), or None."""
         return None
 
     def outputs(self, outputs: Tensor, last: int) -> Tensor:
-        """What the layer's consumer sees of its outputs (K, N, T, H), ``last`` being the last timestep read."""
+        """Mask the outputs (K, N, T, H) for the next layer; ``last`` is the last timestep read."""
         return outputs
 
 
 class NodesGone(Removal):
-    """A removed node does not exist at its timesteps: all its edges go and its state is zero (the paper's text)."""
+    """Remove nodes with all their edges at their timesteps; their state is 0 (as in the text of the paper)."""
 
     def enters(self, state: State, t: int) -> State:
         return tuple(s * self.at(t) for s in state)
@@ -74,17 +74,17 @@ class NodesGone(Removal):
 
 
 class GatesGone(Removal):
-    """A removed gate's columns of W, U and b are zero; the node itself stays (the paper's second approach)."""
+    """Remove gates: their columns of W, U and b are 0; the node stays (the second approach of the paper)."""
 
     def gate_mask(self, t: int) -> Tensor:
         return self.at(t)
 
 
 class ReleaseEdges(Removal):
-    """The edges that the authors' release really removes from an unrolled node.
+    """Remove those edges of an unrolled node that the code of the paper removes.
 
-    Its columns of W and b, the entries of U between two removed nodes, and the consumer's row at the last timestep
-    only. An LSTM's or GRU's state leaks through, as h = 0.5 * tanh(0.5 * c) (design: where the release departs).
+    These are the columns of W and b, the entries of U between two removed nodes, and the row of the next layer at the
+    last timestep only. The state of a removed LSTM or GRU node is not 0, but h = 0.5 * tanh(0.5 * c).
     """
 
     def _tiled(self, t: int, width: int) -> Tensor:
@@ -105,11 +105,14 @@ class ReleaseEdges(Removal):
 
 
 class AtStep(Removal):
-    """One timestep of another removal, for sequences that are made step by step.
+    """One timestep of another removal, for sequences that are generated word by word.
 
     Args:
-        whole: the removal over all timesteps.
-        position: which of them; raises DataError past the last.
+        whole: the removal of all timesteps.
+        position: index of the timestep.
+
+    Raises:
+        DataError: the position is after the last timestep.
     """
 
     def __init__(self, whole: Removal, position: int) -> None:
@@ -139,10 +142,10 @@ class AtStep(Removal):
 
 
 class Probe(Removal):
-    """Removes nothing, and adds zeros to every hidden state, so that gradients at every step can be read off them.
+    """Add zeros to all hidden states, to compute gradients at each timestep; remove nothing.
 
     Attributes:
-        zeros: timestep -> (K, N, H), requiring gradients.
+        zeros: timestep -> zeros (K, N, H) that require gradients.
     """
 
     def __init__(self) -> None:
@@ -154,6 +157,6 @@ class Probe(Removal):
         return (state[0] + self.zeros[t], *state[1:])
 
     def gradients(self) -> Tensor:
-        """What reached the zeros of each timestep, (K, N, T, H)."""
+        """Return the gradients of the zeros of each timestep, (K, N, T, H)."""
         parts = [self.zeros[t].grad for t in sorted(self.zeros)]
         return torch.stack([torch.zeros_like(self.zeros[0]) if g is None else g for g in parts], dim=2)

@@ -24,8 +24,8 @@ def own_copy(tensor: Tensor, lazily: bool = False) -> Tensor:
     """Copy a tensor, so that later changes of one do not affect the other.
 
     Args:
-        tensor: any.
-        lazily: whether the memory is shared until one of the two is written to, where torch can do that.
+        tensor: any tensor.
+        lazily: whether to share memory until one of the two is written to, if this version of torch supports it.
     """
     tensor = tensor.detach()
     if lazily:
@@ -43,7 +43,7 @@ def address(tensor: Tensor) -> int:
 
 
 def unchanged(tensor: Tensor, copy: Tensor) -> bool:
-    """Whether a tensor still has the values, type and device of an earlier copy."""
+    """Return whether a tensor still has the values, dtype and device of an earlier copy."""
     if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device or tensor.is_meta:
         return False
     if address(tensor) == address(copy) and tensor.stride() == copy.stride():
@@ -52,7 +52,7 @@ def unchanged(tensor: Tensor, copy: Tensor) -> bool:
 
 
 def tables(module: nn.Module) -> set[str]:
-    """Names of large weights that are read by kernels that keep memory shared.
+    """Return the names of large weights that are read only by kernels that keep memory shared.
 
     These are the weights of embeddings and linear layers, and of the layers of unrolled modules. Those layers run as
     linear products.
@@ -88,12 +88,12 @@ class Snapshot:
         return self
 
     def matches(self, network: nn.Module) -> bool:
-        """Whether a network currently has these weights."""
+        """Return whether a network has these weights at present."""
         now = _tensors(network)
         return now.keys() == self.weights.keys() and all(unchanged(now[n], t) for n, t in self.weights.items())
 
     def network(self, network: nn.Module) -> nn.Module:
-        """Return the network itself while it matches, else a copy with these weights."""
+        """Return the network itself if it has these weights, otherwise a copy with these weights."""
         if self.matches(network):
             return network
         if self._network is None:
@@ -105,8 +105,8 @@ def with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module
     """Copy a network and set other weights; vocabularies and the spec are shared.
 
     Args:
-        network: what to copy.
-        weights: name -> tensor of the same shape; where one parameter has several names the last one counts.
+        network: the network to copy.
+        weights: name -> tensor of the same shape. For a parameter with several names, the last name is used.
     """
     lazy, memo = tables(network), _not_copied(network)
     with torch.inference_mode(False):

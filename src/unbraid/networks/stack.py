@@ -1,6 +1,6 @@
-"""Stands in for a user's nn.RNN, nn.LSTM or nn.GRU: the same call, layer by layer, so that layers can be exchanged.
+"""Replace an nn.RNN, nn.LSTM or nn.GRU of a PyTorch module by separate layers with the same call.
 
-Shapes: N examples, T timesteps, D inputs, H units, L layers, S = L * directions.
+Shapes: N examples, T timesteps, D inputs, H hidden units, L layers, S = L * directions.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Result = tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]
 
 
 class RecurrentStack(nn.Module):
-    """The layers and directions of one torch recurrent module, called as that module is.
+    """The layers and directions of one recurrent module of PyTorch, with the call of that module.
 
     Args:
-        original: the module that it stands in for; weights are copied in its own type.
+        original: the module to replace; its weights are copied with their dtype.
 
     Raises:
         UnsupportedLayer: an LSTM with ``proj_size``.
@@ -32,8 +32,8 @@ class RecurrentStack(nn.Module):
         super().__init__()
         if original.proj_size:
             raise UnsupportedLayer(
-                f"nn.LSTM with proj_size={original.proj_size}: a projected unit has no node of its own to remove; "
-                "supported are nn.RNN, nn.LSTM and nn.GRU without projection. Train with proj_size=0."
+                f"nn.LSTM with proj_size={original.proj_size} cannot be decomposed, because a projected output is not "
+                "a hidden unit; expected nn.RNN, nn.LSTM or nn.GRU without projection. Train with proj_size=0."
             )
         self.cell = torch_cell(original)
         self.input_size, self.hidden_size = original.input_size, original.hidden_size
@@ -44,7 +44,7 @@ class RecurrentStack(nn.Module):
             for level in range(self.num_layers)
             for backward in range(self.directions)
         )
-        self.kept: list[Tensor | None] = [None] * len(self.layers)  # of sliced layers: where their nodes belong
+        self.kept: list[Tensor | None] = [None] * len(self.layers)  # indices of the units of sliced layers
 
     def set_layers(self, layers: list[RecurrentLayer]) -> None:
         """Hold one level of one or two directions, which may read either way."""
@@ -57,24 +57,36 @@ class RecurrentStack(nn.Module):
 
     @property
     def directions(self) -> int:
-        """1, or 2 where it is bidirectional."""
+        """1, or 2 for a bidirectional module."""
         return 2 if self.bidirectional else 1
 
     def exchanged(self, layers: list[nn.Module], kept: list[Tensor | None]) -> RecurrentStack:
-        """The same call over other layers; ``kept`` says which of the H nodes a smaller layer still has."""
+        """Make a stack with other layers.
+
+        Args:
+            layers: the new layers.
+            kept: for each layer the indices of its units among the H units; None for all units.
+        """
         other = copy.copy(self)
         other._modules = {"layers": nn.ModuleList(layers)}
         other.kept = kept
         return other
 
     def flatten_parameters(self) -> None:
-        """Nothing to do: layers hold their weights one by one."""
+        """Do nothing; the weights of the layers are separate tensors."""
 
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | State | None = None) -> Result:
-        """As torch's: (N, T, D) or (T, N, D) by ``batch_first``, (T, D), or packed; hx (S, N, H), LSTM: a pair."""
+        """Compute the forward of the replaced module.
+
+        Args:
+            input: (N, T, D) or (T, N, D) by ``batch_first``, (T, D), or a packed sequence.
+            hx: first states (S, N, H), a pair of them for an LSTM; zeros by default.
+        """
         lengths = None
         if isinstance(input, Tensor) and input.dim() not in (2, 3):
-            raise DataError(f"a recurrent layer was given {tuple(input.shape)}, expected (N, T, D) or (T, D).")
+            raise DataError(
+                f"a recurrent layer got inputs of shape {tuple(input.shape)}, expected (N, T, D) or (T, D)."
+            )
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if isinstance(input, PackedSequence):
             x, lengths = pad_packed_sequence(input, batch_first=True)
@@ -97,13 +109,13 @@ class RecurrentStack(nn.Module):
         return (outputs if self.batch_first else outputs.transpose(0, 1)), _pair(last)
 
     def _check_states(self, states: State, x: Tensor) -> None:
-        """torch's kernels read states of another size from beyond their end; raises DataError."""
+        """Raise DataError for states of another size; the kernels of torch would read beyond their end."""
         expected = (self.num_layers * self.directions, x.shape[0], self.hidden_size)
         found = [tuple(state.shape) for state in states]
         if len(states) not in (0, 2 if self.cell.kind == "lstm" else 1) or any(shape != expected for shape in found):
             raise DataError(
                 f"{len(states)} initial states of shapes {found} for {x.shape[0]} sequences, expected {expected}: make "
-                "them in forward, for as many examples as it is given."
+                "them in forward, with the number of its examples."
             )
         for state in states:
             if state.dtype != x.dtype or state.device != x.device:
@@ -113,7 +125,7 @@ class RecurrentStack(nn.Module):
                 )
 
     def _run(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
-        """Outputs (N, T, directions*H) and last states (S, N, H)."""
+        """Compute outputs (N, T, directions*H) and last states (S, N, H)."""
         finals: list[State] = []
         for level in range(self.num_layers):
             outs = []
@@ -127,7 +139,7 @@ class RecurrentStack(nn.Module):
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _full(self, values: Tensor, place: int) -> Tensor:
-        """A smaller layer's values in the places of its nodes, zeros for the others."""
+        """Expand the values of a smaller layer to all units, with zeros for removed units."""
         kept = self.kept[place]
         if kept is None:
             return values
@@ -135,7 +147,7 @@ class RecurrentStack(nn.Module):
 
 
 def torch_cell(original: nn.RNNBase) -> Cell:
-    """The cell of a torch recurrent module."""
+    """Return the cell of a recurrent module of PyTorch."""
     if isinstance(original, nn.LSTM):
         return Cell(kind="lstm")
     if isinstance(original, nn.GRU):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from unbraid.networks.cells import ACTIVATIONS
+from unbraid.networks.cells import ACTIVATIONS, State
 from unbraid.networks.precision import like_weights
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import (
@@ -139,14 +139,17 @@ class Recurrent(nn.Module):
             self.backward_layer = RecurrentLayer(spec.cell, spec.inputs, spec.units, not spec.reverse)
         self.flip = spec.reverse and not spec.bidirectional
 
+    def read(self, x: Tensor, mask: Tensor | None) -> list[tuple[Tensor, State]]:
+        """Compute the outputs and the last state of each direction."""
+        layers = [layer for layer in (self.forward_layer, self.backward_layer) if layer is not None]
+        return [layer(x, mask) for layer in layers]
+
     def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
-        values, state = self.forward_layer(x, mask)
+        (values, state), *backward = self.read(x, mask)
         if self.flip:  # Keras' go_backwards gives its outputs in the order of reading
             values = values.flip(1)
-        results = [values if self.sequences else state[0]]
-        if self.backward_layer is not None:
-            values, state = self.backward_layer(x, mask)
-            results.append(values if self.sequences else state[0])
+        results = [values] if self.sequences else [state[0]]
+        results += [values if self.sequences else state[0] for values, state in backward]
         kept = mask if self.sequences else None
         return merged(self.merge, results, kept), kept  # the mask is not reversed, as in Keras
 

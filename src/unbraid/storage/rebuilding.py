@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.errors import FormatError, quoted
+from unbraid.modules.building import LayerWeights
 from unbraid.modules.concern import Concern, kept_indices
-from unbraid.modules.module import ConcernModule, LayerWeights
+from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.modules.voting.referee import Referee
 from unbraid.networks.heads import Head

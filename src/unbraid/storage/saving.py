@@ -14,8 +14,9 @@ from unbraid._version import __version__
 from unbraid.config import DecompositionConfig
 from unbraid.errors import FormatError, quoted
 from unbraid.modules.about import NOTHING, About
-from unbraid.modules.composition import Composition, Vote
+from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.voter import Vote
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
 from unbraid.networks.network import Network
 from unbraid.storage.card import CARD, RECIPE, card, plain_scores

@@ -1,6 +1,6 @@
-"""Saying a translation word by word: greedily or with a beam, many sentences at once, the state carried along.
+"""Decode translations word by word, with a greedy or a beam search, for many sentences at once.
 
-Shapes: N sentences, S source words, B hypotheses a sentence, R words that can be said.
+Shapes: N sentences, S source words, B hypotheses per sentence, R words of the output layer.
 """
 
 from __future__ import annotations
@@ -10,72 +10,72 @@ from torch import Tensor
 
 from unbraid.errors import ConfigError
 from unbraid.networks.encoder_decoder import States
-from unbraid.translation.language_model import Voice
+from unbraid.translation.language_model import LanguageModel
 
-LONGEST = 50  # words of a translation, where nothing else limits it
-Sentences = list[list[int]]  # target indices of each sentence, tags left out
+LONGEST = 50  # most words of a translation by default
+Sentences = list[list[int]]  # target indices of each sentence, without tags
 
 
-def decode(voice: Voice, source: Tensor, longest: int | None = None, beam: int = 1) -> Sentences:
-    """Translate.
+def decode(model: LanguageModel, source: Tensor, longest: int | None = None, beam: int = 1) -> Sentences:
+    """Translate sentences.
 
     Args:
-        voice: who speaks.
+        model: the language model.
         source: word indices (N, S), padded with 0.
-        longest: most words of a translation, at least 1.
-        beam: hypotheses a sentence; 1 takes the likeliest word at each step.
+        longest: largest number of words of a translation, at least 1; 50 by default.
+        beam: number of hypotheses per sentence, at least 1; 1 is greedy decoding.
 
     Returns:
-        the words of each translation.
+        the target indices of each translation.
 
     Raises:
         ConfigError: ``beam`` or ``longest`` below 1.
     """
     steps = LONGEST if longest is None else longest
     if beam < 1 or steps < 1:
-        raise ConfigError(f"beam={beam} and longest={steps}: expected whole numbers from 1 on.")
-    if voice.longest is not None:
-        steps = min(steps, voice.longest)
+        raise ConfigError(f"beam={beam} and longest={steps}: expected integers of at least 1.")
+    if model.longest is not None:
+        steps = min(steps, model.longest)
     with torch.inference_mode():
-        states = voice.body.encode(source)
-        return _greedy(voice, states, steps) if beam == 1 else _beam(voice, states, steps, beam)
+        states = model.body.encode(source)
+        return _greedy(model, states, steps) if beam == 1 else _beam(model, states, steps, beam)
 
 
-def _greedy(voice: Voice, states: States, steps: int) -> Sentences:
+def _greedy(model: LanguageModel, states: States, steps: int) -> Sentences:
     count = len(states[0][0])
-    said: Sentences = [[] for _ in range(count)]
-    active = torch.arange(count, device=voice.words.device)
-    token = torch.full_like(active, voice.tag.start)
+    found: Sentences = [[] for _ in range(count)]
+    active = torch.arange(count, device=model.words.device)
+    token = torch.full_like(active, model.tag.start)
     for position in range(steps):
-        scores, states = voice.scores(token, states, position)
-        token = voice.words[scores.argmax(-1)]
-        going = ~torch.isin(token, voice.ends)
-        if not going.all():  # what is finished is not computed any more
+        scores, states = model.scores(token, states, position)
+        token = model.words[scores.argmax(-1)]
+        going = ~torch.isin(token, model.ends)
+        if not going.all():  # finished sentences are not computed further
             active, token, states = active[going], token[going], _rows(states, going)
         if len(active) == 0:
             break
         for row, word in zip(active.tolist(), token.tolist(), strict=True):
-            said[row].append(word)
-    return said
+            found[row].append(word)
+    return found
 
 
-def _beam(voice: Voice, states: States, steps: int, beam: int) -> Sentences:
-    """The hypothesis of the highest mean log-probability a word, its last token included."""
-    count, device = len(states[0][0]), voice.words.device
+def _beam(model: LanguageModel, states: States, steps: int, beam: int) -> Sentences:
+    """Return the hypothesis with the highest mean log probability per word; the last token counts."""
+    count, device = len(states[0][0]), model.words.device
     states = _rows(states, torch.arange(count, device=device).repeat_interleave(beam))
-    token = torch.full((count * beam,), voice.tag.start, device=device)
+    token = torch.full((count * beam,), model.tag.start, device=device)
     total = torch.full((count, beam), -torch.inf, device=device)
-    total[:, 0] = 0  # all hypotheses are one at first
+    total[:, 0] = 0  # at first there is one hypothesis per sentence
     history = torch.zeros(count, beam, 0, dtype=torch.long, device=device)
     best = torch.full((count,), -torch.inf, device=device)
     found: Sentences = [[] for _ in range(count)]
     base = torch.arange(count, device=device).unsqueeze(1) * beam
     for position in range(steps):
-        scores, states = voice.scores(token, states, position)
+        scores, states = model.scores(token, states, position)
         sums = (total.view(-1, 1) + torch.log_softmax(scores, -1)).view(count, -1)
         total, at = sums.topk(min(2 * beam, sums.shape[1]), dim=1)  # enough, even if half of them end
-        parent, word = at // len(voice.words), voice.words[at % len(voice.words)]
-        ended = torch.isin(word, voice.ends)
+        parent, word = at // len(model.words), model.words[at % len(model.words)]
+        ended = torch.isin(word, model.ends)
         last = position + 1 == steps
         mean = (total / (position + 1)).masked_fill(~(ended | last), -torch.inf)
         top, place = mean.max(1)
@@ -88,7 +88,7 @@ def _beam(voice: Voice, states: States, steps: int, beam: int) -> Sentences:
         parent, word = parent.gather(1, order), word.gather(1, order)
         history = torch.cat([history.gather(1, parent.unsqueeze(-1).expand(-1, -1, position)), word.unsqueeze(-1)], -1)
         token, states = word.flatten(), _rows(states, (base + parent).flatten())
-        if (total[:, 0] / steps <= best).all():  # no hypothesis can get better than this any more
+        if (total[:, 0] / steps <= best).all():  # no hypothesis can become better than this
             break
     return found
 

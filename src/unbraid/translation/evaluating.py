@@ -1,4 +1,4 @@
-"""A translator's scores, language by language, beside those of the whole network."""
+"""Evaluate a translator for each language, and compare it with the parent network."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from unbraid.translation.words import split_words
 
 @dataclass(frozen=True)
 class TranslatorEvaluation:
-    """What a translator and, where one was given, a whole network score.
+    """Scores of a translator and of a parent network.
 
     Attributes:
         modules: language -> scores of its module.
-        monolithic: language -> scores of the network; empty without one.
+        monolithic: language -> scores of the network; empty without ``against``.
     """
 
     modules: dict[str, TranslationScores]
     monolithic: dict[str, TranslationScores]
 
     def delta(self, language: str) -> float:
-        """BLEU of a module less that of the network, in points."""
+        """Return BLEU of the module minus BLEU of the network, in points."""
         return self.modules[language].bleu - self.monolithic[language].bleu
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON holds them."""
+        """Return all scores as plain values, for JSON."""
         return asdict(self)
 
 
@@ -43,27 +43,26 @@ def evaluate_translator(
     beam: int = 1,
     longest: int | None = None,
 ) -> TranslatorEvaluation:
-    """Translate ``texts`` into every language of ``references`` and compare.
+    """Translate ``texts`` into each language of ``references``, and score the translations.
 
     Args:
-        translator: the modules.
-        texts: sentences.
-        references: language -> their translations.
-        against: a whole network to compare with; languages that it does not say are left out of its scores.
-        beam: hypotheses a sentence.
-        longest: most words of a translation.
+        translator: the translator.
+        texts: N sentences.
+        references: language -> N reference translations.
+        against: a parent network to compare with. It has no scores for languages that it does not have.
+        beam: number of hypotheses per sentence.
+        longest: largest number of words of a translation.
 
     Raises:
         DataError: no language, or not one reference for each text.
-        IncompatibleModules: a language that the translator does not say.
+        IncompatibleModules: a language that the translator does not have.
         UnbraidError: sacrebleu is not installed.
     """
     if not references:
-        raise DataError("references are empty: expected language -> sentences.")
+        raise DataError("references are empty: expected a mapping language -> sentences.")
     modules, monolithic = {}, {}
     for language, wanted in references.items():
-        said = translator.translate(texts, language, beam=beam, longest=longest)
-        modules[language] = score(said, wanted)
+        modules[language] = score(translator.translate(texts, language, beam=beam, longest=longest), wanted)
         if against is not None and language in against.labels:
             whole = translate_whole(against, texts, language, beam=beam, longest=longest)
             monolithic[language] = score(whole, wanted)
@@ -71,6 +70,6 @@ def evaluate_translator(
 
 
 def score(translations: Sequence[str], references: Sequence[str]) -> TranslationScores:
-    """The scores of translations into one language; raises DataError and UnbraidError as above."""
+    """Score translations into one language; errors as for :func:`evaluate_translator`."""
     words = [[split_words(text) for text in side] for side in (translations, references)]
     return translation_scores(translations, references, (words[0], words[1]))

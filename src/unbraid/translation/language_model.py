@@ -1,6 +1,6 @@
-"""Whatever can say a sentence word by word: a whole encoder-decoder, or one language's module of it.
+"""A language model for decoding: a whole encoder-decoder, or the module of one language.
 
-Shapes: N sentences, R words that can be said.
+Shapes: N sentences, R words of the output layer.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from unbraid.translation.words import UNK
 
 
 @dataclass(frozen=True)
-class Voice:
-    """A body with an output layer.
+class LanguageModel:
+    """An encoder-decoder with an output layer for one language.
 
     Attributes:
         body: encoder and decoder.
-        head: features to scores (N, R).
-        words: target index of every score (R,).
-        banned: positions among the R that are never said: padding, unknown words, first tokens.
-        tag: the language's first and last token.
-        ends: last tokens of all languages: each ends a sentence.
-        longest: most words of a sentence, of an unrolled module; None: any number.
+        head: output layer; computes logits (N, R).
+        words: target index of each logit, (R,).
+        banned: columns that are never predicted: padding, unknown words and first tokens.
+        tag: first and last token of the language.
+        ends: last tokens of all languages; each of them ends a sentence.
+        longest: largest number of words of a sentence for an unrolled module; None without a limit.
     """
 
     body: EncoderDecoder
@@ -42,39 +42,46 @@ class Voice:
     longest: int | None = None
 
     def scores(self, token: Tensor, states: States, position: int) -> tuple[Tensor, States]:
-        """Scores of the next word (N, R), -inf where it is banned, and the next states; raises DataError.
+        """Compute the logits of the next word.
 
         Args:
-            token: the word said last (N,).
-            states: what the body's ``encode`` or the step before gave.
-            position: how many words came before.
+            token: the previous word, (N,).
+            states: states from ``body.encode`` or from the previous step.
+            position: number of words before this one.
+
+        Returns:
+            logits (N, R), -inf for banned words, and the next states.
+
+        Raises:
+            DataError: the position is after the last timestep of an unrolled module.
         """
         features, states = self.body.step(token, states, position)
         return self.head(features).index_fill_(1, self.banned, -torch.inf), states
 
 
-def network_voice(network: Network, language: str) -> Voice:
-    """The whole network, told to say ``language``; raises DataError where it does not know that."""
+def network_model(network: Network, language: str) -> LanguageModel:
+    """Make the language model of a whole network for ``language``; raise DataError if the network does not have it."""
     words = torch.arange(network.spec.classes, device=network.device)
-    return _voice(network, network.body, network.head, words, find_language(network, language))
+    return _language_model(network, network.body, network.head, words, find_language(network, language))
 
 
-def module_voice(module: ConcernModule) -> Voice:
-    """A language's module; raises IncompatibleModules for another kind of module."""
+def module_model(module: ConcernModule) -> LanguageModel:
+    """Make the language model of a module; raise IncompatibleModules for a module that is not a language."""
     words = module.head.words
     if not isinstance(module.parent.spec, EncoderDecoderSpec) or words is None:
         raise IncompatibleModules(
-            f"module {module.label!r} is of a {module.io} network, expected one of an encoder-decoder's languages."
+            f"module {module.label!r} is of a network of type {module.io}, expected the module of a language of an "
+            "encoder-decoder: use unbraid.compose for classifiers."
         )
     tag = module.parent.spec.languages[module.index]
     longest = None
     if module.concern.mode is Mode.UNROLLED:
         longest = module.concern.steps[module.parent.spec.decoder[0].name]
-    return _voice(module.parent, module.body, module.head, words, tag, longest)
+    return _language_model(module.parent, module.body, module.head, words, tag, longest)
 
 
 def find_language(network: Network, language: str) -> LanguageTag:
-    """A language's tag; raises DataError, naming the known ones."""
+    """Return the tag of a language; raise DataError if the network does not have it."""
     assert isinstance(network.spec, EncoderDecoderSpec)
     for tag in network.spec.languages:
         if tag.name == language:
@@ -84,9 +91,9 @@ def find_language(network: Network, language: str) -> LanguageTag:
     )
 
 
-def _voice(
+def _language_model(
     parent: Network, body: nn.Module, head: nn.Module, words: Tensor, tag: LanguageTag, longest: int | None = None
-) -> Voice:
+) -> LanguageModel:
     assert isinstance(parent.spec, EncoderDecoderSpec)
     assert isinstance(body, EncoderDecoder)
     never = [0, *(t.start for t in parent.spec.languages)]
@@ -96,4 +103,4 @@ def _voice(
     device = words.device
     banned = torch.isin(words, torch.tensor(never, device=device)).nonzero().flatten()
     ends = torch.tensor([t.end for t in parent.spec.languages], device=device)
-    return Voice(body, head, words, banned, tag, ends, longest)
+    return LanguageModel(body, head, words, banned, tag, ends, longest)

@@ -1,4 +1,4 @@
-"""Telling a network which languages it says: files of other frameworks do not hold that."""
+"""Set the target languages of a network; files of other frameworks do not store them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from unbraid.translation.pairs import find_tag
 
 
 def with_languages(network: Network, languages: Sequence[str] | Mapping[str, tuple[int, int]]) -> Network:
-    """The same encoder-decoder, knowing its target languages.
+    """Make a copy of an encoder-decoder with target languages.
 
     Args:
         network: an encoder-decoder.
-        languages: names, whose tags ``[startfr]`` and ``[endfr]`` the target vocabulary has; or name -> indices of the
-            first and the last token.
+        languages: names with tags such as ``[startfr]`` and ``[endfr]`` in the target vocabulary; or a mapping name ->
+            indices of the first and the last token.
 
     Raises:
-        DataError: another kind of network, a name without tags, or no target vocabulary to look it up in.
+        DataError: another kind of network, a name without tags, or names without a target vocabulary.
         FormatError: indices that the network does not have.
     """
     if not isinstance(network.spec, EncoderDecoderSpec):
-        raise DataError(f"the network is {network.io}, expected an encoder-decoder.")
+        raise DataError(f"the network has the type {network.io}, expected an encoder-decoder: pass a translator.")
     if isinstance(languages, Mapping):
         tags = [LanguageTag(name=name, start=pair[0], end=pair[1]) for name, pair in languages.items()]
     else:
         if network.target_vocabulary is None:
-            raise DataError("the network has no target vocabulary: pass language -> (first token, last token).")
+            raise DataError(
+                "the network has no target vocabulary, so names of languages cannot be found: pass a mapping language "
+                "-> (first token, last token)."
+            )
         tags = [find_tag(name, network.target_vocabulary) for name in languages]
     spec = network.spec.model_copy(update={"languages": tags})
     return Network(spec, network.weights()).with_vocabulary(network.vocabulary, network.target_vocabulary)

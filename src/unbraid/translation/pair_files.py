@@ -1,4 +1,4 @@
-"""Sentence pairs of a data file, as the network that is taken apart reads them."""
+"""Prepare the sentence pairs of a data file for the decomposition of a network."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ Examples = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 def ready_for(network: Network, columns: PairColumns) -> tuple[Network, Examples]:
-    """The network, knowing the languages of these pairs, and what :func:`unbraid.decompose` takes of it.
+    """Set the languages of a network from sentence pairs, and convert the pairs to examples.
 
     Args:
-        network: an encoder-decoder with a target vocabulary, whose tags the languages are found by.
-        columns: of a data file; a text's pairs get their language's tags.
+        network: an encoder-decoder with a target vocabulary that contains the tags of the languages.
+        columns: columns of a data file. Pairs of texts get the tags of their language.
+
+    Returns:
+        a network with these languages, and the examples for :func:`unbraid.decompose`.
 
     Raises:
-        DataError: a vocabulary is missing, or a language's tags in it; or no pair with words on both sides.
+        DataError: a vocabulary or the tags of a language are missing, or no pair has words on both sides.
     """
     text = is_text(columns.source)
     if network.target_vocabulary is None or (text and network.vocabulary is None):
         raise DataError(
-            "the model file holds no vocabularies: give --target-vocabulary, which languages are found in by their "
-            "tags, and to read text --vocabulary as well."
+            "the model file has no vocabularies: pass --target-vocabulary, which contains the tags of the languages, "
+            "and for text also --vocabulary."
         )
     network = with_languages(network, list(dict.fromkeys(columns.languages)))
     languages = np.asarray(columns.languages)

@@ -1,4 +1,4 @@
-"""Sentence pairs as a multi-target encoder-decoder learns them: the language's tag first, its end mark last.
+"""Sentence pairs for a multi-target encoder-decoder. Targets start and end with a tag of their language.
 
 Shapes: N pairs, S source words, T target words.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unbraid.data.vocabulary import Vocabulary
-from unbraid.errors import DataError
+from unbraid.errors import DataError, quoted
 from unbraid.networks.spec import LanguageTag
 from unbraid.translation.words import end_tag, start_tag
 
@@ -21,10 +21,10 @@ class Pairs:
     """Sentence pairs with teacher forcing.
 
     Attributes:
-        source: word indices (N, S), padded with 0 at the right.
-        target: what the decoder is fed (N, T): the language's first token, then the words.
-        following: what it should say (N, T): the words, then the language's last token; 0 at padding.
-        languages: of each pair (N,).
+        source: word indices, int64 (N, S), padded with 0 at the right.
+        target: inputs of the decoder, int64 (N, T): the first token of the language, then the words.
+        following: targets of the decoder, int64 (N, T): the words, then the last token of the language; 0 at padding.
+        languages: language of each pair, (N,).
     """
 
     source: np.ndarray
@@ -34,12 +34,12 @@ class Pairs:
 
     @property
     def x(self) -> dict[str, np.ndarray]:
-        """What an encoder-decoder network reads."""
+        """The inputs of an encoder-decoder network."""
         return {"source": self.source, "target": self.target}
 
     @classmethod
     def joined(cls, parts: Sequence[Pairs]) -> Pairs:
-        """Several sets of pairs as one."""
+        """Concatenate several sets of pairs."""
         columns = [
             _padded([row[row != 0] for part in parts for row in getattr(part, name)])
             for name in ("source", "target", "following")
@@ -47,7 +47,7 @@ class Pairs:
         return cls(columns[0], columns[1], columns[2], np.concatenate([part.languages for part in parts]))
 
     def take(self, rows: np.ndarray) -> Pairs:
-        """Some of the pairs."""
+        """Select pairs by their indices."""
         return Pairs(self.source[rows], self.target[rows], self.following[rows], self.languages[rows])
 
     def __len__(self) -> int:
@@ -61,36 +61,41 @@ def make_pairs(
     target_vocabulary: Vocabulary,
     steps: int | None = None,
 ) -> Pairs:
-    """Every source sentence with its translation into each language.
+    """Pair each source sentence with its translation into each language.
 
     Args:
         source: sentences.
-        targets: language -> as many sentences; an empty one is left out.
-        vocabulary: of the sources.
-        target_vocabulary: of all targets, with the languages' tags.
-        steps: longest pair in words of either side, tags not counted; longer ones are left out. None: all are kept.
+        targets: language -> one translation for each sentence; pairs with an empty side are left out.
+        vocabulary: vocabulary of the sources.
+        target_vocabulary: vocabulary of all targets, with the tags of the languages.
+        steps: largest number of words of either side, without tags; longer pairs are left out. None keeps all pairs.
 
     Raises:
-        DataError: no pair, different numbers of sentences, or a language that the vocabulary has no tags for.
+        DataError: no pair, different numbers of sentences, or a language without tags in the vocabulary.
     """
     read = vocabulary.indices(source)
     rows: list[tuple[list[int], list[int], list[int], str]] = []
     for language, sentences in targets.items():
         if len(sentences) != len(read):
-            raise DataError(f"{len(sentences)} sentences of {language!r} for {len(read)} sources: give one for each.")
+            raise DataError(
+                f"{len(sentences)} sentences of {language!r} for {len(read)} sources: give one sentence for each."
+            )
         tag = find_tag(language, target_vocabulary)
-        for one, said in zip(read, target_vocabulary.indices(sentences), strict=True):
-            if said and one and (steps is None or max(len(one), len(said)) <= steps):
-                rows.append((one, [tag.start, *said], [*said, tag.end], language))
+        for one, words in zip(read, target_vocabulary.indices(sentences), strict=True):
+            if words and one and (steps is None or max(len(one), len(words)) <= steps):
+                rows.append((one, [tag.start, *words], [*words, tag.end], language))
     if not rows:
-        raise DataError("no sentence pair is left: expected at least one with words on both sides.")
+        raise DataError("no sentence pair is left: give at least one pair with words on both sides.")
     columns = [_padded([row[k] for row in rows]) for k in range(3)]  # type: ignore[misc]  # the first three are lists
     return Pairs(columns[0], columns[1], columns[2], np.asarray([row[3] for row in rows]))
 
 
 def find_tag(language: str, vocabulary: Vocabulary) -> LanguageTag:
-    """A language's first and last token; raises DataError where the vocabulary does not have both."""
-    found = [vocabulary.tokenizer.token_to_id(tag(language)) for tag in (start_tag, end_tag)]
+    """Return the first and the last token of a language; raise DataError if the vocabulary does not have both."""
+    try:
+        found = [vocabulary.tokenizer.token_to_id(tag(language)) for tag in (start_tag, end_tag)]
+    except UnicodeEncodeError:
+        raise DataError(f"language {quoted(language)!r} is not valid Unicode: expected a name such as 'fr'.") from None
     if None in found:
         raise DataError(
             f"the target vocabulary has no {start_tag(language)} and {end_tag(language)}: "

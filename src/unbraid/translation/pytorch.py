@@ -1,8 +1,8 @@
-"""A user's own encoder-decoder module as a network that can say sentences word by word.
+"""Convert an encoder-decoder module of PyTorch to a network.
 
-Its weights are read, and what they compute here is compared with the module's own forward on an example, so that
-attention or anything else that is not an embedding, recurrent layers and one output layer is found out.
-Shapes: N sentences, S source words, T target words, V words known.
+The weights are copied. The results are compared with those of the module's forward on an example. The comparison
+detects attention and other operations besides an embedding, recurrent layers and one output layer.
+Shapes: N sentences, S source words, T target words, V words of the output layer.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ def encoder_decoder_from_torch(
     encoder: str = "encoder",
     decoder: str = "decoder",
 ) -> Network:
-    """A network of a user's module with an encoder and a decoder.
+    """Make a network of a PyTorch module with an encoder and a decoder.
 
     Args:
-        module: its encoder and its decoder each hold one nn.Embedding and 1 to 4 layers of nn.RNN, nn.LSTM or nn.GRU;
-            one nn.Linear gives the scores of the next word. It is not changed.
-        example: source and target word indices as its forward reads them, (N, S) and (N, T), or (S, N) and (T, N)
-            where its recurrent layers do not have ``batch_first``; no padding in the target.
+        module: a module whose encoder and decoder each have one nn.Embedding and 1 to 4 layers of nn.RNN, nn.LSTM or
+            nn.GRU. One nn.Linear computes the logits of the next word. The module is not changed.
+        example: source and target word indices for its forward, (N, S) and (N, T), or (S, N) and (T, N) without
+            ``batch_first``. The target has no padding.
         languages: name -> indices of the first and the last token, see ``with_languages``.
         encoder: path of the encoder in the module.
-        decoder: path of the decoder.
+        decoder: path of the decoder in the module.
 
     Returns:
-        the network, with weights of its own.
+        the network, with a copy of the weights.
 
     Raises:
-        DataError: no such parts, or an example that does not run.
+        DataError: a part is missing, or the example does not run.
         UnsupportedLayer: the module computes something else.
     """
     module_sides = [_part(module, encoder), _part(module, decoder)]
@@ -53,7 +53,10 @@ def encoder_decoder_from_torch(
     embeddings = [_one(side, nn.Embedding, name) for side, name in zip(module_sides, (encoder, decoder), strict=True)]
     head = _one(module, nn.Linear, "the module")
     if any(stack.bidirectional for side in stacks for stack in side) or not all(stacks):
-        raise UnsupportedLayer("encoder and decoder need 1 to 4 recurrent layers each, of one direction.")
+        raise UnsupportedLayer(
+            "the encoder or the decoder has no recurrent layer or a bidirectional one; expected 1 to 4 layers of one "
+            "direction in each: use Network.from_torch to decompose the module as a classifier of words."
+        )
     source, target = (e.transpose(0, 1) if not stacks[0][0].batch_first else e for e in example)
     wanted = _module_scores(module, example, not stacks[0][0].batch_first)
     for masked in (False, True):
@@ -65,9 +68,9 @@ def encoder_decoder_from_torch(
         if any(w.shape == s.shape and torch.allclose(w, s, rtol=1e-3, atol=1e-5) for w in wanted for s in same):
             return network
     raise UnsupportedLayer(
-        "the module computes something else than an encoder's last states passed on to the decoder layer by layer "
-        "(attention, a projection between them, dropout in eval mode?): supported are embeddings, recurrent layers and "
-        "one nn.Linear. As a classifier of words it can be taken apart with Network.from_torch."
+        "the module does not only pass the last states of the encoder to the decoder, layer by layer (attention, a "
+        "projection between them, dropout in eval mode?); expected embeddings, recurrent layers and one nn.Linear. Use "
+        "Network.from_torch to decompose it as a classifier of words."
     )
 
 
@@ -76,23 +79,25 @@ def _part(module: nn.Module, path: str) -> nn.Module:
         return module.get_submodule(path)
     except AttributeError:
         names = [name for name, _ in module.named_children()]
-        raise DataError(f"the module has no {path!r}, only {names}: name them by encoder= and decoder=.") from None
+        raise DataError(f"the module has no {path!r}, only {names}: pass encoder= and decoder=.") from None
 
 
 def _one(part: nn.Module, kind: type[Any], where: str) -> Any:
     found = [m for m in part.modules() if isinstance(m, kind)]
     if len(found) != 1:
-        raise UnsupportedLayer(f"{where} holds {len(found)} nn.{kind.__name__}, expected one.")
+        raise UnsupportedLayer(
+            f"{where} has {len(found)} nn.{kind.__name__}, expected one: only such modules can be converted."
+        )
     return found[0]
 
 
 def _module_scores(module: nn.Module, example: tuple[Tensor, Tensor], time_first: bool) -> list[Tensor]:
-    """What the module itself says, (N, T, V); it may return more than its scores."""
+    """Return the tensors with 3 axes among the results of the module, (N, T, V)."""
     was, results = module.training, []
     try:
         with torch.no_grad():
             results = leaves(call(module.eval(), example))
-    except Exception as error:  # whatever a user's forward raises
+    except Exception as error:  # the forward of a user may raise any error
         raise DataError(f"example does not run through the module: {said(error)}") from error
     finally:
         module.train(was)

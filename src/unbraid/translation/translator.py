@@ -25,7 +25,7 @@ from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.storage.loading import load_modules
 from unbraid.storage.saving import save_languages
 from unbraid.translation.decoding import decode
-from unbraid.translation.language_model import Voice, module_voice, network_voice
+from unbraid.translation.language_model import LanguageModel, module_model, network_model
 from unbraid.translation.words import join_words, word_list
 
 BATCH = 256  # sentences that are translated at the same time
@@ -66,7 +66,7 @@ class Translator:
                     f"two modules have the language {language!r}: pass a mapping language -> module."
                 )
             check_vocabularies(module.parent, f"module {language!r}")
-            module_voice(module)
+            module_model(module)
             self.modules[language] = module
 
     @property
@@ -109,7 +109,7 @@ class Translator:
             ['']
         """
         module = self[to]
-        return _translated(module_voice(module), module.parent, texts, beam, longest)
+        return _translated(module_model(module), module.parent, texts, beam, longest)
 
     def add(self, language: str, module: ConcernModule) -> Translator:
         """Make a translator with one more language.
@@ -210,7 +210,7 @@ def translate_whole(
 ) -> list[str]:
     """Translate with the parent network, for comparison; arguments and errors as in :meth:`Translator.translate`."""
     check_vocabularies(network, "the network")
-    return _translated(network_voice(network, to), network, texts, beam, longest)
+    return _translated(network_model(network, to), network, texts, beam, longest)
 
 
 def check_vocabularies(network: Network, who: str) -> None:
@@ -222,20 +222,22 @@ def check_vocabularies(network: Network, who: str) -> None:
         )
 
 
-def _translated(voice: Voice, network: Network, texts: Sequence[str], beam: int, longest: int | None) -> list[str]:
+def _translated(
+    model: LanguageModel, network: Network, texts: Sequence[str], beam: int, longest: int | None
+) -> list[str]:
     texts = as_texts(texts)
     if not all(isinstance(text, str) for text in texts):
         raise DataError("texts: expected a list of strings.")
     assert network.vocabulary is not None and network.target_vocabulary is not None
     rows = [_indices(network.vocabulary, text) for text in texts]
-    words = word_list(network.target_vocabulary)
     order = sorted((n for n, row in enumerate(rows) if len(row)), key=lambda n: len(rows[n]))
     found = [""] * len(rows)
     assert isinstance(network.spec, EncoderDecoderSpec)
+    words = word_list(network.target_vocabulary, network.spec.classes)
     for batch in _batches(order, rows, network.spec.source.mask_zero):
         source = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(rows[n]) for n in batch], batch_first=True)
-        for n, said in zip(batch, decode(voice, source.to(voice.words.device), longest, beam), strict=True):
-            found[n] = join_words(words[index] for index in said)
+        for n, indices in zip(batch, decode(model, source.to(model.words.device), longest, beam), strict=True):
+            found[n] = join_words(words[index] for index in indices)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Words of a sentence and back: one rule for every language, so that joined words read as they were written."""
+"""Split sentences into words and join words to sentences, with one rule for all languages."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PATTERN = r"\w+'|\w+|[^\w\s]"  # an elided word keeps its apostrophe: l', dell'
 
 
 def start_tag(language: str) -> str:
-    """The first token of a sentence of ``language``."""
+    """Return the first token of a sentence of ``language``."""
     return f"[start{language}]"
 
 
 def end_tag(language: str) -> str:
-    """Its last token."""
+    """Return the last token of a sentence of ``language``."""
     return f"[end{language}]"
 
 
 def split_words(text: str) -> list[str]:
-    """A sentence's words and punctuation marks, in small letters."""
+    """Split a sentence into words and punctuation marks, in lower case."""
     return re.findall(PATTERN, text.lower().replace("\u2019", "'"))
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Words as a sentence: no space before punctuation, none behind an apostrophe or around a hyphen."""
+    """Join words to a sentence, without a space before punctuation, after an apostrophe or around a hyphen."""
     text = ""
     for word in words:
         joined = not text or text.endswith(("'", "-")) or re.fullmatch(r"[.,!?;:%)\]-]", word) is not None
@@ -40,17 +40,19 @@ def join_words(words: Iterable[str]) -> str:
 
 
 def most_frequent(sentences: Iterable[Sequence[str]], size: int) -> list[str]:
-    """The ``size`` most frequent words; ties in alphabetical order."""
+    """Return the ``size`` most frequent words; ties are in alphabetical order."""
     counts = Counter(word for words in sentences for word in words)
     return sorted(counts, key=lambda word: (-counts[word], word))[:size]
 
 
 def sentence_vocabulary(words: Sequence[str], languages: Sequence[str] = ()) -> Vocabulary:
-    """A vocabulary of whole words that splits text as :func:`split_words` does.
+    """Make a vocabulary of whole words that splits text like :func:`split_words`.
+
+    Index 0 is padding, index 1 any unknown word. Then follow the tags of the languages and the words.
 
     Args:
-        words: from index 2 on, behind padding (0), unknown words (1) and the languages' tags.
-        languages: for a target vocabulary, each with its first and last token.
+        words: the words.
+        languages: the languages of a target vocabulary; each gets a first and a last token.
     """
     tags = [tag(language) for language in languages for tag in (start_tag, end_tag)]
     known = dict.fromkeys([PAD, UNK, *tags, *words])
@@ -60,9 +62,9 @@ def sentence_vocabulary(words: Sequence[str], languages: Sequence[str] = ()) -> 
     return Vocabulary(tokenizer, Padding(side="right", index=PADDING, unknown=UNKNOWN))
 
 
-def word_list(vocabulary: Vocabulary) -> list[str]:
-    """Index -> word; an empty one where an index has none."""
-    found = [""] * vocabulary.size
+def word_list(vocabulary: Vocabulary, columns: int) -> list[str]:
+    """Return the word of each output column; columns beyond the vocabulary have an empty word."""
+    found = [""] * max(vocabulary.size, columns)
     for word, index in vocabulary.tokenizer.get_vocab().items():
         if index < len(found):
             found[index] = word

@@ -1,6 +1,6 @@
-"""Makes the small Keras models beside it, and what Keras itself predicts with them.
+"""Make the small Keras models in this folder, and the predictions of Keras for them.
 
-Needed only to change them (the tests read the files). Those of Keras 3 are called ``k3-*``, those of Keras 2 ``k2-*``:
+It is needed only to change them; the tests read the files. Files of Keras 3 are called ``k3-*``, of Keras 2 ``k2-*``:
 
     python -m venv keras3 && keras3/bin/pip install torch keras
     KERAS_BACKEND=torch keras3/bin/python tests/data/keras/make.py
@@ -8,7 +8,7 @@ Needed only to change them (the tests read the files). Those of Keras 3 are call
     python -m venv keras2 && keras2/bin/pip install tensorflow-cpu==2.15.1
     keras2/bin/python tests/data/keras/make.py
 
-Names of cases after the command make these alone.
+Names of cases after the command restrict it to these cases.
 
 Each case gives ``.keras`` or ``.h5`` files (``.keras`` packed again with deflate: their HDF5 is mostly empty) and an
 ``.npz`` with ``x`` and ``y``. Those in ``losses`` store a training loss.

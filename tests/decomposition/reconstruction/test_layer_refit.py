@@ -9,7 +9,7 @@ from unbraid.networks.watching import watched
 
 
 def halves(net, x):
-    """The network with every other node cut out, and the shares of examples."""
+    """Remove every second node of a network; return it with the weights of the examples."""
     kept = {name: torch.arange(0, layer.units, 2) for name, layer in net.layers.items()}
     return kept, sliced(net.body, kept)[0], np.ones((len(x), 1), np.float32) / len(x)
 
@@ -34,7 +34,7 @@ def test_refitted_nodes_follow_their_parents_more_closely(names, mask):
 
 
 def test_what_lost_nothing_stays_as_it_is():
-    """Nodes that nobody reads are cut out: the others' pre-activations are right already."""
+    """Removed nodes are not inputs of any layer, so the pre-activations of the other nodes are exact."""
     net = factory.network(("gru",), "M:N", units=6)
     layer = net.layers["gru_0"].module if "gru_0" in net.layers else next(iter(net.layers.values())).module
     layer.weight_hh.data[:, 1::2] = 0

@@ -27,7 +27,7 @@ def test_logistic_finds_the_row_that_made_the_probabilities(seed):
 @settings(max_examples=15)
 @given(seed=seeds, place=st.sampled_from([0, 1]))
 def test_decided_rows_give_the_wanted_probabilities(seed, place):
-    """Whichever of the two rows is fitted, their difference is what counts; the other one stays as it was."""
+    """Only the difference of the two rows matters, whichever of them is fitted; the other row does not change."""
     features, start = numbers(seed, 500, 4).float(), numbers(seed + 1, 2, 5).float()
     row = numbers(seed + 2, 5).float()
     wanted = torch.sigmoid(features @ row[:-1] + row[-1])
@@ -50,7 +50,7 @@ def test_regression_is_least_squares_where_examples_abound(seed, columns):
 @settings(max_examples=15)
 @given(seed=seeds)
 def test_regression_learns_no_noise_by_heart(seed):
-    """Hardly more examples than inputs, and nothing but noise: the fit must not be much worse than the start."""
+    """With few examples and pure noise, the fit must not be much worse than the start."""
     start = torch.zeros(40, 60, dtype=torch.float64)
     regression = Regression(start)
     regression.add(numbers(seed, 70, 60), numbers(seed + 1, 70, 40), torch.arange(70) % 4 == 0)

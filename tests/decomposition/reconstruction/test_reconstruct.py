@@ -1,4 +1,4 @@
-"""Compact modules: the fold is what least squares gives, and nothing is lost where nothing goes."""
+"""Compact modules: folding equals the least squares solution, and a module without removed nodes loses nothing."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_keeping_everything_changes_nothing(cell, io):
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda c: f"{c.kind}-{c.gate_activation}-{c.reset_after}")
 def test_reconstruction_beats_plain_removal_of_the_same_nodes(cell):
-    """Margins of a module of half the nodes lie nearer to the parent's than with the same nodes just cut out."""
+    """Margins of a module of half the nodes are closer to the parent's than without reconstruction."""
     net = network(cell, 2)
     x, y = examples(net, 300)
     parts = unbraid.decompose(net, (x, y), strategy="reconstruct", keep=0.5, head="softmax")
@@ -122,7 +122,7 @@ def test_it_goes_with_rolled_modules_only():
 
 
 def test_max_loss_gives_the_smallest_modules_within_it():
-    """A network that ignores most of its nodes: a tolerance of nothing still makes small modules of it."""
+    """A network that ignores most of its nodes has small modules even with a tolerance of 0."""
     net = network(Cell(kind="gru"))
     x, _ = examples(net, 400)
     y = net.predict_index(x)

@@ -79,7 +79,7 @@ def test_values_in_a_temporary_file_give_the_same_concerns(mode):
 
 
 def test_only_what_does_not_fit_goes_to_a_file():
-    """Every layer may use an equal share of the memory."""
+    """Each layer may use an equal share of the memory."""
     net, x, _ = many_examples()
     with observed(net, x, memory=10**9) as seen:
         sizes = {name: layer.values.nbytes for name, layer in seen.layers.items()}

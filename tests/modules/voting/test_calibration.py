@@ -1,4 +1,4 @@
-"""Calibration: two numbers per module, fitted on a small sample, kept through changes and on disk."""
+"""Calibration: two numbers per module, fitted on a small sample; changes and saved folders keep them."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from unbraid.modules.voting.calibration import check_scale, fit
 
 
 def sample(rng, per_class, scales, offsets, spread=1.0):
-    """Margins of modules that are equally good, as each parent's scale and offset distort them, and the truth."""
+    """Make margins of equally good modules, distorted by a scale and an offset of each parent, and the truth."""
     classes = len(scales)
     truth = np.repeat(np.arange(classes), per_class)
     fair = 2 * (np.eye(classes)[truth] * 2 - 1) + spread * rng.normal(size=(len(truth), classes))
@@ -112,7 +112,7 @@ def parts_of(io="M:1", cell="lstm", seed=0, labels=("a", "b", "c"), **settings):
 
 @pytest.fixture(scope="module")
 def two_parents():
-    """Modules a, b of one network and c of another, inputs, labels."""
+    """Make modules a and b of one network and c of another, inputs and labels."""
     first, x, y = parts_of()
     second, _, _ = parts_of(cell="gru", seed=5, mode="unrolled")
     return {"a": first["a"], "b": first["b"], "c": second["c"]}, x, y
@@ -267,7 +267,7 @@ def test_evaluation_reports_the_calibration_error_and_modules_as_they_are_alone(
 
 
 def literal_error(probabilities, truth, bins):
-    """Bin by bin."""
+    """Compute the error bin by bin."""
     total = 0.0
     for b in range(bins):
         inside = [

@@ -1,4 +1,4 @@
-"""A referee: fitted on a small sample, as good as calibration or better, kept on disk."""
+"""A referee is fitted on a small sample, is at least as good as calibration, and is saved in folders."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ SECRET = 7  # texts of the second problem hold this word
 
 @pytest.fixture
 def mixed():
-    """Modules of a one-output and of a many-output network, and examples that they cannot tell apart by themselves."""
+    """Make modules of networks with one and with many outputs, and examples that their margins confuse."""
     parts = []
     for seed, io in enumerate(("M:1", "M:N")):
         network = factory.network(("gru",), io, seed=seed)
@@ -34,7 +34,7 @@ def mixed():
 
 
 def texts(count, seed):
-    """Words (N, T) and which module is right, (N,): the third one's texts are of another kind, the others by chance."""
+    """Make words (N, T) and the right modules (N,). The texts of the third module are different, the others random."""
     rng = np.random.default_rng(seed)
     x, y = rng.integers(20, factory.VOCABULARY, (count, factory.WORDS)), rng.integers(0, 2, count)
     y[::2] = 2
@@ -43,7 +43,7 @@ def texts(count, seed):
 
 
 def best(votes, columns, right, width):
-    """The weights (F, K) and bias (K,) of the largest posterior, by torch's own optimizer."""
+    """Maximise the posterior with an optimizer of torch; return the weights (F, K) and the bias (K,)."""
     votes, columns, right = (torch.from_numpy(a) for a in (votes, columns, right))
     weight = torch.zeros(columns.shape[1] + 1, votes.shape[1], dtype=torch.float64, requires_grad=True)
     ones = torch.cat([columns, torch.ones(len(columns), 1)], 1)
@@ -100,7 +100,7 @@ def test_constants_count_nothing():
 
 @pytest.mark.parametrize(("numbers", "apart"), [(30, 1e-4), (600, 0.05)])
 def test_large_samples_are_told_apart_in_their_largest_directions(monkeypatch, numbers, apart):
-    """All of them where blocks have few numbers; where they have many, the rest changes little."""
+    """All directions are used for blocks of few columns; with many columns, the others change little."""
     rng = np.random.default_rng(3)
     truth = np.arange(400) % 4
     kinds = np.repeat(rng.normal(size=(4, 8)), 100, axis=0).reshape(4, 100, 8).swapaxes(0, 1).reshape(400, 8)
@@ -231,7 +231,7 @@ def test_examples_are_weighed_some_at_a_time(mixed, monkeypatch):
     plain, x, y, x_test, _ = mixed
     judged = plain.with_referee(x, y)
     wanted = judged.margins(x_test)
-    monkeypatch.setattr("unbraid.modules.composition.ROWS", 7)
+    monkeypatch.setattr("unbraid.modules.voter.ROWS", 7)
     np.testing.assert_allclose(judged.margins(x_test), wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -242,11 +242,11 @@ def test_what_it_cannot_decide_is_refused(mixed):
     network = factory.network(("gru",), "M:N")
     x_many, y_many = factory.examples(network, 60, 0)
     parts = decompose(network, (x_many, y_many), strategy="paper", samples_per_class=20)
-    with pytest.raises(IncompatibleModules, match=r"one per timestep: use with_calibration"):
+    with pytest.raises(IncompatibleModules, match=r"decide at each timestep: use with_calibration"):
         compose(parts).with_referee(x_many, y_many)
     with pytest.raises(DataError, match="no example of"):
         plain.with_referee(x[y != 1], y[y != 1])
-    with pytest.raises(ConfigError, match=r"expected \d+ for 2"):
+    with pytest.raises(ConfigError, match=r"expected \d+ and 2"):
         Composition({"one": plain["one"], "many": plain["many"]}, referee=plain.with_referee(x, y).referee)
     with pytest.raises(UnbraidError, match="without_referee"):
         unbraid.export_onnx(plain.with_referee(x, y), "nowhere.onnx")
@@ -309,13 +309,13 @@ def test_a_vocabulary_that_comes_later_is_told(mixed, tmp_path):
     judged = plain.with_referee(x, y)
     plain["one"].parent.with_vocabulary(Vocabulary.from_words(["a", "b"], steps=factory.WORDS))
     for use in (lambda: judged.margins(x), lambda: judged(torch.from_numpy(x)), lambda: judged.save(tmp_path / "x")):
-        with pytest.raises(ConfigError, match=r"call with_referee\(\) again"):
+        with pytest.raises(ConfigError, match=r"Call with_referee\(\) again"):
             use()
     assert not (tmp_path / "x").exists()
 
 
 class Packed(torch.nn.Module):
-    """Reads packed sequences, and answers once or at every timestep."""
+    """Reads packed sequences, and decides once or at each timestep."""
 
     def __init__(self, many):
         super().__init__()
@@ -364,7 +364,7 @@ def test_modules_of_higher_precision():
 
 
 class Reader(torch.nn.Module):
-    """Reads words, batch or time first, and answers once, or at every timestep and with NaN where there is no word."""
+    """Reads words, batch or time first. Decides once, or at each timestep with NaN at padding."""
 
     def __init__(self, time_first=False, many=False):
         super().__init__()
@@ -379,7 +379,7 @@ class Reader(torch.nn.Module):
 
 
 def reader(x, y, seed, given=lambda x: x, **settings):
-    """Modules of a Reader that knows the words w0 to w39."""
+    """Make modules of a Reader with a vocabulary of the words w0 to w39."""
     torch.manual_seed(seed)
     vocabulary = Vocabulary.from_words([f"w{n}" for n in range(40)], steps=x.shape[1])
     example = given(torch.from_numpy(x[:6]))
@@ -418,7 +418,7 @@ def test_timesteps_that_say_nan_do_not_count():
 
 
 class Last(torch.nn.Module):
-    """The last output alone."""
+    """Returns the last output only."""
 
     def __init__(self):
         super().__init__()

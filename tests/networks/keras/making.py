@@ -1,4 +1,4 @@
-"""Small Keras files by hand, good ones and (with ``change``) broken ones."""
+"""Write small Keras files: valid files, and (with ``change``) broken files."""
 
 import json
 import zipfile
@@ -48,7 +48,7 @@ ARRAYS = {
 
 
 def unchanged(file):
-    """Leaves the file as it is."""
+    """Do not change the file."""
 
 
 def write_h5(path: Path, model: Any = MODEL, change: Change = unchanged, version: str | None = "2.12.0") -> Path:
@@ -99,7 +99,7 @@ def resized(name, array, shape):
 
 
 def replaced(**creation):
-    """Puts another dataset in the place of the LSTM's kernel."""
+    """Replace the kernel of the LSTM by another dataset."""
 
     def change(file):
         group = file["model_weights/lstm"]
@@ -117,7 +117,7 @@ def without(path):
 
 
 def refused(path, *parts, error=FormatError):
-    """The message of the refusal, which names the file and each of ``parts``."""
+    """Return the message of the error, and check that it names the file and each of ``parts``."""
     with pytest.raises(error) as caught:
         load_keras(path)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""A model file is opened by its content, whatever its name; other files are named for what they are."""
+"""The format of a model file is detected by its content; messages name the format of other files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Files that are broken, made up or meant to do harm are refused in one short message that names the file."""
+"""Broken and hostile files are refused with one short message that names the file."""
 
 import json
 

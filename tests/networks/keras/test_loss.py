@@ -1,4 +1,4 @@
-"""A Keras file's stored loss separates classifiers from regressors, which are refused."""
+"""The loss in a Keras file separates classifiers from regression networks, which are refused."""
 
 import json
 

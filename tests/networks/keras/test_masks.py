@@ -1,4 +1,4 @@
-"""Unrolled recurrent layers and masks, as Keras's TensorFlow backend computes them (Keras 2.15 and 3)."""
+"""Unrolled recurrent layers and masks, compared with the TensorFlow backend of Keras (Keras 2.15 and 3)."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Keras files give what Keras predicts: the authors' models, and small ones for every supported layer and setting."""
+"""Networks of Keras files predict like Keras: the authors' models, and small models for all layers and settings."""
 
 import numpy as np
 import pytest

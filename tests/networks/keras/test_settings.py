@@ -1,4 +1,4 @@
-"""Settings that are none, and layers that exist but cannot be run: refused by name, with what is supported."""
+"""Invalid settings and unsupported layers are refused; the message names them and the supported ones."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Keras' encoder-decoders give what Keras predicts, whatever their layers are called."""
+"""Encoder-decoders of Keras files predict like Keras, with any names of layers."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""What a user's module returns, compared with the scores of its output layer."""
+"""Results of PyTorch modules, compared with the logits of their output layer."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ class Plain(nn.Module):
 
 
 class Corrected(Plain):
-    """A second layer is added to the scores, as adapters of low rank do."""
+    """Adds a second layer to the logits, like an adapter of low rank."""
 
     def __init__(self, classes=CLASSES):
         super().__init__(classes)
@@ -53,7 +53,7 @@ class CorrectedLabels(Corrected):
 
 
 class Sorting(Plain):
-    """Sorts by length, packs, and restores the order of the scores behind the output layer."""
+    """Sorts by length, packs, and restores the order after the output layer."""
 
     def forward(self, x, n):
         order = n.argsort(descending=True, stable=True)
@@ -62,7 +62,7 @@ class Sorting(Plain):
 
 
 class SortingBefore(Plain):
-    """The same with the order restored before the output layer."""
+    """Restores the order before the output layer."""
 
     def forward(self, x, n):
         order = n.argsort(descending=True, stable=True)
@@ -81,7 +81,7 @@ def seeded(kind, *args):
 
 
 def agreeing(module, x, labels=False):
-    """Four examples on which the module decides as its output layer does."""
+    """Make four examples for which the module decides like its output layer."""
     with torch.no_grad():
         own, scores = module(x), module.out(module.last(x))
     same = ((own > 0.5) == (scores > 0)).all(-1) if labels else own.argmax(-1) == scores.argmax(-1)
@@ -148,7 +148,7 @@ def test_a_loaded_network_is_compared_as_well(tmp_path):
 
 
 class Agent(Plain):
-    """A value and an action: the value's column is no output layer."""
+    """Returns a value and an action; the layer of the value is not an output layer."""
 
     def __init__(self, answer):
         super().__init__()

@@ -33,7 +33,7 @@ FEW = {"samples_per_class": 12}
 
 @cache
 def made(name):
-    """A case's module, its network, inputs and labels."""
+    """Make the module of a case, its network, inputs and labels."""
     case = CASES[name]
     module = case.trained()
     x, y = case.make(np.random.default_rng(0), COUNT)
@@ -247,7 +247,7 @@ def test_sentences_say_what_was_found_and_what_to_do(given, words):
 
 
 class Started(Classifier):
-    """Initial states from outside."""
+    """Gets initial states as an argument."""
 
     def forward(self, x, h, c):
         return self.fc(self.rnn(self.embedding(x), (h, c))[0][:, -1])

@@ -7,7 +7,7 @@ from torch import nn
 from unbraid import decompose
 from unbraid.errors import DataError, FormatError, UnsupportedLayer
 from unbraid.translation.decoding import decode
-from unbraid.translation.language_model import module_voice, network_voice
+from unbraid.translation.language_model import module_model, network_model
 from unbraid.translation.pytorch import encoder_decoder_from_torch
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -25,7 +25,7 @@ class Side(nn.Module):
 
 
 class Seq2Seq(nn.Module):
-    """As people write them."""
+    """A translator as users write it."""
 
     def __init__(self, cell="lstm", layers=1, batch_first=True, logs=False, scaled=1.0):
         super().__init__()
@@ -61,7 +61,7 @@ def test_it_says_what_the_module_says_word_by_word(cell, layers, batch_first, lo
     network = encoder_decoder_from_torch(module, example, LANGUAGES)
     assert network.labels == ["fr", "de"] and len(network.layers) == layers
     source = example[0] if batch_first else example[0].t()
-    found = decode(network_voice(network, "fr"), source, 5)
+    found = decode(network_model(network, "fr"), source, 5)
     for row, words in zip(source, found, strict=True):
         prefix = [1]
         for word in [*words, None]:
@@ -81,12 +81,12 @@ def test_its_languages_are_taken_apart():
     parts = decompose(network, ((source, target), ["fr", "de"] * 10), strategy="paper", max_removed=0.3)
     assert list(parts) == ["fr", "de"]
     assert 0.6 < parts["fr"].retention().nodes < 1
-    assert len(decode(module_voice(parts["de"]), source, 4)) == 20
+    assert len(decode(module_model(parts["de"]), source, 4)) == 20
 
 
 def test_what_it_cannot_say_exactly_is_refused():
     module, example = built(scaled=0.5)
-    with pytest.raises(UnsupportedLayer, match="something else"):
+    with pytest.raises(UnsupportedLayer, match="does not only pass the last states"):
         encoder_decoder_from_torch(module, example)
     module, example = built()
     with pytest.raises(DataError, match="no 'reader', only"):

@@ -1,4 +1,4 @@
-"""A hub on this machine, and a folder to share on it."""
+"""A hub on this machine, and a folder to upload."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.hub_server import hub_server
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A hub, and a client that knows nothing of this machine's settings and asks nobody else."""
+    """Start a hub, and make a client that ignores the settings of this machine and contacts no other server."""
     pytest.importorskip("huggingface_hub")
     from huggingface_hub import constants
 
@@ -30,7 +30,7 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A composition's folder, and what it says of some inputs."""
+    """Save a composition; return the folder and its decisions for some inputs."""
     folder = tmp_path_factory.mktemp("saved")
     net = factory.network(("lstm",), "M:1", labels=["a", "b", "c"])
     x, y = factory.examples(net, 40)

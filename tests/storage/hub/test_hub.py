@@ -1,4 +1,4 @@
-"""Sharing over a hub, against a stand-in on this machine (tests/hub_server.py)."""
+"""Upload and download with a hub on this machine (tests/hub_server.py)."""
 
 import json
 import socket
@@ -167,7 +167,7 @@ def test_a_private_repository_needs_a_token(hub, saved, tmp_path, monkeypatch):
 
 
 def closed():
-    """An address at which nobody listens."""
+    """Return an address without a server."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""What pull is bounded by, and where tokens go."""
+"""Limits of pull, and the hosts that get tokens."""
 
 import os
 import signal

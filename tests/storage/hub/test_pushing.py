@@ -1,4 +1,4 @@
-"""What push leaves alone: files of others in the repository, and files outside the folder."""
+"""push does not change other files in the repository, and does not upload files outside the folder."""
 
 import json
 import os

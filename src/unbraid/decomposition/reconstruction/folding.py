@@ -69,7 +69,7 @@ def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], mome
             new = fold(z, moments[name], stay, rest(width + 1, stay))
             edited.weight.data[:, inputs], edited.bias.data[:] = new[:, :-1], new[:, -1]
             return edited
-        _fold_layer(edited, inputs, kept[name], moments, name)
+        fold_layer(edited, inputs, kept[name], moments, name)
         return edited
 
     return edit
@@ -105,7 +105,7 @@ def rest(size: int, kept: Tensor) -> Tensor:
     return torch.arange(size)[mask]
 
 
-def _fold_layer(layer: RecurrentLayer, inputs: Tensor, kept: Tensor, moments: Moments, name: str) -> None:
+def fold_layer(layer: RecurrentLayer, inputs: Tensor, kept: Tensor, moments: Moments, name: str) -> None:
     """Fold the weights of a recurrent layer in place, at the positions that stay. z = [x (D), h (H), 1]."""
     d, h, cell = layer.inputs, layer.units, layer.cell
     one = torch.tensor([d + h])

@@ -59,7 +59,7 @@ def refit(
             whole, cut = large[name].module, small[name].module
             assert isinstance(whole, RecurrentLayer) and isinstance(cut, RecurrentLayer)
             own = _seen(body, {name: small[name]}, tree)[name]
-            _fit(whole, cut, kept[name], wanted[name], own, weights[order])
+            fit_layer(whole, cut, kept[name], wanted[name], own, weights[order])
 
 
 def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[str, States]:
@@ -71,7 +71,7 @@ def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[st
         return dict(seen)
 
 
-def _fit(
+def fit_layer(
     large: RecurrentLayer, small: RecurrentLayer, kept: Tensor, parents: States, own: States, weights: np.ndarray
 ) -> None:
     """Fit one layer in place.

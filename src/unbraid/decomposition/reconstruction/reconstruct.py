@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,23 @@ class Compact:
 
     concern: Concern
     weights: dict[str, dict[str, Tensor]]
+    head: Head
+
+
+@dataclass(frozen=True)
+class FittedBody:
+    """A smaller body and its output layer.
+
+    Attributes:
+        body: with smaller recurrent layers, whose weights it owns.
+        kept: layer name -> indices of its kept units.
+        inputs: indices of the features of the parent that are left, (F',).
+        head: output layer over all features of the parent, with zero weights for removed features.
+    """
+
+    body: nn.Module
+    kept: dict[str, Tensor]
+    inputs: Tensor
     head: Head
 
 
@@ -112,9 +129,29 @@ class Reconstruction:
             head: all rows that their output layers need, over the features of the parent.
             own: indices of the rows of each class, the dominant row first.
         """
+        layers = self.network.layers
+        made = self.fitted_body(indices, keep, head, own)
+        weights = {n: dict(layer.module.named_parameters()) for n, layer in decomposable_layers(made.body).items()}
+        masks = {name: _mask(layers[name].units, indices) for name, indices in made.kept.items()}
+        concern = Concern(masks, self.steps, Mode.ROLLED)
+        return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, made.head)
+
+    def fitted_body(
+        self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]], whole: Collection[str] = ()
+    ) -> FittedBody:
+        """Make the smaller body and the output layer of :meth:`make_together`.
+
+        Args:
+            indices: as for :meth:`make_together`.
+            keep: as for :meth:`make_together`.
+            head: as for :meth:`make_together`.
+            own: as for :meth:`make_together`.
+            whole: names of layers that keep all units.
+        """
         network, layers = self.network, self.network.layers
         kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
-        kept |= strongest(combined([self.scores[j] for j in indices]), keep)
+        chosen = strongest(combined([self.scores[j] for j in indices]), keep)
+        kept |= {name: units for name, units in chosen.items() if name not in whole}
         moments = mean_moments([self.moments[j] for j in indices])
         body, features = sliced(network.body, kept, reconstructing(layers, kept, moments))
         if any(len(indices) < layers[name].units for name, indices in kept.items()):
@@ -123,10 +160,7 @@ class Reconstruction:
         inputs = source_indices(layers, kept, head_sources(network.body), width) if features is None else features
         folded = reconstructed_head(head, moments, inputs)
         fitted = self._fitted(indices, head, folded, own, _Features(body, inputs, features is not None))
-        weights = {n: dict(layer.module.named_parameters()) for n, layer in decomposable_layers(body).items()}
-        masks = {name: _mask(layers[name].units, indices) for name, indices in kept.items()}
-        concern = Concern(masks, self.steps, Mode.ROLLED)
-        return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, fitted)
+        return FittedBody(body, kept, inputs, fitted)
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
         """Refit the layers of ``body`` in place; the classes and all others have one half of the weight each."""

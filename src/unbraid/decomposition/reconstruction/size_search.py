@@ -6,6 +6,7 @@ Shapes: N examples, K modules.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ HELD_OUT = 0.2  # share of the given examples that is held out
 GRID = 32  # sizes tried are multiples of 1/GRID
 
 Modules = Mapping[Label, ConcernModule]
+Made = TypeVar("Made")
 
 
 def held_out_split(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,14 +54,33 @@ def smallest_within(
         max_loss: tolerated loss of accuracy and F1, in [0, 1).
         progress: factory of progress bars.
     """
-    low, high, best = 0, GRID, make(1.0)
-    classes = [network.labels.index(label) for label in best]
+    whole = make(1.0)
+    classes = [network.labels.index(label) for label in whole]
     parent = parent_scores(network, x, targets, classes)
+
+    def within(tried: Modules) -> bool:
+        return bool(np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss)
+
+    return smallest(lambda keep: whole if keep == 1 else make(keep), within, progress)
+
+
+def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], progress: Progress) -> Made:
+    """Bisect over keep ratios.
+
+    Args:
+        make: makes a result of a keep ratio.
+        within: whether a result is good enough.
+        progress: factory of progress bars.
+
+    Returns:
+        the smallest result found that is good enough, or that of keep ratio 1.
+    """
+    low, high, best = 0, GRID, make(1.0)
     with progress("choosing a size", GRID.bit_length()) as advance:
         while high - low > 1:
             middle = (low + high) // 2
             tried = make(middle / GRID)
-            if np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss:
+            if within(tried):
                 high, best = middle, tried
             else:
                 low = middle

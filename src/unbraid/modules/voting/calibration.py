@@ -1,13 +1,15 @@
-"""Two numbers per module, its temperature and its offset, that make a vote between modules fair.
+"""Calibration: a temperature and an offset for each module that make the margins of different parents comparable.
 
-Modules of different parents score on different scales. A calibrated margin is margin / temperature + offset; both
-numbers maximise the likelihood of a small labelled sample under the composition's own probabilities,
-softmax(logsigmoid(margins)) (Platt 1999; Guo et al. 2017). What differs is mostly the parent, so a module's two numbers
-are its parent's plus its own, with normal priors on both. Parents of one problem differ little, others by much: how
-wide the priors are, cross-validation on the sample says. A few examples a class are then enough, and a class whose
-examples are all told apart does not run away. The widths were chosen on held-out parts of CLINC and Brown. Calibrated
-margins are for comparing: whether a module alone claims an example is a question to the module.
-Shapes: N decisions, K modules, P parents.
+A calibrated margin is margin / temperature + offset. Both numbers maximise the likelihood of a small labelled sample
+under the probabilities of the composition, softmax(logsigmoid(margins)) (Platt 1999; Guo et al. 2017).
+
+The scale of the margins depends mostly on the parent. Therefore the two numbers of a module are the sum of a part of
+its parent and a part of its own, with normal priors on both parts. The widths of the priors are chosen by
+cross-validation on the sample, from pairs that were selected on held-out parts of CLINC and Brown. With these priors a
+few examples of each class are enough, and the numbers stay finite for a class whose examples are separable.
+
+Calibrated margins serve for comparison only. Whether a module alone claims an example depends on its own margin.
+Shapes: N decisions, T timesteps, K modules, P parents.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from unbraid.progress import Progress, silent
 
 Scale = tuple[float, float]  # temperature, offset
 UNTOUCHED: Scale = (1.0, 0.0)
-LARGEST = 1e6  # of temperatures, their inverses and offsets
-PARENT_SPREAD = np.asarray([1.0, 5.0]).reshape(2, 1, 1)  # prior deviations of log temperature and offset
-OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)
-WIDTHS = ((0.1, 0.1), (0.3, 0.25), (1.0, 0.25))  # shares of these two that are tried
-MANY = 50  # examples a class, from which on the widest are taken: so many speak for themselves
+LARGEST = 1e6  # largest temperature, inverse temperature and offset
+PARENT_SPREAD = np.asarray([1.0, 5.0]).reshape(2, 1, 1)  # prior deviations of log temperature and offset of a parent
+OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)  # the same for a module
+WIDTHS = ((0.1, 0.1), (0.3, 0.25), (1.0, 0.25))  # candidates: factors of PARENT_SPREAD and OWN_SPREAD
+MANY = 50  # from this number of examples per class on, the widest priors are used without cross-validation
 FOLDS = 5
 
 
@@ -42,64 +44,75 @@ def fit_labelled(
     parents: Sequence[Hashable],
     progress: Progress = silent,
 ) -> dict[Label, Scale]:
-    """Label -> temperature and offset.
+    """Fit the calibration on a labelled sample.
 
     Args:
-        margins: (N, K), or (N, T, K) with one decision per timestep; not calibrated yet.
-        y: labels or their positions, (N,) or (N, T); -1 or "" = none.
-        labels: of the K modules.
-        many: one decision per timestep.
-        parents: which parent each of the K modules is from.
+        margins: margins before calibration, floats (N, K), or (N, T, K) for many outputs.
+        y: names or indices of labels, (N,) or (N, T); -1 or "" means no label.
+        labels: labels of the K modules.
+        many: whether there is one decision for each timestep.
+        parents: identifier of the parent of each of the K modules.
         progress: see :mod:`unbraid.progress`.
 
+    Returns:
+        label -> temperature and offset.
+
     Raises:
-        DataError: labels of another shape, unknown ones, margins that are NaN, or a class without an example.
+        DataError: labels of another shape, unknown labels, margins that are NaN, or a class without an example.
     """
     used, truth = labelled(margins, y, labels, many)
     return dict(zip(labels, fit(margins[used], truth[used], parents, progress), strict=True))
 
 
 def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Which decisions of a sample count, booleans, and the place of each one's label, both (N,) or (N, T).
+    """Read the labels of a sample. Arguments and errors are those of :func:`fit_labelled`.
 
-    Args and errors are those of :func:`fit_labelled`.
+    Returns:
+        which decisions count, booleans, and the index of the label of each decision; both (N,) or (N, T).
     """
     truth = read_targets(y, labels, many=many, examples=len(margins)).y
     if truth.shape != margins.shape[:-1]:
-        raise DataError(f"labels of the sample have shape {truth.shape}, the modules decide {margins.shape[:-1]}.")
+        raise DataError(
+            f"labels of the sample have shape {truth.shape}, expected {margins.shape[:-1]}: give one label for each "
+            "decision of the modules."
+        )
     _check_numbers(margins, truth >= 0, many)
     used = (truth >= 0) & np.isfinite(margins).all(-1)
     missing = [label for place, label in enumerate(labels) if not (truth[used] == place).any()]
     if missing:
         raise DataError(
-            f"the sample has no example of {missing[:5]}: it needs a few of every class, and labels as they are called "
-            f"here: {list(labels)[:9]}."
+            f"the sample has no example of {missing[:5]}, expected a few of each class: add examples, and name the "
+            f"labels as in the composition: {list(labels)[:9]}."
         )
     return used, truth
 
 
 def _check_numbers(margins: np.ndarray, counted: np.ndarray, many: bool) -> None:
-    """Raises DataError for NaN at a label: in one decision per example, or in all decisions of an example."""
+    """Raise DataError if margins are NaN at a label; with many outputs, at all labelled timesteps of an example."""
     nan = np.isnan(margins).any(-1)
-    bad = nan & counted if not many else (nan | ~counted).all(-1) & counted.any(-1)  # some steps may be padding
+    bad = nan & counted if not many else (nan | ~counted).all(-1) & counted.any(-1)  # some timesteps may be padding
     if bad.any():
         rows = np.flatnonzero(bad)
         raise DataError(
-            f"the modules' margins are NaN for {len(rows)} of the sample's {len(margins)} examples, the first is "
-            f"number {rows[0]} (from 0): check these inputs for NaN, infinite or very large values, or leave them out."
+            f"the margins of the modules are NaN for {len(rows)} of {len(margins)} examples of the sample; the first "
+            f"is number {rows[0]} (from 0). Check these inputs for NaN, infinite or very large values, or leave them "
+            "out."
         )
 
 
 def fit(
     margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable], progress: Progress = silent
 ) -> list[Scale]:
-    """Temperature and offset of every module; the same input gives the same numbers.
+    """Fit temperature and offset of each module. The result is deterministic.
 
     Args:
-        margins: (N, K), not calibrated yet.
-        truth: (N,) the right module of each decision, in [0, K).
-        parents: which parent each of the K modules is from.
+        margins: margins before calibration, floats (N, K).
+        truth: index of the right module of each decision, (N,), in [0, K).
+        parents: identifier of the parent of each of the K modules.
         progress: see :mod:`unbraid.progress`.
+
+    Returns:
+        temperature and offset of each of the K modules.
     """
     margins, right = margins.astype(np.float64), np.eye(len(parents), dtype=bool)[truth]
     out = folds(truth) if len(truth) < MANY * len(parents) else []
@@ -121,7 +134,13 @@ def fit(
 
 
 def folds(truth: np.ndarray) -> list[np.ndarray]:
-    """What to leave out in turn, booleans (N,), every class (N,) spread over all parts; none of a single example."""
+    """Return the folds of a cross-validation, booleans (N,) that mark left-out examples.
+
+    The examples of each class are spread over all folds. A single example gives no fold.
+
+    Args:
+        truth: index of the class of each example, (N,).
+    """
     place = np.empty(len(truth), int)
     place[np.argsort(truth, kind="stable")] = np.arange(len(truth)) % FOLDS
     parts = [place == fold for fold in range(FOLDS)]
@@ -129,9 +148,10 @@ def folds(truth: np.ndarray) -> list[np.ndarray]:
 
 
 def _mix(parents: Sequence[Hashable], width: tuple[float, float]) -> np.ndarray:
-    """What a number of each parent and module does to minus log temperatures and to offsets, (2, P + K, K).
+    """Make the linear map from fitted numbers to negative log temperatures and offsets, (2, P + K, K).
 
-    The numbers have standard normal priors; the width is that of what parents, and what modules of their own, add.
+    There is one number for each parent and each module, with a standard normal prior. ``width`` scales the prior
+    deviations of parents and modules.
     """
     kinds = dict.fromkeys(parents)
     from_parent = np.asarray([[kind == parent for parent in parents] for kind in kinds], np.float64)
@@ -140,16 +160,16 @@ def _mix(parents: Sequence[Hashable], width: tuple[float, float]) -> np.ndarray:
 
 
 def _scales(numbers: np.ndarray, mix: np.ndarray) -> np.ndarray:
-    """Minus the log temperatures and the offsets, (2, K), of numbers (2 * (P + K),)."""
+    """Compute negative log temperatures and offsets, (2, K), from fitted numbers (2 * (P + K),)."""
     slopes, offsets = np.einsum("ij,ijk->ik", numbers.reshape(2, -1), mix)
     most = np.log(LARGEST) - 1e-6
     return np.stack([np.clip(slopes, -most, most), np.clip(offsets, -LARGEST, LARGEST)])
 
 
 def _starts(margins: np.ndarray, mix: np.ndarray, parents: Sequence[Hashable]) -> list[np.ndarray]:
-    """Where to search from: nothing changed, and margins (N, K) of every parent of mean 0 and deviation 1.
+    """Return two starts of the search: no change, and margins of each parent scaled to mean 0 and deviation 1.
 
-    Parents far off leave no gradient at the first.
+    The second start is needed because the gradient of the first vanishes for very different parents.
     """
     alike = np.zeros(mix.shape[:2])
     for place, parent in enumerate(dict.fromkeys(parents)):
@@ -162,11 +182,11 @@ def _starts(margins: np.ndarray, mix: np.ndarray, parents: Sequence[Hashable]) -
 def _search(
     margins: np.ndarray, truth: np.ndarray, mix: np.ndarray, starts: list[np.ndarray], precision: float
 ) -> np.ndarray:
-    """Numbers (2 * (P + K),) of the largest posterior that is found from the starts."""
+    """Maximise the posterior from several starts; return the best numbers (2 * (P + K),)."""
     right = np.eye(margins.shape[1])[truth]
 
     def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the log of the posterior and its gradient."""
+        """Compute the negative log posterior and its gradient."""
         slopes, offsets = np.einsum("ij,ijk->ik", numbers.reshape(2, -1), mix)
         steep = margins * np.exp(slopes)
         z = steep + offsets
@@ -175,20 +195,20 @@ def _search(
         gradient = np.einsum("ik,ijk->ij", np.stack([(by_z * steep).sum(0), by_z.sum(0)]), mix)
         return float(numbers @ numbers / 2 - (shares * right).sum()), numbers + gradient.ravel()
 
-    with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and taken back
+    with np.errstate(over="ignore", invalid="ignore"):  # steps that are too long are reduced afterwards
         tried = [minimum(loss, start, precision) for start in starts]
     return min(tried, key=lambda ended: ended[0])[1]
 
 
 def _log_shares(margins: np.ndarray) -> np.ndarray:
-    """Log probabilities of a composition, (N, K); by torch, which is several times as fast at it as numpy."""
+    """Compute log probabilities of a composition, (N, K). PyTorch is several times as fast as NumPy here."""
     votes = torch.nn.functional.logsigmoid(torch.from_numpy(margins))
     shares: np.ndarray = torch.log_softmax(votes, 1).numpy()
     return shares
 
 
 def check_scale(label: object, scale: Scale) -> Scale:
-    """Temperature and offset in float32's steps, so that they are stored as they are used.
+    """Round temperature and offset to float32, so that the stored values equal the used values.
 
     Raises:
         ConfigError: a number that is not finite or out of range, or a temperature that is not above 0.
@@ -196,7 +216,7 @@ def check_scale(label: object, scale: Scale) -> Scale:
     temperature, offset = (float(np.float32(number)) for number in scale)
     if not (1 / LARGEST <= temperature <= LARGEST and math.isfinite(offset) and abs(offset) <= LARGEST):
         raise ConfigError(
-            f"calibration of {label!r}: found temperature {scale[0]}, offset {scale[1]}; expected a temperature from "
-            f"{1 / LARGEST:g} to {LARGEST:g} and an offset of at most {LARGEST:g}."
+            f"calibration of {label!r}: temperature {scale[0]}, offset {scale[1]}; expected a temperature from "
+            f"{1 / LARGEST:g} to {LARGEST:g} and an offset of at most {LARGEST:g}. Calibrate on another sample."
         )
     return temperature, offset

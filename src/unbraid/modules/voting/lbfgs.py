@@ -1,4 +1,4 @@
-"""Where a smooth function is smallest. Ours and not torch's, whose optimizers take seconds to import."""
+"""Minimise a smooth function with L-BFGS. The import of torch.optim takes seconds, so it is not used here."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-STEPS = 500  # of the search, at most
-MEMORY = 20  # steps of which the curvature is remembered
+STEPS = 500  # most steps of the search
+MEMORY = 20  # number of earlier steps in the estimate of the curvature
 
 Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 def minimum(loss: Loss, start: np.ndarray, precision: float = 1e-10) -> tuple[float, np.ndarray]:
-    """The smallest loss and its numbers (L-BFGS with backtracking, Nocedal 1980).
+    """Minimise a loss by L-BFGS with backtracking (Nocedal 1980).
 
     Args:
-        loss: numbers (n,) -> value and gradient (n,).
-        start: where the search begins, (n,).
-        precision: where a step gains less than this share of the value, the search ends.
+        loss: function of numbers (n,) that returns value and gradient (n,).
+        start: first numbers, (n,).
+        precision: the search ends when a step reduces the value by less than this share of it.
+
+    Returns:
+        the smallest value, and its numbers (n,).
     """
     x = start
     value, gradient = loss(x)
@@ -44,7 +47,7 @@ def minimum(loss: Loss, start: np.ndarray, precision: float = 1e-10) -> tuple[fl
 
 
 def _turned(gradient: np.ndarray, known: deque[Pair]) -> np.ndarray:
-    """The gradient times an estimate of the inverse curvature."""
+    """Multiply the gradient by an estimate of the inverse Hessian matrix."""
     if not known:
         return gradient / max(1.0, float(np.linalg.norm(gradient)))
     found, shares = gradient.copy(), []

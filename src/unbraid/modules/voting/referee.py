@@ -1,12 +1,12 @@
-"""A vote between modules of several parents, weighed by more than how sure each of them is.
+"""Referee: a linear layer that decides between modules of several parents.
 
-Two numbers a module make scales comparable, but cannot say whose kind of input an example is: a tagger claims nouns
-in anybody's sentences. A referee also takes into account what the modules see (their features, the inputs of their
-output rows) and what their parents read (words, and how many are unknown): one linear layer over all that, added to
-the log probabilities of the calibrated modules and fitted by ridge logistic regression on a small labelled sample. The
-modules stay as they are. How far it may go from the calibrated vote, cross-validation on the sample says; where
-nothing is gained, that is not at all.
-Shapes: N examples, K modules, F numbers in all blocks together, R = min(N, F + 1, MOST).
+Calibration makes the scales of margins comparable. It cannot detect which parent an example belongs to: a tagger claims
+nouns in every text. A referee also uses the output features of the modules and the inputs of their parents (words, and
+the number of unknown words). It is one linear layer over these numbers, added to the log probabilities of the
+calibrated modules. It is fitted by logistic regression with a ridge penalty on a small labelled sample. The modules are
+not changed. The strength of the penalty is chosen by cross-validation on the sample. If the layer does not improve the
+likelihood, its weights are zero.
+Shapes: N examples, K modules, F columns of all blocks together, R = min(N, F + 1, MOST).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from unbraid.modules.voting.lbfgs import minimum
 from unbraid.networks.heads import one_against_rest
 from unbraid.progress import Progress, silent
 
-WIDTHS = (0.0, 1.0, 10.0, 100.0)  # prior deviations that are tried; a block of numbers has variance 1
-MOST = 300  # directions in which examples differ: with more it takes minutes and decides no better
-PRECISION = 1e-7  # of the log posterior
-ROUGHLY = 1e-6  # the same where widths are compared
+WIDTHS = (0.0, 1.0, 10.0, 100.0)  # candidates for the prior deviation of the weights; each block has variance 1
+MOST = 300  # largest number of singular directions; more take minutes and give no better decisions
+PRECISION = 1e-7  # relative precision of the log posterior
+ROUGHLY = 1e-6  # the same during cross-validation
 
 
 class Referee(nn.Module):
-    """The layer.
+    """The linear layer of a referee.
 
     Args:
-        weight: (F, K).
-        bias: (K,).
+        weight: floats (F, K).
+        bias: floats (K,).
     """
 
     weight: Tensor
@@ -50,47 +50,64 @@ class Referee(nn.Module):
         self.register_buffer("bias", bias.float(), persistent=False)
 
     def forward(self, margins: Tensor, blocks: Sequence[Tensor]) -> Tensor:
-        """Margins (N, K) whose shares are the referee's probabilities, from calibrated ones and the blocks (N, F)."""
+        """Compute the margins of the referee.
+
+        Args:
+            margins: calibrated margins (N, K).
+            blocks: evidence about the examples, each (N, F_b), F columns together.
+
+        Returns:
+            margins (N, K); their vote gives the probabilities of the referee.
+        """
         votes = nn.functional.logsigmoid(margins)
         columns = torch.cat([block.to(votes.dtype) for block in blocks], dim=-1)
         return one_against_rest(votes + columns @ self.weight.to(votes.dtype) + self.bias.to(votes.dtype))
 
     def check(self, numbers: int, modules: int) -> None:
-        """Raises ConfigError unless it was fitted on so many numbers about each example and so many modules."""
+        """Raise ConfigError unless the layer has ``numbers`` inputs and ``modules`` outputs."""
         found, expected = tuple(self.weight.shape), (numbers, modules)
         if found != expected:
             raise ConfigError(
-                f"the referee weighs {found[0]} numbers for {found[1]} modules, expected {expected[0]} for "
-                f"{expected[1]}: it was fitted on others, or before a vocabulary was set; call with_referee() again."
+                f"the referee has {found[0]} inputs and {found[1]} modules, expected {expected[0]} and {expected[1]}: "
+                "it was fitted on other modules, or before a vocabulary was set. Call with_referee() again."
             )
 
 
 def check_task(labels: Sequence[Label], independent: bool, many: bool) -> None:
-    """Raises IncompatibleModules unless there is one decision per example between several modules."""
+    """Raise IncompatibleModules unless there are several modules and one decision for each example."""
     if len(labels) < 2:
-        raise IncompatibleModules(f"a referee decides between modules, and there is only {labels[0]!r}.")
+        raise IncompatibleModules(
+            f"a referee needs at least two modules, and there is only {labels[0]!r}: add a module first."
+        )
     if independent:
-        raise IncompatibleModules("a referee decides for one of the labels; here several may hold at once.")
+        raise IncompatibleModules(
+            "a referee chooses one label for each example, and these labels are independent: use the modules without "
+            "a referee."
+        )
     if many:
         raise IncompatibleModules(
-            "a referee decides once per example; the modules here give one per timestep: use with_calibration()."
+            "a referee decides once for each example, and these modules decide at each timestep: use "
+            "with_calibration()."
         )
 
 
 def fit_labelled(
     evidence: Evidence, y: Any, labels: Sequence[Label], parents: Sequence[Hashable], progress: Progress = silent
 ) -> tuple[dict[Label, Scale], Referee]:
-    """The calibration of a labelled sample, and its referee.
+    """Fit a calibration and a referee on a labelled sample.
 
     Args:
-        evidence: of N examples, margins not calibrated.
-        y: labels or their positions, (N,); -1 or "" = none.
-        labels: of the K modules.
-        parents: which parent each of the K modules is from.
+        evidence: evidence about N examples, with margins before calibration.
+        y: names or indices of labels, (N,); -1 or "" means no label.
+        labels: labels of the K modules.
+        parents: identifier of the parent of each of the K modules.
         progress: see :mod:`unbraid.progress`.
 
+    Returns:
+        label -> temperature and offset, and the referee.
+
     Raises:
-        DataError: as :func:`unbraid.modules.voting.calibration.fit_labelled`.
+        DataError: as for :func:`unbraid.modules.voting.calibration.fit_labelled`.
     """
     used, truth = labelled(evidence.margins, y, labels, many=False)
     scales = calibration.fit_labelled(evidence.margins, y, labels, False, parents, progress)
@@ -101,12 +118,12 @@ def fit_labelled(
 
 
 def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, progress: Progress = silent) -> Referee:
-    """The referee of a labelled sample; the same input gives the same one.
+    """Fit a referee on a labelled sample. The result is deterministic.
 
     Args:
-        margins: (N, K), calibrated.
-        blocks: numbers about the examples (N, F_b); every block counts as much, however many its numbers.
-        truth: (N,) the right module of each example, in [0, K).
+        margins: calibrated margins, floats (N, K).
+        blocks: evidence about the examples, each (N, F_b). Each block is scaled to variance 1, whatever its width.
+        truth: index of the right module of each example, (N,), in [0, K).
         progress: see :mod:`unbraid.progress`.
     """
     votes = -np.logaddexp(0, -margins.astype(np.float64))
@@ -124,7 +141,7 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, pr
                 lost += _lost_outside(votes, seen, size, right, part, tried)
                 advance(1)
             if lost >= least:
-                break  # wider ones overfit all the more, and take the longest
+                break  # wider priors overfit more and take longest
             width, least = tried, lost
     found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
@@ -132,7 +149,10 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, pr
 
 
 def _directions(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The singular value decomposition of (N, F + 1), (N, R), (R,) and (R, F + 1); of many rows its largest part."""
+    """Compute the singular value decomposition of columns (N, F + 1): (N, R), (R,) and (R, F + 1).
+
+    With many rows, only the largest MOST singular values are used.
+    """
     if len(columns) <= MOST:
         u, size, directions = np.linalg.svd(columns, full_matrices=False)
         return u, size, directions
@@ -143,7 +163,7 @@ def _directions(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _scale(block: np.ndarray) -> np.ndarray:
-    """What gives a block's numbers (N, F_b) a variance of 1 together, (F_b,); 0 for constants."""
+    """Return factors (F_b,) that scale a block (N, F_b) to a total variance of 1; 0 for a constant block."""
     spread = float(np.sqrt(block.astype(np.float64).var(0).sum()))
     return np.full(block.shape[1], 1 / spread if spread > 1e-6 else 0.0)
 
@@ -151,16 +171,16 @@ def _scale(block: np.ndarray) -> np.ndarray:
 def _lost_outside(
     votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, left_out: np.ndarray, width: float
 ) -> float:
-    """Minus the log likelihood of examples that the search did not see."""
+    """Fit without the examples of a fold; return their negative log likelihood."""
     kept = ~left_out
     found = _search(votes[kept], width * seen[kept], width * size, right[kept], ROUGHLY)
     return -float((_log_shares(votes[left_out] + width * seen[left_out] @ found) * right[left_out]).sum())
 
 
 def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, precision: float) -> np.ndarray:
-    """The weights (R, K) of the largest posterior with standard normal priors.
+    """Maximise the posterior with standard normal priors; return the weights (R, K).
 
-    Searched in coordinates in which a bound on the curvature (Boehning 1992) is the same for all.
+    The coordinates are scaled so that a bound on the curvature (Boehning 1992) is the same for all of them.
     """
     scale = 1 / np.sqrt(size[:, None] ** 2 / 2 + 1)
     shape = (seen.shape[1], votes.shape[1])

@@ -1,0 +1,56 @@
+"""The section about smaller PyTorch models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks import files
+from benchmarks.report.tables import table
+
+CAPTION = """\
+*model*: data set and layers; the models have 256 hidden units (128 in each of two directions) and are trained on
+6,000 examples. *keep*: share of the hidden units that stay. *plain*: whether the result has only layers of torch;
+else the old size between layers is kept by a linear map. *weights*: weights of the recurrent layers as a share of
+those of the whole model. *whole*: accuracy of the whole model on test data. *shrink*: change of the accuracy by
+`unbraid.shrink`, without labels and without gradient steps, in points. *refined*: the same with 150 steps of
+distillation. *int8*: the same as *shrink*, then `quantize_dynamic`. *magnitude*: as many units, those whose weights
+have the largest norm, without a fit. *same*: share of the decisions that *shrink* leaves as they are. *faster*,
+*faster int8*: CPU seconds of the whole model divided by those of the smaller and of the quantized one, for one
+example / for 256. *seconds*: time to shrink. Quantization has no nn.RNN. Torch-Pruning is tried at half of the
+units; the table behind gives its result.
+"""
+
+
+def sections() -> Iterable[str]:
+    """The tables, where there is a result."""
+    path = files.RESULTS / "shrink.json"
+    if not path.exists():
+        return
+    models = json.loads(path.read_text())["models"]
+    yield "\n## PyTorch models made smaller: `unbraid.shrink` beside magnitude pruning (one thread)\n"
+    yield CAPTION
+    names = ["model", "keep", "plain", "weights", "whole", "shrink", "refined", "int8", "magnitude", "same"]
+    rows = [_row(model, size) for model in models for size in model["sizes"]]
+    yield table([*names, "faster", "faster int8", "seconds"], rows)
+    yield ""
+    yield table(["model", "Torch-Pruning"], [[model["model"], model["torch_pruning"]] for model in models])
+
+
+def _row(model: dict[str, Any], size: dict[str, Any]) -> list[str]:
+    whole, found = model["accuracy"], size["accuracy"]
+    ways = [f"{100 * (found[way] - whole):+.1f}" for way in ("small", "refined", "int8", "magnitude")]
+    times = size["latency"].values()
+    faster = [" / ".join(f"{each['full'] / each[way]:.1f}" for each in times) for way in ("small", "int8")]
+    return [
+        model["model"],
+        f"{size['keep']:.0%}",
+        "yes" if size["plain"] else "no",
+        f"{size['weights']:.1%}",
+        f"{whole:.1%}",
+        *ways,
+        f"{size['same_decisions']:.1%}",
+        *faster,
+        f"{size['seconds']:.1f}",
+    ]

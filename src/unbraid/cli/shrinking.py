@@ -1,0 +1,71 @@
+"""``unbraid shrink``: a smaller network of a model file, without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unbraid.cli.open_any import open_any
+from unbraid.cli.terminal import emit
+from unbraid.data.files import read_examples
+from unbraid.data.vocabulary import read_vocabulary
+from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
+from unbraid.errors import UnbraidError
+from unbraid.export.onnx import export_onnx
+from unbraid.networks.keras.loss import Task
+from unbraid.networks.network import Network
+from unbraid.progress import bar
+
+
+def shrink(
+    model: Annotated[Path, typer.Argument(help="A trained .h5 or .keras model.")],
+    data: Annotated[
+        Path, typer.Argument(help="Inputs: .npz with an array x, or .csv/.jsonl with text; labels are not read.")
+    ],
+    output: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write, ending in .onnx.")],
+    keep: Annotated[float | None, typer.Option(help="Share of the hidden units to keep [default: 0.3].")] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(help="Instead of --keep: smallest size that changes at most this share of decisions."),
+    ] = None,
+    refine: Annotated[int, typer.Option(help="Gradient steps towards the scores of the model.")] = 0,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="word_index JSON of a Keras Tokenizer, or a tokenizer.json: text can be read.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of examples.")] = 0,
+    x: Annotated[
+        str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")
+    ] = None,
+    task: Annotated[
+        Task | None,
+        typer.Option("--task", help="classification, for outputs that are scores [default: by the loss of the file]."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Write a smaller network with the same inputs and outputs as an ONNX file; needs the extra [onnx]."""
+    if output.suffix != ".onnx":
+        raise UnbraidError(f"--out {output}: a smaller network is written as ONNX, expected a name that ends in .onnx.")
+    network = open_any(model, task=task)
+    if not isinstance(network, Network):
+        raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
+    if vocabulary is not None:
+        network.with_vocabulary(read_vocabulary(vocabulary, network.spec.steps))
+    inputs = read_examples(data, x, need_labels=False).x
+    small = run_shrink(network, inputs, keep, max_loss=max_loss, refine=refine, seed=seed, progress=bar)
+    assert isinstance(small, Network)
+    export_onnx(small, output)
+    units = [{n: layer.units for n, layer in each.recurrent_layers().items()} for each in (network, small)]
+    same = float((small.predict_index(inputs) == network.predict_index(inputs)).mean())
+    found = {
+        "file": str(output),
+        "bytes": output.stat().st_size,
+        "units": units[0],
+        "kept_units": units[1],
+        "same_decisions": same,
+    }
+    sizes = ", ".join(f"{name} {units[0][name]} to {units[1][name]}" for name in units[0])
+    emit(
+        as_json, found, f"{output}: {found['bytes']} bytes, hidden units {sizes}; {same:.1%} of the decisions are equal"
+    )

@@ -1,0 +1,293 @@
+"""Make the smaller layers of a user's module, and fit each to the values that the layer has in the parent.
+
+First the removed units are folded into the kept ones by the moments of the parent's values. Then the layers are fitted
+in the order of computation, each on the inputs that the smaller module gives it. No labels and no gradient steps are
+used. Shapes: N examples, T timesteps, D inputs, H units, H' kept units, S levels times directions, Z entries of z.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from unbraid.decomposition.reconstruction.folding import fold, fold_layer, rest
+from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, fit_layer
+from unbraid.decomposition.reconstruction.moments import before, valid_steps, with_one
+from unbraid.decomposition.reconstruction.states import States
+from unbraid.decomposition.shrinking.narrowing import Plan
+from unbraid.decomposition.shrinking.running import Call, runs
+from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
+from unbraid.networks.layers import Layer, slice_layer
+from unbraid.networks.pytorch.body import copied
+from unbraid.networks.pytorch.plain import narrow_stack
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.stack import RecurrentStack
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a recurrent layer of one direction read and gave.
+
+    Attributes:
+        states: its inputs and previous hidden states.
+        outputs: (N, T, H).
+        cells: last cell states of an LSTM, (N, H).
+    """
+
+    states: States
+    outputs: Tensor
+    cells: Tensor | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Examples to fit on, and the values of the parent on them.
+
+    Attributes:
+        batches: inputs of the module.
+        layers: path of a recurrent stack -> values of each level and direction.
+        linears: path of an nn.Linear -> its inputs (M, F) and outputs (M, C).
+    """
+
+    batches: Sequence[Any]
+    layers: dict[str, list[Seen]]
+    linears: dict[str, tuple[Tensor, Tensor]]
+
+
+def observe(
+    module: nn.Module, batches: Sequence[Any], stacks: Mapping[str, RecurrentStack], linears: Sequence[str]
+) -> Sample:
+    """Run the parent, with RecurrentStacks in it, and hold what its layers read and give."""
+    parts = {f"{path}.layers.{place}": path for path, stack in stacks.items() for place in range(len(stack.layers))}
+    held: dict[str, list[Any]] = {}
+    with torch.no_grad():
+        for seen, _ in runs(module, batches, [*parts, *linears], _view):
+            for path, values in seen.items():
+                held.setdefault(path, []).extend(values)
+    layers: dict[str, list[Seen]] = {path: [] for path in stacks}
+    for part, path in parts.items():
+        layers[path].append(_joined(held[part]))
+    return Sample(batches, layers, {path: _flat(held[path]) for path in linears if path in held})
+
+
+def build(
+    module: nn.Module,
+    stacks: Mapping[str, RecurrentStack],
+    kept: Mapping[str, list[Tensor]],
+    plan: Plan,
+    sample: Sample,
+) -> nn.Module:
+    """Copy a module with smaller layers, folded by the moments of the parent.
+
+    Args:
+        module: the parent with RecurrentStacks in it.
+        stacks: path -> stack of the parent.
+        kept: path -> kept units of each level and direction; layers that stay as they are are missing.
+        plan: which layers are narrower, and which columns the layers behind them still read.
+        sample: values of the parent.
+    """
+    memo: dict[int, Any] = {id(p): p for p in module.parameters()}
+    for path, stack in stacks.items():
+        columns = plan.columns.get(path)
+        if path in kept or columns is not None:
+            own = kept.get(path) or [torch.arange(stack.hidden_size)] * len(stack.layers)
+            memo[id(stack)] = _small(path, stack, own, columns, sample.layers[path], path in plan.narrow)
+    small = copied(module, memo)
+    for path, columns in plan.columns.items():
+        if path not in stacks:
+            _fold_linear(small.get_submodule(path), columns, sample.linears[path][0])  # type: ignore[arg-type]
+    for (path, name), value in plan.attributes.items():
+        setattr(small.get_submodule(path), name, value)
+    return small
+
+
+def fit(
+    small: nn.Module,
+    stacks: Mapping[str, RecurrentStack],
+    kept: Mapping[str, list[Tensor]],
+    plan: Plan,
+    order: Sequence[str],
+    sample: Sample,
+) -> None:
+    """Fit the layers of ``small`` in place, in the given order of computation; see :func:`build`."""
+    for path in order:
+        if path in kept:
+            _fit_stack(small, path, stacks[path], kept[path], sample)
+        elif path in plan.columns and path in stacks:
+            everything = [torch.arange(stacks[path].hidden_size)] * len(stacks[path].layers)
+            _fit_stack(small, path, stacks[path], everything, sample)
+        elif path in plan.columns:
+            fit_linear(small, path, sample.batches, sample.linears[path][1])
+
+
+def fit_linear(small: nn.Module, path: str, batches: Sequence[Any], wanted: Tensor) -> None:
+    """Fit an nn.Linear of ``small`` in place, so that it gives ``wanted`` (M, C) on the inputs that it reads there."""
+    with torch.no_grad():
+        read = [v for seen, _ in runs(small, batches, [path], _view) for v in seen.get(path, [])]
+    layer = small.get_submodule(path)
+    assert isinstance(layer, nn.Linear)
+    start = torch.cat([layer.weight, _bias(layer).unsqueeze(1)], 1).detach()
+    inputs = torch.cat([values.flatten(0, -2) for values, _ in read])
+    finite = torch.isfinite(inputs).all(1)
+    regression = Regression(start)
+    regression.add(with_one(inputs[finite]), wanted[finite], torch.arange(int(finite.sum())) % JUDGING == 0)
+    _store(layer, regression.solved())
+
+
+def stack_of(part: nn.Module) -> tuple[str, RecurrentStack]:
+    """The recurrent stack of a smaller layer, and its path within the part."""
+    if isinstance(part, ShrunkRecurrent):
+        assert isinstance(part.layer, RecurrentStack)
+        return ".layer", part.layer
+    assert isinstance(part, RecurrentStack)
+    return "", part
+
+
+def _small(
+    path: str, stack: RecurrentStack, kept: list[Tensor], columns: Tensor | None, seen: list[Seen], narrow: bool
+) -> nn.Module:
+    layers: list[nn.Module] = []
+    for place, (layer, own) in enumerate(zip(stack.layers, seen, strict=True)):
+        assert isinstance(layer, RecurrentLayer)
+        inputs = torch.arange(layer.inputs) if columns is None else columns
+        if place >= stack.directions:
+            first = place // stack.directions * stack.directions - stack.directions
+            below = kept[first : first + stack.directions]
+            inputs = torch.cat([k + at * stack.hidden_size for at, k in enumerate(below)])
+        edited = copy.deepcopy(layer)
+        fold_layer(edited, inputs, kept[place], {path: _moment(_z(own.states))}, path)
+        layers.append(slice_layer(edited, kept[place], inputs))
+    small = narrow_stack(stack, layers, stack.input_size if columns is None else len(columns))
+    if narrow or len(kept[0]) == stack.hidden_size:
+        return small
+    hidden = [_expansion(own.outputs, k, own.states.valid) for own, k in zip(seen, kept, strict=True)]
+    cells = [_expansion(own.cells, k) for own, k in zip(seen, kept, strict=True) if own.cells is not None]
+    return ShrunkRecurrent(
+        small, stack.hidden_size, torch.stack(kept), torch.stack(hidden), torch.stack(cells) if cells else None
+    ).requires_grad_(False)
+
+
+def _fit_stack(small: nn.Module, path: str, stack: RecurrentStack, kept: list[Tensor], sample: Sample) -> None:
+    """Fit the layers of a stack level by level, and then the expansion of its outputs."""
+    part = small.get_submodule(path)
+    inside, own = stack_of(part)
+    for place, layer in enumerate(own.layers):
+        seen = _observed(small, f"{path}{inside}.layers.{place}", sample.batches)
+        whole, cut, parents = stack.layers[place], layer, sample.layers[path][place].states
+        assert isinstance(whole, RecurrentLayer) and isinstance(cut, RecurrentLayer)
+        order = np.argsort(np.arange(len(parents.x)) % JUDGING != 0, kind="stable")  # judging examples come first
+        weights = np.ones((len(order), 1), np.float32)
+        fit_layer(whole, cut, kept[place], parents.take(order), seen.states.take(order), weights)
+    if isinstance(part, ShrunkRecurrent):
+        for place, k in enumerate(kept):
+            seen, wanted = (
+                _observed(small, f"{path}{inside}.layers.{place}", sample.batches),
+                sample.layers[path][place],
+            )
+            part.hidden.data[place] = _refitted(
+                part.hidden[place], k, seen.outputs, wanted.outputs, wanted.states.valid
+            )
+            if part.cell is not None:
+                assert seen.cells is not None and wanted.cells is not None
+                part.cell.data[place] = _refitted(part.cell[place], k, seen.cells, wanted.cells)
+
+
+def _refitted(start: Tensor, kept: Tensor, own: Tensor, wanted: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Refit the rows of the removed units (H - H', H' + 1) of an expansion to the outputs of the smaller layer."""
+    gone = rest(len(start), kept)
+    own, wanted = (_rows(values, valid) for values in (own, wanted))
+    regression = Regression(start.detach()[gone])
+    regression.add(with_one(own), wanted[:, gone], torch.arange(len(own)) % JUDGING == 0)
+    new = start.detach().clone()
+    new[gone] = regression.solved()
+    return new
+
+
+def _expansion(values: Tensor, kept: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Rows (H, H' + 1) that predict all units from the kept ones; kept units stay exactly as they are."""
+    units = values.shape[-1]
+    z = with_one(_rows(values, valid))
+    joint = torch.cat([kept, torch.tensor([units])])
+    return fold(pad(torch.eye(units, dtype=z.dtype), (0, 1)), _moment(z), joint, rest(units + 1, joint))
+
+
+def _fold_linear(layer: nn.Linear, columns: Tensor, inputs: Tensor) -> None:
+    width = layer.in_features
+    joint = torch.cat([columns, torch.tensor([width])])
+    whole = torch.cat([layer.weight, _bias(layer).unsqueeze(1)], 1).detach()
+    _store(layer, fold(whole, _moment(with_one(inputs)), joint, rest(width + 1, joint)))
+
+
+def _bias(layer: nn.Linear) -> Tensor:
+    own: Tensor | None = layer.bias  # None with bias=False, although the stubs of torch exclude it
+    return layer.weight.new_zeros(layer.out_features) if own is None else own
+
+
+def _store(layer: nn.Linear, new: Tensor) -> None:
+    """Set the weights of a linear layer from rows (C, F + 1); a layer without a bias gets one."""
+    layer.weight = nn.Parameter(new[:, :-1].clone(), requires_grad=False)
+    layer.bias = nn.Parameter(new[:, -1].clone(), requires_grad=False)
+    layer.in_features = new.shape[1] - 1
+
+
+def _observed(module: nn.Module, path: str, batches: Sequence[Any]) -> Seen:
+    with torch.no_grad():
+        return _joined([v for seen, _ in runs(module, batches, [path], _view) for v in seen[path]])
+
+
+def _view(part: nn.Module, made: Call) -> Any:
+    """Of a recurrent layer :class:`Seen`, of a linear layer its inputs and outputs."""
+    if not isinstance(part, RecurrentLayer):
+        return (made.args[0] if made.args else made.kwargs["input"]), made.result
+    outputs, state = made.result
+    states = States(made.args[0], before(Layer("", part), made.args, outputs), valid_steps(made.args))
+    return Seen(states, outputs, state[1] if len(state) > 1 else None)
+
+
+def _joined(calls: Sequence[Seen]) -> Seen:
+    """Join calls along the examples. Shorter ones are padded with timesteps that do not count."""
+    longest = max(own.outputs.shape[1] for own in calls)
+    marked = any(own.states.valid is not None or own.outputs.shape[1] < longest for own in calls)
+
+    def long(values: Tensor) -> Tensor:
+        return pad(values, (0, 0, 0, longest - values.shape[1]))
+
+    def valid(own: Seen) -> Tensor:
+        n, steps = own.outputs.shape[:2]
+        given = torch.ones(n, steps, dtype=torch.bool) if own.states.valid is None else own.states.valid
+        return pad(given, (0, longest - steps))
+
+    cells = [own.cells for own in calls if own.cells is not None]
+    return Seen(
+        States(
+            torch.cat([long(own.states.x) for own in calls]),
+            torch.cat([long(own.states.previous) for own in calls]),
+            torch.cat([valid(own) for own in calls]) if marked else None,
+        ),
+        torch.cat([long(own.outputs) for own in calls]),
+        torch.cat(cells) if cells else None,
+    )
+
+
+def _flat(calls: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return tuple(torch.cat([call[side].flatten(0, -2) for call in calls]) for side in (0, 1))  # type: ignore[return-value]
+
+
+def _z(states: States) -> Tensor:
+    return _rows(with_one(torch.cat([states.x, states.previous], -1)), states.valid)
+
+
+def _rows(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Values (..., F) at the timesteps that count, (M, F)."""
+    return values.reshape(-1, values.shape[-1]) if valid is None else values[valid]
+
+
+def _moment(z: Tensor) -> Tensor:
+    return (z.t() @ z).double() / max(len(z), 1)

@@ -1,0 +1,103 @@
+"""Smaller copies of a network of a Keras file. Shapes: N examples, H hidden units, F features, C classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor, nn
+
+from unbraid.config import DecompositionConfig, ReconstructConfig
+from unbraid.data.targets import Targets
+from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
+from unbraid.decomposition.sampling import choose
+from unbraid.errors import DataError
+from unbraid.networks.heads import Head
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.layers import Scattered
+from unbraid.networks.network import Network
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.spec import DenseSpec, NetworkSpec, RecurrentSpec, StageSpec
+from unbraid.networks.stages import Dense, Recurrent, StageSequence
+
+
+class NetworkShrinker:
+    """Observe a network once, and make smaller copies of it.
+
+    Args:
+        network: made of a Keras file.
+        x: its inputs.
+        refine: number of steps of distillation.
+        seed: seed of the choice of examples.
+
+    Raises:
+        DataError: too few examples.
+    """
+
+    def __init__(self, network: Network, x: Inputs, refine: int, seed: int) -> None:
+        assert isinstance(network.spec, NetworkSpec)
+        self.network, self.spec = network, network.spec
+        targets = _decisions(network, x)
+        possible = [1] if network.binary else range(network.classes)
+        self.used = [j for j in possible if targets.members(j).sum() >= 2]
+        if not self.used:
+            raise DataError(
+                "the network predicts no class for two of the inputs: give more inputs, of several classes."
+            )
+        config = DecompositionConfig.of(strategy="reconstruct", seed=seed, refine=refine)
+        assert isinstance(config, ReconstructConfig)
+        rows = choose(targets, config, self.used, pooled=True).rows
+        self.made = Reconstruction(network, x.take(rows), targets.take(rows), self.used, config)
+
+    def make(self, keep: float) -> Network:
+        """Make a network whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1]."""
+        network, spec = self.network, self.spec
+        if keep == 1:
+            return self._network(spec, network.weights())
+        if spec.output == "softmax":
+            own = [[j, *(c for c in range(spec.classes) if c != j)] for j in self.used]
+        else:
+            own = [[0 if network.binary else j] for j in self.used]
+        merged = [s for s in spec.stages if isinstance(s, RecurrentSpec) and s.bidirectional and s.merge != "concat"]
+        whole = {f"{stage.name}.{side}" for stage in merged for side in ("forward", "backward")}
+        made = self.made.fitted_body(self.used, keep, Head(network.head.weight, network.head.bias), own, whole)
+        body, inputs, head = made.body, made.inputs, made.head
+        assert isinstance(body, StageSequence)
+        stages = [_stage(stage, part) for stage, part in zip(spec.stages, body.stages, strict=True)]
+        weights = {f"body.{name}": value.detach() for name, value in body.state_dict().items()}
+        weights |= {"head.weight": head.weight[:, inputs].detach(), "head.bias": head.bias.detach()}
+        return self._network(spec.model_copy(update={"stages": stages, "features": len(inputs)}), weights)
+
+    def _network(self, spec: NetworkSpec, weights: dict[str, Tensor]) -> Network:
+        made = Network(spec, weights, self.network.labels, vocabulary=self.network.vocabulary)
+        made.loss = self.network.loss
+        return made.to(self.network.device)
+
+
+def _stage(stage: StageSpec, part: nn.Module) -> StageSpec:
+    """The description of a smaller stage; layers that were not made smaller lose their frame in ``part``."""
+    if isinstance(part, Recurrent):
+        for side in ("forward_layer", "backward_layer"):
+            if isinstance(layer := getattr(part, side), Scattered):  # all of its units are there
+                setattr(part, side, layer.layer)
+        layer = part.forward_layer
+        assert isinstance(layer, RecurrentLayer) and isinstance(stage, RecurrentSpec)
+        return stage.model_copy(update={"inputs": layer.inputs, "units": layer.units})
+    if isinstance(part, Dense):
+        assert isinstance(stage, DenseSpec)
+        return stage.model_copy(update={"inputs": part.weight.shape[1], "units": part.units})
+    return stage
+
+
+def _decisions(network: Network, x: Inputs) -> Targets:
+    """The decisions of the network as labels; padded timesteps have none."""
+    logits = network.logits(x.tree)
+    y = network.decide(logits)
+    if not network.independent:
+        y = np.where(np.isnan(logits).any(-1), -1, y.astype(np.int64))
+    return Targets(y, network.labels, network.io.many_outputs, network.independent)
+
+
+def same_decisions(a: Network, b: Network, x: Inputs) -> float:
+    """Share of the decisions that are equal."""
+    one, two = (network.predict_index(x.tree) for network in (a, b))
+    counted = one >= 0 if one.dtype.kind == "i" else np.ones(one.shape, bool)
+    return float((one == two)[counted].mean())

@@ -1,0 +1,162 @@
+"""Shrink a trained network: the same class, with fewer hidden units. No labels are needed.
+
+Shapes: N examples, T timesteps, H hidden units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from unbraid.decomposition.reconstruction.size_search import held_out_split, smallest
+from unbraid.decomposition.shrinking.inputs import module_inputs
+from unbraid.decomposition.shrinking.networks import NetworkShrinker, same_decisions
+from unbraid.decomposition.shrinking.sources import Source
+from unbraid.decomposition.shrinking.torch_modules import TorchShrinker, checked_module
+from unbraid.errors import ConfigError, wrong_object
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.network import Network
+from unbraid.networks.precision import check_full
+from unbraid.networks.spec import EncoderDecoderSpec, TorchSpec
+from unbraid.progress import Progress, silent
+
+DEFAULT_KEEP = 0.3
+STYLES = ("auto", "plain", "wrapped")
+
+Made = TypeVar("Made", bound=nn.Module)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def shrink(
+    model: nn.Module,
+    x: Any,
+    keep: float | None = None,
+    *,
+    max_loss: float | None = None,
+    refine: int = 0,
+    style: Literal["auto", "plain", "wrapped"] = "auto",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> nn.Module:
+    """Make a smaller copy of a trained recurrent network, without labels.
+
+    Hidden units that the scores depend on least are removed. The remaining units take over their work by least squares
+    on ``x``, and the layers that read them are fitted to the scores of the original. There are no gradient steps unless
+    ``refine`` is given.
+
+    A PyTorch module stays an instance of its class, with the same forward and the same shapes of inputs and outputs.
+    Its nn.LSTM, nn.GRU and nn.RNN layers have fewer units. Where forward accepts fewer outputs, the layers behind them
+    are smaller too (``plain``). Where it does not (layer norm, reshapes to a fixed size), the smaller layer is followed
+    by a linear map to the old size (``wrapped``). All levels and directions of one layer get the same number of units.
+    A layer made with ``bias=False`` gets a bias. The logger ``unbraid`` notes changes at level INFO.
+
+    Args:
+        model: an nn.Module with recurrent layers, or a Network. It is not changed.
+        x: inputs as the model reads them, without labels: a tensor or array, a tuple of arguments, or a dict of
+            arguments by name; for a Network also text. A few hundred examples are enough; all kinds should be in it.
+        keep: share of the hidden units of each recurrent layer that stay, in (0, 1]. Default: 0.3.
+        max_loss: instead of ``keep``: the smallest size that changes at most this share of the decisions on a fifth of
+            ``x`` that is held out, in [0, 1).
+        refine: number of steps of distillation towards the scores of the original that follow, at least 0.
+        style: ``auto`` chooses for each layer; ``plain`` raises an error where a layer cannot be plain; ``wrapped``
+            keeps all sizes between layers. Only for PyTorch modules.
+        seed: seed of the choice of examples, at least 0.
+        progress: factory of progress bars.
+
+    Returns:
+        the smaller module in eval mode, in the type and on the device of ``model``. For a Network made from a Keras
+        file it is a Network. For a Network made from a PyTorch module it is an instance of the class of that module.
+
+    Raises:
+        UnsupportedLayer: no recurrent layer, or one that cannot be made smaller; the message names it.
+        DataError: inputs that the model does not run on.
+        ConfigError: a setting out of range, or both ``keep`` and ``max_loss``.
+        ArgumentError: ``model`` is not an nn.Module.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> class Classifier(nn.Module):
+        ...     def __init__(self, hidden=40):
+        ...         super().__init__()
+        ...         self.lstm = nn.LSTM(4, hidden, batch_first=True)
+        ...         self.out = nn.Linear(hidden, 3)
+        ...     def forward(self, x):
+        ...         return self.out(self.lstm(x)[0][:, -1])
+        >>> small = shrink(Classifier(), torch.randn(100, 6, 4), keep=0.25)
+        >>> small.lstm, small.out
+        (LSTM(4, 10, batch_first=True), Linear(in_features=10, out_features=3, bias=True))
+        >>> _ = Classifier(hidden=10).load_state_dict(small.state_dict())
+    """
+    _check_settings(keep, max_loss, refine, style, seed)
+    if not isinstance(model, nn.Module):
+        raise wrong_object(model, "model", "an nn.Module or a Network", "pass a trained instance")
+    if not isinstance(model, Network):
+        checked_module(model)
+        return _sized(
+            module_inputs(checked_module(model), x),
+            lambda some: TorchShrinker(model, some, None, style, refine, seed),
+            TorchShrinker.agreement,
+            (keep, max_loss, seed, progress),
+        )
+    if isinstance(model.spec, EncoderDecoderSpec):
+        raise ConfigError("encoder-decoders cannot be shrunk as a whole: decompose them, each module is small.")
+    check_full(model)
+    spec, inputs = model.spec, model.check(x)
+    settings = keep, max_loss, seed, progress
+    if isinstance(spec, TorchSpec):
+        own, sources = model.to_torch(), [Source(spec.head, output=spec.output)]
+        return _sized(
+            inputs,
+            lambda some: TorchShrinker(own, some, sources, style, refine, seed),
+            TorchShrinker.agreement,
+            settings,
+        )
+    return _sized(
+        inputs,
+        lambda some: NetworkShrinker(model, some, refine, seed),
+        lambda shrinker, small, held: same_decisions(model, small, held),
+        settings,
+    )
+
+
+def _sized(
+    x: Inputs,
+    prepare: Callable[[Inputs], Any],
+    agreement: Callable[[Any, Any, Inputs], float],
+    settings: tuple[float | None, float | None, int, Progress],
+) -> nn.Module:
+    """Make the copy of the given size, or the smallest one within the loss on held-out inputs."""
+    keep, max_loss, seed, progress = settings
+    if max_loss is None:
+        with progress("shrinking", 1) as advance:
+            made: nn.Module = prepare(x).make(DEFAULT_KEEP if keep is None else keep)
+            advance(1)
+        return made
+    fitted, held = (x.take(rows) for rows in held_out_split(len(x), seed))
+    shrinker = prepare(fitted)
+    return smallest(shrinker.make, lambda small: 1 - agreement(shrinker, small, held) <= max_loss, progress)
+
+
+def _check_settings(keep: Any, max_loss: Any, refine: Any, style: Any, seed: Any) -> None:
+    """Raise ConfigError for a setting out of range."""
+    if keep is not None and max_loss is not None:
+        raise ConfigError(f"keep={keep} and max_loss={max_loss} both set the size: give one of them.")
+    if keep is not None and not (_is_number(keep) and 0 < keep <= 1):
+        raise ConfigError(f"keep={keep!r}: expected a share of the hidden units above 0 and at most 1, such as 0.3.")
+    if max_loss is not None and not (_is_number(max_loss) and 0 <= max_loss < 1):
+        raise ConfigError(f"max_loss={max_loss!r}: expected a share of the decisions from 0 to below 1, such as 0.01.")
+    for name, value in (("refine", refine), ("seed", seed)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ConfigError(f"{name}={value!r}: expected a whole number, at least 0.")
+    if style not in STYLES:
+        raise ConfigError(f"style={style!r}: expected one of {', '.join(map(repr, STYLES))}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,275 @@
+"""Smaller copies of a user's nn.Module, of any size from one observation of the parent.
+
+Shapes: N examples, T timesteps, H hidden units.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unbraid.decomposition.reconstruction.importance import strongest
+from unbraid.decomposition.shrinking.distilling import distil
+from unbraid.decomposition.shrinking.fitting import Sample, build, fit, fit_linear, observe, stack_of
+from unbraid.decomposition.shrinking.importance import unit_scores
+from unbraid.decomposition.shrinking.narrowing import Plan, plan_narrowing
+from unbraid.decomposition.shrinking.running import record, runs
+from unbraid.decomposition.shrinking.sources import Source, find_sources, linear_outputs
+from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
+from unbraid.errors import ConfigError, UnsupportedLayer
+from unbraid.networks.inputs import Inputs, map_tree, to_device
+from unbraid.networks.precision import HALF, like_weights
+from unbraid.networks.pytorch.body import copied
+from unbraid.networks.pytorch.checking import check_plain, recurrent_sites
+from unbraid.networks.pytorch.plain import plain_layer
+from unbraid.networks.stack import RecurrentStack
+
+SCORED = 200  # examples that score the hidden units
+FITTED = 400  # largest number of examples that the layers are fitted on
+HELD = 64_000_000  # largest number of values of the parent that are held for them
+DECIDED = 4_000  # examples that the output layer is fitted on
+TRIED = 16  # examples of a trial
+BATCH = 256
+
+notes = logging.getLogger("unbraid")
+
+
+class TorchShrinker:
+    """Observe a module once, and make smaller copies of it.
+
+    Args:
+        module: the user's.
+        x: its inputs.
+        sources: where its scores are; None searches for them.
+        style: ``auto``, ``plain`` or ``wrapped``.
+        refine: number of steps of distillation.
+        seed: seed of the choice of examples.
+
+    Raises:
+        UnsupportedLayer: no recurrent layer, or one that cannot be made smaller.
+        DataError: the module does not run on x.
+    """
+
+    def __init__(
+        self, module: nn.Module, x: Inputs, sources: Sequence[Source] | None, style: str, refine: int, seed: int
+    ) -> None:
+        self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
+        self.module = checked_module(module)
+        self.sites = recurrent_sites(self.module)
+        dtype = next(iter(self.sites.values())).weight_ih_l0.dtype
+        assert isinstance(dtype, torch.dtype)
+        self.dtype = dtype
+        first = self._batches(x.take(slice(TRIED)))[0]
+        self.linears = [path for path, part in self.module.named_modules() if _refittable(part)]
+        self.sources = find_sources(self.module, first) if sources is None else list(sources)
+        self.heads = {
+            s.path: place for place, s in enumerate(self.sources) if s.path is not None and s.path in self.linears
+        }
+        self.first, self.recorded = first, record(self.module, first, [*self.sites, *self.linears])
+        self.sites = {path: part for path, part in self.sites.items() if path in self.recorded.calls}
+        memo = {id(part): RecurrentStack(part) for part in self.sites.values()}
+        self.parent = copied(self.module, memo | {id(p): p for p in self.module.parameters()}).requires_grad_(False)
+        self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
+        self._check_same()
+        rows = self._rows(SCORED)
+        (batch,) = self._batches(x.take(rows), len(rows))[:1]
+        self.scores = unit_scores(self.parent, self.stacks, batch, self.sources)
+        self._sample: Sample | None = None
+        self._decided: tuple[list[Any], list[list[Tensor]]] | None = None
+
+    def make(self, keep: float) -> nn.Module:
+        """Make a copy of the module whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1].
+
+        Raises:
+            UnsupportedLayer: with style="plain", a layer that cannot be narrowed.
+        """
+        kept = self._kept(keep)
+        if not kept:
+            return copied(self.original).eval()
+        plan = self._plan(keep, kept)
+        kept, sample = dict(plan.kept), self.sample
+        small = build(self.parent, self.stacks, kept, plan, sample)
+        fit(small, self.stacks, kept, plan, list(self.recorded.calls), sample)
+        batches, scores = self.decided
+        for path, place in self.heads.items():
+            wanted = torch.cat([given[place].flatten(0, -2) for given in scores])
+            fit_linear(small, path, batches, wanted)
+        if self.refine:
+            distil(small, [*kept, *plan.columns, *self.heads], self.sources, batches, scores, self.refine)
+        return self._finished(small, plan)
+
+    def agreement(self, small: nn.Module, x: Inputs) -> float:
+        """Share of the decisions of the parent that a smaller module makes as well.
+
+        Raises:
+            ConfigError: the scores are numbers, not classes.
+        """
+        batches = self._batches(x)
+        same: list[Tensor] = []
+        for ours, theirs in zip(
+            self._read(checked_module(small), batches), self._read(self.parent, batches), strict=True
+        ):
+            for source, one, two in zip(self.sources, ours, theirs, strict=True):
+                decisions = source.decide(one), source.decide(two)
+                if decisions[0] is None or decisions[1] is None:
+                    raise ConfigError("max_loss compares decisions, and the module returns one number: give keep.")
+                same.append((decisions[0] == decisions[1]).flatten())
+        return float(torch.cat(same).float().mean())
+
+    @property
+    def sample(self) -> Sample:
+        """Values of the parent that layers are fitted to."""
+        if self._sample is None:
+            steps = max(own.shape[0] * own.shape[1] for own in self._first_outputs()) / max(len(self._rows(TRIED)), 1)
+            width = sum(len(stack.layers) * 4 * stack.hidden_size for stack in self.stacks.values())
+            rows = self._rows(max(8, min(FITTED, int(HELD / max(steps * width, 1)))))
+            self._sample = observe(self.parent, self._batches(self.x.take(rows)), self.stacks, self.linears)
+        return self._sample
+
+    @property
+    def decided(self) -> tuple[list[Any], list[list[Tensor]]]:
+        """Examples that the output layer is fitted on, and the scores of the parent."""
+        if self._decided is None:
+            batches = self._batches(self.x.take(self._rows(DECIDED)))
+            self._decided = batches, self._read(self.parent, batches)
+        return self._decided
+
+    def _first_outputs(self) -> list[Tensor]:
+        outputs = [made.result[0] for path in self.sites for made in self.recorded.calls[path]]
+        return [
+            values if isinstance(values, Tensor) and values.dim() > 2 else values[0].unsqueeze(1) for values in outputs
+        ]
+
+    def _kept(self, keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
+        """The kept units of the layers that get smaller; ``tied``: the same in all layers with as many units."""
+        kept = {}
+        for path, scores in self.scores.items():
+            if tied:
+                alike = [own for own in self.scores.values() if np.shape(own) == np.shape(scores)]
+                scores = list(np.sum(alike, axis=0))
+            chosen = strongest({str(place): own for place, own in enumerate(scores)}, keep)
+            if len(chosen["0"]) < self.stacks[path].hidden_size:
+                kept[path] = list(chosen.values())
+        return kept
+
+    def _plan(self, keep: float, kept: dict[str, list[Tensor]]) -> Plan:
+        if self.style == "wrapped":
+            return Plan(kept)
+        plan = plan_narrowing(self.module, self.first, self.recorded, kept, self._kept(keep, tied=True))
+        if self.style == "plain" and plan.reasons:
+            path, reason = next(iter(plan.reasons.items()))
+            raise UnsupportedLayer(
+                f"style='plain': recurrent layer {path!r} cannot give fewer outputs: {reason}. Use style='auto', which "
+                "keeps the size of its outputs by a linear expansion."
+            )
+        for path, reason in plan.reasons.items():
+            notes.info("shrink: layer %r keeps the size of its outputs: %s", path, reason)
+        for (path, name), value in plan.attributes.items():
+            notes.info("shrink: attribute %s is now %d", f"{path}.{name}".lstrip("."), value)
+        return plan
+
+    def _finished(self, small: nn.Module, plan: Plan) -> nn.Module:
+        """Put the smaller layers into a copy of the user's module, as torch's own layers."""
+        memo: dict[int, Any] = {}
+        for path in self.sites:
+            part, original = small.get_submodule(path), self.original.get_submodule(path)
+            assert isinstance(original, nn.RNNBase)
+            inside, stack = stack_of(part)
+            if inside or stack.hidden_size < original.hidden_size or stack.input_size < original.input_size:
+                like = original.weight_ih_l0
+                assert isinstance(like, Tensor)
+                layer: nn.Module = plain_layer(stack, like)
+                if isinstance(part, ShrunkRecurrent):
+                    layer = _framed(part, layer, like)
+                memo[id(original)] = layer
+        result = copied(self.original, memo).eval()
+        for path in {*self.heads, *plan.columns} - set(self.sites):
+            own, new = result.get_submodule(path), small.get_submodule(path)
+            assert isinstance(own, nn.Linear) and isinstance(new, nn.Linear)
+            like = own.weight
+            own.in_features = new.in_features
+            own.weight, own.bias = (
+                nn.Parameter(p.detach().to(like.device, like.dtype), like.requires_grad) for p in (new.weight, new.bias)
+            )
+        for (path, name), value in plan.attributes.items():
+            setattr(result.get_submodule(path), name, value)
+        self._check_result(result)
+        return result
+
+    def _check_result(self, result: nn.Module) -> None:
+        made = record(checked_module(result), self.first, [])
+        shapes = [[tuple(tensor.shape) for tensor in results] for results in (made.results, self.recorded.results)]
+        if shapes[0] != shapes[1]:
+            raise UnsupportedLayer(
+                f"the smaller module returns shapes {shapes[0]}, the module {shapes[1]}: use style='wrapped'."
+            )
+
+    def _check_same(self) -> None:
+        """Check that plain layers of the same weights give the same results; raises UnsupportedLayer."""
+        results = record(self.parent, self.first, []).results
+        for given, wanted in zip(results, self.recorded.results, strict=True):
+            if given.shape != wanted.shape or (
+                wanted.is_floating_point() and not torch.allclose(given, wanted, rtol=1e-3, atol=1e-4, equal_nan=True)
+            ):
+                raise UnsupportedLayer(
+                    f"{type(self.module).__name__} computes other values with plain layers of the same weights: remove "
+                    "hooks and other code that changes the outputs of its recurrent layers, and random numbers."
+                )
+
+    def _read(self, module: nn.Module, batches: Sequence[Any]) -> list[list[Tensor]]:
+        paths = [source.path for source in self.sources if source.path is not None]
+        with torch.no_grad():
+            return [
+                [source.read(seen, results).clone() for source in self.sources]
+                for seen, results in runs(module, batches, paths, linear_outputs)
+            ]
+
+    def _rows(self, most: int) -> np.ndarray:
+        """At most so many of the examples, drawn by ``seed``, in their order."""
+        if len(self.x) <= most:
+            return np.arange(len(self.x))
+        return np.sort(np.random.default_rng(self.seed).permutation(len(self.x))[:most])
+
+    def _batches(self, x: Inputs, size: int = BATCH) -> list[Any]:
+        return [
+            map_tree(lambda leaf: _converted(leaf, self.dtype), to_device(batch, torch.device("cpu")))
+            for _, batch in x.by_length(size)
+        ]
+
+
+def _converted(leaf: Any, dtype: torch.dtype) -> Any:
+    """A leaf of the inputs in the type of the weights, where it is a tensor of floating-point numbers."""
+    return like_weights(leaf, dtype) if isinstance(leaf, Tensor) else leaf
+
+
+def checked_module(module: nn.Module) -> nn.Module:
+    """Copy a module to the CPU in eval mode, in float32 if its weights are of half precision.
+
+    Raises:
+        UnsupportedLayer: a recurrent layer that cannot be made smaller.
+        FormatError: weights that are not finite.
+    """
+    recurrent_sites(module)  # refuse before anything is copied
+    own = copied(module).cpu().eval()
+    half = any(tensor.dtype in HALF for tensor in own.state_dict().values() if isinstance(tensor, Tensor))
+    own = own.float() if half else own
+    check_plain(own)
+    return own
+
+
+def _refittable(part: nn.Module) -> bool:
+    """Whether a part is a plain nn.Linear whose weights can be exchanged."""
+    plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
+    return plain and "weight" in part._parameters and not part._forward_pre_hooks
+
+
+def _framed(part: ShrunkRecurrent, layer: nn.Module, like: Tensor) -> ShrunkRecurrent:
+    """A smaller layer with the expansion of ``part``, in the type and on the device of ``like``."""
+    cell = None if part.cell is None else part.cell.detach().clone()
+    made = ShrunkRecurrent(layer, part.hidden_size, part.kept.clone(), part.hidden.detach().clone(), cell)
+    return made.to(like.device, like.dtype).requires_grad_(like.requires_grad)

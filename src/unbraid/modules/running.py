@@ -1,0 +1,167 @@
+"""Run the modules of a composition together, and join what they compute in the order of their labels.
+
+Shapes: N examples, T timesteps, F features of an output layer, K modules.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.config import IOArchitecture
+from unbraid.data.targets import Label
+from unbraid.data.texts import is_text
+from unbraid.errors import DataError
+from unbraid.modules.arguments import named_modules
+from unbraid.modules.compatibility import check_compatible
+from unbraid.modules.groups import Evidence, Group, grouped
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import Inputs, map_tree
+
+
+class JointModules(nn.Module):
+    """Modules that read the same inputs. Computation that they have in common runs once.
+
+    Args:
+        modules: label -> module.
+
+    Attributes:
+        labels: the labels, in order.
+
+    Raises:
+        IncompatibleModules: no module, or modules that read different inputs.
+    """
+
+    def __init__(self, modules: Mapping[Label, ConcernModule]) -> None:
+        super().__init__()
+        modules = named_modules(modules)
+        check_compatible(list(modules.values()))
+        self.labels: list[Label] = list(modules)
+        self.members = nn.ModuleList(modules.values())
+        self._plan = nn.ModuleList(grouped(list(modules.values())))
+
+    @property
+    def modules_by_label(self) -> dict[Label, ConcernModule]:
+        """Label -> module, in order."""
+        return dict(zip(self.labels, self.members, strict=True))  # type: ignore[arg-type]  # members are modules
+
+    @property
+    def many_outputs(self) -> bool:
+        """Whether the composition gives one decision per timestep: all of its modules do."""
+        return all(m.io.many_outputs for m in self.modules_by_label.values())
+
+    @property
+    def independent(self) -> bool:
+        """Whether several labels can hold for one example: they can in all parents."""
+        return all(m.parent.independent for m in self.modules_by_label.values())
+
+    @property
+    def io(self) -> IOArchitecture:
+        """The input/output type; one output where any module has one output."""
+        ios = [m.io for m in self.modules_by_label.values()]
+        return next((io for io in ios if not io.many_outputs), ios[0])
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the same word index means different words in different modules."""
+        found = {id(v): v for v in (module.parent.vocabulary for module in self.modules_by_label.values())}
+        own = {None if v is None else v.to_json() for v in found.values()} if len(found) > 1 else set()
+        return None not in own and len(own) > 1
+
+    def align(self, y: Any, x: Any) -> Any:
+        """Pad and truncate lists of labels, one per word, as the words are; return other labels as given."""
+        reader = self.modules_by_label[self.labels[0]].parent
+        return reader.align(y, reader.check(x), x) if is_text(x) else y
+
+    def check_text(self, x: Any) -> None:
+        """Raise DataError for word indices where the vocabularies of the modules differ."""
+        if self.needs_text and not is_text(x):
+            raise DataError("found word indices, but the vocabularies of the modules differ: pass text.")
+
+    def evidence(self, x: Any) -> Evidence:
+        """Compute the inputs of a referee for all examples, in batches.
+
+        Returns:
+            margins without calibration, features of each module in the order of the labels, and the inputs of the
+            parents.
+
+        Raises:
+            DataError: the inputs do not fit, or they are word indices and the vocabularies differ.
+        """
+        self.check_text(x)
+        gathered = self._evidence([group.checked(x) for group in self._groups])
+        return Evidence(*(map_tree(lambda tensor: tensor.numpy(), part) for part in gathered))
+
+    def plain_margins(self, x: Any) -> Tensor:
+        """Compute margins of all examples without calibration, (N, [T,] K)."""
+        self.check_text(x)
+        return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups])
+
+    @property
+    def groups(self) -> nn.ModuleList:
+        """Groups of modules that run together. They are rebuilt after weights have changed."""
+        if not torch.compiler.is_compiling() and not all(group.holds() for group in self._plan):  # type: ignore[operator]
+            self._plan = nn.ModuleList(grouped(list(self.modules_by_label.values())))
+        return self._plan
+
+    @property
+    def _groups(self) -> list[Group]:
+        return list(self.groups)  # type: ignore[arg-type]  # all are groups
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Apply ``fn`` as torch does, then share equal weights again, because ``fn`` copies them."""
+        super()._apply(fn, recurse)
+        self._link()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
+        other._link()
+        return other
+
+    def _link(self) -> None:
+        for group in self._plan:
+            group.link()  # type: ignore[operator]  # all are groups
+
+    def _evidence(self, inputs: list[Inputs]) -> Evidence:
+        """Compute the evidence of all groups as tensors, from the checked inputs of each group."""
+        found = [group.all_evidence(each) for group, each in zip(self._groups, inputs, strict=True)]
+        return self._gathered([Evidence(*(map_tree(torch.from_numpy, part) for part in each)) for each in found])
+
+    def _gathered(self, found: list[Evidence]) -> Evidence:
+        """Join the evidence of all groups, in the order of the labels."""
+        features: list[Any] = [None] * len(self.labels)
+        for group, each in zip(self._groups, found, strict=True):
+            for place, block in zip(group.places, each.features, strict=True):
+                features[place] = block
+        read = [block for each in found for block in each.read]
+        return Evidence(self._joined([each.margins for each in found]), features, read)
+
+    def each_by_itself(self, x: Any) -> Tensor:
+        """Compute margins (N, [T,] K) module by module, so that gradients reach the weights of each."""
+        features: dict[int, Tensor] = {}
+        found = []
+        for module in self.modules_by_label.values():
+            if id(module.body) not in features:
+                features[id(module.body)] = module.body(x)
+            margins = module.head.margin(features[id(module.body)])
+            if margins.dim() == 2 and not self.many_outputs:
+                margins = margins.nan_to_num(-torch.inf).amax(dim=1)
+            found.append(margins)
+        return torch.stack(found, dim=-1)
+
+    def _joined(self, found: list[Tensor]) -> Tensor:
+        """Join the margins of the groups (N, [T,] k), in the order of the labels."""
+        columns: list[Tensor | None] = [None] * len(self.labels)
+        for group, margins in zip(self._groups, found, strict=True):
+            if margins.dim() == 3 and not self.many_outputs:
+                margins = margins.nan_to_num(-torch.inf).amax(dim=1)  # its best timestep
+            for k, at in enumerate(group.places):
+                columns[at] = margins[..., k]
+        return torch.stack([c for c in columns if c is not None], dim=-1)

@@ -1,0 +1,217 @@
+"""Decide between modules: the module with the highest margin gives the class.
+
+Source: Imtiaz et al. 2023, section IV. The vote uses margins: they order modules as probabilities do, but do not
+saturate. ``vote="probability"`` compares float64 probabilities as the paper's released code does; the first of equal
+ones wins. Calibrated modules vote with margin / temperature + offset, see :mod:`unbraid.modules.voting.calibration`. A
+referee replaces the vote, see :mod:`unbraid.modules.voting.referee`.
+Shapes: N examples, T timesteps, K modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unbraid.data.targets import Label, labels_at
+from unbraid.errors import ConfigError, quoted
+from unbraid.modules.groups import Evidence
+from unbraid.modules.module import ConcernModule
+from unbraid.modules.running import JointModules
+from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
+from unbraid.modules.voting.referee import Referee
+from unbraid.networks.inputs import check_decided, to_device
+
+ROWS = 4096  # examples whose evidence is in memory at a time
+Vote = Literal["margin", "probability"]
+
+
+class Voter(JointModules):
+    """Modules and the rule that decides between them.
+
+    Args:
+        modules: label -> module, in the order of the classes.
+        vote: ``margin`` or ``probability``.
+        calibration: label -> (temperature, offset) of its margin; (1, 0) for labels that are not in it.
+        referee: a referee fitted on these modules in this order, or None.
+
+    Raises:
+        IncompatibleModules: no module, or modules that read different inputs.
+        ConfigError: an unknown ``vote``, a calibration out of range, or a referee of other modules.
+    """
+
+    temperature: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        modules: Mapping[Label, ConcernModule],
+        vote: Vote,
+        calibration: Mapping[Label, Scale],
+        referee: Referee | None,
+    ) -> None:
+        super().__init__(modules)
+        if str(vote) not in get_args(Vote):
+            raise ConfigError(f"vote={quoted(repr(vote))}: expected one of {', '.join(map(repr, get_args(Vote)))}.")
+        self.vote: Vote = vote
+        self.calibration = {v: check_scale(v, calibration.get(v, UNTOUCHED)) for v in self.labels}
+        for place, name in enumerate(("temperature", "offset")):
+            self.register_buffer(name, torch.tensor([s[place] for s in self.calibration.values()]), persistent=False)
+        self.referee = referee
+        self.check_referee()
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the vote uses a calibration or a referee."""
+        return self.referee is not None or any(scale != UNTOUCHED for scale in self.calibration.values())
+
+    def forward(self, x: Any) -> Tensor:
+        """Compute the margins of all modules: (N, K), or (N, T, K) with one decision per timestep."""
+        if self.referee is not None:
+            self.check_referee()
+            return self._refereed(self._gathered([group.evidence(x) for group in self._groups]))
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.members.parameters()):
+            return self._scaled(self.each_by_itself(x))
+        return self._scaled(self._joined([group(x) for group in self._groups]))
+
+    def margins(self, x: Any) -> np.ndarray:
+        """Compute the margins of all modules for all examples, in batches.
+
+        Each module reads text with its own vocabulary, so parents with different vocabularies can be combined. With a
+        referee, margins are the log-odds of its probabilities.
+
+        Args:
+            x: inputs as the parents read them: arrays, or text where all parents have a vocabulary.
+
+        Returns:
+            float (N, K), or (N, T, K) with one decision per timestep; columns in the order of :attr:`labels`.
+
+        Raises:
+            DataError: the inputs do not fit, or they are word indices and the vocabularies differ.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
+            >>> composition = unbraid.compose(parts)
+            >>> composition.margins(x).shape
+            (120, 3)
+        """
+        if self.referee is None:
+            return self._scaled(self.plain_margins(x)).numpy()
+        self.check_referee()
+        self.check_text(x)
+        inputs = [group.checked(x) for group in self._groups]
+        parts = [slice(start, start + ROWS) for start in range(0, len(inputs[0]), ROWS)]
+        found = [self._refereed(self._evidence([each.take(part) for each in inputs])) for part in parts]
+        return torch.cat(found).cpu().numpy()
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Compute the probability of each label.
+
+        The probabilities of the modules are scaled to sum to one, unless labels are independent. For unchanged modules
+        of one parent with ``head="softmax"`` the result is the softmax of the parent.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+
+        Returns:
+            float (N, K) or (N, T, K), in [0, 1].
+
+        Raises:
+            DataError: as :meth:`margins`.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
+            >>> composition = unbraid.compose(parts)
+            >>> found = composition.predict_proba(x)
+            >>> bool((abs(found.sum(axis=1) - 1) < 1e-4).all())
+            True
+        """
+        return self.shares(self.margins(x))
+
+    def shares(self, margins: np.ndarray) -> np.ndarray:
+        """Convert margins (..., K) to the probabilities of :meth:`predict_proba`."""
+        if self.independent:
+            return torch.sigmoid(torch.from_numpy(margins)).numpy()
+        return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
+
+    def predict_index(self, x: Any) -> np.ndarray:
+        """Predict positions in :attr:`labels`.
+
+        Returns:
+            integers (N,) or (N, T), -1 at padding; for independent labels booleans (..., K).
+        """
+        return self.decide(self.margins(x))
+
+    def decide(self, margins: np.ndarray) -> np.ndarray:
+        """Choose the position of the highest margin. For independent labels, choose all with a margin above 0.
+
+        Args:
+            margins: float (..., K).
+
+        Returns:
+            integers (...), -1 at timesteps whose margins are NaN (padding); for independent labels booleans (..., K).
+
+        Raises:
+            DataError: a margin is NaN and there is one decision per example.
+        """
+        if not self.many_outputs:
+            check_decided(margins)
+        if self.independent:
+            return np.asarray(margins > 0)
+        votes = margins
+        if self.vote == "probability":
+            votes = torch.sigmoid(torch.from_numpy(margins).double()).numpy()  # 1.0 from a margin of 37 on
+        return np.where(np.isnan(margins).any(-1), -1, votes.argmax(-1))
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Predict labels.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+
+        Returns:
+            labels (N,) or (N, T); for independent labels booleans (..., K), one column for each label.
+
+        Raises:
+            DataError: the inputs do not fit the networks.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
+            >>> composition = unbraid.compose(parts)
+            >>> set(composition.predict(x).tolist()) <= set(composition.labels)
+            True
+        """
+        if self.independent:
+            return self.predict_index(x)
+        return labels_at(self.labels, self.predict_index(x))
+
+    def check_referee(self) -> None:
+        """Raise ConfigError for a referee that was fitted on other modules or without their vocabularies."""
+        if self.referee is None:
+            return
+        features = [module.head.weight.shape[1] for module in self.modules_by_label.values()]
+        numbers = sum(features) + sum(size for group in self._groups for size in group.read_sizes)
+        self.referee.check(numbers, len(self.labels))
+
+    def _refereed(self, found: Evidence) -> Tensor:
+        """Compute the margins of the referee, (N, K)."""
+        assert self.referee is not None
+        device = self.referee.bias.device
+        margins, features, read = (to_device(part, device) for part in found)
+        margins_there: Tensor = self.referee(self._scaled(margins), [*features, *read])
+        return margins_there
+
+    def _scaled(self, margins: Tensor) -> Tensor:
+        """Apply the calibration to margins (..., K)."""
+        if all(scale == UNTOUCHED for scale in self.calibration.values()):
+            return margins
+        return margins / self.temperature.to(margins.device) + self.offset.to(margins.device)

@@ -1,0 +1,191 @@
+"""Join several bodies of one structure and equal sizes, so that a small batch runs through all of them at once.
+
+For a few examples the time of a pass is the time of its many small calls. One call for K bodies takes about as long as
+one call for one body.
+Shapes: N examples, T timesteps, D inputs, H units, G gates, K bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.networks.cells import ACTIVATIONS, State
+from unbraid.networks.recurrent import RecurrentLayer, zero_state
+from unbraid.networks.stages import Dense, Recurrent, Signal, StageSequence
+
+
+class JoinedWeights(nn.Module):
+    """Copies of the weights of K parts of equal shapes, stacked.
+
+    Args:
+        parts: K modules with parameters of equal names and shapes.
+    """
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self._parts = tuple(parts)  # no submodules: they have other owners
+        self._names = [name for name, _ in parts[0].named_parameters()]
+        for name in self._names:
+            stacked = torch.stack([part.get_parameter(name).detach() for part in parts])
+            self.register_buffer(name, stacked, persistent=False)
+
+    def holds(self) -> bool:
+        """Whether the weights of all parts are unchanged."""
+        for name in self._names:
+            now, own = [part._parameters[name] for part in self._parts], self._buffers[name]
+            first = now[0]
+            if first is None or own is None or first.dtype != own.dtype or first.device != own.device:
+                return False
+            if any(other is None or other.shape != first.shape for other in now) or first.shape != own.shape[1:]:
+                return False
+            if not torch.equal(torch.stack([other.detach() for other in now if other is not None]), own):
+                return False
+        return True
+
+
+class JoinedRecurrent(JoinedWeights):
+    """One or two directions of K recurrent layers of one cell and equal sizes; rows are (K*N, ...), body by body.
+
+    Args:
+        directions: for each direction the layers of the K bodies.
+        opens: whether the inputs are (N, T, D), the same for all bodies.
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+
+    def __init__(self, directions: Sequence[Sequence[RecurrentLayer]], opens: bool) -> None:
+        layers = [layer for alike in directions for layer in alike]
+        super().__init__(layers)
+        self.cell, self.units, self.opens, self.bodies = layers[0].cell, layers[0].units, opens, len(directions[0])
+        self.reversed = [alike[0].reverse for alike in directions]
+        bias = torch.stack([self.cell.input_bias(i, h) for i, h in zip(self.bias_ih, self.bias_hh, strict=True)])
+        self.register_buffer("bias", bias.unsqueeze(1), persistent=False)  # (K, 1, G*H)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> list[tuple[Tensor, State]]:
+        """Compute for each direction the outputs (K*N, T, H) and the last state, each (K*N, H); ``valid`` is (N, T)."""
+        x = x.expand(self.bodies, *x.shape) if self.opens else x.unflatten(0, (self.bodies, -1))
+        mask = None
+        if valid is not None:
+            mask = torch.cat([self._turned(valid.expand(self.bodies, *valid.shape), back) for back in self.reversed])
+        outputs, state = self._scan(torch.cat([self._turned(x, back) for back in self.reversed]), mask)
+        found = []
+        for place, back in enumerate(self.reversed):
+            own = slice(place * self.bodies, (place + 1) * self.bodies)
+            found.append((self._turned(outputs[own], back).flatten(0, 1), tuple(s[own].flatten(0, 1) for s in state)))
+        return found
+
+    @staticmethod
+    def _turned(values: Tensor, back: bool) -> Tensor:
+        """Values (K, N, T, ...) in the order of reading."""
+        return values.flip(2) if back else values
+
+    def _scan(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, State]:
+        """The recurrence over x (B, N, T, D), B bodies in each direction; outputs (B, N, T, H)."""
+        recurrent = self.weight_hh.transpose(1, 2)  # (B, H, G*H)
+        inputs = torch.baddbmm(self.get_buffer("bias"), x.flatten(1, 2), self.weight_ih.transpose(1, 2))
+        candidate = self.cell.candidate_bias(self.bias_hh.t())  # (H, B) or None
+
+        def product(hidden: Tensor, rows: slice) -> Tensor:
+            found = torch.bmm(hidden, recurrent[..., rows])
+            own = bool(rows.start)  # the candidate comes last
+            return found if not own or candidate is None else found + candidate.t().unsqueeze(1)
+
+        state = tuple(s.unflatten(0, x.shape[:2]) for s in zero_state(self.cell, x.shape[:2].numel(), self.units, x))
+        outputs: list[Tensor] = []
+        for t, given in enumerate(inputs.unflatten(1, x.shape[1:3]).unbind(2)):
+            held = state
+            state = self.cell.advance(self.cell.gate_values(given, state[0], product), state)
+            if valid is not None:
+                here = valid[:, :, t].unsqueeze(-1)
+                state = tuple(torch.where(here, new, old) for new, old in zip(state, held, strict=True))
+            outputs.append(state[0])
+        return torch.stack(outputs, dim=2), state
+
+
+class JoinedStage(Recurrent):
+    """The recurrent stages of K bodies; rows are (K*N, ...), body by body."""
+
+    def __init__(self, stage: Recurrent, joined: JoinedRecurrent) -> None:
+        nn.Module.__init__(self)
+        self.sequences, self.merge, self.flip, self.joined = stage.sequences, stage.merge, stage.flip, joined
+
+    def read(self, x: Tensor, mask: Tensor | None) -> list[tuple[Tensor, State]]:
+        """Compute the outputs and the last state of each direction."""
+        found: list[tuple[Tensor, State]] = self.joined(x, mask)
+        return found
+
+
+class JoinedDense(JoinedWeights):
+    """K dense layers; rows are (K*N, ...), body by body."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layers: Sequence[Dense]) -> None:
+        super().__init__(layers)
+        self.activation = layers[0].activation
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
+        """Compute act(W x + b) of each body."""
+        own = x.unflatten(0, (len(self.weight), -1))
+        found = torch.baddbmm(self.bias.unsqueeze(1), own.flatten(1, -2), self.weight.transpose(1, 2))
+        return ACTIVATIONS[self.activation](found.view(*x.shape[:-1], -1)), mask
+
+
+@singledispatch
+def joined(first: nn.Module, bodies: Sequence[nn.Module]) -> nn.Module | None:
+    """Join bodies into one whose ``rest`` gives the features of all, (K*N, [T,] F), body by body.
+
+    Args:
+        first: the first of the bodies.
+        bodies: K bodies of one parent network.
+
+    Returns:
+        the joined body; None where structures or sizes differ, or the structure is not supported.
+    """
+    return None
+
+
+@joined.register
+def _(first: StageSequence, bodies: Sequence[nn.Module]) -> StageSequence | None:
+    stages: list[nn.Module] = []
+    opens = True
+    for place, stage in enumerate(first.stages):
+        alike: list[nn.Module] = [body.stages[place] for body in bodies]  # type: ignore[index,misc]  # all are StageSequences
+        made: nn.Module | None = stage
+        if isinstance(stage, Recurrent):
+            made, opens = _joined_stage(stage, alike, opens), False
+        elif isinstance(stage, Dense) and not opens:
+            made = JoinedDense(alike) if _equal_shapes(alike) else None  # type: ignore[arg-type]  # all are Dense
+        if made is None:
+            return None
+        stages.append(made)
+    found = StageSequence([], first.features)
+    found.specs, found.stages = first.specs, nn.ModuleList(stages)
+    return found
+
+
+def _joined_stage(stage: Recurrent, alike: Sequence[nn.Module], opens: bool) -> JoinedStage | None:
+    names = ("forward_layer", "backward_layer") if stage.backward_layer is not None else ("forward_layer",)
+    directions = [[getattr(other, name) for other in alike] for name in names]
+    layers = [layer for direction in directions for layer in direction]
+    if not all(isinstance(layer, RecurrentLayer) for layer in layers) or not _equal_shapes(layers):
+        return None
+    return JoinedStage(stage, JoinedRecurrent(directions, opens))
+
+
+def _equal_shapes(parts: Sequence[nn.Module]) -> bool:
+    shapes = [[tuple(p.shape) for p in part.parameters()] for part in parts]
+    return all(shape == shapes[0] for shape in shapes) and all(0 not in shape for shape in shapes[0])
+
+
+def holds(body: nn.Module) -> bool:
+    """Whether the weights that a joined body was made of are unchanged."""
+    return all(part.holds() for part in body.modules() if isinstance(part, JoinedWeights))

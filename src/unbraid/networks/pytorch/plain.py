@@ -1,0 +1,62 @@
+"""Recurrent stacks of a user's module as torch's own layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.networks.pytorch.body import TorchBody, copied, copied_linear
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.stack import RecurrentStack
+
+KINDS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def plain_layer(stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
+    """Make an nn.RNN, nn.LSTM or nn.GRU with the weights of a stack, in the type and on the device of ``like``.
+
+    It has a bias where the stack was made from a layer with one, or where the fit needs one.
+    """
+    cell, layers = stack.cell, list(stack.layers)
+    settings: dict[str, Any] = {
+        "num_layers": stack.num_layers,
+        "bias": stack.bias or any(bool(part.bias_ih.any()) or bool(part.bias_hh.any()) for part in layers),  # type: ignore[operator]
+        "batch_first": stack.batch_first,
+        "dropout": stack.dropout,
+        "bidirectional": stack.bidirectional,
+        "device": like.device,
+        "dtype": like.dtype,
+    }
+    if cell.kind == "rnn":
+        settings["nonlinearity"] = cell.activation
+    layer = KINDS[cell.kind](stack.input_size, stack.hidden_size, **settings)
+    with torch.no_grad():
+        for place, part in enumerate(layers):
+            level, backward = divmod(place, stack.directions)
+            suffix = f"l{level}" + ("_reverse" if backward else "")
+            for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if layer.bias else ())):
+                getattr(layer, f"{name}_{suffix}").copy_(getattr(part, name))
+    return layer.requires_grad_(like.requires_grad)
+
+
+def user_module(body: TorchBody) -> nn.Module:
+    """The user's module that a network was made from, with torch's own layers in it."""
+    memo: dict[int, Any] = {}
+    for stack in body.stacks().values():
+        first = stack.layers[0]
+        assert isinstance(first, RecurrentLayer)
+        memo[id(stack)] = plain_layer(stack, first.weight_ih).eval()
+    tap = body.module.get_submodule(body.spec.head)
+    memo[id(tap)] = head = copied_linear(tap)
+    head.weight, head.bias = (nn.Parameter(p.detach().clone()) for p in (head.weight, head.bias))
+    return copied(body.module, memo).eval().requires_grad_(True)
+
+
+def narrow_stack(stack: RecurrentStack, layers: list[nn.Module], inputs: int) -> RecurrentStack:
+    """The same call over smaller layers, with outputs and states of their size."""
+    small = stack.exchanged(layers, [None] * len(layers))
+    small.input_size, small.hidden_size = inputs, int(layers[0].units)  # type: ignore[arg-type]
+    return small

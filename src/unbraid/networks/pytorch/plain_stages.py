@@ -1,0 +1,184 @@
+"""The stages of a network as torch's own layers, for use without the classes of this library.
+
+Shapes: N examples, T timesteps, D features, H hidden units, F features of the output layer, K modules, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.errors import UnsupportedLayer
+from unbraid.networks.cells import ACTIVATIONS
+from unbraid.networks.heads import Head, margin
+from unbraid.networks.pytorch.plain import KINDS
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.spec import StageSpec
+from unbraid.networks.stages import Activation, Dense, Embedding, Flatten, Recurrent, Repeat, StageSequence
+
+
+class PlainRecurrent(nn.Module):
+    """One or two nn.LSTM, nn.GRU or nn.RNN layers, of one size each, with the outputs that Keras gives.
+
+    Args:
+        layers: one layer for each direction.
+        reverse: which of them read backwards.
+        sequences: whether all outputs are given, or the last.
+        flip: whether the outputs of a layer that reads backwards stay in the order of reading.
+    """
+
+    def __init__(self, layers: Sequence[nn.RNNBase], reverse: Sequence[bool], sequences: bool, flip: bool) -> None:
+        super().__init__()
+        self.layers, self.reverse = nn.ModuleList(layers), list(reverse)
+        self.sequences, self.flip = sequences, flip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, T, D) to (N, T, H) or (N, H), with the directions side by side."""
+        found = []
+        for layer, reverse in zip(self.layers, self.reverse, strict=True):
+            outputs = layer(x.flip(1) if reverse else x)[0]
+            if not self.sequences:
+                outputs = outputs[:, -1]
+            elif reverse and not self.flip:
+                outputs = outputs.flip(1)
+            found.append(outputs)
+        return torch.cat(found, -1)
+
+
+class Applied(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
+        super().__init__()
+        self.function, self.name = function, name
+
+    def extra_repr(self) -> str:
+        """Name the function."""
+        return self.name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function."""
+        return self.function(x)
+
+
+class RepeatVector(nn.Module):
+    """(N, D) to (N, times, D)."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Repeat the vector of each example."""
+        return x.unsqueeze(1).expand(-1, self.times, -1)
+
+
+class PlainMargins(nn.Module):
+    """Margins of modules: for each module a body, and rows over its features.
+
+    Args:
+        bodies: maps of inputs to features; modules may share one.
+        body_of: which body each module uses, K.
+        heads: output layers of the modules, K.
+        temperature: divides the margins, (K,).
+        offset: is added then, (K,).
+    """
+
+    temperature: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        bodies: Sequence[nn.Module],
+        body_of: Sequence[int],
+        heads: Sequence[Head],
+        temperature: Tensor,
+        offset: Tensor,
+    ) -> None:
+        super().__init__()
+        self.bodies, self.body_of = nn.ModuleList(bodies), list(body_of)
+        self.rows = nn.ModuleList(_linear(head.weight, head.bias) for head in heads)
+        self.idle = [head.idle for head in heads]
+        self.register_buffer("temperature", temperature.clone())
+        self.register_buffer("offset", offset.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the margins, (N, K) or (N, T, K)."""
+        features = [body(x) for body in self.bodies]
+        own = zip(self.body_of, self.rows, self.idle, strict=True)
+        margins = torch.stack([margin(rows(features[place]), idle) for place, rows, idle in own], -1)
+        return margins / self.temperature + self.offset
+
+
+def plain_network(body: nn.Module, head: nn.Linear) -> nn.Sequential:
+    """The stages of a network and its output layer, which gives logits.
+
+    Raises:
+        UnsupportedLayer: as :func:`plain_stages`.
+    """
+    return plain_stages(body).append(_linear(head.weight, head.bias)).eval()
+
+
+def plain_stages(body: nn.Module) -> nn.Sequential:
+    """The stages of a network of a Keras file, or of a rolled module of it, as torch's own layers.
+
+    Raises:
+        UnsupportedLayer: a stage or a cell that torch has no layer for; a mask of padded timesteps.
+    """
+    if not isinstance(body, StageSequence):
+        raise UnsupportedLayer(
+            "to_torch() makes layers of networks of Keras files: make a PyTorch module smaller with unbraid.shrink."
+        )
+    found = nn.Sequential()
+    for spec, stage in zip(body.specs, body.stages, strict=True):
+        for part in _parts(spec, stage):
+            found.append(part)
+    return found.requires_grad_(False).eval()
+
+
+def _parts(spec: StageSpec, stage: nn.Module) -> list[nn.Module]:
+    match stage:
+        case Embedding() if not stage.mask_zero:
+            return [nn.Embedding.from_pretrained(stage.weight.detach().clone())]
+        case Flatten():
+            return [nn.Flatten(1)]
+        case Repeat():
+            return [RepeatVector(stage.times)]
+        case Activation():
+            return [Applied(stage.function, spec.activation)]  # type: ignore[union-attr]
+        case Dense():
+            own = _linear(stage.weight, stage.bias)
+            activation = Applied(ACTIVATIONS[stage.activation], stage.activation)
+            return [own] if stage.activation == "linear" else [own, activation]
+        case Recurrent():
+            sides = [part for part in (stage.forward_layer, stage.backward_layer) if part is not None]
+            if len(sides) == 1 or stage.merge == "concat":
+                layers = [_layer(part, spec.name) for part in sides]
+                backwards = [bool(part.reverse) for part in sides]
+                return [PlainRecurrent(layers, backwards, stage.sequences, stage.flip)]
+    raise UnsupportedLayer(
+        f"layer {spec.name!r} ({spec.type}) is none of torch's layers (it masks padding, is of an unrolled module, "
+        "or merges directions otherwise than by concat): use unbraid.export_onnx."
+    )
+
+
+def _layer(part: nn.Module, name: str) -> nn.RNNBase:
+    if not isinstance(part, RecurrentLayer) or not part.cell.fused:
+        raise UnsupportedLayer(
+            f"layer {name!r} has a cell or masks that torch's layers do not compute: use unbraid.export_onnx."
+        )
+    settings = {"nonlinearity": part.cell.activation} if part.cell.kind == "rnn" else {}
+    like = {"device": part.weight_ih.device, "dtype": part.weight_ih.dtype}
+    layer = KINDS[part.cell.kind](part.inputs, part.units, batch_first=True, **settings, **like)
+    with torch.no_grad():
+        for own in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(layer, f"{own}_l0").copy_(getattr(part, own))
+    return layer
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = (nn.Parameter(p.detach().clone(), requires_grad=False) for p in (weight, bias))
+    return layer
