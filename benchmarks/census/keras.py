@@ -81,19 +81,26 @@ def tried(path: Path, whole: bool = True) -> dict[str, str]:
     return found
 
 
-def main(folder: str, only: str = "", whole: str = "yes") -> None:
-    """Try all files of a folder."""
+def main(folder: str, only: str = "", decomposed: str = "") -> None:
+    """Try all files of a folder.
+
+    Args:
+        folder: where they are.
+        only: part of the names of the files to try.
+        decomposed: part of the names of those that are also decomposed.
+    """
     warnings.simplefilter("ignore")
     paths = sorted(p for p in Path(folder).iterdir() if p.suffix in (".keras", ".h5") and only in p.name)
     results = {}
     for path in paths:
-        results[path.name] = tried(path, whole == "yes")
+        results[path.name] = tried(path, decomposed in path.name)
         wrong = {step: text for step, text in results[path.name].items() if text != "ok"}
         if wrong:
             print(path.name, wrong, flush=True)
     passed = Counter(step for found in results.values() for step, text in found.items() if text == "ok")
     constructions = sorted({name.split("-")[1] for name in results})
     summary = {"files": len(results), "constructions": len(constructions), **passed}
+    summary["decomposed files"] = sum(decomposed in name for name in results)
     summary["all steps"] = sum(all(text == "ok" for text in found.values()) for found in results.values())
     print(json.dumps(summary))
     if not only:

@@ -17,7 +17,7 @@ from unbraid.data.rows import ROW, aligned, check_rows, has_rows
 from unbraid.data.targets import Label, labels_at
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
-from unbraid.errors import DataError, FormatError
+from unbraid.errors import DataError, FormatError, UnsupportedLayer
 from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
@@ -511,6 +511,8 @@ class Network(nn.Module):
             >>> bool(torch.allclose(network.to_torch()(torch.as_tensor(x)), network(torch.as_tensor(x)), atol=1e-5))
             True
         """
+        if isinstance(self.spec, KerasSpec):
+            raise UnsupportedLayer("to_torch() and shrink do not support Keras models that are graphs: use decompose.")
         if isinstance(self.body, TorchBody):
             return user_module(self.body)
         return plain_network(self.body, self.head)

@@ -10,7 +10,7 @@ import torch
 
 import unbraid
 from tests.locations import DATA
-from unbraid.errors import DataError, FormatError, IncompatibleModules
+from unbraid.errors import DataError, FormatError, IncompatibleModules, UnsupportedLayer
 from unbraid.networks.keras.reading import load_keras
 from unbraid.networks.layers import sliced
 
@@ -130,3 +130,11 @@ def test_modules_of_other_inputs_are_not_composed():
         parts.append(next(iter(found.values())))
     with pytest.raises(IncompatibleModules, match="different inputs"):
         unbraid.compose({"a": parts[0], "b": parts[1]})
+
+
+def test_a_graph_has_no_copy_of_plain_torch_layers():
+    network, x, _ = opened("k3-conv1d_pool.keras")
+    with pytest.raises(UnsupportedLayer, match="graphs"):
+        network.to_torch()
+    with pytest.raises(UnsupportedLayer, match="graphs"):
+        unbraid.shrink(network, x, keep=0.5)
