@@ -4,12 +4,15 @@ The files in ``tests/data/keras/graphs`` and the predictions are written by ``be
 tf_keras 2.16 (``k2-``) and Keras 3.15 on TensorFlow (``k3-``); the ``.keras`` files are packed again with deflate.
 """
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
 import unbraid
 from tests.locations import DATA
+from tests.networks.keras.making import dense, embedding, layer, lstm, sequential, write_h5
 from unbraid.errors import DataError, FormatError, IncompatibleModules, UnsupportedLayer
 from unbraid.networks.keras.reading import load_keras
 from unbraid.networks.layers import sliced
@@ -138,3 +141,31 @@ def test_a_graph_has_no_copy_of_plain_torch_layers():
         network.to_torch()
     with pytest.raises(UnsupportedLayer, match="graphs"):
         unbraid.shrink(network, x, keep=0.5)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        layer("UpSampling1D", "lstm0", size=2**20),
+        layer("ZeroPadding1D", "lstm0", padding=[2**15, 2**40]),
+        layer("Conv1D", "lstm0", filters=2**20, kernel_size=[2**20]),
+        layer("Conv1D", "lstm0", filters=2**40, kernel_size=[3]),
+        layer("Reshape", "lstm0", target_shape=[-1, -1]),
+        layer("Reshape", "lstm0", target_shape=[2**62, 2**62]),
+        layer("BatchNormalization", "lstm0", axis=[1, 2]),
+        layer("BatchNormalization", "lstm0", axis="__import__"),
+        layer("Activation", "lstm0", activation={"class_name": "function", "config": "eval", "module": "builtins"}),
+        layer("MaxPooling1D", "lstm0", pool_size=-1),
+        layer("Softmax", "lstm0", axis=7),
+        layer("Permute", "lstm0", dims=[0, 1]),
+        layer("Rescaling", "lstm0", scale={"class_name": "Lambda"}),
+    ],
+)
+def test_hostile_settings_are_refused_without_memory(tmp_path, stage):
+    path = write_h5(tmp_path / "model.h5", sequential(embedding(), stage, lstm(), dense()))
+    tracemalloc.start()
+    with pytest.raises((FormatError, UnsupportedLayer)) as caught:
+        load_keras(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert len(str(caught.value)) < 500

@@ -16,7 +16,7 @@ from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.graph.kind import Mask, Settings
 from unbraid.networks.graph.kinds import KINDS
-from unbraid.networks.graph.recurrence import KerasRecurrent
+from unbraid.networks.graph.recurrence import KerasRecurrent, recurrent_shapes
 from unbraid.networks.spec import (
     DenseSpec,
     EmbeddingSpec,
@@ -113,9 +113,10 @@ class KerasGraph(nn.Module):
         try:
             if isinstance(layer, LayerSpec):
                 return _run_kind(layer, module, x, masks)
-            if isinstance(layer, RecurrentSpec) and x[0].is_meta:  # packing a sequence needs values
-                found, _ = module(x[0], None, states) if isinstance(module, KerasRecurrent) else module(x[0], None)
-                return (found if isinstance(found, list) else [found]), masks[0] if layer.sequences else None
+            if isinstance(layer, RecurrentSpec) and x[0].is_meta:
+                found = recurrent_shapes(layer, x[0])
+                kept = masks[0] if layer.sequences else None
+                return (found if isinstance(module, KerasRecurrent) else found[:1]), kept
             if isinstance(module, KerasRecurrent):
                 return module(x[0], masks[0], states)
             if isinstance(layer, DenseSpec):

@@ -16,6 +16,25 @@ from unbraid.networks.spec import RecurrentSpec
 from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stages import merged
 
+MAX_STEPS = 2**20  # of a recurrent layer, as in saved folders
+
+
+def recurrent_shapes(spec: RecurrentSpec, x: Tensor) -> list[Tensor]:
+    """The outputs and last states of a recurrent layer on the meta device, without a loop over the timesteps.
+
+    Raises:
+        ValueError: values of another shape than (N, T, D).
+    """
+    if x.dim() != 3 or x.shape[2] != spec.inputs:
+        raise ValueError(f"expected (N, T, {spec.inputs})")
+    if x.shape[1] > MAX_STEPS:
+        raise ValueError(f"{x.shape[1]} timesteps, expected at most {MAX_STEPS}")
+    ways = 2 if spec.bidirectional else 1
+    width = spec.units * (ways if spec.merge == "concat" else 1)
+    states = ways * (2 if spec.cell.kind == "lstm" else 1)
+    outputs = x.new_zeros(*x.shape[: 2 if spec.sequences else 1], width)
+    return [outputs, *[x.new_zeros(x.shape[0], spec.units) for _ in range(states)]]
+
 
 class KerasRecurrent(RecurrentStack):
     """A Keras recurrent layer whose hidden units can be removed.
@@ -64,6 +83,8 @@ def _conv_lstm(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask
     """An LSTM whose products are convolutions: (N, T, *, D) to (N, [T,] *, F)."""
     if masks[0] is not None:
         raise ValueError("a convolutional LSTM reads a mask, expected none")
+    if x[0].is_meta and x[0].shape[1] > 2**12:
+        raise ValueError(f"a convolutional LSTM over {x[0].shape[1]} timesteps, expected at most {2**12}")
     conv = CONVOLUTION[f"Conv{x[0].dim() - 3}D"].run
     gate, candidate = (
         ACTIVATIONS[settings.get(name, default)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.keras.config import LayerConfig
 from unbraid.networks.keras.conversion import ELEMENTWISE, Translation
 from unbraid.networks.keras.encoder_decoder import read_encoder_decoder, two_inputs
-from unbraid.networks.keras.files import SavedModel, open_keras
+from unbraid.networks.keras.files import SavedModel, open_keras, open_parts
 from unbraid.networks.keras.graph import layer_chain, masker_behind
 from unbraid.networks.keras.graph_network import read_graph_network
 from unbraid.networks.keras.hdf5 import Shape
@@ -58,6 +60,7 @@ def load_keras(
     labels: Sequence[Label] | None = None,
     task: Task | None = None,
     output: str | None = None,
+    weights: str | PathLike[str] | None = None,
 ) -> Network:
     """Read a Keras model: ``.h5`` (Keras 2 and 3) or ``.keras`` (Keras 2.12 and later).
 
@@ -67,6 +70,7 @@ def load_keras(
         task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
             loss and the output activation, and refuses a network that may be a regressor.
         output: name of the output layer, of a model with several outputs.
+        weights: a file of ``model.save_weights``; ``path`` is then the JSON of ``model.to_json``.
 
     Returns:
         A network that predicts what the Keras model predicts. Where the last layer has no activation, its outputs
@@ -80,17 +84,27 @@ def load_keras(
         ConfigError: a task that is not supported, or an output that the model does not have.
     """
     check_task(task)
-    spec, weights, loss = _read(path, task, output)  # the content of the file is freed before the network is built
+    spec, arrays, loss = _read(
+        _opener(path, weights), task, output
+    )  # the content of the file is freed before the network is built
     try:
-        network = Network(spec, weights, labels)
+        network = Network(spec, arrays, labels)
     except FormatError as error:
         raise FormatError(f"{Path(path).name}: {error}") from None
     network.loss = loss.name
     return network
 
 
+Opener = Callable[[], AbstractContextManager[SavedModel]]
+
+
+def _opener(path: str | PathLike[str], weights: str | PathLike[str] | None) -> Opener:
+    """What opens the model: one file, or a structure and its weights."""
+    return partial(open_keras, path) if weights is None else partial(open_parts, path, weights)
+
+
 def _read(
-    path: str | PathLike[str], task: Task | None, output: str | None
+    opener: Opener, task: Task | None, output: str | None
 ) -> tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]:
     """The description, the weights and the training loss in a file.
 
@@ -99,19 +113,17 @@ def _read(
     """
     if output is None:
         try:
-            return _read_stages(path, task)
+            return _read_stages(opener, task)
         except UnsupportedLayer:
             pass  # read again as a graph, which names what is not supported
-    with open_keras(path) as saved:
+    with opener() as saved:
         spec, weights, name = read_graph_network(saved, task, output)
         return spec, weights, read_loss(saved.compiled, name)
 
 
-def _read_stages(
-    path: str | PathLike[str], task: Task | None
-) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
+def _read_stages(opener: Opener, task: Task | None) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
     spec: NetworkSpec | EncoderDecoderSpec
-    with open_keras(path) as saved:
+    with opener() as saved:
         if two_inputs(saved):
             spec, weights = read_encoder_decoder(saved, task)
         else:
