@@ -16,7 +16,11 @@ collect_ignore = ["data/keras/make.py", "data/keras/translators/make.py"]  # the
 # seconds: it starts processes, trains networks, exports models or draws many random examples.
 SLOW = (
     "benchmarks",
+    "decomposition/shrinking",
     "cli/test_app.py",
+    "cli/test_flags.py",
+    "cli/test_journey.py",
+    "cli/test_own_code.py",
     "cli/test_recipes.py",
     "cli/test_terminal.py",
     "decomposition/reconstruction/test_reconstruct.py",
@@ -32,6 +36,7 @@ SLOW = (
     "networks/pytorch/test_modules.py",
     "networks/test_load_weights.py",
     "storage/test_loading.py",
+    "storage/test_own_modules.py",
     "storage/test_saving.py",
     "storage/test_saving_crash.py",
     "storage/test_saving_file.py",

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, weight_norm
+from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import unbraid
 from benchmarks import files
-from benchmarks.measure.torch_models import CLASSES, WORDS, PackedLSTM, Tagger, TakeLast
+from benchmarks.measure.torch_models import CLASSES, WORDS, PackedLSTM, Tagger
 
 ROWS = torch.randint(1, WORDS, (6, 9), generator=torch.Generator().manual_seed(0))
 TEXTS = (ROWS, torch.tensor([2, 9, 5, 7, 1, 3]))
@@ -219,13 +219,6 @@ def _scripted() -> nn.Module:
 
 
 REFUSED: dict[str, Callable[[Path], Any]] = {
-    "LSTMCell in a loop": _made(Cells),
-    "proj_size": _made(lambda: Classifier(nn.LSTM(8, 10, proj_size=4, batch_first=True), 4)),
-    "weight_norm (parametrized)": _made(_parametrized),
-    "weight_norm (old)": _made(lambda: Classifier(weight_norm(nn.LSTM(8, 10, batch_first=True), "weight_hh_l0"))),
-    "spectral_norm on the RNN": _made(
-        lambda: Classifier(parametrizations.spectral_norm(nn.LSTM(8, 10, batch_first=True), "weight_ih_l0"))
-    ),
     "quantized": _made(lambda: torch.ao.quantization.quantize_dynamic(Classifier(), {nn.LSTM, nn.Linear})),
     "ScriptModule": _made(_scripted),
     "torch.compile": _made(lambda: torch.compile(Classifier())),
@@ -235,31 +228,14 @@ REFUSED: dict[str, Callable[[Path], Any]] = {
     "two heads": _made(TwoHeads),
     "scores changed behind the head": _made(Scaled),
     "head a Bilinear": _made(Bilinear),
-    "head a Conv1d": _made(Convolution),
-    "head parametrized": _made(
-        lambda: nn.Sequential(
-            nn.Embedding(WORDS, 8),
-            nn.LSTM(8, 10, batch_first=True),
-            TakeLast(),
-            parametrizations.weight_norm(nn.Linear(10, 4)),
-        )
-    ),
-    "head called at each step": _made(StepHead),
-    "head over flattened timesteps": _made(Flattened),
     "batch items interact (mean)": _made(Centred),
     "batch items interact (attention)": _made(Attending),
     "batch items change places": _made(Shuffled),
     "dropout in eval mode": _made(Dropping),
     "batch_first forgotten": _made(lambda: Classifier(nn.LSTM(8, 10))),
-    "one layer for two sequences": _made(Siamese, (ROWS, ROWS.flip(0))),
-    "layer called at each step": _made(StepByStep),
-    "subclass of nn.LSTM": _made(lambda: Classifier(NormedLSTM(8, 10, batch_first=True))),
     "hook on the layer": _made(_hooked),
     "layer's weights read in forward": _made(DecayedLSTM),
     "subclass of nn.Linear as head": _made(_masked, head="fc"),
-    "layer over parts of examples": _made(Nested, ROWS.view(6, 3, 3)),
-    "enforce_sorted=True, unsorted": _made(Sorted, TEXTS),
-    "half precision": _made(lambda: Classifier().half()),
     "on the meta device": _made(lambda: Classifier().to("meta")),
     "NaN weights": _made(_spoiled),
     "a class, not an instance": lambda folder: unbraid.Network.from_torch(Classifier, ROWS),
@@ -270,7 +246,6 @@ REFUSED: dict[str, Callable[[Path], Any]] = {
     "example without its second argument": _made(PackedLSTM),
     "example of floats for word indices": _made(Classifier, ROWS.float()),
     "example a list of numbers": _made(Classifier, ROWS.tolist()),
-    "lengths in a list": _made(Sorted, (ROWS, [9, 7, 5, 3, 2, 1])),
     "head= misspelt": _made(Tagger, head="hidden2tags"),
     "head= the wrong layer": _made(Tagger, head="lstm"),
     "labels too few": _made(Tagger, labels=["noun", "verb"]),

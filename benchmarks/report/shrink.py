@@ -10,8 +10,8 @@ from benchmarks import files
 from benchmarks.report.tables import table
 
 CAPTION = """\
-*model*: data set and layers; the models have 256 hidden units (128 in each of two directions) and are trained on
-6,000 examples. *keep*: share of the hidden units that stay. *plain*: whether the result has only layers of torch;
+*model*: data set and layers; the models have 128 hidden units (64 in each of two directions) and are trained on
+4,000 examples. *keep*: share of the hidden units that stay. *plain*: whether the result has only layers of torch;
 else the old size between layers is kept by a linear map. *weights*: weights of the recurrent layers as a share of
 those of the whole model. *whole*: accuracy of the whole model on test data. *shrink*: change of the accuracy by
 `unbraid.shrink`, without labels and without gradient steps, in points. *refined*: the same with 150 steps of

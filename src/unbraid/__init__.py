@@ -21,6 +21,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
 from unbraid.storage.loading import load_composition, load_module
+from unbraid.storage.own_modules import ParentFacts
 from unbraid.translation.translator import Translator, load_translator
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "DecompositionConfig",
     "Evaluation",
     "Network",
+    "ParentFacts",
     "Prepared",
     "Strategy",
     "Translator",

@@ -117,8 +117,12 @@ class DecompositionConfig(BaseModel):
             timestep.
         seed: seed of the sampling, at least 0.
         negatives: how negative examples are drawn.
-        padding_label: index of a class that only marks padding. It gets no module, is not observed and is left out of
-            the mean of the other classes.
+        padding_label: index of a class that only marks padding, or several. They get no module, are not observed and
+            are left out of the mean of the other classes.
+        classes: labels, or positions in the order of the outputs, of the classes that get a module; None: all. The
+            others only give negative examples. It is not saved.
+        missing: a class with fewer than two examples gets no module and a warning (``skip``, default), or is refused
+            (``error``). It is not saved.
         words: of an encoder-decoder, which output columns (and target embeddings) a module of a language keeps.
 
     Example:
@@ -136,8 +140,16 @@ class DecompositionConfig(BaseModel):
     samples_per_class: int = Field(500, ge=2)
     seed: int = Field(0, ge=0)
     negatives: Negatives = Negatives.PER_CLASS
-    padding_label: int | None = None
+    padding_label: int | tuple[int, ...] | None = None
+    classes: tuple[str | int, ...] | None = Field(None, exclude=True)
+    missing: Literal["skip", "error"] = Field("skip", exclude=True)
     words: Words = Words.ALL
+
+    @property
+    def padding_labels(self) -> tuple[int, ...]:
+        """Indices of all classes that only mark padding."""
+        given = self.padding_label
+        return () if given is None else (given,) if isinstance(given, int) else given
 
     models: ClassVar[dict[str, type[DecompositionConfig]]] = {}  # strategy name -> model of its settings
 

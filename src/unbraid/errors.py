@@ -60,6 +60,21 @@ class FormatError(UnbraidError):
     """A file is damaged or has an unexpected content. The message names the file, the field, the value and the fix."""
 
 
+class ModuleNeeded(FormatError):
+    """A folder needs instances of the user's PyTorch modules, and they are missing or do not fit.
+
+    Args:
+        message: the whole message.
+        where: the folder.
+        reason: what is wrong, without the call that is needed.
+        facts: what the folder stores about each of its PyTorch modules (:class:`unbraid.ParentFacts`).
+    """
+
+    def __init__(self, message: str, where: str = "", reason: str = "", facts: Iterable[Any] = ()) -> None:
+        super().__init__(message)
+        self.where, self.reason, self.facts = where, reason, list(facts)
+
+
 class UnsupportedLayer(UnbraidError):
     """A model has a layer, or a setting of a layer, that Unbraid cannot compute exactly."""
 

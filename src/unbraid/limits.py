@@ -14,6 +14,8 @@ Example:
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import re
@@ -231,6 +233,39 @@ def open_regular(
         file.close()
         raise _too_large(path, status.st_size, limit, error)
     return file
+
+
+class _Expanded(io.RawIOBase):
+    """The decoded bytes of a gzip file, up to the limits ``file_bytes`` and ``expansion``."""
+
+    def __init__(self, file: BinaryIO, where: str, error: type[UnbraidError]) -> None:
+        self._decoded, self._where, self._error = gzip.GzipFile(fileobj=file), where, error
+        self._stored, self._count = os.fstat(file.fileno()).st_size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._decoded.readinto(buffer)
+        self._count += count
+        check_size(self._count, "file_bytes", self._where, "decoded size", self._error)
+        if expands(self._count, self._stored):
+            raise self._error(
+                f"{self._where}: {self._stored} stored bytes decode to more than {current().expansion} times as many. "
+                "If you trust the file, raise unbraid.limits.override(expansion=...) or --max-size."
+            )
+        return count
+
+
+def expanded(file: BinaryIO, where: str, error: type[UnbraidError] = FormatError) -> BinaryIO:
+    """Decode an open gzip file while it is read, up to the limits ``file_bytes`` and ``expansion``.
+
+    Args:
+        file: the open file.
+        where: the file, for messages.
+        error: class of the error above a limit. Damaged files raise OSError, EOFError or zlib.error.
+    """
+    return io.BufferedReader(_Expanded(file, where, error))
 
 
 def _too_large(path: str | os.PathLike[str], size: int, limit: str, error: type[UnbraidError]) -> UnbraidError:

@@ -197,7 +197,7 @@ def test_one_recipe_and_no_folders_beside_it(place, tmp_path):
     path = written(place, EXAMPLE, "faq.yml")
     assert is_recipe(path) and not is_recipe(place / "intent-parts")
     done = CliRunner().invoke(app, ["compose", str(path), str(place / "numbers"), "-o", str(tmp_path / "x")])
-    assert done.exit_code == 2 and "comes alone" in done.stderr
+    assert done.exit_code == 2 and "pass it alone" in done.stderr
     assert not (tmp_path / "x").exists()
 
 

@@ -55,8 +55,8 @@ def test_an_onnx_file_of_a_smaller_network(data, tmp_path):
     ("arguments", "message"),
     [
         (["-o", "small.keras"], "--out small.keras: a smaller network is written as ONNX"),
-        (["-o", "small.onnx", "--keep", "2"], "keep=2.0: expected a share"),
-        (["-o", "small.onnx", "--keep", "0.5", "--max-loss", "0.1"], "keep=0.5 and max_loss=0.1 both set the size"),
+        (["-o", "small.onnx", "--keep", "2"], "--keep 2.0: expected a share"),
+        (["-o", "small.onnx", "--keep", "0.5", "--max-loss", "0.1"], "--keep 0.5 and --max-loss 0.1 both set the size"),
     ],
 )
 def test_refused(data, tmp_path, monkeypatch, arguments, message):

@@ -53,7 +53,7 @@ def test_tokenizer_json_round_trip(tmp_path):
     again = Vocabulary.from_file(tmp_path / "tokenizer.json", steps=4)
     assert again.encode(["red dog"])[0].tolist() == vocabulary.encode(["red dog"])[0].tolist()
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(FormatError, match=r"bad\.json"):
+    with pytest.raises(DataError, match=r"bad\.json"):
         Vocabulary.from_file(tmp_path / "bad.json")
 
 

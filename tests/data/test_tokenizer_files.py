@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from unbraid import Vocabulary, limits
+from unbraid.data.padding import Padding
 from unbraid.data.patterns import regex_problem
-from unbraid.data.vocabulary import Padding, read_vocabulary
+from unbraid.data.vocabulary import read_vocabulary
 from unbraid.errors import DataError, FormatError, UnbraidError
 from unbraid.translation.words import sentence_vocabulary
 

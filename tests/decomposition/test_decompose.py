@@ -245,7 +245,7 @@ def test_settings_out_of_range_are_refused(settings, message):
 def test_labels_that_do_not_fit_are_refused(y, message):
     w = watched(("lstm",), "M:1")
     with pytest.raises(DataError, match=message):
-        unbraid.decompose(w.net, (w.x, y))
+        unbraid.decompose(w.net, (w.x, y), missing="error")
 
 
 def test_labels_by_timestep_must_line_up_with_the_network():

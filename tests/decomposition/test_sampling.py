@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tests import reference
 from unbraid import DecompositionConfig
-from unbraid.data.targets import read_targets
-from unbraid.decomposition.sampling import choose, module_classes
-from unbraid.errors import DataError
+from unbraid.data.targets import Targets, read_targets
+from unbraid.decomposition.sampling import choose, missing_classes, module_classes
+from unbraid.errors import DataError, UnknownLabel
 
 
 def targets(y, classes, **settings):
@@ -137,12 +137,58 @@ def test_independent_labels_may_all_hold_elsewhere():
     assert rows(sample, sample.negative) == {0: [[2, 3]], 1: [[2, 3]]}
 
 
-def test_a_class_with_too_few_examples_is_named():
-    for config in (DecompositionConfig.of(), DecompositionConfig.release()):
-        with pytest.raises(DataError, match=r"class 2 has 1 of the 5"):
-            choose(targets([0, 0, 1, 1, 2], 3), config)
-        with pytest.raises(DataError, match=r"class 1 has 0"):
-            choose(targets([[0, 0], [0, 0]], 2), config)
+@pytest.mark.parametrize("make", [DecompositionConfig.of, DecompositionConfig.release])
+def test_a_class_with_too_few_examples_is_named(make):
+    config = make(missing="error")
+    with pytest.raises(DataError, match=r"class 2 has 1 of the 5"):
+        choose(targets([0, 0, 1, 1, 2], 3), config)
+    with pytest.raises(DataError, match=r"class 1 has 0"):
+        choose(targets([[0, 0], [0, 0]], 2), config)
+    with pytest.raises(DataError, match=r"class 1 has 0"):  # asked for by name, whatever the setting
+        choose(targets([0, 0], 2), make(), wanted=[1])
+
+
+@pytest.mark.parametrize("make", [DecompositionConfig.of, DecompositionConfig.release])
+def test_a_class_with_too_few_examples_gets_no_module_and_gives_negatives(make):
+    y = targets([0, 0, 1, 1, 2, -1], 4)
+    assert module_classes(y, make()) == [0, 1] and missing_classes(y, make()) == [2, 3]
+    sample = choose(y, make())
+    assert set(sample.positive) == set(sample.negative) == {0, 1}
+    assert 4 in sample.rows[sample.negative[0][0]] or config_is_release(make)
+    with pytest.raises(DataError, match="none of the 2 classes"):
+        choose(targets([0, 1], 2), make())
+
+
+def config_is_release(make):
+    return make().negatives == "first"
+
+
+def test_several_padding_labels_are_left_out():
+    y = np.array([[0, 1, 2], [2, 1, 0], [1, 2, 3], [2, 1, 3]])
+    one, both = (DecompositionConfig.of(padding_label=given) for given in (0, [0, 3]))
+    assert module_classes(targets(y, 4), one) == [1, 2, 3] and module_classes(targets(y, 4), both) == [1, 2]
+    sample = choose(targets(y, 4), both)
+    for t in range(3):
+        used = sample.rows[np.concatenate([by[j][t] for by in (sample.positive, sample.negative) for j in (1, 2)])]
+        assert np.isin(y[used, t], (1, 2)).all()
+
+
+def test_classes_are_named_by_label_or_position():
+    def classes(wanted, labels, **changes):
+        y = Targets(np.arange(8) % 4, labels, many=False)
+        return module_classes(y, DecompositionConfig.of(classes=wanted, **changes))
+
+    names = ["a", "b", "c", "d"]
+    assert classes(["d", "b", "d"], names) == [1, 3] and classes([2, "a"], names) == [0, 2]
+    assert classes([30, 10], [10, 20, 30, 40]) == [0, 2] and classes(["30"], [10, 20, 30, 40]) == [2]
+    assert classes(["2"], ["0", "1", "2", "3"]) == [2]
+    for wrong, labels in ((["e"], names), ([4], names), ([-1], names), ([1], [10, 20, 30, 40])):
+        with pytest.raises(UnknownLabel, match="classes: the network has no module"):
+            classes(wrong, labels)
+    with pytest.raises(DataError, match="padding_label leaves out"):
+        classes(["a", "b"], names, padding_label=0)
+    with pytest.raises(DataError, match="classes is empty"):
+        classes([], names)
 
 
 @pytest.mark.parametrize("padding", [-1, 3])

@@ -76,12 +76,13 @@ def _elsewhere(rng, files):
 
 
 def load(path):
-    """As ``unbraid inspect`` does; folders of a user's own module are read with a fresh instance."""
+    """As ``unbraid inspect`` does; folders of a user's own module are read with a fresh instance, too."""
     manifest = path / MANIFEST
+    check_folder(path)
+    opened = open_any(path)
     if manifest.is_file() and not manifest.is_symlink() and b'"torch"' in manifest.read_bytes():
         return _with_own_module(manifest)
-    check_folder(path)
-    return open_any(path)
+    return opened
 
 
 def _with_own_module(manifest):

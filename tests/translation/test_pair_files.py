@@ -47,7 +47,7 @@ def test_a_translator_is_taken_apart_as_by_the_api(files, name):
     words = ["--vocabulary", files / "en.json", "--target-vocabulary", files / "words.json"]
     settings = ["--refine", 2, "--words", "own", "--json"]
     done = run("decompose", MODEL, files / name, "-o", files / "parts", *words, *named, *settings)
-    assert [m["label"] for m in json.loads(done.output)["modules"]] == ["fr", "de"]
+    assert [m["label"] for m in json.loads(done.stdout)["modules"]] == ["fr", "de"]
     pairs = wanted_pairs()
     network = with_languages(load(MODEL).with_vocabulary(SOURCE, TARGET), ["fr", "de"])
     wanted = Translator(decompose(network, (pairs.x, pairs.languages), refine=2, words="own"))

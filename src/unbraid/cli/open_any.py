@@ -1,20 +1,25 @@
-"""Opening whatever a path holds: a model file, or a folder that Unbraid saved; and picking modules out of it."""
+"""Open any path, a model file or a folder that Unbraid saved, and pick modules out of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.targets import Label
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.errors import DataError, FormatError, IncompatibleModules, quoted, unknown_label
+from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules, quoted, unknown_label
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.keras.loss import Task
 from unbraid.networks.loading import load
 from unbraid.networks.network import Network
+from unbraid.networks.spec import TorchSpec
 from unbraid.storage.folders import consistently, recover
 from unbraid.storage.loading import composition_of, load_modules
 from unbraid.translation.translator import Translator
@@ -22,30 +27,69 @@ from unbraid.translation.translator import Translator
 Opened = Network | Decomposition | ConcernModule | Composition | Translator
 
 
-def open_any(path: str | os.PathLike[str], labels: list[str] | None = None, task: Task | None = None) -> Opened:
+@dataclass(frozen=True)
+class Beside:
+    """Things that the user names beside a path, because the path does not hold them.
+
+    Attributes:
+        modules: instances or factories for PyTorch modules, as ``module=`` of the load functions takes them.
+        runs: whether the networks have to run. If not, PyTorch modules without an instance are opened without code.
+        vocabularies: key -> vocabulary file. A key is the number, name or class name of a parent; None stands for all
+            networks without a vocabulary, or for the only network.
+        labels: names of the classes of a model file.
+        task: of a model file, see :func:`unbraid.load`.
+        several: whether several folders are opened with it, so that a key may belong to another one.
+    """
+
+    modules: Any = None
+    runs: bool = False
+    vocabularies: Mapping[str | None, Path] = field(default_factory=dict)
+    labels: Sequence[str] | None = None
+    task: Task | None = None
+    several: bool = False
+
+
+PLAIN = Beside()
+
+
+def parse_vocabularies(options: Sequence[str]) -> dict[str | None, Path]:
+    """Parse ``--vocabulary``: each ``FILE``, or ``KEY=FILE`` for one of several networks; raises ConfigError."""
+    found: dict[str | None, Path] = {}
+    for option in options:
+        before, equals, after = option.partition("=")
+        key, file = (before, after) if equals and not os.path.exists(option) else (None, option)
+        if key in found:
+            raise ConfigError(f"--vocabulary is given twice for {'all networks' if key is None else repr(key)}.")
+        found[key] = Path(file)
+    return found
+
+
+def open_any(path: str | os.PathLike[str], beside: Beside = PLAIN) -> Opened:
     """Open a model file or a saved folder, by its content.
 
     Args:
-        path: a ``.h5`` or ``.keras`` file under any name, or a folder that Unbraid saved.
-        labels: names for a model file's classes.
-        task: of a model file, see :func:`unbraid.load`.
+        path: a ``.h5`` or ``.keras`` file of any name, or a folder that Unbraid saved.
+        beside: things that are not in it.
 
     Raises:
-        FormatError: neither, or damaged.
-        UnsupportedLayer: a model with a layer that cannot be run exactly, or one that may be a regressor.
-        ConfigError: a task that is not supported.
+        FormatError: neither of them, damaged, or a folder that needs code.
+        UnsupportedLayer: a model with a layer that cannot be computed exactly, or one that may be a regressor.
+        ConfigError: a task that is not supported, or a vocabulary for a network that is not there.
+        DataError: labels or a vocabulary that do not fit.
     """
     if not _exists(path):
         raise FormatError(
-            f"{quoted(path)}: no such file or folder; expected a .h5 or .keras model, or a folder Unbraid saved."
+            f"{quoted(path)}: no such file or folder; expected a .h5 or .keras model, or a folder that Unbraid saved."
         )
-    if not os.path.isdir(path):
-        return load(path, labels, task=task)
-    return consistently(path, lambda: _open_folder(path))
+    if os.path.isdir(path):
+        return consistently(path, lambda: _open_folder(path, beside))
+    network = load(path, beside.labels, task=beside.task)
+    _set_vocabularies(path, {0: network}, beside)
+    return network
 
 
 def _exists(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file or folder, also after a save of it was killed; False for a name that cannot be one."""
+    """Whether a file or folder exists, also after a save was killed; False for a name that cannot be one."""
     try:
         recover(Path(path))
         return Path(path).exists()
@@ -53,8 +97,9 @@ def _exists(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _open_folder(path: str | os.PathLike[str]) -> Opened:
-    manifest, parents, modules = load_modules(path)
+def _open_folder(path: str | os.PathLike[str], beside: Beside) -> Opened:
+    manifest, parents, modules = load_modules(path, module=beside.modules, codeless=not beside.runs)
+    _set_vocabularies(path, dict(enumerate(parents)), beside)
     if manifest.kind == "module":
         return modules[0]
     named = {m.label: m for m in modules}
@@ -62,12 +107,45 @@ def _open_folder(path: str | os.PathLike[str]) -> Opened:
         return composition_of(path, manifest, modules)
     if manifest.kind == "translator":
         return Translator({str(label): module for label, module in named.items()})
-    return Decomposition(parents[0], named, modules[0].config)
+    return Decomposition(parents[0], named, modules[0].config, manifest.skipped)
 
 
-def open_classifier(path: str | os.PathLike[str]) -> tuple[Composition, Network | None]:
-    """A composition to run, and the network it came from where that is one; raises as :func:`open_any`."""
-    opened = open_any(path)
+def _set_vocabularies(path: str | os.PathLike[str], parents: Mapping[int, Network], beside: Beside) -> None:
+    """Set the vocabularies that the user named; they replace stored ones where a key names the network."""
+    for key, file in beside.vocabularies.items():
+        chosen = [network for number, network in parents.items() if key in _keys(number, network)]
+        if key is None:
+            chosen = [n for n in parents.values() if n.vocabulary is None] or list(parents.values())
+            if len(chosen) > 1 and all(n.vocabulary is not None for n in chosen):
+                raise ConfigError(
+                    f"{quoted(path)}: its {len(chosen)} networks have vocabularies. To replace one, name the network: "
+                    f"--vocabulary NUMBER={quoted(file)}, NUMBER from 0."
+                )
+        for network in chosen:
+            network.with_vocabulary(_read(file, network), network.target_vocabulary)
+    named = {key for number, network in parents.items() for key in _keys(number, network)}
+    unknown = [key for key in beside.vocabularies if key is not None and key not in named]
+    if unknown and not beside.several:
+        raise ConfigError(
+            f"--vocabulary: {quoted(path)} has no network {quoted(unknown[0], 60)!r}; it has {sorted(named)}."
+        )
+
+
+def _read(file: Path, network: Network) -> Vocabulary:
+    """Read a vocabulary for a network; the length of a stored one that it replaces stays."""
+    stored = None if network.vocabulary is None else network.vocabulary.padding.steps
+    return shown_vocabulary(file, network.spec.steps or stored)
+
+
+def _keys(number: int, network: Network) -> list[str]:
+    """Names of a network in options: its number, its own name, the name of its class."""
+    own = [network.spec.module] if isinstance(network.spec, TorchSpec) else []
+    return [str(number), *([network.name] if network.name else []), *own]
+
+
+def open_classifier(path: str | os.PathLike[str], beside: Beside = PLAIN) -> tuple[Composition, Network | None]:
+    """Open a composition, and the network of its modules if that is one; raises as :func:`open_any`."""
+    opened = open_any(path, beside)
     if isinstance(opened, Decomposition):
         return compose(opened), opened.network
     if isinstance(opened, Composition):
@@ -75,12 +153,12 @@ def open_classifier(path: str | os.PathLike[str]) -> tuple[Composition, Network 
     if isinstance(opened, ConcernModule):
         return compose([opened]), None
     if isinstance(opened, Translator):
-        raise FormatError(f"{path} is a translator, which gives no labels: run 'unbraid translate' on it.")
+        raise FormatError(f"{path} is a translator, which has no labels: run 'unbraid translate' on it.")
     raise FormatError(f"{path} is a whole network, expected modules: run 'unbraid decompose' on it first.")
 
 
 def open_translator(path: str | os.PathLike[str]) -> Translator:
-    """A translator, or languages' modules as one; raises as :func:`open_any`, and IncompatibleModules for others."""
+    """Open a translator, or modules of languages as one; raises as :func:`open_any`."""
     opened = open_any(path)
     if isinstance(opened, Translator):
         return opened
@@ -88,22 +166,25 @@ def open_translator(path: str | os.PathLike[str]) -> Translator:
         return Translator(opened)
     if isinstance(opened, ConcernModule):
         return Translator([opened])
-    raise FormatError(f"{path} holds no languages' modules, expected a translator, a decomposition of one or a module.")
+    raise FormatError(
+        f"{path} holds no modules of languages, expected a translator, a decomposition of one or a module."
+    )
 
 
-def pick(source: str, calibrated: list[str] | None = None) -> dict[Label, ConcernModule]:
-    """Modules named as ``FOLDER`` (all of them) or ``FOLDER:LABEL[,LABEL...]``, each ``LABEL`` also ``NEW=LABEL``.
+def pick(source: str, calibrated: list[str] | None = None, beside: Beside = PLAIN) -> dict[Label, ConcernModule]:
+    """Pick modules named as ``FOLDER`` (all of them) or ``FOLDER:LABEL[,LABEL...]``, each ``LABEL`` also ``NEW=LABEL``.
 
     Args:
         source: the text.
-        calibrated: where to add the folder's name if it holds a calibrated composition: its modules come without that.
+        calibrated: list to which the folder is added if it holds a calibrated composition, which modules leave behind.
+        beside: things that are not in the folder.
 
     Raises:
         IncompatibleModules: a label that the folder does not have.
         FormatError, DataError: as :func:`open_any`.
     """
-    folder, _, wanted = (source, "", "") if _exists(source) else source.partition(":")
-    have = modules_in(folder, calibrated)
+    folder, wanted = split_source(source)
+    have = modules_in(folder, calibrated, beside)
     if not wanted:
         return dict(have)
     chosen: dict[Label, ConcernModule] = {}
@@ -116,14 +197,23 @@ def pick(source: str, calibrated: list[str] | None = None) -> dict[Label, Concer
     return chosen
 
 
-def modules_in(folder: str, calibrated: list[str] | None = None) -> Mapping[Label, ConcernModule]:
+def split_source(source: str) -> tuple[str, str]:
+    """Split ``FOLDER:LABELS``; a whole text that exists is a folder."""
+    folder, _, wanted = (source, "", "") if _exists(source) else source.partition(":")
+    return folder, wanted
+
+
+def modules_in(
+    folder: str, calibrated: list[str] | None = None, beside: Beside = PLAIN
+) -> Mapping[Label, ConcernModule]:
     """All modules of a folder, by label; raises as :func:`open_any`, and FormatError for a whole network.
 
     Args:
-        folder: where.
+        folder: path of the folder.
         calibrated: as for :func:`pick`.
+        beside: things that are not in the folder.
     """
-    opened = open_any(folder)
+    opened = open_any(folder, beside)
     if calibrated is not None and isinstance(opened, Composition) and opened.is_calibrated:
         calibrated.append(folder)
     if isinstance(opened, Network):
@@ -136,14 +226,16 @@ def modules_in(folder: str, calibrated: list[str] | None = None) -> Mapping[Labe
 
 
 def find_label(labels: list[Label], text: str, where: str) -> Label:
-    """The label written ``text``; raises UnknownLabel, naming the known ones."""
+    """Find the label that is written as ``text``; raises UnknownLabel, which names the existing ones."""
     for label in labels:
         if str(label) == text:
             return label
     raise unknown_label(text, [str(label) for label in labels], quoted(where))
 
 
-def merged(sources: list[str], calibrated: list[str] | None = None) -> dict[Label, ConcernModule]:
+def merged(
+    sources: list[str], calibrated: list[str] | None = None, beside: Beside = PLAIN
+) -> dict[Label, ConcernModule]:
     """Modules of several sources; the arguments are those of :func:`pick`.
 
     Raises:
@@ -154,7 +246,7 @@ def merged(sources: list[str], calibrated: list[str] | None = None) -> dict[Labe
         raise DataError("name at least one folder of modules.")
     found: dict[Label, ConcernModule] = {}
     for source in sources:
-        for label, module in pick(source, calibrated).items():
+        for label, module in pick(source, calibrated, beside).items():
             if str(label) in map(str, found):
                 raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in FOLDER:new={label}.")
             found[label] = module

@@ -1,4 +1,4 @@
-"""YAML of unknown origin: plain values as they are written, and nothing else."""
+"""Read YAML of unknown origin: plain values only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 2**18  # bytes of a file; reading that takes seconds
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """A small text file; raises FormatError where it cannot be read, is not UTF-8 or is too large."""
+    """Read a small text file; raises FormatError if it cannot be read, is not UTF-8 or is too large."""
     content = read_regular(path, "json_bytes")
     if len(content) > LARGEST:
         raise FormatError(f"{quoted(path)}: found more than {LARGEST} bytes, expected a YAML file of a few lines.")
@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _problem(error: yaml.YAMLError) -> str:
-    """One line of what pyyaml says in several."""
+    """The error of pyyaml in one line."""
     mark = getattr(error, "problem_mark", None)
-    said = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML")
-    return f"{f'line {mark.line + 1}: ' if mark else ''}{quoted(said, 120)}."
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML")
+    return f"{f'line {mark.line + 1}: ' if mark else ''}{quoted(problem, 120)}."

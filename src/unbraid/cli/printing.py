@@ -1,4 +1,4 @@
-"""What the command line shows: plain summaries for JSON, and tables of them."""
+"""Output of the command line: plain summaries for JSON, and tables of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ LABEL = 60  # characters of a label or a name that are shown
 
 
 def description(opened: Network | Decomposition | ConcernModule | Composition | Translator) -> dict[str, Any]:
-    """What was opened, as plain values."""
+    """Describe an opened object as plain values."""
     if isinstance(opened, Translator):
         return {"kind": "translator", "network": None, **modules_summary(opened.modules)}
     if isinstance(opened, Network):
         return {"kind": "network", **_network(opened)}
     if isinstance(opened, Decomposition):
-        return {"kind": "decomposition", "network": _network(opened.network), **modules_summary(opened)}
+        return {
+            "kind": "decomposition",
+            "network": _network(opened.network),
+            **modules_summary(opened),
+            "skipped": opened.skipped,
+        }
     modules = {opened.label: opened} if isinstance(opened, ConcernModule) else opened.modules_by_label
     if isinstance(opened, ConcernModule):
         return {"kind": "module", "network": None, **modules_summary(modules)}
@@ -56,7 +61,7 @@ def _network(network: Network) -> dict[str, Any]:
 
 
 def _decision(network: Network) -> str:
-    """How output columns become labels: ``classes`` (one of C), ``binary`` (one column) or ``independent`` labels."""
+    """The decision of the output columns: one of C ``classes``, ``binary``, ``independent`` labels, or ``words``."""
     if network.io is IOArchitecture.ENCODER_DECODER:
         return "words"
     return "independent" if network.independent else "binary" if network.binary else "classes"
@@ -72,7 +77,7 @@ _COUNTED = {
 
 
 def description_text(data: dict[str, Any]) -> str | Table:
-    """The same for people."""
+    """Format a description for people."""
     if data["kind"] != "network":
         referee = " and a referee" if data.get("referee") else ""
         return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules{referee}")
@@ -106,7 +111,7 @@ def _layer_text(layer: dict[str, Any]) -> str:
 
 
 def modules_summary(modules: Any) -> dict[str, Any]:
-    """Label -> what each module keeps."""
+    """Label -> kept shares of each module."""
     found = []
     for label, module in modules.items():
         keeps = dataclasses.asdict(module.retention())
@@ -115,7 +120,7 @@ def modules_summary(modules: Any) -> dict[str, Any]:
 
 
 def modules_table(summary: dict[str, Any], title: str) -> Table:
-    """What each module keeps of its parent."""
+    """A table of the kept shares of each module."""
     table = Table(title=Text(quoted(title)), title_justify="left")
     table.add_column("module")
     table.add_column("mode")
@@ -128,5 +133,5 @@ def modules_table(summary: dict[str, Any], title: str) -> Table:
 
 
 def _plain(label: object) -> Text:
-    """A label for a table: no markup in it is applied, and no control character reaches the terminal."""
+    """Format a label for a table, without markup and control characters."""
     return Text(quoted(label, LABEL))

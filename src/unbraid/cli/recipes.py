@@ -1,4 +1,4 @@
-"""Recipes: a YAML file that says which modules make up a classifier.
+"""Recipes: a YAML file that lists the modules of a classifier.
 
     title: FAQ intents
     license: cc-by-4.0
@@ -12,8 +12,8 @@
       sample: dev.npz
       referee: true              # for modules of different networks
 
-Folders and data files are relative to the recipe. Every value is text, as it is written: a class called ``no`` is no
-boolean. Aliases, tags and files over 256 KiB are refused.
+Folders and data files are relative to the recipe. Every value is text: a class called ``no`` is not a boolean. Aliases,
+tags and files over 256 KiB are refused.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from unbraid.cli.open_any import find_label, merged, modules_in
+from unbraid.cli.open_any import PLAIN, Beside, find_label, merged, modules_in, split_source
 from unbraid.cli.plain_yaml import parse_yaml, read_text
 from unbraid.config import IOArchitecture
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
-from unbraid.errors import FormatError, IncompatibleModules, UnbraidError, quoted
+from unbraid.errors import FormatError, IncompatibleModules, ModuleNeeded, UnbraidError, quoted
 from unbraid.modules.about import About
 from unbraid.modules.comparability import warn
 from unbraid.modules.compose import compose
@@ -89,7 +89,7 @@ class Calibration(_Entry):
 
 
 class Recipe(_Entry):
-    """What a recipe says: see this module's first lines."""
+    """The content of a recipe: see the first lines of this file."""
 
     modules: list[Part] = Field(min_length=1, max_length=FOLDERS)
     vote: Vote = "margin"
@@ -100,12 +100,12 @@ class Recipe(_Entry):
 
 
 def is_recipe(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is named as a recipe is."""
+    """Whether a path has the ending of a recipe."""
     return Path(path).suffix in ENDINGS
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Read a recipe; nothing that it names is opened.
+    """Read a recipe; its folders are not opened.
 
     Raises:
         FormatError: the file is missing, too large, no YAML, or a field is unknown, missing or wrong.
@@ -124,12 +124,13 @@ def parse_recipe(text: str, where: str) -> Recipe:
         raise FormatError(f"{where}: {_first(error)}") from None
 
 
-def build_recipe(path: str | os.PathLike[str], progress: Progress = silent) -> Composition:
-    """Build what a recipe describes; its :meth:`~unbraid.Composition.save` keeps the recipe.
+def build_recipe(path: str | os.PathLike[str], progress: Progress = silent, beside: Beside = PLAIN) -> Composition:
+    """Build the composition of a recipe. Its :meth:`~unbraid.Composition.save` stores the recipe.
 
     Args:
         path: the recipe.
         progress: of calibration, see :mod:`unbraid.progress`.
+        beside: things that the folders do not hold.
 
     Raises:
         FormatError: the recipe, a folder or the sample cannot be read.
@@ -143,7 +144,7 @@ def build_recipe(path: str | os.PathLike[str], progress: Progress = silent) -> C
     calibrated: list[str] = []
     for number, part in enumerate(recipe.modules):
         with _Field(path, f"modules.{number}"):
-            for label, module in _chosen(place, part, calibrated).items():
+            for label, module in _chosen(place, part, calibrated, beside).items():
                 if label in modules:
                     raise IncompatibleModules(f"label {label!r} comes twice: rename one, as in {{new: old}}.")
                 modules[label] = module
@@ -159,37 +160,55 @@ def build_recipe(path: str | os.PathLike[str], progress: Progress = silent) -> C
 
 
 def compose_sources(
-    sources: list[str], calibration: Calibration | None = None, progress: Progress = silent
+    sources: list[str],
+    calibration: Calibration | None = None,
+    progress: Progress = silent,
+    beside: Beside = PLAIN,
 ) -> Composition | Translator:
-    """One recipe, or the modules of several folders, see :func:`unbraid.cli.open_any.pick`; raises as they do.
+    """Compose one recipe, or modules of several folders, see :func:`unbraid.cli.open_any.pick`; raises as they do.
 
-    Languages' modules give a translator.
+    Modules of languages give a translator.
 
     Args:
         sources: a recipe, or folders.
-        calibration: of folders' modules; a recipe has its own.
+        calibration: for modules of folders; a recipe has its own.
         progress: of calibration, see :mod:`unbraid.progress`.
+        beside: things that the folders do not hold.
     """
     recipes = [source for source in sources if is_recipe(source)]
     if len(recipes) < len(sources) and recipes:
-        raise FormatError(f"{recipes[0]} is a recipe: it comes alone, and names all modules itself.")
+        raise FormatError(f"{recipes[0]} is a recipe, which lists all modules: pass it alone.")
     if recipes and calibration is not None:
-        raise FormatError(f"{recipes[0]} is a recipe: its sample is named in it, under 'calibration:'.")
+        raise FormatError(f"{recipes[0]} is a recipe: name the sample in it, under 'calibration:'.")
     if recipes:
-        return build_recipe(recipes[0], progress)
+        return build_recipe(recipes[0], progress, beside)
     calibrated: list[str] = []
-    modules = merged(sources, calibrated)
+    modules = merged(sources, calibrated, beside)
     if not any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
         if calibration is None:
             return _plain(modules, "margin", calibrated)
         return _fair(Composition(modules), Path(), calibration, progress)
     if calibration is not None:
-        raise IncompatibleModules("languages' modules hold no vote, so there is nothing to calibrate on a sample.")
+        raise IncompatibleModules("modules of languages do not vote, so a sample cannot calibrate them.")
     return Translator(modules)
 
 
+def folders_of(sources: list[str]) -> list[str]:
+    """The folders that sources of :func:`compose_sources` open; a recipe that cannot be read opens none."""
+    found = []
+    for source in sources:
+        if not is_recipe(source):
+            found.append(split_source(source)[0])
+            continue
+        try:
+            found += [str(Path(source).parent / part.source) for part in read_recipe(source).modules]
+        except UnbraidError:  # build_recipe reports it
+            continue
+    return found
+
+
 def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str]) -> Composition:
-    """Not calibrated; warns of folders whose calibration is lost by that."""
+    """Compose without calibration; warns about folders whose calibration is dropped."""
     warn(
         [
             f"the calibration of {folder}, and its referee if it has one, are dropped: name a sample"
@@ -200,14 +219,14 @@ def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str
 
 
 def _fair(composition: Composition, place: Path, wanted: Calibration, progress: Progress) -> Composition:
-    """With the vote calibrated as wanted; the sample's path is relative to ``place``."""
+    """Calibrate the vote. The path of the sample is relative to ``place``."""
     x, y = _sample(place, wanted, composition.labels)
     return (composition.with_referee if wanted.referee else composition.with_calibration)(x, y, progress)
 
 
-def _chosen(place: Path, part: Part, calibrated: list[str]) -> dict[Label, ConcernModule]:
+def _chosen(place: Path, part: Part, calibrated: list[str], beside: Beside) -> dict[Label, ConcernModule]:
     folder = str(place / part.source)
-    have = modules_in(folder, calibrated)
+    have = modules_in(folder, calibrated, beside)
     if part.labels is None:
         return dict(have)
     found = {new: find_label(list(have), old, folder) for new, old in part.labels.items()}
@@ -215,14 +234,14 @@ def _chosen(place: Path, part: Part, calibrated: list[str]) -> dict[Label, Conce
 
 
 def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:
-    """Inputs and labels of the data file, those of other classes taken out of the count."""
+    """Inputs and labels of the data file; examples of other classes have no label."""
     examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
     return examples.x, examples.y_for(labels, skip_others=True)
 
 
 @dataclasses.dataclass
 class _Field:
-    """Errors inside name the recipe and the field."""
+    """Name the recipe and the field in errors of the block."""
 
     path: str | os.PathLike[str]
     name: str
@@ -231,11 +250,13 @@ class _Field:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, UnbraidError):
+            if isinstance(error, ModuleNeeded):
+                raise error
             raise type(error)(f"{quoted(self.path)}: field {self.name}: {error}") from None
 
 
 def _first(error: ValidationError) -> str:
-    """One line of the first of pydantic's errors, the nearest known key for an unknown one."""
+    """The first of pydantic's errors in one line, with the nearest known key for an unknown one."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a key misspelt is one missing, too
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
     field = quoted(".".join(path), 80)
@@ -247,9 +268,10 @@ def _first(error: ValidationError) -> str:
         return f"field {field}: found an unknown key.{hint} Expected one of {', '.join(known)}."
     if first["type"] == "missing":
         return f"field {field}: found nothing, expected a value."
-    said = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
-    said = said.split(" dictionary")[0] + " mapping of keys and values" if " dictionary" in said else said
-    return f"field {field}: found {found}; {said}."
+    problem = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ")
+    if " dictionary" in problem:
+        problem = problem.split(" dictionary")[0] + " mapping of keys and values"
+    return f"field {field}: found {found}; {problem}."
 
 
 def _keys(path: list[str]) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from unbraid.cli.open_any import open_any
-from unbraid.cli.terminal import emit
+from unbraid.cli.open_any import Beside, open_any
+from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
-from unbraid.data.vocabulary import read_vocabulary
 from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
 from unbraid.errors import UnbraidError
 from unbraid.export.onnx import export_onnx
@@ -19,6 +19,8 @@ from unbraid.networks.network import Network
 from unbraid.progress import bar
 
 
+@guarded
+@reading
 def shrink(
     model: Annotated[Path, typer.Argument(help="A trained .h5 or .keras model.")],
     data: Annotated[
@@ -47,11 +49,11 @@ def shrink(
     """Write a smaller network with the same inputs and outputs as an ONNX file; needs the extra [onnx]."""
     if output.suffix != ".onnx":
         raise UnbraidError(f"--out {output}: a smaller network is written as ONNX, expected a name that ends in .onnx.")
-    network = open_any(model, task=task)
+    network = open_any(model, Beside(task=task))
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
     if vocabulary is not None:
-        network.with_vocabulary(read_vocabulary(vocabulary, network.spec.steps))
+        network.with_vocabulary(shown_vocabulary(vocabulary, network.spec.steps))
     inputs = read_examples(data, x, need_labels=False).x
     small = run_shrink(network, inputs, keep, max_loss=max_loss, refine=refine, seed=seed, progress=bar)
     assert isinstance(small, Network)

@@ -1,6 +1,6 @@
-"""What all commands have in common: safe output, errors as one line, exit codes, and ``--max-size``.
+"""Common parts of all commands: safe output, errors as one line with names of flags, exit codes, ``--max-size``.
 
-Exit codes: 0, 2 for an expected error, 1 where the reader of standard output went away, 130 after Ctrl-C.
+Exit codes: 0, 2 for an expected error, 1 if the reader of standard output was closed, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from unbraid import limits
+from unbraid.cli.flags import message as as_message
 from unbraid.errors import UnbraidError, UnbraidWarning, printable, quoted
 
 EXPECTED, GONE, INTERRUPTED = 2, 1, 130
@@ -46,7 +47,7 @@ def notice(text: str, kind: str = "note") -> None:
 
 
 def guarded(function: Callable[..., None]) -> Callable[..., None]:
-    """A command of the program: every expected error is one line, with the exit codes of this module."""
+    """Make a command of the program: each expected error is one line, with the exit codes of this module."""
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -57,7 +58,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             if sys.stdout is not None:  # it was closed by the caller
                 sys.stdout.flush()
         except UnbraidError as error:
-            _end(str(error))
+            _end(as_message(error))
         except BrokenPipeError:
             _drop_output()
             raise typer.Exit(GONE) from None
@@ -73,7 +74,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def reading(function: Callable[..., None]) -> Callable[..., None]:
-    """A command that reads files: it takes ``--max-size`` as well."""
+    """Make a command that reads files: it takes ``--max-size`` as well."""
     signature = inspect.signature(function, eval_str=True)
     option = inspect.Parameter("max_size", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MaxSize)
 
@@ -100,14 +101,14 @@ def _sizes(max_size: str | None) -> Iterator[None]:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Warnings of this library as one line each."""
+    """Print each warning of this library as one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", UnbraidWarning)
         usual = warnings.showwarning
 
         def shown(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, UnbraidWarning):
-                notice(str(message), "warning")
+                notice(as_message(message), "warning")
             else:
                 usual(message, category, *rest, **more)
 
@@ -123,14 +124,14 @@ def _end(message: str) -> None:
 
 
 def _replace_unencodable() -> None:
-    """Characters that the terminal's encoding does not have are shown as escapes."""
+    """Show characters that the encoding of the terminal lacks as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
-    """Write out what was printed; where that fails, forget it, so that Python does not try again when it exits."""
+    """Flush standard output. If that fails, discard it, so that Python does not try again at exit."""
     if sys.stdout is None:
         return
     try:

@@ -5,7 +5,7 @@ Everything that has no order, can be read only once, or has no plain values is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def as_array(value: Any, what: str = "inputs") -> np.ndarray:
 
     Args:
         value: an array, a dense tensor, a nested list, or an object with ``to_numpy()`` or ``__array__()``, as a pandas
-            Series has. Tensors may require a gradient and may be bfloat16.
+            Series has, ``to_pylist()`` (pyarrow) or a sequence. Tensors may require a gradient and may be bfloat16.
         what: what the values are, for messages: ``inputs`` or ``labels``.
 
     Returns:
@@ -102,6 +102,10 @@ def _of_masked(value: np.ma.MaskedArray, what: str) -> np.ndarray:
 
 
 def _converted(value: Any, what: str) -> np.ndarray:
+    if hasattr(value, "to_pylist"):  # a column of pyarrow
+        value = _guarded(value.to_pylist, what)
+    elif isinstance(value, Sequence) and not isinstance(value, list | tuple):  # a column of a Hugging Face Dataset
+        value = _guarded(lambda: list(value), what)
     to_numpy = getattr(value, "to_numpy", None)
     if callable(to_numpy):
         return _guarded(lambda: np.asarray(to_numpy()), what)
@@ -115,8 +119,8 @@ def _converted(value: Any, what: str) -> np.ndarray:
     return array
 
 
-def _guarded(make: Callable[[], np.ndarray], what: str) -> np.ndarray:
-    """The array; whatever a user's object raises becomes a DataError."""
+def _guarded(make: Callable[[], Any], what: str) -> Any:
+    """The array or list; whatever a user's object raises becomes a DataError."""
     try:
         return make()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Examples from files: ``.npz`` arrays, or ``.csv`` and ``.jsonl`` text. Nothing in a file is executed."""
+"""Examples from files (``.npz`` arrays, or tables of text) and from tables in Python. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from unbraid import limits
 from unbraid.data.arrays import as_array, check_unicode
+from unbraid.data.columns import Column, Values
+from unbraid.data.frames import is_table, table_columns
 from unbraid.data.npy import read_member
-from unbraid.data.tables import Column, read_columns
+from unbraid.data.tables import KINDS, kind_of, read_columns
 from unbraid.data.targets import Label, whole_numbers
 from unbraid.errors import DataError, UnbraidError, quoted
 
@@ -28,12 +30,12 @@ _NUMBER = re.compile(r"-?[0-9]{1,9}")  # int() of 5,000 digits raises
 
 @dataclass(frozen=True)
 class Examples:
-    """What a data file holds.
+    """Inputs and labels of a data file.
 
     Attributes:
         x: inputs: an array (N, ...), or N texts (strings, or lists of words).
-        y: labels (N, ...), or None where the file has none; of text files as they are written, an array of N strings or
-            a list of them for every row.
+        y: labels (N, ...), or None if the file has none. Labels of tables are strings as they are written: an array of
+            N strings, or a list of strings for every row.
         labels: names of the classes, or None.
     """
 
@@ -42,17 +44,18 @@ class Examples:
     labels: list[str] | None
 
     def y_for(self, labels: Sequence[Label], skip_others: bool = False) -> Any:
-        """Labels as a model reads them.
+        """Convert the labels to those of a model.
 
-        Whole numbers are places in the file's own list of names, where it has one. In text files they are names if the
-        model has any of them for one, and else places in the model's classes, as they are in arrays.
+        Whole numbers are positions in the file's own list of names, if it has one. In tables of text they are names if
+        at least one of them is a label of the model. Otherwise they are positions in the classes of the model.
 
         Args:
-            labels: the model's classes.
-            skip_others: whether labels that are none of them are taken for no label; else they stay, to be refused.
+            labels: the classes of the model.
+            skip_others: whether labels that the model does not have count as no label; else they stay and are refused
+                later.
 
         Raises:
-            DataError: places that the file's list does not have, or with ``skip_others`` not one label of the model's.
+            DataError: a position that the file's list does not have, or with ``skip_others`` no label of the model.
         """
         if isinstance(self.y, list):
             flat = self._written([label for row in self.y for label in row], labels, skip_others)
@@ -80,7 +83,7 @@ class Examples:
 
     @staticmethod
     def _written(values: list[str], labels: Sequence[Label], skip_others: bool) -> np.ndarray:
-        """Written labels (N,) as names, or as places where none of them is a name and all are whole numbers."""
+        """Return written labels (N,) as names; as positions if no label is a name and all are whole numbers."""
         known = [str(label) for label in labels]
         array = np.asarray(values, dtype=str)
         array[(array == "-1") & ("-1" not in known)] = ""
@@ -93,12 +96,12 @@ class Examples:
 
 @dataclass(frozen=True)
 class PairColumns:
-    """What a data file of sentence pairs holds.
+    """Sentence pairs of a data file.
 
     Attributes:
         source: N texts, or word indices (N, S).
-        target: N texts, or word indices (N, T), the language's first token before the words.
-        languages: what each target is in, N names.
+        target: N texts, or word indices (N, T) that start with the first token of the language.
+        languages: the language of each target, N names.
     """
 
     source: Any
@@ -106,23 +109,25 @@ class PairColumns:
     languages: list[str]
 
 
-def read_examples(
-    path: str | os.PathLike[str], x: str | None = None, y: str | None = None, need_labels: bool = True
-) -> Examples:
-    """Read a data file.
+def read_examples(source: Any, x: str | None = None, y: str | None = None, need_labels: bool = True) -> Examples:
+    """Read a data file, or the columns of a table.
 
     Args:
-        path: an ``.npz`` file of arrays, or a ``.csv`` or ``.jsonl`` file of texts.
+        source: path of an ``.npz`` file of arrays, or of a ``.csv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file of
+            texts; or a DataFrame (pandas, polars), a pyarrow Table or a Hugging Face Dataset.
         x: name of the inputs in it: ``x`` by default, in text files also ``text``, ``sentence`` or ``words``.
         y: name of the labels in it: ``y`` by default, in text files also ``label``, ``labels`` or ``tags``.
         need_labels: whether a file without labels is refused.
 
     Raises:
-        DataError: the file is missing, damaged, of another kind, or lacks a column; the message says what it has.
+        DataError: the file is missing, damaged, of another kind, or lacks a column; the message names those it has.
     """
-    path = Path(path)
-    if _is_text_file(path, "inputs and labels"):
-        return _texts(path, x, y, need_labels)
+    if is_table(source):
+        wanted = _columns(x, y, need_labels)
+        return _texts(type(source).__name__, table_columns(source, wanted))
+    path = Path(source)
+    if _is_table_file(path, "inputs and labels"):
+        return _texts(quoted(path), read_columns(path, _columns(x, y, need_labels)))
     x, y = x or "x", y or "y"
     arrays = _arrays(path, [x, y, "labels"])
     if x not in arrays or (need_labels and y not in arrays):
@@ -142,7 +147,7 @@ def read_pair_columns(
     """Read a data file of sentence pairs.
 
     Args:
-        path: an ``.npz`` file of arrays, or a ``.csv`` or ``.jsonl`` file of texts.
+        path: an ``.npz`` file of arrays, or a ``.csv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file of texts.
         source: name of the sources in it, ``source`` by default.
         target: name of the targets, ``target`` by default.
         language: name of the targets' languages, ``language`` by default.
@@ -153,8 +158,9 @@ def read_pair_columns(
     path = Path(path)
     given = zip(PAIR_COLUMNS.items(), (source, target, language), strict=True)
     names = {option: name or usual for (option, usual), name in given}
-    if _is_text_file(path, "sentence pairs"):
-        found: list[Any] = read_columns(path, [Column((name,), option, True) for option, name in names.items()])
+    if _is_table_file(path, "sentence pairs"):
+        columns = read_columns(path, [Column((name,), option, True) for option, name in names.items()])
+        found = [column.values for column in columns if column is not None]
         return PairColumns(found[0], found[1], [str(v) for v in found[2]])
     arrays = _arrays(path, list(names.values()))
     for option, name in names.items():
@@ -172,37 +178,58 @@ def read_pair_columns(
     return PairColumns(one, two, [str(v) for v in three.tolist()])
 
 
-def _is_text_file(path: Path, wanted: str) -> bool:
-    """Whether it is a .csv or .jsonl file; raises DataError where it is no .npz file either."""
-    if path.suffix not in (".csv", ".jsonl", ".npz"):
+def as_pair(examples: Any, labels: Sequence[Label]) -> Any:
+    """Return a table in Python as a pair (x, y) for a model with the classes ``labels``; anything else unchanged."""
+    if not is_table(examples):
+        return examples
+    found = read_examples(examples)
+    return found.x, found.y_for(labels)
+
+
+def _is_table_file(path: Path, wanted: str) -> bool:
+    """Whether a file has columns; raise DataError where it is no .npz file either."""
+    if kind_of(path) is not None:
+        return True
+    if path.suffix != ".npz":
         found = path.suffix or "no ending"
-        raise DataError(f"{quoted(path)}: expected an .npz, .csv or .jsonl file with {wanted}, found {found}.")
-    return path.suffix != ".npz"
+        raise DataError(f"{quoted(path)}: expected an .npz, {', '.join(KINDS)} file with {wanted}, found {found}.")
+    return False
 
 
-def _texts(path: Path, x: str | None, y: str | None, need_labels: bool) -> Examples:
-    inputs = Column((x,) if x else TEXT_COLUMNS, "--x", True)
-    texts, labels = read_columns(path, [inputs, Column((y,) if y else LABEL_COLUMNS, "--y", need_labels)])
-    return Examples(texts, None if labels is None else _labels(path, labels), None)
+def _columns(x: str | None, y: str | None, need_labels: bool) -> list[Column]:
+    return [
+        Column((x,) if x else TEXT_COLUMNS, "--x", True),
+        Column((y,) if y else LABEL_COLUMNS, "--y", need_labels),
+    ]
 
 
-def _labels(path: Path, values: list[Any]) -> Any:
-    """Labels as an array of strings, or a list of strings for every row; no value is no label."""
+def _texts(where: str, columns: list[Values | None]) -> Examples:
+    texts, labels = columns
+    assert texts is not None
+    return Examples(
+        texts.values,
+        None if labels is None else _labels(where, labels.values),
+        None if labels is None else labels.names,
+    )
+
+
+def _labels(where: str, values: list[Any]) -> Any:
+    """Labels as an array of strings, or a list of strings for every row; a missing value is no label."""
     if not any(isinstance(value, list) for value in values):
-        return np.asarray([_label(path, n, value) for n, value in enumerate(values)])
+        return np.asarray([_label(where, n, value) for n, value in enumerate(values)])
     for n, value in enumerate(values):
         if not isinstance(value, list):
             raise DataError(
-                f"{quoted(path)}, example {n}: its label is {quoted(repr(value), 40)}, "
+                f"{where}, example {n}: its label is {quoted(repr(value), 40)}, "
                 "expected a list of them as in other examples."
             )
-    return [[_label(path, n, each) for each in value] for n, value in enumerate(values)]
+    return [[_label(where, n, each) for each in value] for n, value in enumerate(values)]
 
 
-def _label(path: Path, n: int, value: Any) -> str:
+def _label(where: str, n: int, value: Any) -> str:
     if isinstance(value, list | dict):
         raise DataError(
-            f"{quoted(path)}, example {n}: {quoted(repr(value), 40)} is no label, expected text or a whole number."
+            f"{where}, example {n}: {quoted(repr(value), 40)} is no label, expected text or a whole number."
         )
     return "" if value is None else str(value)
 

@@ -1,89 +1,58 @@
-"""Columns of ``.csv`` and ``.jsonl`` files. Only the wanted columns are kept, and nothing in a file is executed."""
+"""Columns of data files: ``.csv`` and ``.jsonl``, also compressed as ``.gz``, and ``.parquet``.
+
+Only the wanted columns are kept, and nothing in a file is executed.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from unbraid import limits
+from unbraid.data.columns import Column, Row, Values, pick_columns
+from unbraid.data.parquet import read_parquet
 from unbraid.errors import DataError, FormatError, quoted
 
-Row = dict[str, Any]
+KINDS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")  # ends of the names of files with columns
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column that is wanted of a table.
-
-    Attributes:
-        names: its possible names; the first that the table has is read.
-        option: the command-line option that gives another name, for messages.
-        needed: whether a table without it is refused.
-    """
-
-    names: tuple[str, ...]
-    option: str
-    needed: bool
+def kind_of(path: Path) -> str | None:
+    """Return the end of the name of a file with columns; None for another file."""
+    return next((kind for kind in KINDS if path.name.endswith(kind)), None)
 
 
-def read_columns(path: Path, wanted: Sequence[Column]) -> list[list[Any] | None]:
-    """Values of the wanted columns, N each; None for a column that is not there and not needed.
+def read_columns(path: Path, wanted: Sequence[Column]) -> list[Values | None]:
+    """Return the wanted columns; None for a column that is not there and not needed.
 
     Args:
-        path: a ``.csv`` or ``.jsonl`` file in UTF-8.
+        path: a file of one of :data:`KINDS`, text in UTF-8.
         wanted: the columns.
 
     Raises:
-        DataError: the file is missing, damaged, above a limit, or lacks a column; the message says what it has.
+        DataError: the file is missing, damaged, above a limit, or lacks a column; the message names those it has.
     """
-    where = quoted(path)
+    where, kind = quoted(path), kind_of(path)
     try:
         with limits.open_regular(path, error=DataError) as raw:
-            text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="" if path.suffix == ".csv" else None)
-            header, rows = (_csv_rows if path.suffix == ".csv" else _json_rows)(text, where)
-            return _picked(rows, header, wanted, where)
+            if kind == ".parquet":
+                return read_parquet(raw, os.fstat(raw.fileno()).st_size, wanted, where)
+            plain = limits.expanded(raw, where, DataError) if str(kind).endswith(".gz") else raw
+            is_csv = str(kind).startswith(".csv")
+            text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="" if is_csv else None)
+            header, rows = (_csv_rows if is_csv else _json_rows)(text, where)
+            return pick_columns(rows, header, wanted, where)
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: is not UTF-8 text ({error.reason}): save it as UTF-8.") from None
-    except csv.Error as error:
-        raise DataError(f"{where}: not a readable {path.suffix} file ({quoted(error)}).") from None
+    except (csv.Error, EOFError, zlib.error) as error:
+        raise DataError(f"{where}: not a readable {kind} file ({quoted(error)}).") from None
     except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error.strerror}).") from None
-
-
-def _picked(rows: Iterator[Row], header: list[str], wanted: Sequence[Column], where: str) -> list[list[Any] | None]:
-    if not header:
-        raise DataError(f"{where}: holds no examples.")
-    names = [_name(header, column, where) for column in wanted]
-    found: list[list[Any] | None] = [None if name is None else [] for name in names]
-    for number, row in enumerate(rows):
-        for name, values in zip(names, found, strict=True):
-            if name is None or values is None:
-                continue
-            if name not in row:
-                raise DataError(f"{where}: example {number} has no {name!r}; the first has {quoted(header)}.")
-            values.append(row[name])
-    if all(not values for values in found):
-        raise DataError(f"{where}: holds no examples.")
-    return found
-
-
-def _name(header: list[str], column: Column, where: str) -> str | None:
-    for name in column.names:
-        if header.count(name) > 1:
-            raise DataError(f"{where}: has {header.count(name)} columns {name!r}, expected one.")
-        if name in header:
-            return name
-    if column.needed:
-        expected = " or ".join(column.names)
-        raise DataError(
-            f"{where}: no column {quoted(expected, 60)}; it has {quoted(header)}. Name one with {column.option}."
-        )
-    return None
+        raise DataError(f"{where}: cannot be read ({error.strerror or quoted(error)}).") from None
 
 
 def _csv_rows(text: IO[str], where: str) -> tuple[list[str], Iterator[Row]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unbraid.data.arrays import as_array
-from unbraid.errors import DataError, quoted
+from unbraid.errors import DataError, quoted, unknown_label
 
 Label = str | int
 
@@ -75,6 +75,33 @@ def _plain_label(label: Any) -> Label:
             f"label {quoted(repr(label), 40)} is not valid Unicode: it cannot be written in UTF-8."
         ) from None
     return str(label)
+
+
+def label_indices(wanted: Iterable[Label], labels: Sequence[Label], where: str) -> list[int]:
+    """Return the indices of labels, each once, in the order of the classes.
+
+    Args:
+        wanted: labels. A whole number that is no label is a position, unless all labels are numbers.
+        labels: the classes.
+        where: the object with these labels, for the message.
+
+    Raises:
+        UnknownLabel: neither a label nor a position.
+
+    Example:
+        >>> label_indices(["travel", 0], ["money", "travel"], "the network")
+        [0, 1]
+    """
+    by_text = {str(label): index for index, label in enumerate(labels)}
+    found = set()
+    for label in wanted:
+        if str(label) in by_text:
+            found.add(by_text[str(label)])
+        elif isinstance(label, int) and 0 <= label < len(labels) and not all(isinstance(v, int) for v in labels):
+            found.add(label)
+        else:
+            raise unknown_label(label, labels, where)
+    return sorted(found)
 
 
 def labels_at(labels: Sequence[Label], indices: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What counts as text: a list, array or pandas Series of strings, or of lists of words."""
+"""Recognise and list texts: a list, array or pandas Series of strings, or of lists of words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from unbraid.data.arrays import as_array
+from unbraid.data.columns import plain_cell
 from unbraid.errors import DataError, quoted
+
+ENOUGH = 1_000  # values that are looked at
 
 
 def as_texts(texts: Any) -> list[Any]:
@@ -19,10 +22,10 @@ def as_texts(texts: Any) -> list[Any]:
     """
     if isinstance(texts, str | bytes):
         raise DataError(f"inputs are a single text, {quoted(repr(texts), 40)}: pass a list of texts, as in [text].")
-    if isinstance(texts, np.ndarray) or hasattr(texts, "to_numpy"):
-        plain = texts if isinstance(texts, np.ndarray) else np.asarray(texts.to_numpy())
+    if isinstance(texts, np.ndarray) or _has_values(texts):
+        plain = _values(texts)
         values = (as_array(plain) if plain.dtype.kind != "O" else plain).tolist()
-        return values if isinstance(values, list) else as_texts(values)
+        return [plain_cell(value) for value in values] if isinstance(values, list) else as_texts(values)
     if isinstance(texts, Mapping | Set) or not isinstance(texts, Iterable):
         raise DataError(f"inputs are a {type(texts).__name__}, expected a list of texts.")
     return list(texts)
@@ -30,13 +33,32 @@ def as_texts(texts: Any) -> list[Any]:
 
 def is_text(x: Any) -> bool:
     """Whether inputs are text: a list, array or pandas Series of strings, or of lists of words."""
-    if hasattr(x, "to_numpy"):
-        x = np.asarray(x.to_numpy())
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) or _has_values(x):
+        x = _values(x)
         if x.dtype.kind != "O":
             return x.dtype.kind == "U" and x.ndim > 0
-        x = x.tolist()
+        x = [plain_cell(value) for value in x[:ENOUGH].tolist()] if x.ndim else x.tolist()
     if isinstance(x, str) or not isinstance(x, Sequence) or len(x) == 0:
         return False
     first = next((row for row in x if not isinstance(row, Sequence) or len(row)), x[0])
     return isinstance(first, str) or (isinstance(first, Sequence) and all(isinstance(word, str) for word in first[:1]))
+
+
+def _has_values(x: Any) -> bool:
+    return hasattr(x, "to_pylist") or hasattr(x, "to_numpy")
+
+
+def _values(x: Any) -> np.ndarray:
+    """An array of an array, or of a column of pandas, polars or pyarrow; a table of one column is that column."""
+    if hasattr(x, "to_pylist"):
+        x = x.to_pylist()
+        objects = np.empty(len(x), dtype=object)
+        objects[:] = x
+        return objects
+    found: np.ndarray = x if isinstance(x, np.ndarray) else np.asarray(x.to_numpy())
+    if hasattr(x, "columns") and found.ndim == 2 and found.dtype.kind in "OU":
+        if len(x.columns) != 1:
+            names = quoted([str(name) for name in x.columns])
+            raise DataError(f"inputs are a {type(x).__name__} with columns {names}: pass one of them, as table[name].")
+        return found.reshape(-1)
+    return found

@@ -7,44 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer
 
 from unbraid import limits
+from unbraid.data.encoding import BY_FUNCTION, UNKNOWN, Encoder, Split, foreign
+from unbraid.data.keras_tokenizer import (
+    KERAS_FILTERS,
+    KerasTokenizer,
+    Rules,
+    check_word_index,
+    find_unknown,
+    is_keras_tokenizer,
+    parse_keras_tokenizer,
+)
+from unbraid.data.padding import Padding, make_padding
 from unbraid.data.rows import Side, place
 from unbraid.data.texts import as_texts
 from unbraid.data.tokenizer_files import check_tokenizer
-from unbraid.errors import DataError, FormatError, UnbraidError, quoted
+from unbraid.errors import DataError, FormatError, UnbraidWarning, quoted
 
-KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-SEEN = 2**17  # size of the cache of words
-_UNKNOWN = "[unknown to this vocabulary]"
-
-
-class Padding(BaseModel):
-    """Settings for padding index sequences to one length.
-
-    Attributes:
-        steps: T; with None each text keeps its own length, so that its result does not depend on other texts.
-        side: side on which texts are padded and truncated; ``left`` is the default of Keras.
-        index: index of padding, at least 0.
-        unknown: index of unknown words, at least 0; None omits unknown words, as Keras does.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int | None = Field(None, ge=1, le=2**20)
-    side: Side = "left"
-    index: int = Field(0, ge=0, lt=2**31)
-    unknown: int | None = Field(None, ge=0, lt=2**31)
+logger = logging.getLogger(__name__)
 
 
 class Vocabulary:
@@ -64,10 +55,16 @@ class Vocabulary:
         ([[2, 3, 0], [2, 1, 0]], [2, 2])
     """
 
-    def __init__(self, tokenizer: Tokenizer, padding: Padding, expansion: int = 1) -> None:
-        self.tokenizer, self.padding, self.expansion = tokenizer, padding, expansion
-        self._unknown = tokenizer.token_to_id(_UNKNOWN)
-        self._seen: dict[str, list[int]] = {}  # cache: a call of the tokenizer takes microseconds
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        padding: Padding,
+        expansion: int = 1,
+        rules: Rules | None = None,
+        split: Split | None = None,
+    ) -> None:
+        self.tokenizer, self.padding, self._rules = tokenizer, padding, rules
+        self._encoder = Encoder(tokenizer, expansion, split)
 
     @classmethod
     def from_word_index(
@@ -77,18 +74,24 @@ class Vocabulary:
         steps: int | None = None,
         num_words: int | None = None,
         side: Side = "left",
-        unknown: int | None = None,
+        truncation: Side | None = None,
+        unknown: int | Literal["auto"] | None = "auto",
         lower: bool = True,
         filters: str = KERAS_FILTERS,
     ) -> Vocabulary:
         """Build the vocabulary of a Keras ``Tokenizer``.
 
+        A word_index does not hold all settings of the tokenizer. Use :meth:`from_file` with the result of
+        ``tokenizer.to_json()`` where you can. What is assumed is logged, and given by :meth:`describe`.
+
         Args:
             word_index: word -> index, from 1.
             steps: length T to which texts are padded and truncated; None pads to the longest text.
             num_words: words with this index or a larger one are unknown, as in Keras; None uses all words.
-            side: side on which texts are padded and truncated.
-            unknown: index of unknown words (``oov_token`` in Keras); None omits unknown words.
+            side: side on which texts are padded.
+            truncation: side on which texts are truncated; None: the same as ``side``.
+            unknown: index of unknown words (``oov_token`` in Keras); None omits unknown words. ``auto`` (default) takes
+                the index of ``<oov>``, ``[OOV]``, ``<unk>`` or ``[UNK]``, in any case, and None without such a word.
             lower: whether to convert text to lower case.
             filters: characters that are replaced by spaces.
 
@@ -96,26 +99,39 @@ class Vocabulary:
             DataError: no words, or an index that is not an integer of at least 0.
 
         Example:
-            >>> vocabulary = Vocabulary.from_word_index({"good": 1, "morning": 2}, steps=4)
-            >>> vocabulary.encode(["Good, good morning!"])[0].tolist()
-            [[0, 1, 1, 2]]
+            >>> vocabulary = Vocabulary.from_word_index({"<oov>": 1, "good": 2, "morning": 3}, steps=4)
+            >>> vocabulary.encode(["Good, good evening!"])[0].tolist()
+            [[0, 2, 2, 1]]
+            >>> vocabulary.describe()
+            "unknown words -> index 1 ('<oov>'), lower case, Keras's default filters, padded at the front to 4"
         """
-        vocabulary = _checked(word_index, num_words)
-        vocabulary[_UNKNOWN] = max(vocabulary.values()) + 1
-        changes: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lower else []
+        words = check_word_index(word_index, num_words)
+        if unknown == "auto":
+            name = find_unknown(word_index)
+            unknown = None if name is None else int(word_index[name])
+        padding = make_padding(steps=steps, side=side, truncation=truncation, unknown=unknown)
+        return cls._of_words(words, padding, Rules(lower=lower, filters=filters))
+
+    @classmethod
+    def _of_words(cls, words: dict[str, int], padding: Padding, rules: Rules, split: Split | None = None) -> Vocabulary:
+        """Build the vocabulary of checked words, and log how it reads texts."""
+        marks = [UNKNOWN, *([BY_FUNCTION] if split else [])]
+        vocabulary = words | {mark: max(words.values()) + number for number, mark in enumerate(marks, 1)}
         with foreign(DataError, "word_index or filters"):
-            tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
-            if filters:
-                pattern = "[" + "".join(f"\\x{{{ord(c):x}}}" for c in filters) + "]"
-                changes.append(normalizers.Replace(Regex(pattern), " "))
-            if changes:
-                tokenizer.normalizer = normalizers.Sequence(changes)
-            tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        return cls(tokenizer, make_padding(steps=steps, side=side, unknown=unknown))
+            found = cls(rules.tokenizer(vocabulary, UNKNOWN), padding, rules=rules, split=split)
+        logger.info("vocabulary: %s", found.describe())
+        return found
 
     @classmethod
     def from_words(
-        cls, words: Sequence[str], *, steps: int | None = None, side: Side = "right", lower: bool = True
+        cls,
+        words: Sequence[str],
+        *,
+        steps: int | None = None,
+        side: Side = "right",
+        truncation: Side | None = None,
+        lower: bool = True,
+        tokenizer: Split | None = None,
     ) -> Vocabulary:
         """Build a vocabulary from a list of words.
 
@@ -124,8 +140,12 @@ class Vocabulary:
         Args:
             words: the words, without duplicates.
             steps: length T to which texts are padded and truncated; None pads to the longest text.
-            side: side on which texts are padded and truncated.
-            lower: whether to convert text to lower case.
+            side: side on which texts are padded.
+            truncation: side on which texts are truncated; None: the same as ``side``.
+            lower: whether to convert words to lower case.
+            tokenizer: function that maps a text (str) to its words (list of str); None splits at white space. A folder
+                never holds code: it stores the words, and a text is refused after loading until the function is given
+                again with :meth:`set_tokenizer`.
 
         Raises:
             DataError: no words, or a word that is not valid text.
@@ -133,26 +153,41 @@ class Vocabulary:
         Example:
             >>> Vocabulary.from_words(["good", "morning"]).encode(["good bad morning"])[0].tolist()
             [[2, 1, 3]]
+            >>> by_hyphen = Vocabulary.from_words(["good", "morning"], tokenizer=lambda text: text.split("-"))
+            >>> by_hyphen.encode(["Good-morning"])[0].tolist()
+            [[2, 3]]
         """
         if isinstance(words, str | bytes | Mapping):
             raise DataError(f"words: expected a list of words, got {type(words).__name__}.")
-        numbered = {word: index + 2 for index, word in enumerate(words)}
-        return cls.from_word_index(numbered, steps=steps, side=side, unknown=1, lower=lower, filters="")
+        if tokenizer is not None:
+            _check_function(tokenizer)
+        numbered = check_word_index({word: index + 2 for index, word in enumerate(words)}, None)
+        padding = make_padding(steps=steps, side=side, truncation=truncation, unknown=1)
+        return cls._of_words(numbered, padding, Rules(lower=lower, filters="", split=None), tokenizer)
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], *, steps: int | None = None, side: Side = "right", index: int = 0
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        steps: int | None = None,
+        side: Side | None = None,
+        truncation: Side | None = None,
+        index: int = 0,
     ) -> Vocabulary:
-        """Read a ``tokenizer.json`` file of the ``tokenizers`` library.
+        """Read a vocabulary file.
 
         Args:
-            path: the file.
+            path: JSON of one of three kinds: a ``tokenizer.json`` of the ``tokenizers`` library, a Keras ``Tokenizer``
+                (the result of ``tokenizer.to_json()``), or the ``word_index`` of one.
             steps: length T to which texts are padded and truncated; None pads to the longest text.
-            side: side on which texts are padded and truncated.
+            side: side on which texts are padded; None: ``left`` for the kinds of Keras, else ``right``.
+            truncation: side on which texts are truncated; None: the same as ``side``.
             index: index of padding.
 
         Raises:
-            FormatError: the file is missing, is not a tokenizer, or has an unsupported part.
+            FormatError: the file is missing, is of none of these kinds, or has an unsupported part.
+            DataError: a word_index with a value that is not an integer.
 
         Example:
             >>> import pathlib, tempfile
@@ -164,8 +199,24 @@ class Vocabulary:
             >>> again.encode(["good morning"])[0].tolist()
             [[2, 3]]
         """
-        content = limits.parse_json(_read(path), quoted(path))
-        return cls._of_content(content, make_padding(steps=steps, side=side, index=index), quoted(path))
+        try:
+            content = limits.parse_json(_read(path), quoted(path))
+            if isinstance(content, str):  # json.dump(tokenizer.to_json(), file) encodes twice
+                content = limits.parse_json(content, quoted(path))
+        except FormatError as error:
+            raise FormatError(f"{str(error).rstrip(chr(46))}; expected a word_index or tokenizer.json.") from None
+        if not isinstance(content, dict):
+            raise FormatError(f"{quoted(path)}: contains {type(content).__name__}; expected a mapping word -> index.")
+        where, padding = quoted(path), {"steps": steps, "truncation": truncation, "index": index}
+        if isinstance(content.get("model"), dict):
+            return cls._of_content(content, make_padding(side=side or "right", **padding), where)
+        if is_keras_tokenizer(content):
+            keras = parse_keras_tokenizer(content, where)
+        else:
+            keras = KerasTokenizer(content, None, find_unknown(content), Rules())
+        words = check_word_index(keras.word_index, keras.num_words, f"{where}: ")
+        unknown = None if keras.oov_token is None else keras.word_index[keras.oov_token]
+        return cls._of_words(words, make_padding(side=side or "left", unknown=unknown, **padding), keras.rules)
 
     @classmethod
     def from_json(cls, text: str, padding: Padding, where: str) -> Vocabulary:
@@ -191,6 +242,56 @@ class Vocabulary:
             tokenizer.no_truncation()
             return cls(tokenizer, padding, expansion)
 
+    def set_tokenizer(self, tokenizer: Split) -> Vocabulary:
+        """Give the function of :meth:`from_words` again, in place, after the vocabulary was loaded.
+
+        Args:
+            tokenizer: function that maps a text (str) to its words (list of str).
+
+        Returns:
+            the vocabulary itself.
+
+        Raises:
+            DataError: something that cannot be called, or a vocabulary that was not made with a function.
+
+        Example:
+            >>> vocabulary = Vocabulary.from_words(["good", "morning"], tokenizer=str.split)
+            >>> loaded = Vocabulary.from_json(vocabulary.to_json(), vocabulary.padding, "vocabulary")
+            >>> loaded.set_tokenizer(str.split).encode(["good morning"])[0].tolist()
+            [[2, 3]]
+        """
+        _check_function(tokenizer)
+        if not self.split_by_function:
+            raise DataError("the vocabulary splits texts itself: make one with from_words(words, tokenizer=...).")
+        self._encoder.split = tokenizer
+        self.__dict__.pop("digest", None)
+        return self
+
+    @property
+    def split_by_function(self) -> bool:
+        """Whether texts are split by a function of the user, which folders do not hold."""
+        return self._encoder.by_function
+
+    def warn_of_function(self) -> None:
+        """Warn that the function which splits texts is not saved, if there is one."""
+        if self.split_by_function:
+            warnings.warn(
+                "the function that splits texts is not saved: after loading, give it again with "
+                "module.parent.vocabulary.set_tokenizer(function).",
+                UnbraidWarning,
+                stacklevel=2,
+            )
+
+    def describe(self) -> str:
+        """Return in one line how texts are read: unknown words, rules and padding."""
+        unknown = self.padding.unknown
+        name = None if unknown is None else self.tokenizer.id_to_token(unknown)
+        parts = ["texts are split by a function" if self.split_by_function else str(self._rules or "tokenizer.json")]
+        if self._rules is not None:
+            shown = "are left out" if unknown is None else f"-> index {unknown}"
+            parts.insert(0, f"unknown words {shown}" + (f" ({quoted(name, 40)!r})" if name else ""))
+        return ", ".join([*parts, str(self.padding)])
+
     def to_json(self) -> str:
         """Return the tokenizer as JSON."""
         return str(self.tokenizer.to_str())
@@ -198,12 +299,14 @@ class Vocabulary:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the tokenizer and the padding; equal for equal vocabularies."""
-        return hashlib.sha256((self.to_json() + self.padding.model_dump_json()).encode()).hexdigest()
+        function = "" if self._encoder.split is None else str(id(self._encoder.split))
+        return hashlib.sha256((self.to_json() + self.padding.model_dump_json() + function).encode()).hexdigest()
 
     @property
     def size(self) -> int:
         """Largest index plus one."""
-        largest = max((i for word, i in self.tokenizer.get_vocab().items() if word != _UNKNOWN), default=0)
+        marks = (UNKNOWN, BY_FUNCTION)
+        largest = max((i for word, i in self.tokenizer.get_vocab().items() if word not in marks), default=0)
         return max(largest, self.padding.index, -1 if self.padding.unknown is None else self.padding.unknown) + 1
 
     def encode(self, texts: Iterable[Any], steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +336,7 @@ class Vocabulary:
             )
         found = np.full((len(rows), length), self.padding.index, np.int64)
         for n, row in enumerate(rows):
-            place(found[n], row, self.padding.side)
+            place(found[n], row, self.padding.side, self.padding.truncation)
         return found, np.asarray([min(max(len(row), 1), length) for row in rows], np.int64)
 
     def indices(self, texts: Iterable[Any]) -> list[list[int]]:
@@ -241,119 +344,33 @@ class Vocabulary:
         return [self._indices(text, number) for number, text in enumerate(as_texts(texts))]
 
     def _indices(self, text: Any, number: int) -> list[int]:
+        unknown = self.padding.unknown
         if isinstance(text, str):
-            ids = self._encoded(text)
+            ids = self._encoder.text(text)
         elif isinstance(text, Sequence) and all(isinstance(word, str) for word in text):
-            ids = [self._index(word) for word in text]
+            ids = [self._encoder.word(word) for word in text]
         else:
             hint = " (a missing value?)" if text is None or isinstance(text, float) else ""
             raise DataError(
                 f"example {number}: expected text (a string or a list of words), got {type(text).__name__}{hint}."
             )
-        unknown = self.padding.unknown
-        named = [unknown if i == self._unknown else i for i in ids] if self._unknown is not None else ids
-        return [i for i in named if i is not None]
-
-    def _encoded(self, text: str) -> list[int]:
-        longest = limits.current().text_chars
-        if len(text) * self.expansion > longest:
+        found = [unknown if i is None else i for i in ids]
+        if None in found and not isinstance(text, str):  # without the word, the labels of later words would shift
             raise DataError(
-                f"a text of {len(text)} characters is too long for this vocabulary; expected at most "
-                f"{longest // self.expansion}: shorten it, or raise unbraid.limits.override(text_chars=...)."
+                f"word {quoted(repr(text[found.index(None)]), 60)} is unknown, and the vocabulary has no index for "
+                "unknown words: set unknown= in the vocabulary."
             )
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{quoted(repr(text), 60)} is not valid text: it cannot be written in UTF-8.") from None
-        with foreign(DataError, f"the tokenizer cannot read {quoted(repr(text), 60)}"):
-            return list(self.tokenizer.encode(text).ids)
-
-    def _index(self, word: str) -> int:
-        ids = self._seen.get(word)
-        if ids is None:
-            ids = self._encoded(word)
-            if len(self._seen) < SEEN:
-                self._seen[word] = ids
-        if len(ids) == 1 and ids[0] != self._unknown:
-            return int(ids[0])
-        if self.padding.unknown is None:  # without the word, the labels of later words would shift
-            raise DataError(
-                f"word {quoted(repr(word), 60)} is unknown, and the vocabulary has no index for unknown "
-                "words: set unknown= in the vocabulary."
-            )
-        return self.padding.unknown
+        return [i for i in found if i is not None]
 
 
 def read_vocabulary(path: str | os.PathLike[str], steps: int | None = None) -> Vocabulary:
-    """Read a vocabulary file: the ``word_index`` of a Keras Tokenizer as JSON, or a ``tokenizer.json``.
-
-    Args:
-        path: the file.
-        steps: length T to which texts are padded and truncated; None pads to the longest text.
-
-    Raises:
-        FormatError: the file has neither format.
-        DataError: a word_index with a value that is not an integer.
-    """
-    try:
-        content = limits.parse_json(_read(path), quoted(path))
-    except FormatError as error:
-        raise FormatError(f"{str(error).rstrip(chr(46))}; expected a word_index or tokenizer.json.") from None
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        return Vocabulary._of_content(content, make_padding(steps=steps, side="right"), quoted(path))
-    if not isinstance(content, dict):
-        raise FormatError(f"{quoted(path)}: contains {type(content).__name__}; expected a mapping word -> index.")
-    return Vocabulary.from_word_index(content, steps=steps)
+    """Read a vocabulary file of any kind; arguments and errors as in :meth:`Vocabulary.from_file`."""
+    return Vocabulary.from_file(path, steps=steps)
 
 
-def make_padding(**fields: Any) -> Padding:
-    """Make a :class:`Padding`; raise DataError with the name of a field that is out of range."""
-    try:
-        return Padding(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        found = quoted(repr(first["input"]), 40)
-        raise DataError(f"{first['loc'][0]}={found}: {first['msg'].lower()}.") from None
-
-
-@contextmanager
-def foreign(kind: type[UnbraidError], where: str) -> Iterator[None]:
-    """Convert errors of the tokenizers library, which raises plain Exceptions and panics (BaseException)."""
-    try:
-        yield
-    except (UnbraidError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise kind(f"{where}: {quoted(error, 100)}.") from None
-
-
-def _checked(word_index: Any, num_words: int | None) -> dict[str, int]:
-    """Return the words with an index below ``num_words``; raise DataError for an invalid word or index."""
-    if not isinstance(word_index, Mapping) or not word_index:
-        raise DataError(f"word_index is {quoted(repr(word_index), 40)}: expected a non-empty mapping word -> index.")
-    largest = limits.current().vocabulary - 1
-    found = {}
-    for word, index in word_index.items():
-        if not isinstance(word, str) or any("\ud800" <= c <= "\udfff" for c in word):
-            raise DataError(f"word_index has {quoted(repr(word), 40)}, which is not a string of valid Unicode.")
-        if not isinstance(index, int | np.integer) or isinstance(index, bool) or not 0 <= index <= largest:
-            raise DataError(
-                f"word_index maps {quoted(repr(word), 40)} to {quoted(repr(index), 40)}; expected an integer "
-                f"from 0 to {largest}."
-            )
-        if num_words is None or index < num_words:
-            found[str(word)] = int(index)
-    if not found:
-        raise DataError(f"word_index has no index below num_words={num_words}: set a larger num_words.")
-    words: dict[int, str] = {}  # a saved vocabulary holds one word for each index
-    for word, index in found.items():
-        if index in words:
-            raise DataError(
-                f"word_index gives index {index} to {quoted(words[index], 40)!r} and {quoted(word, 40)!r}: give each "
-                "word an index of its own, or leave one of them out."
-            )
-        words[index] = word
-    return found
+def _check_function(tokenizer: Any) -> None:
+    if not callable(tokenizer):
+        raise DataError(f"tokenizer={quoted(repr(tokenizer), 40)}: expected a function from a text to a list of words.")
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from unbraid.config import DecompositionConfig, HeadKind, IOArchitecture, RemovalConfig
+from unbraid.errors import DataError
 from unbraid.networks.heads import Head
 from unbraid.networks.network import Network
 
@@ -22,7 +23,7 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
     Args:
         network: the parent.
         index: index of the dominant class.
-        config: the settings; head, idle_columns and padding_label are used.
+        config: the settings; head, idle_columns and the padding labels are used.
 
     Returns:
         the output layer over all F features.
@@ -39,7 +40,11 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
     if config.head is HeadKind.SOFTMAX:
         rows = [index, *others]
         return Head(weight[rows], bias[rows])
-    others = [c for c in others if c != config.padding_label]
+    others = [c for c in others if c not in config.padding_labels]
+    if not others:
+        raise DataError(
+            f"with head={str(config.head)!r} a module needs another class that is no padding_label: use head='softmax'."
+        )
     two = torch.stack([weight[index], weight[others].mean(0)])
     idle = len(others) - 1 if isinstance(config, RemovalConfig) and config.idle_columns else 0
     return Head(two, torch.stack([bias[index], bias[others].mean(0)]), idle)

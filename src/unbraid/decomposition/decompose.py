@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
-from unbraid.data.targets import Label, read_targets
+from unbraid.data.files import as_pair
+from unbraid.data.targets import Label, plain_labels, read_targets
+from unbraid.data.texts import is_text
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.decomposition.languages import decompose_languages
-from unbraid.decomposition.reconstruction.size_search import held_out_split, smallest_within
+from unbraid.decomposition.parent_accuracy import warn_near_chance
+from unbraid.decomposition.protocol import MAKING
+from unbraid.decomposition.reconstruction.size_search import held_out_split, search_cost, smallest_within
+from unbraid.decomposition.skipping import skipped_labels
 from unbraid.decomposition.strategies import strategy_of
 from unbraid.errors import wrong_object
 from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
-from unbraid.progress import Progress, silent
+from unbraid.networks.threads import few_threads
+from unbraid.progress import Progress, joined, shown
+from unbraid.settings import Settings, lists_settings
 
 
+@lists_settings
 @torch.inference_mode(False)
 @torch.enable_grad()
 def decompose(
     network: Network,
-    examples: tuple[Any, Any],
+    examples: Any,
     *,
     config: DecompositionConfig | None = None,
-    progress: Progress = silent,
-    **settings: Any,
+    progress: Progress | bool | None = None,
+    **settings: Unpack[Settings],
 ) -> Decomposition:
     """Decompose a trained network into one module per class.
 
@@ -36,16 +44,21 @@ def decompose(
         network: the trained network.
         examples: (x, y). Labels y are indices or names, (N,), or (N, T) for many outputs; -1 or "" means no label. For
             an encoder-decoder x is a dict of ``source`` and ``target``, and y holds the target language of each pair.
+            A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` will do as well.
         config: all settings; the strategy is ``reconstruct`` by default.
-        progress: factory of progress bars, see :mod:`unbraid.progress`.
-        **settings: changes to ``config``: mode, strategy, gates, head, max_removed, samples_per_class, seed, ...
+        progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
+            or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
+        **settings: changes to ``config``: strategy, keep, max_loss, classes, missing, ...; see
+            :class:`unbraid.DecompositionConfig`, and :class:`unbraid.settings.Settings` for their types.
 
     Returns:
-        the modules by label.
+        the modules by label. Classes with fewer than two examples get none and are listed in ``skipped``.
 
     Raises:
         ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use.
-        DataError: inputs or labels that do not fit the network, or a class with fewer than two examples.
+        DataError: inputs or labels that do not fit the network, or no class with two examples. With
+            ``missing="error"`` also one class with fewer than two examples.
+        UnknownLabel: ``classes`` has a label that the network does not have.
         ArgumentError: ``network`` is not a Network, ``examples`` not a pair, or ``config`` not a DecompositionConfig.
 
     Example:
@@ -58,13 +71,26 @@ def decompose(
         ['travel', 'banking', 'weather']
         >>> parts["travel"].retention().nodes
         0.25
+        >>> few = unbraid.decompose(network, (x, y), classes=["travel", "weather"], progress=False)
+        >>> few.labels
+        ['travel', 'weather']
     """
     check_network(network, "network")
+    examples = as_pair(examples, network.labels)
     check_pair(examples, "examples")
     if config is not None and not isinstance(config, DecompositionConfig):
         raise wrong_object(config, "config", "a DecompositionConfig", "pass single settings as keywords")
+    if settings.get("classes") is not None:
+        settings["classes"] = tuple(plain_labels(settings["classes"]))
     config = config.changed(**settings) if config else DecompositionConfig.of(**settings)
     check_full(network)
+    with few_threads([network]):
+        return _decomposed(network, examples, config, shown(progress))
+
+
+def _decomposed(
+    network: Network, examples: tuple[Any, Any], config: DecompositionConfig, progress: Progress
+) -> Decomposition:
     if network.io is IOArchitecture.ENCODER_DECODER:
         return decompose_languages(network, examples, config, progress)
     x = network.check(examples[0])
@@ -75,17 +101,27 @@ def decompose(
         independent=network.independent,
         examples=len(x),
     )
-    held_out = None
+    strategy, held_out, rounds = strategy_of(config), None, 1.0
     if isinstance(config, ReconstructConfig) and config.max_loss is not None:
         kept, out = held_out_split(len(x), config.seed)
-        held_out = (x.take(out), targets.take(out))
-        x, targets = x.take(kept), targets.take(kept)
-    prepared = strategy_of(config).prepare(network, x, targets, config, progress)
+        held_out, rounds = (x.take(out), targets.take(out)), search_cost()
+    kept_x, kept_targets = (x, targets) if held_out is None else (x.take(kept), targets.take(kept))
+    skipped = skipped_labels(kept_targets, config)
+    warn_near_chance(network, x, targets, config.padding_labels, is_text(examples[0]))
+    phases = {**strategy.phases, MAKING: rounds * strategy.phases.get(MAKING, 1.0)}
+    with joined(progress, "decomposing", phases) as within:
+        prepared = strategy.prepare(network, kept_x, kept_targets, config, within)
+        with within(MAKING, rounds * len(prepared.classes)) as advance:
 
-    def modules(keep: float | None) -> dict[Label, ConcernModule]:
-        return {network.labels[index]: prepared.module(index, keep) for index in prepared.classes}
+            def modules(keep: float | None) -> dict[Label, ConcernModule]:
+                found = {}
+                for index in prepared.classes:
+                    found[network.labels[index]] = prepared.module(index, keep)
+                    advance(1)
+                return found
 
-    if held_out is None:
-        return Decomposition(network, modules(config.keep), config)
-    assert isinstance(config, ReconstructConfig) and config.max_loss is not None
-    return Decomposition(network, smallest_within(network, modules, *held_out, config.max_loss, progress), config)
+            if held_out is None:
+                return Decomposition(network, modules(config.keep), config, skipped)
+            assert isinstance(config, ReconstructConfig) and config.max_loss is not None
+            found = smallest_within(network, modules, *held_out, config.max_loss, advance)
+            return Decomposition(network, found, config, skipped)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from torch import nn
 
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
@@ -16,6 +15,7 @@ from unbraid.modules.about import NOTHING
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.storage.loading import load_modules
+from unbraid.storage.own_modules import OwnModules
 from unbraid.storage.saving import save_decomposition
 
 
@@ -25,6 +25,7 @@ class Decomposition(Mapping[Label, ConcernModule]):
     Attributes:
         network: the parent network.
         config: the settings of the decomposition.
+        skipped: labels of the classes that got no module, since they had fewer than two examples.
 
     Example:
         >>> import unbraid
@@ -35,8 +36,14 @@ class Decomposition(Mapping[Label, ConcernModule]):
         (3, 'banking')
     """
 
-    def __init__(self, network: Network, modules: Mapping[Label, ConcernModule], config: DecompositionConfig) -> None:
-        self.network, self.config = network, config
+    def __init__(
+        self,
+        network: Network,
+        modules: Mapping[Label, ConcernModule],
+        config: DecompositionConfig,
+        skipped: Sequence[Label] = (),
+    ) -> None:
+        self.network, self.config, self.skipped = network, config, list(skipped)
         self._modules = dict(modules)
 
     def __getitem__(self, label: Label) -> ConcernModule:
@@ -62,23 +69,24 @@ class Decomposition(Mapping[Label, ConcernModule]):
         """Write the folder format, whole or not at all, with a model card.
 
         Args:
-            folder: where; an Unbraid folder that is there is replaced.
-            license: for the card, as ``cc-by-4.0``.
-            scores: figures to keep beside the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+            folder: path of the folder; an existing Unbraid folder is replaced.
+            license: license for the card, as ``cc-by-4.0``.
+            scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
 
         Raises:
-            FormatError: something else lies there.
+            FormatError: the path exists and is not an Unbraid folder.
         """
-        about = NOTHING.changed(license, scores)
+        about = dataclasses.replace(NOTHING.changed(license, scores), skipped=tuple(self.skipped))
         save_decomposition(folder, self.network, list(self.values()), self.config, about)
 
 
-def load_decomposition(folder: str | os.PathLike[str], module: nn.Module | None = None) -> Decomposition:
+def load_decomposition(folder: str | os.PathLike[str], module: OwnModules = None) -> Decomposition:
     """Load a decomposition that :meth:`Decomposition.save` wrote.
 
     Args:
         folder: path of the folder.
-        module: a new instance of the user's module, where the network was made of one. Folders never hold code.
+        module: for a network that is a PyTorch module of your own, an instance of its class, the class itself, or a
+            factory, as for :func:`unbraid.load_composition`. Folders hold no code.
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the other files or the instance.
@@ -98,4 +106,4 @@ def load_decomposition(folder: str | os.PathLike[str], module: nn.Module | None 
     manifest, parents, modules = load_modules(folder, "decomposition", module)
     uses = Counter(entry.parent for entry in manifest.modules)  # trained modules may have parents of other weights
     network = parents[uses.most_common(1)[0][0]]
-    return Decomposition(network, {m.label: m for m in modules}, modules[0].config)
+    return Decomposition(network, {m.label: m for m in modules}, modules[0].config, manifest.skipped)

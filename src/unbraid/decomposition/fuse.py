@@ -15,6 +15,7 @@ import torch
 from unbraid.config import DecompositionConfig, GateView, Mode, ReconstructConfig
 from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.reconstruction.reconstruct import observing_cost
 from unbraid.decomposition.strategies import fusing_name, fusing_strategy
 from unbraid.errors import ConfigError, DataError, IncompatibleModules
 from unbraid.modules.composition import Composition
@@ -22,14 +23,18 @@ from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
-from unbraid.progress import Advance, Progress, silent
+from unbraid.networks.threads import few_threads
+from unbraid.progress import Advance, Progress, joined, shown
 
 Members = dict[Label, ConcernModule]
+OBSERVED = 0.5  # share of the work for one parent that comes before its body is made
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def fuse(composition: Composition, x: Any, keep: float | None = None, progress: Progress = silent) -> Composition:
+def fuse(
+    composition: Composition, x: Any, keep: float | None = None, progress: Progress | bool | None = None
+) -> Composition:
     """Implement :meth:`unbraid.Composition.fuse`; arguments and errors are documented there."""
     if x is not None:
         composition.check_text(x)
@@ -50,10 +55,11 @@ def fuse(composition: Composition, x: Any, keep: float | None = None, progress: 
                 )
         parents.setdefault(module.parent_sha256, {})[label] = module
     fused: Members = {}
-    with progress("fusing", sum(len({m.index for m in members.values()}) for members in parents.values())) as advance:
-        for members in parents.values():
+    with joined(shown(progress), "fusing", {name: float(len(members)) for name, members in parents.items()}) as within:
+        for name, members in parents.items():
             check_full(next(iter(members.values())).origin.network())
-            fused |= _whole(members) if x is None else _fused(members, x, keep, advance)
+            with within(name, 1.0) as advance, few_threads([next(iter(members.values())).origin.network()]):
+                fused |= _whole(members) if x is None else _fused(members, x, keep, advance)
     in_order = {label: fused[label] for label in composition.labels}
     return Composition(in_order, composition.vote, composition.calibration)
 
@@ -71,7 +77,10 @@ def _fused(members: Members, x: Any, keep: float | None, advance: Advance) -> Me
     configs = [_config(module, share) for module in members.values()]
     inputs = network.check(x)
     targets = _decided(network, x, used)
-    prepared = fusing_strategy(configs[0]).prepare_fusing(network, inputs, targets, used, configs[0], advance)
+    strategy, cost = fusing_strategy(configs[0]), observing_cost(len(inputs), len(used))
+    prepared = strategy.prepare_fusing(
+        network, inputs, targets, used, configs[0], lambda amount: advance(OBSERVED * amount / cost)
+    )
     return dict(zip(members, prepared.together(list(members.values()), configs, share), strict=True))
 
 

@@ -16,8 +16,10 @@ import torch
 from unbraid.config import DecompositionConfig, ReconstructConfig, RemovalConfig, Words
 from unbraid.data.targets import Label, Targets, read_targets
 from unbraid.decomposition.decomposition import Decomposition
+from unbraid.decomposition.protocol import MAKING
 from unbraid.decomposition.reconstruction.language_distillation import refined_language
 from unbraid.decomposition.sampling import choose
+from unbraid.decomposition.skipping import skipped_labels
 from unbraid.decomposition.strategies import strategy_of
 from unbraid.errors import ConfigError, DataError
 from unbraid.modules.module import ConcernModule
@@ -25,7 +27,10 @@ from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.networks.spec import EncoderDecoderSpec
-from unbraid.progress import Progress
+from unbraid.progress import Progress, joined
+
+REFINING = "refining"
+REFINED = 0.05  # cost of one gradient step of all modules, where observing costs 1
 
 
 def decompose_languages(
@@ -52,14 +57,19 @@ def decompose_languages(
     x = network.check(examples[0])
     targets = read_targets(examples[1], network.labels, many=False, examples=len(x))
     sample = choose(targets, config)
-    prepared = strategy_of(config).prepare_languages(network, x.take(sample.rows), sample, config, progress)
-    modules = {
-        network.labels[j]: _only(prepared.module(j, config.keep), _own_words(network, x, targets, j, config))
-        for j in prepared.classes
-    }
-    if isinstance(config, ReconstructConfig) and config.refine:
-        modules = _refined(modules, x, targets, config.refine, progress)
-    return Decomposition(network, modules, config)
+    skipped, strategy = skipped_labels(targets, config), strategy_of(config)
+    refine = config.refine if isinstance(config, ReconstructConfig) else 0
+    with joined(progress, "decomposing", {**strategy.phases, REFINING: REFINED * refine}) as within:
+        prepared = strategy.prepare_languages(network, x.take(sample.rows), sample, config, within)
+        modules = {}
+        with within(MAKING, len(prepared.classes)) as advance:
+            for j in prepared.classes:
+                own = _own_words(network, x, targets, j, config)
+                modules[network.labels[j]] = _only(prepared.module(j, config.keep), own)
+                advance(1)
+        if refine:
+            modules = _refined(modules, x, targets, refine, within)
+    return Decomposition(network, modules, config, skipped)
 
 
 def _with_decomposed_layers(network: Network, encoder: bool) -> Network:
@@ -90,7 +100,7 @@ def _refined(
     modules: dict[Label, ConcernModule], x: Inputs, targets: Targets, steps: int, progress: Progress
 ) -> dict[Label, ConcernModule]:
     """Distil the modules on all pairs of their languages; the few pairs of a sample would be overfitted."""
-    with progress("refining", steps * len(modules)) as advance:
+    with progress(REFINING, steps * len(modules)) as advance:
         return {
             label: refined_language(module, x.take(np.flatnonzero(targets.members(module.index))), advance)
             for label, module in modules.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from unbraid.config import DecompositionConfig
@@ -14,6 +14,8 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress
+
+MAKING = "making modules"  # phase after the preparation
 
 
 class Prepared(Protocol):
@@ -70,6 +72,8 @@ class Strategy(ABC):
 
     Attributes:
         settings: the model of its settings, a subclass of :class:`unbraid.DecompositionConfig`.
+        phases: phase of the work -> its estimated share of the time, for progress. :meth:`prepare` opens the phases by
+            name; ``making modules`` follows it.
 
     Example:
         >>> import unbraid
@@ -93,6 +97,7 @@ class Strategy(ABC):
     """
 
     settings: ClassVar[type[DecompositionConfig]]
+    phases: ClassVar[Mapping[str, float]] = {MAKING: 1.0}
 
     @abstractmethod
     def prepare(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from unbraid.config import DecompositionConfig, Negatives
-from unbraid.data.targets import Targets
-from unbraid.errors import DataError
+from unbraid.data.targets import Targets, label_indices
+from unbraid.errors import DataError, quoted
 
 Steps = list[np.ndarray]  # one array of row positions per output timestep; one array alone where there is one output
 
@@ -48,20 +48,20 @@ def choose(
         the sample. The negatives of a class are positives of other classes, so that few examples are run.
 
     Raises:
-        DataError: a wanted class has fewer than two examples.
+        DataError: a wanted class has fewer than two examples. Without ``wanted`` that depends on ``config.missing``.
     """
-    classes = module_classes(targets, config)
-    wanted = classes if wanted is None else wanted
+    classes = _observed_classes(targets, config)
+    wanted = module_classes(targets, config) if wanted is None else wanted
     members = {j: _columns(targets.members(j)) for j in classes}
     counted = _columns(targets.counted())
-    if config.padding_label is not None:
-        counted = counted & ~_columns(targets.members(config.padding_label))
+    for padding in config.padding_labels:
+        counted = counted & ~_columns(targets.members(padding))
     for j in wanted:
         total = int((members[j] & counted).sum())
         if total < 2:
             raise DataError(
-                f"class {targets.labels[j]!r} has {total} of the {len(targets)} given examples, expected at least 2: "
-                "give examples of every class of the network."
+                f"class {targets.labels[j]!r} has {total} of the {len(targets)} given examples; expected at least 2. "
+                "Give examples of every class, or leave classes out with missing='skip' or classes=[...]."
             )
     draw = _first if config.negatives is Negatives.FIRST else _per_class
     positive: dict[int, Steps] = {j: [] for j in wanted}
@@ -78,11 +78,54 @@ def choose(
 
 
 def module_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
-    """Indices of the classes that get a module: all but the padding label; raises DataError where that is no class."""
-    padding = config.padding_label
-    if padding is not None and not 0 <= padding < len(targets.labels):
-        raise DataError(f"padding_label={padding} is not a class index, expected 0 to {len(targets.labels) - 1}.")
-    return [j for j in range(len(targets.labels)) if j != padding]
+    """Return the indices of the classes that get a module.
+
+    These are ``config.classes`` (all by default) but the padding labels and, with ``missing="skip"``, the classes with
+    fewer than two examples.
+
+    Raises:
+        DataError: a padding label or a class that the network does not have, or no class that is left.
+    """
+    chosen = _chosen_classes(targets, config)
+    skipped = set(missing_classes(targets, config)) if config.missing == "skip" else set()
+    if len(skipped) == len(chosen):
+        raise DataError(
+            f"none of the {len(chosen)} classes has at least 2 of the {len(targets)} given examples; a module needs 2."
+        )
+    return [j for j in chosen if j not in skipped]
+
+
+def missing_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
+    """Return the indices of the classes that should get a module but have fewer than two examples."""
+    counts = _class_counts(targets, config)
+    return [j for j in _chosen_classes(targets, config) if counts[j] < 2]
+
+
+def _chosen_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
+    observed = _observed_classes(targets, config)
+    if config.classes is None:
+        return observed
+    chosen = label_indices(config.classes, targets.labels, "classes: the network")
+    if padding := [targets.labels[j] for j in chosen if j not in observed]:
+        raise DataError(f"classes names {quoted(padding)}, which padding_label leaves out: drop it from one of them.")
+    if not chosen:
+        raise DataError("classes is empty: expected at least one label.")
+    return chosen
+
+
+def _observed_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
+    for padding in config.padding_labels:
+        if not 0 <= padding < len(targets.labels):
+            raise DataError(f"padding_label={padding} is not a class index, expected 0 to {len(targets.labels) - 1}.")
+    return [j for j in range(len(targets.labels)) if j not in config.padding_labels]
+
+
+def _class_counts(targets: Targets, config: DecompositionConfig) -> np.ndarray:
+    """Number of examples (or timesteps) of each class, without those of padding (C,)."""
+    if not targets.independent:
+        return np.bincount(targets.y[targets.y >= 0].ravel(), minlength=len(targets.labels))
+    padded = np.any([targets.members(j) for j in config.padding_labels], axis=0) if config.padding_labels else False
+    return (targets.y * ~np.asarray(padded)[..., None]).reshape(-1, len(targets.labels)).sum(0)
 
 
 def _per_class(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets
 from unbraid.errors import DataError, quoted, wrong_object
 from unbraid.evaluation.metrics import cohesion, coupling, detection, expected_calibration_error, jaccard
@@ -15,18 +16,20 @@ from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
+from unbraid.networks.threads import few_threads
 
 __all__ = ["Evaluation", "LeftOut", "ModuleScore", "evaluate"]
 
 
-def evaluate(composition: Composition, examples: tuple[Any, Any], against: Network | None = None) -> Evaluation:
+def evaluate(composition: Composition, examples: Any, against: Network | None = None) -> Evaluation:
     """Evaluate a composition, and each of its modules alone.
 
     Args:
         composition: the composition.
         examples: (x, y), inputs and labels. Labels are names or indices, (N,), or (N, T) for many outputs; independent
             labels are 0/1 columns (N, C). Indices count the labels of ``against``, or of the composition without it.
-            Examples of classes without a module are left out and counted.
+            Examples of classes without a module are left out and counted. A DataFrame or a Dataset with columns
+            ``text`` and ``label`` is accepted as well.
         against: the parent network, or another network of the same classes, to compare with. None by default.
 
     Returns:
@@ -51,9 +54,16 @@ def evaluate(composition: Composition, examples: tuple[Any, Any], against: Netwo
         40
     """
     _check_composition(composition)
-    check_pair(examples, "examples")
     if against is not None:
         check_network(against, "against")
+    examples = as_pair(examples, composition.labels if against is None else against.labels)
+    check_pair(examples, "examples")
+    parents = {id(module.parent): module.parent for module in composition.modules_by_label.values()}
+    with few_threads([*parents.values(), *([] if against is None else [against])]):
+        return _evaluated(composition, examples, against)
+
+
+def _evaluated(composition: Composition, examples: tuple[Any, Any], against: Network | None) -> Evaluation:
     x, y = examples
     margins = composition.margins(x)
     truth = read_truth(composition, against, composition.align(y, x), len(margins))

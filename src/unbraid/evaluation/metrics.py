@@ -35,11 +35,10 @@ class Detection:
 
 def detection(claimed: np.ndarray, true: np.ndarray) -> Detection:
     """Score claims, booleans (N,), against the truth, booleans (N,)."""
-    hits = float((claimed & true).sum())
-    precision = hits / max(claimed.sum(), 1)
-    recall = hits / max(true.sum(), 1)
+    hits, claims, positives = (int(marked.sum()) for marked in (claimed & true, claimed, true))
+    precision, recall = hits / max(claims, 1), hits / max(positives, 1)
     f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-    return Detection(float(precision), float(recall), f1, float((claimed & ~true).sum() / max((~true).sum(), 1)))
+    return Detection(precision, recall, f1, (claims - hits) / max(true.size - positives, 1))
 
 
 def jaccard(module: ConcernModule, network: Network) -> float:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -18,6 +17,7 @@ from unbraid.errors import DataError, UnbraidError, wrong_object
 from unbraid.export.check import compare, fixed_steps, needed, random_inputs, resized, tensors
 from unbraid.export.graph import Graph
 from unbraid.export.network import features, linear, margin, model_proto
+from unbraid.export.onnx_model import metadata
 from unbraid.export.pytorch import input_names, traced
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
@@ -41,7 +41,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K)
 
     N is dynamic. T is dynamic except for unrolled modules and where the weights of the network fix it. The metadata
-    holds the labels.
+    holds the labels and the vocabulary, so that ``unbraid predict FILE DATA`` needs no other file.
 
     Args:
         model: a network, a module or a composition.
@@ -224,10 +224,14 @@ def _margins(graph: Graph, composition: Composition) -> str:
 
 
 def _describe(proto: Any, model: Exportable) -> None:
-    """Store kind, labels, input/output type and version in the metadata."""
+    """Store kind, labels, decision, vocabulary, input/output type and version in the metadata."""
     from onnx import helper
 
     kind = {Network: "network", ConcernModule: "module", Composition: "composition"}[type(model)]
-    properties = {"kind": kind, "labels": json.dumps(model.labels), "io": str(model.io.value), "unbraid": __version__}
-    helper.set_model_props(proto, properties)
+    binary = isinstance(model, Network) and model.binary
+    independent = not isinstance(model, ConcernModule) and model.independent
+    decision = "binary" if binary else "independent" if independent else "classes"
+    vote = model.vote if isinstance(model, Composition) else "margin"
+    stored = metadata(model.labels, kind, decision, vote, _parents(model)[0].vocabulary)
+    helper.set_model_props(proto, {**stored, "io": str(model.io.value), "unbraid": __version__})
     proto.producer_name, proto.producer_version = "unbraid", __version__

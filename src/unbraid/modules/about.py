@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unbraid.data.targets import Label
 from unbraid.errors import wrong_object
 
 
@@ -20,6 +21,7 @@ class About:
         license: identifier of the license on model hubs, such as ``cc-by-4.0``.
         scores: name -> figure or plain value, stored in the folder.
         recipe: text of the recipe that made the folder.
+        skipped: labels of the classes that got no module, of a decomposition.
     """
 
     title: str | None = None
@@ -27,6 +29,7 @@ class About:
     license: str | None = None
     scores: Mapping[str, Any] = field(default_factory=dict)
     recipe: str | None = None
+    skipped: tuple[Label, ...] = ()
 
     def changed(self, license: str | None, scores: Mapping[str, Any] | None) -> About:
         """Return a copy with another license and other scores; None keeps the old value.

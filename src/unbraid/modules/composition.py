@@ -240,7 +240,7 @@ class Composition(Voter):
         """Return the same modules and calibration; margins decide."""
         return Composition(self.modules_by_label, self.vote, self.calibration)
 
-    def fuse(self, x: Any = None, keep: float | None = None, progress: Progress = silent) -> Composition:
+    def fuse(self, x: Any = None, keep: float | None = None, progress: Progress | bool | None = None) -> Composition:
         """Build one compact network for all modules of a parent, see :mod:`unbraid.decomposition.fuse`.
 
         Args:
@@ -248,7 +248,7 @@ class Composition(Voter):
                 the network keeps all hidden units of the parent and only the outputs of these classes.
             keep: share of the hidden units of each recurrent layer that stay, in (0, 1]. Default: grows with the number
                 of classes in use.
-            progress: factory of progress bars, see :mod:`unbraid.progress`.
+            progress: None, True, False or a factory of bars, as for :func:`unbraid.decompose`.
 
         Returns:
             a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` gives back the

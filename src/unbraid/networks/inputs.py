@@ -65,12 +65,14 @@ class Inputs:
         examples: N.
         axis: where the examples lie in an array of more axes than that; 0 in all others.
         words: of texts without a common length, how many words each has; None for all other inputs.
+        axes: where the examples are in each array that has axes, in order, None in a constant; None: by ``axis``.
     """
 
     tree: Any
     examples: int
     axis: int = 0
     words: Words | None = None
+    axes: tuple[int | None, ...] | None = None
 
     def __len__(self) -> int:
         return self.examples
@@ -80,11 +82,11 @@ class Inputs:
         """The one array of a network that reads only one."""
         return np.asarray(self.tree)
 
-    def take(self, rows: np.ndarray | slice) -> Inputs:
+    def take(self, rows: np.ndarray | Tensor | slice) -> Inputs:
         """Some of the examples."""
         count = len(range(self.examples)[rows]) if isinstance(rows, slice) else len(rows)
-        words = None if self.words is None else self.words.take(rows)
-        return Inputs(self._mapped(self.tree, rows), count, self.axis, words)
+        words = None if self.words is None else self.words.take(rows)  # type: ignore[arg-type]  # only in arrays
+        return Inputs(self._mapped(self.tree, rows), count, self.axis, words, self.axes)
 
     def batches(self, size: int = BATCH) -> Iterator[Any]:
         """The inputs as tensors, ``size`` examples at a time; where texts end, as :class:`Words` marks it."""
@@ -114,10 +116,12 @@ class Inputs:
         """Where the examples lie in a leaf; None in a constant."""
         if not isinstance(leaf, np.ndarray | Tensor) or leaf.ndim == 0:
             return None
+        if self.axes is not None:
+            return next(axis for own, axis in zip(arrays_of(self.tree), self.axes, strict=True) if own is leaf)
         axis = self.axis if leaf.ndim > self.axis else 0
         return axis if leaf.shape[axis] == self.examples else None
 
-    def _mapped(self, tree: Any, rows: np.ndarray | slice) -> Any:
+    def _mapped(self, tree: Any, rows: np.ndarray | Tensor | slice) -> Any:
         def part(leaf: Any) -> Any:
             axis = self.axis_of(leaf)
             return leaf if axis is None else leaf[(slice(None),) * axis + (rows,)]
@@ -140,6 +144,35 @@ def leaves(tree: Any) -> list[Any]:
     found: list[Any] = []
     map_tree(found.append, tree)
     return found
+
+
+def arrays_of(tree: Any) -> list[Any]:
+    """All arrays and tensors of a tree that have axes."""
+    return [leaf for leaf in leaves(tree) if isinstance(leaf, np.ndarray | Tensor) and leaf.ndim]
+
+
+def with_arrays(tree: Any) -> tuple[Any, list[int]]:
+    """Replace lists of numbers within a tuple or dict by arrays.
+
+    Returns:
+        the tree, and the positions of these arrays among all arrays of the tree.
+    """
+    made: list[Any] = []
+
+    def walk(part: Any) -> Any:
+        if isinstance(part, list) and part and all(isinstance(v, int | float) for v in part):
+            made.append(np.asarray(part))
+            return made[-1]
+        if isinstance(part, dict):
+            return {key: walk(value) for key, value in part.items()}
+        if isinstance(part, tuple | list):
+            values = [walk(value) for value in part]
+            return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)
+        return part
+
+    tree = walk(tree) if isinstance(tree, tuple | dict) else tree
+    own = {id(array) for array in made}
+    return tree, [place for place, array in enumerate(arrays_of(tree)) if id(array) in own]
 
 
 def run_batched(

@@ -20,15 +20,18 @@ from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError, UnsupportedLayer
 from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
-from unbraid.networks.inputs import Inputs, leaves, map_tree, run_batched
+from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.precision import check_values, full
 from unbraid.networks.pytorch.answer import Answer
-from unbraid.networks.pytorch.body import TorchBody, copied, copied_linear, own_module
+from unbraid.networks.pytorch.body import TorchBody, own_module
 from unbraid.networks.pytorch.calling import check_tree
+from unbraid.networks.pytorch.facts import TorchFacts, facts_of
 from unbraid.networks.pytorch.finding import find, recurrent_sites
+from unbraid.networks.pytorch.heads import copied_linear
 from unbraid.networks.pytorch.plain import user_module
 from unbraid.networks.pytorch.plain_stages import plain_network
+from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
@@ -42,6 +45,7 @@ from unbraid.networks.spec import (
     RepeatSpec,
     Spec,
     TorchSpec,
+    needs_module,
 )
 from unbraid.networks.stages import StageSequence
 
@@ -94,9 +98,11 @@ class Network(nn.Module):
         self.vocabulary: Vocabulary | None = None
         self.target_vocabulary: Vocabulary | None = None  # of an encoder-decoder
         self.labels: list[Label] = check_labels(labels, spec)
+        self.facts: TorchFacts | None = None  # about a user's PyTorch module
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
             ready = own_module(spec, module)
+            self.facts = facts_of(ready) if needs_module(spec) else None
             self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec, answer=answer)
         else:
             self._declare(spec)
@@ -135,6 +141,8 @@ class Network(nn.Module):
         labels: Sequence[Label] | None = None,
         output: Literal["softmax", "sigmoid"] | None = None,
         vocabulary: Vocabulary | None = None,
+        name: str | None = None,
+        init: Mapping[str, Any] | None = None,
     ) -> Network:
         """Make a network of a PyTorch module.
 
@@ -152,14 +160,19 @@ class Network(nn.Module):
                 unless ``output="sigmoid"`` is given.
             vocabulary: converts text to word indices. The module then gets indices (N, T), and lengths (N,) if it takes
                 two arguments.
+            name: a name for the network, at most 100 characters. Saved folders show it, and ``module=`` of the load
+                functions accepts it as a key.
+            init: the arguments that ``module`` was constructed with, as keywords; values that JSON has. Folders store
+                them, so that ``module=`` of the load functions can be the class itself.
 
         Returns:
             the network, in eval mode.
 
         Raises:
             UnsupportedLayer: the module cannot be decomposed exactly; the message names the reason.
-            DataError: no output layer was found, a regression, or an example that does not run. Later calls raise it
-                where the result of the module and its output layer decide differently.
+            DataError: no output layer was found, a regression, an example that does not run, or a value of ``init``
+                that JSON does not have. Later calls raise it where the result of the module and its output layer decide
+                differently.
 
         Example:
             >>> import torch
@@ -179,11 +192,11 @@ class Network(nn.Module):
         check_tree(example, "examples")
         with torch.inference_mode(False):  # weights that are copied in inference mode cannot have gradients
             own = copied(module).eval()
-            tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, example)
-            spec, answer = find(own, tree, head, output)
+            spec, answer = find(own, example, head, output)
             network = cls.__new__(cls)
             nn.Module.__init__(network)
             network._build(spec, labels, own, answer)
+            network.facts = facts_of(own, name, init)
         network._check_finite()
         network.with_vocabulary(vocabulary)
         return network
@@ -270,6 +283,11 @@ class Network(nn.Module):
             check_graph_vocabulary(vocabulary, self.spec)
         self.vocabulary = vocabulary
         return self
+
+    @property
+    def name(self) -> str | None:
+        """The name that :meth:`from_torch` was given; None without one."""
+        return None if self.facts is None else self.facts.name
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -452,7 +470,8 @@ class Network(nn.Module):
         if {len(row) if isinstance(row, ROW) else None for row in y} == {steps}:
             return y
         check_rows(y, texts)
-        return aligned(y, steps, self.vocabulary.padding.side)
+        padding = self.vocabulary.padding
+        return aligned(y, steps, padding.side, padding.truncation)
 
     def weights(self) -> dict[str, Tensor]:
         """Name -> tensor, for all parameters and buffers."""
@@ -524,7 +543,12 @@ class Network(nn.Module):
                 raise FormatError(f"weight {name!r} is missing; expected shape {shape}.")
             found = weights[name]
             if tuple(found.shape) != shape:
-                raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, expected {shape}.")
+                wanted = (
+                    f"that of the passed module has {shape}"
+                    if isinstance(self.spec, TorchSpec)
+                    else f"expected {shape}"
+                )
+                raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, {wanted}.")
             if not isinstance(self.spec, TorchSpec) and found.dtype not in (torch.float32, torch.float64):
                 raise FormatError(f"weight {name!r} is {found.dtype}, expected float32 or float64.")
         extra = sorted(set(weights) - set(expected))

@@ -11,7 +11,7 @@ from unbraid.data.arrays import NUMBERS, as_array
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, quoted
-from unbraid.networks.inputs import Inputs, Words, leaves, map_tree
+from unbraid.networks.inputs import Inputs, Words, arrays_of, leaves, map_tree, with_arrays
 from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, KerasSpec, NetworkSpec, Spec, TorchSpec
 from unbraid.networks.timesteps import feature_width, fixed_steps
 
@@ -77,18 +77,33 @@ def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
     plain_list = isinstance(x, list) and not any(isinstance(leaf, np.ndarray | Tensor) for leaf in leaves(x))
     if not isinstance(x, tuple | list | dict) or (plain_list and len(spec.axes) == 1):
         x = _numbers(x)
+    if spec.run.lists:
+        x, _ = with_arrays(x)
     tree = map_tree(_plain, x)
-    arrays = [leaf for leaf in leaves(tree) if isinstance(leaf, np.ndarray) and leaf.ndim]
+    arrays = arrays_of(tree)
     if not arrays:
         raise DataError(f"inputs are {quoted(repr(x), 40)}, which has no array: pass inputs as the module reads them.")
     found = [leaf.ndim for leaf in arrays]
     if found != list(spec.axes):
         raise DataError(f"inputs have arrays of {found} axes, the example that the network was made with {spec.axes}.")
-    axis = spec.batch_axis if arrays[0].ndim > spec.batch_axis else 0
     for array in arrays:
         _check_numbers(array)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DataError("inputs hold NaN or infinite values.")
+    inputs = torch_inputs(spec, tree, words)
+    sizes = {array.shape[axis] for array, axis in zip(arrays, inputs.axes or (), strict=False) if axis is not None}
+    if len(sizes) > 1:
+        raise DataError(f"the arrays of the inputs hold {sorted(sizes)} examples, expected one number of them in all.")
+    return inputs
+
+
+def torch_inputs(spec: TorchSpec, tree: Any, words: Words | None = None) -> Inputs:
+    """Inputs of a user's own module from a tree of arrays or tensors that has the structure of the example."""
+    arrays, axes = arrays_of(tree), spec.run.axes
+    if axes is not None:
+        place = next(place for place, axis in enumerate(axes) if axis is not None)
+        return Inputs(tree, arrays[place].shape[axes[place] or 0], spec.batch_axis, words, tuple(axes))
+    axis = spec.batch_axis if arrays[0].ndim > spec.batch_axis else 0
     return Inputs(tree, arrays[0].shape[axis], spec.batch_axis, words)
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from unbraid.errors import DataError
 from unbraid.networks.cells import Cell, State
+from unbraid.networks.passes import current
 from unbraid.networks.removal import AtStep, Removal
 
 VECTOR = 16  # float32 numbers in the widest CPU register
@@ -230,21 +231,25 @@ class PrunedRecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         """Compute :meth:`RecurrentLayer.forward` for K modules: (K*N, T, H), states (K*N, H); ``valid`` is (N, T)."""
-        k = self.modules_count
-        self._check(x, valid, initial)
-        x = x.unsqueeze(0) if self.opens else self._apart(x)
+        here = current()
+        alone = here is not None and here.turn is not None
+        k = 1 if alone else self.modules_count
+        removal = self.removal.only(here.turn) if alone else self.removal  # type: ignore[union-attr,arg-type]
+        if here is not None:
+            removal = removal.later(here.advance(self, x.shape[1]), x.shape[1])
+        self._check(x, valid, initial, k)
+        x = x.unsqueeze(0) if self.opens else self._apart(x, k)
         if initial is None:
             state = tuple(s.expand(k, -1, -1) for s in zero_state(self.layer.cell, x.shape[1], self.units, x))
         else:
-            state = tuple(self._apart(s) for s in initial)
+            state = tuple(self._apart(s, k) for s in initial)
         if valid is not None and self.interleaved:
             valid = valid[::k]  # the K copies of an example have the same length
-        outputs, state = scan(self.layer, x, state, valid, self.removal)
+        outputs, state = scan(self.layer, x, state, valid, removal)
         return self._together(outputs), tuple(self._together(s) for s in state)
 
-    def _check(self, x: Tensor, valid: Tensor | None, initial: State | None) -> None:
+    def _check(self, x: Tensor, valid: Tensor | None, initial: State | None, k: int) -> None:
         """Check inputs as :meth:`RecurrentLayer.check`, for the rows of K modules; raise DataError."""
-        k = self.modules_count
         self.layer.check(x)
         rows = x.shape[0] * (k if self.opens else 1)
         if rows % k:
@@ -265,9 +270,8 @@ class PrunedRecurrentLayer(nn.Module):
         removal = AtStep(self.removal, position)
         return PrunedRecurrentLayer(self.layer, removal, self.modules_count, self.opens, self.interleaved)
 
-    def _apart(self, rows: Tensor) -> Tensor:
+    def _apart(self, rows: Tensor, k: int) -> Tensor:
         """Reshape the rows of all modules to (K, N, ...)."""
-        k = self.modules_count
         return rows.unflatten(0, (-1, k)).transpose(0, 1) if self.interleaved else rows.unflatten(0, (k, -1))
 
     def _together(self, values: Tensor) -> Tensor:

@@ -34,6 +34,17 @@ class Removal(nn.Module):
                 "them, or decompose with mode='rolled'."
             )
 
+    def later(self, offset: int, steps: int) -> Removal:
+        """The removal for ``steps`` timesteps of a layer that already ran over ``offset`` timesteps in this pass."""
+        self.check_steps(offset + steps)
+        if self.kept.shape[1] == 1 or (offset == 0 and steps == self.kept.shape[1]):
+            return self
+        return AtStep(self, offset) if steps == 1 else type(self)(self.kept[:, offset : offset + steps])
+
+    def only(self, module: int) -> Removal:
+        """The removal of one of the K modules."""
+        return type(self)(self.kept[module : module + 1])
+
     def at(self, t: int) -> Tensor:
         """Return the mask of timestep ``t``, (K, 1, H or G*H)."""
         return self.kept[:, t if self.kept.shape[1] > 1 else 0].unsqueeze(1)
@@ -142,21 +153,23 @@ class AtStep(Removal):
 
 
 class Probe(Removal):
-    """Add zeros to all hidden states, to compute gradients at each timestep; remove nothing.
-
-    Attributes:
-        zeros: timestep -> zeros (K, N, H) that require gradients.
-    """
+    """Add zeros to all hidden states, to compute gradients at each timestep; remove nothing."""
 
     def __init__(self) -> None:
         super().__init__(torch.ones(1, 1, 1))
-        self.zeros: dict[int, Tensor] = {}
+        self._reached: list[tuple[Tensor, Tensor]] = []  # zeros that require gradients, and the state, (K, N, H)
 
     def leaves(self, state: State, t: int) -> State:
-        self.zeros[t] = torch.zeros_like(state[0], requires_grad=True)
-        return (state[0] + self.zeros[t], *state[1:])
+        zeros = torch.zeros_like(state[0], requires_grad=True)
+        self._reached.append((zeros, state[0].detach()))
+        return (state[0] + zeros, *state[1:])
 
-    def gradients(self) -> Tensor:
-        """Return the gradients of the zeros of each timestep, (K, N, T, H)."""
-        parts = [self.zeros[t].grad for t in sorted(self.zeros)]
-        return torch.stack([torch.zeros_like(self.zeros[0]) if g is None else g for g in parts], dim=2)
+    def only(self, module: int) -> Removal:
+        return self
+
+    def saliences(self) -> Tensor:
+        """Sum of (gradient * state) squared over all examples and timesteps, (H,) float64."""
+        found = [(zeros.grad * state).double().square().sum((0, 1)) for zeros, state in self._reached
+                 if zeros.grad is not None]  # fmt: skip
+        states = self._reached[0][1]
+        return torch.stack(found).sum(0) if found else states.new_zeros(states.shape[-1], dtype=torch.float64)

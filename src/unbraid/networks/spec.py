@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from unbraid.networks.cells import Cell, Known
 
@@ -125,6 +125,34 @@ class TorchLayerSpec(_Spec):
     units: Size
 
 
+class TorchRun(_Spec):
+    """How a user's module has to be called, and how its output layer is called in it. Shapes: N examples, T timesteps.
+
+    Attributes:
+        layout: what the output layer reads. ``rows``: (N, F), (N, T, F) or (T, N, F) in one call; ``flat``: (N*T, F) or
+            (T*N, F); ``packed``: the data of a PackedSequence; ``calls``: (N, F) in each of T calls.
+        pick: which timesteps decide: ``all``, one alone, or their ``mean``.
+        batch: number of examples that every call of the module must have; None: any.
+        unbatched: whether the module reads one example without a batch axis; ``batch`` is 1.
+        sorts: whether the module packs sequences that must be sorted by length.
+        keeps: whether the module keeps tensors between calls, which are reset before each call.
+        axes: for each input array, where the examples are, None for a constant; None: by ``batch_axis``.
+        lists: positions of input arrays that the module reads as a list of numbers.
+        folds: path of a recurrent layer that reads several sequences of each example in one call -> whether the
+            sequences of an example are adjacent (``outer``) or N apart (``inner``).
+    """
+
+    layout: Literal["rows", "flat", "packed", "calls"] = "rows"
+    pick: Literal["all", "first", "last", "mean"] = "all"
+    batch: Size | None = None
+    unbatched: bool = False
+    sorts: bool = False
+    keeps: bool = False
+    axes: Annotated[list[Annotated[int, Field(ge=0, le=1)] | None], Field(fail_fast=True)] | None = None
+    lists: Annotated[list[Annotated[int, Field(ge=0, le=2**16)]], Field(fail_fast=True)] = []
+    folds: dict[str, Literal["outer", "inner"]] = {}
+
+
 class TorchSpec(_Spec):
     """Description of a user's nn.Module. Its code is never stored.
 
@@ -139,6 +167,7 @@ class TorchSpec(_Spec):
         time_first: features come as (T, N, F).
         axes: number of axes of every input array, in order.
         batch_axis: where the examples lie in inputs of more axes than that.
+        run: how the module is called; left out of JSON where it is the default.
         steps: always None: T may vary.
     """
 
@@ -153,7 +182,16 @@ class TorchSpec(_Spec):
     time_first: bool
     axes: Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(fail_fast=True)]
     batch_axis: Annotated[int, Field(ge=0, le=1)]
+    run: TorchRun = TorchRun()
     steps: None = None
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Digests of older folders were computed without ``run``."""
+        found: dict[str, object] = handler(self)
+        if self.run == TorchRun():
+            found.pop("run", None)
+        return found
 
 
 class LayerSpec(_Spec):

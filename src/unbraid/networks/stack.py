@@ -6,14 +6,16 @@ Shapes: N examples, T timesteps, D inputs, H hidden units, L layers, S = L * dir
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from unbraid.errors import DataError, UnsupportedLayer
+from unbraid.errors import DataError
 from unbraid.networks.cells import Cell, State
-from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.passes import current
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 
 Result = tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]
 
@@ -21,21 +23,19 @@ Result = tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, Tensor]]
 class RecurrentStack(nn.Module):
     """The layers and directions of one recurrent module of PyTorch, with the call of that module.
 
+    A projection (``proj_size``) is merged into the weights that read it, so that the layers have all H units. What is
+    left of it maps the outputs of the last level and the last states, and its pseudo-inverse the initial states.
+
     Args:
         original: the module to replace; its weights are copied with their dtype.
-
-    Raises:
-        UnsupportedLayer: an LSTM with ``proj_size``.
+        fold: how rows are arranged if the module reads several sequences of each example in one call (see
+            :class:`unbraid.networks.spec.TorchRun`); None: one sequence of each example.
     """
 
-    def __init__(self, original: nn.RNNBase) -> None:
+    def __init__(self, original: nn.RNNBase, fold: str | None = None) -> None:
         super().__init__()
-        if original.proj_size:
-            raise UnsupportedLayer(
-                f"nn.LSTM with proj_size={original.proj_size} cannot be decomposed, because a projected output is not "
-                "a hidden unit; expected nn.RNN, nn.LSTM or nn.GRU without projection. Train with proj_size=0."
-            )
-        self.cell = torch_cell(original)
+        self.cell, self.fold = torch_cell(original), fold
+        self.proj_size = original.proj_size
         self.input_size, self.hidden_size = original.input_size, original.hidden_size
         self.num_layers, self.bidirectional = original.num_layers, original.bidirectional
         self.batch_first, self.bias, self.dropout = original.batch_first, original.bias, original.dropout
@@ -44,11 +44,14 @@ class RecurrentStack(nn.Module):
             for level in range(self.num_layers)
             for backward in range(self.directions)
         )
-        self.kept: list[Tensor | None] = [None] * len(self.layers)  # indices of the units of sliced layers
+        if self.proj_size:
+            self._merge_projections(original)
+        self.kept: list[Tensor | None] = [None] * len(self.layers)  # of sliced layers: where their nodes belong
 
     def set_layers(self, layers: list[RecurrentLayer]) -> None:
         """Hold one level of one or two directions, which may read either way."""
         first = layers[0]
+        self.fold, self.proj_size = None, 0
         self.cell, self.input_size, self.hidden_size = first.cell, first.inputs, first.units
         self.num_layers, self.bidirectional = 1, len(layers) == 2
         self.batch_first, self.bias, self.dropout = True, True, 0.0
@@ -68,7 +71,7 @@ class RecurrentStack(nn.Module):
             kept: for each layer the indices of its units among the H units; None for all units.
         """
         other = copy.copy(self)
-        other._modules = {"layers": nn.ModuleList(layers)}
+        other._modules = dict(self._modules) | {"layers": nn.ModuleList(layers)}
         other.kept = kept
         return other
 
@@ -103,19 +106,24 @@ class RecurrentStack(nn.Module):
         if isinstance(input, PackedSequence):
             assert lengths is not None
             ordered = input.sorted_indices is None
-            return pack_padded_sequence(outputs, lengths, batch_first=True, enforce_sorted=ordered), _pair(last)
+            packed = pack_padded_sequence(outputs, lengths, batch_first=True, enforce_sorted=ordered)
+            if (here := current()) is not None:
+                here.packed = packed
+            return packed, _pair(last)
         if unbatched:
             return outputs.squeeze(0), _pair(tuple(s.squeeze(1) for s in last))
-        return (outputs if self.batch_first else outputs.transpose(0, 1)), _pair(last)
+        return (outputs if self.batch_first else outputs.transpose(0, 1).contiguous()), _pair(last)
 
     def _check_states(self, states: State, x: Tensor) -> None:
-        """Raise DataError for states of another size; the kernels of torch would read beyond their end."""
-        expected = (self.num_layers * self.directions, x.shape[0], self.hidden_size)
+        """torch's kernels read states of another size from beyond their end; raises DataError."""
+        sizes = [self.proj_size or self.hidden_size, self.hidden_size][: 2 if self.cell.kind == "lstm" else 1]
+        expected = [(len(self.layers), x.shape[0], size) for size in sizes]
         found = [tuple(state.shape) for state in states]
-        if len(states) not in (0, 2 if self.cell.kind == "lstm" else 1) or any(shape != expected for shape in found):
+        if states and found != expected:
+            shown = expected[0] if len(set(expected)) == 1 else expected
             raise DataError(
-                f"{len(states)} initial states of shapes {found} for {x.shape[0]} sequences, expected {expected}: make "
-                "them in forward, with the number of its examples."
+                f"{len(states)} initial states of shapes {found} for {x.shape[0]} sequences, expected {shown}: make "
+                "them in forward, for as many examples as it is given."
             )
         for state in states:
             if state.dtype != x.dtype or state.device != x.device:
@@ -125,18 +133,61 @@ class RecurrentStack(nn.Module):
                 )
 
     def _run(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
-        """Compute outputs (N, T, directions*H) and last states (S, N, H)."""
+        """Outputs (N, T, directions*H) and last states (S, N, H)."""
+        here = current()
+        if self.fold is None or here is None or not self._one_by_one():
+            return self._levels(x, valid, initial)
+        if x.shape[0] % here.rows:
+            raise DataError(
+                f"a layer was given {x.shape[0]} sequences, expected as many of each of {here.rows} examples."
+            )
+        order = torch.arange(x.shape[0], device=x.device)
+        order = order.view(here.rows, -1).t() if self.fold == "outer" else order.view(-1, here.rows)
+        outputs, states = [], []
+        for rows in order:  # one sequence of each example
+            part = self._levels(x[rows], None if valid is None else valid[rows], tuple(s[:, rows] for s in initial))
+            outputs.append(part[0])
+            states.append(part[1])
+        back = order.flatten().argsort()
+        return torch.cat(outputs)[back], tuple(torch.cat(parts, 1)[:, back] for parts in zip(*states, strict=True))
+
+    def _one_by_one(self) -> bool:
+        """Whether the sequences of an example run in several calls: layers are observed, or masked by timestep."""
+        return any(isinstance(layer, PrunedRecurrentLayer) or layer._forward_hooks for layer in self.layers)
+
+    def _levels(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
         finals: list[State] = []
+        if initial and self.proj_size:
+            inverse = [
+                nn.functional.linear(s, torch.linalg.pinv(p)) for s, p in zip(initial[0], self.projections, strict=True)
+            ]
+            initial = (torch.stack(inverse), initial[1])
         for level in range(self.num_layers):
             outs = []
             for place in range(level * self.directions, (level + 1) * self.directions):
                 kept = self.kept[place]
                 first = tuple(s[place] if kept is None else s[place][:, kept] for s in initial) or None
                 out, state = self.layers[place](x, valid, first)
-                finals.append(tuple(self._full(s, place) for s in state))
-                outs.append(self._full(out, place) if level == self.num_layers - 1 else out)
+                h, *c = (self._full(s, place) for s in state)
+                finals.append((self._projected(h, place), *c))
+                last = level == self.num_layers - 1
+                outs.append(self._projected(self._full(out, place), place) if last else out)
             x = torch.cat(outs, dim=-1)
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def _projected(self, values: Tensor, place: int) -> Tensor:
+        return nn.functional.linear(values, self.projections[place]) if self.proj_size else values
+
+    def _merge_projections(self, original: nn.RNNBase) -> None:
+        """Let the layers read the H units below a projection instead of its outputs."""
+        maps = [w.detach().clone() for name, w in original.named_parameters() if name.startswith("weight_hr")]
+        self.projections = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in maps)
+        for place, layer in enumerate(self.layers):
+            assert isinstance(layer, RecurrentLayer)
+            layer.weight_hh = nn.Parameter(layer.weight_hh @ maps[place], requires_grad=False)
+            if level := place // self.directions:
+                below = torch.block_diag(*maps[(level - 1) * self.directions : level * self.directions])
+                layer.weight_ih = nn.Parameter(layer.weight_ih @ below, requires_grad=False)
 
     def _full(self, values: Tensor, place: int) -> Tensor:
         """Expand the values of a smaller layer to all units, with zeros for removed units."""
@@ -146,25 +197,64 @@ class RecurrentStack(nn.Module):
         return values.new_zeros(*values.shape[:-1], self.hidden_size).index_copy(-1, kept.to(values.device), values)
 
 
-def torch_cell(original: nn.RNNBase) -> Cell:
-    """Return the cell of a recurrent module of PyTorch."""
-    if isinstance(original, nn.LSTM):
+class CellStack(RecurrentStack):
+    """Replacement of an nn.RNNCell, nn.LSTMCell or nn.GRUCell: one timestep in each call."""
+
+    def __init__(self, original: nn.RNNCellBase, fold: str | None = None) -> None:
+        nn.Module.__init__(self)
+        self.cell, self.fold, self.proj_size = torch_cell(original), fold, 0
+        self.input_size, self.hidden_size, self.bias = original.input_size, original.hidden_size, original.bias
+        self.num_layers, self.bidirectional, self.batch_first, self.dropout = 1, False, True, 0.0
+        layer = RecurrentLayer(self.cell, original.input_size, original.hidden_size)
+        _copy_weights(layer, original, "")
+        self.layers = nn.ModuleList([layer])
+        self.kept = [None]
+
+    def forward(self, input: Tensor | PackedSequence, hx: Tensor | State | None = None) -> Any:
+        """As torch's: (N, D) or (D,), and hx (N, H) or (H,), LSTM: a pair; returns the next hx."""
+        if not isinstance(input, Tensor) or input.dim() not in (1, 2):
+            raise DataError(
+                f"a recurrent cell was given {tuple(getattr(input, 'shape', ()))}, expected (N, D) or (D,)."
+            )
+        x = input.unsqueeze(0) if input.dim() == 1 else input
+        given = () if hx is None else (tuple(hx) if isinstance(hx, tuple | list) else (hx,))
+        states = tuple((s.unsqueeze(0) if s.dim() == 1 else s).unsqueeze(0) for s in given)
+        self._check_states(states, x)
+        _, last = self._run(x.unsqueeze(1), None, states)
+        return _pair(tuple(s[0, 0] if input.dim() == 1 else s[0] for s in last))
+
+
+def stack_of(original: nn.Module, fold: str | None = None) -> RecurrentStack:
+    """Make the replacement of a recurrent layer or cell."""
+    if isinstance(original, nn.RNNCellBase):
+        return CellStack(original, fold)
+    assert isinstance(original, nn.RNNBase)
+    return RecurrentStack(original, fold)
+
+
+def torch_cell(original: nn.RNNBase | nn.RNNCellBase) -> Cell:
+    """The cell of a torch recurrent module."""
+    if isinstance(original, nn.LSTM | nn.LSTMCell):
         return Cell(kind="lstm")
-    if isinstance(original, nn.GRU):
+    if isinstance(original, nn.GRU | nn.GRUCell):
         return Cell(kind="gru")
     return Cell(kind="rnn", activation=str(original.nonlinearity))
 
 
 def _layer(original: nn.RNNBase, cell: Cell, level: int, backward: int) -> RecurrentLayer:
-    suffix = f"l{level}" + ("_reverse" if backward else "")
-    inputs = getattr(original, f"weight_ih_{suffix}").shape[1]
+    suffix = f"_l{level}" + ("_reverse" if backward else "")
+    inputs = getattr(original, f"weight_ih{suffix}").shape[1]
     layer = RecurrentLayer(cell, inputs, original.hidden_size, bool(backward))
+    _copy_weights(layer, original, suffix)
+    return layer
+
+
+def _copy_weights(layer: RecurrentLayer, original: nn.Module, suffix: str) -> None:
+    like = getattr(original, f"weight_ih{suffix}")
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        own = getattr(original, f"{name}_{suffix}", None)
-        like = getattr(original, f"weight_ih_{suffix}")
+        own = getattr(original, f"{name}{suffix}", None)
         value = like.new_zeros(getattr(layer, name).shape) if own is None else own
         setattr(layer, name, nn.Parameter(value.detach().clone(), requires_grad=False))
-    return layer
 
 
 def _pair(states: State) -> Tensor | tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """The model card of a saved folder: a README.md for people and for model hubs.
 
-Labels, titles and other words of users are shown as plain text, whatever Markdown or YAML they hold.
+Labels, titles and other text of users are escaped, so that Markdown and YAML in them are shown and not applied.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from unbraid.storage.layout import CARD as CARD
 from unbraid.storage.layout import RECIPE as RECIPE
 from unbraid.storage.layout import REFEREE
 from unbraid.storage.manifest import Manifest, ParentEntry
+from unbraid.storage.own_modules import ParentFacts, needed_argument
 
 LARGEST = 2**64  # whole numbers that JSON readers accept
 LIBRARY = "unbraid"  # how model hubs name it
@@ -48,7 +49,7 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
     """The text of ``README.md``.
 
     Args:
-        manifest: what the folder says of itself.
+        manifest: the content of ``unbraid.json``.
         modules: its modules, in the manifest's order.
         about: title, description and license; the scores are the manifest's.
     """
@@ -73,25 +74,25 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
 
 
 def is_card(text: str) -> bool:
-    """Whether a ``README.md`` is a model card that :func:`card` wrote, whatever was edited in it since."""
+    """Whether a ``README.md`` is a model card of :func:`card`; it may have been edited."""
     start, _, rest = text.replace("\r\n", "\n").partition("\n")
     front, end, _ = rest.partition("\n---")
     return start == "---" and bool(end) and f"library_name: {LIBRARY}" in front.split("\n")
 
 
 def escape(value: object) -> str:
-    """Any words as one line of Markdown that shows them as they are."""
+    """Escape text as one line of Markdown that shows it unchanged."""
     text = "".join(c if c.isprintable() else " " for c in str(value)).strip()
     text = re.sub(r"([\\`*_{}\[\]<>()#+!|~$&:@.^])", r"\\\1", text)
     return re.sub(r"^([-=])", r"\\\1", text)
 
 
 def plain_scores(value: Any, where: str = "scores") -> Any:
-    """Figures as JSON holds them: numpy's as Python's, keys as text, None where there is no number.
+    """Convert figures to JSON: numpy values to Python's, keys to text, NaN and infinity to None.
 
     Raises:
-        DataError: something else than numbers, text, booleans, None, and lists and mappings of them; deep nesting;
-            text that is not Unicode; or a whole number of more than 64 bits.
+        DataError: a value that is no number, text, boolean or None, and no list or mapping of them; deep nesting; text
+            that is not Unicode; or a whole number of more than 64 bits.
     """
     return _plain(value, where, current().json_depth)
 
@@ -150,11 +151,11 @@ def _title(manifest: Manifest) -> str:
 def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     ios = ", ".join(dict.fromkeys(str(module.io) for module in modules))
     one = len(modules) == 1
-    voting = f" The vote goes by {manifest.vote}." if manifest.kind == "composition" else ""
+    voting = f" The modules vote by {manifest.vote}." if manifest.kind == "composition" else ""
     if REFEREE in manifest.files:
         voting = (
-            " A referee decides: a linear layer over what the modules say and see, fitted on labelled examples. "
-            f"Without it the vote goes by {manifest.vote}."
+            "A referee decides: a linear layer over the margins, features and inputs, fitted on labelled examples. "
+            f"Without it the modules vote by {manifest.vote}."
         )
     return (
         f"{len(modules)} module{'' if one else 's'}, {'for one class' if one else 'one per class'}, taken out of "
@@ -188,7 +189,7 @@ def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
         if _number(manifest, number) != str(number + 1):
             continue
         ios = [str(m.io) for m, e in zip(modules, manifest.modules, strict=True) if e.parent == number]
-        if not ios:  # only what fused modules were made from is of this network
+        if not ios:  # only originals of fused modules belong to this network
             continue
         classes = ", ".join(_name(label) for label in parent.labels[:50]) + (" …" if len(parent.labels) > 50 else "")
         rows.append([str(number + 1), ios[0], _layers(parent), classes, f"`{parent.sha256}`"])
@@ -196,7 +197,7 @@ def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
 
 
 def _number(manifest: Manifest, parent: int) -> str:
-    """How the card counts a network: remnants of one network are one."""
+    """Number of a network in the card, from 1; remnants of one network have one number."""
     return str(next(n for n, p in enumerate(manifest.parents) if p.sha256 == manifest.parents[parent].sha256) + 1)
 
 
@@ -210,16 +211,16 @@ def _layers(parent: ParentEntry) -> str:
 
 
 def _use(manifest: Manifest) -> str:
-    own = sorted({p.spec.module for p in manifest.parents if isinstance(p.spec, TorchSpec) and needs_module(p.spec)})
+    parents = [(n, p) for n, p in enumerate(manifest.parents) if needs_module(p.spec)]
+    own = [ParentFacts.of(n, p) for n, p in parents]
     argument, note = "", ""
     if own:
-        names = [name if name.isidentifier() and name.isascii() else "YourModule" for name in own]
-        pairs = ", ".join(f"{name!r}: {shown}()" for name, shown in zip(own, names, strict=True))
-        argument = f", module={names[0]}()" if len(own) == 1 else f", module={{{pairs}}}"
-        note = (
-            "\n\nNo code is stored: give `load_*` a fresh instance of the class that each network is, "
-            f"{', '.join(escape(name) for name in own)}."
-        )
+        argument = f", module={needed_argument(own, blank='')}"
+        names = ", ".join(escape(name) for name in dict.fromkeys(one.class_name for one in own))
+        stored = all(one.init is not None for one in own)
+        arguments = "The arguments of its constructor are stored." if stored else "Pass the arguments it was made with."
+        lines = [f"- {escape(one)}" for one in own]
+        note = "\n".join([f"\n\nNo code is stored: import the class of each network, {names}. {arguments}\n", *lines])
     label = repr(manifest.modules[0].label)
     name, after = {
         "decomposition": ("parts", f"parts[{label}].predict_proba(x)  # P({label}) of every example"),
@@ -241,7 +242,7 @@ def _scores(scores: Mapping[str, Any]) -> str:
 
 
 def _flat(scores: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Figures by name, those of one level below as ``outer inner``."""
+    """Figures by name; names of nested figures are ``outer inner``."""
     for name, value in scores.items():
         if isinstance(value, Mapping) and not any(isinstance(v, Mapping | list) for v in value.values()):
             yield from ((f"{name} {inner}", figure) for inner, figure in value.items())
@@ -256,7 +257,7 @@ def _figure(value: Any) -> str:
 
 
 def _settings(manifest: Manifest) -> str:
-    """Every distinct configuration, and whose it is."""
+    """Each distinct configuration, with the labels of its modules."""
     groups: dict[str, list[str]] = {}
     for entry in manifest.modules:
         dumped = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)

@@ -21,7 +21,7 @@ from unbraid.storage.workfolder import COMMIT, UNCOMMITTED, abandoned, remove, s
 
 
 class Record(BaseModel):
-    """What a committed working folder does to the folder that it is in.
+    """The changes that a committed working folder makes to its parent folder.
 
     Attributes:
         token: the working folder's own.

@@ -1,4 +1,4 @@
-"""Writing folders and files whole or not at all, and reading back only what was written."""
+"""Write folders and files completely or not at all, and read back only complete versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an Unbraid folder holds: ``unbraid.json``, ``parent.safetensors``, ``modules.safetensors`` and a model card.
+"""The files of an Unbraid folder: ``unbraid.json``, ``parent.safetensors``, ``modules.safetensors`` and a model card.
 
 ``parent.safetensors`` has each parent's weights once (``P/name``); of a rolled module saved alone, only its slices.
 ``modules.safetensors`` has, per module ``M``, packed mask bits ``M/mask/layer`` and the two head tensors; weights that
@@ -20,7 +20,7 @@ Folder = str | os.PathLike[str]
 
 
 def vocabulary_file(parent: int, target: bool = False) -> str:
-    """Where a vocabulary of parent number ``parent`` lies, a ``tokenizer.json``: of what it reads or says."""
+    """Name of the file with the source or target vocabulary of a parent, a ``tokenizer.json``."""
     return f"vocabulary-{parent}{'-target' if target else ''}.json"
 
 
@@ -33,11 +33,11 @@ def is_known(name: str) -> bool:
 
 
 def body_weights(body: nn.Module) -> dict[str, Tensor]:
-    """Named as the parent's, also where a layer stands inside a Scattered; without bridges, which no parent has."""
+    """Weights of a body under the names of its parent, also inside a Scattered; without bridges."""
     named = {n: p.detach() for n, p in body.named_parameters() if not n.startswith("bridges.")}
     return {f"body.{name.replace('_layer.layer.', '_layer.')}": p for name, p in named.items()}
 
 
 def only_words(weights: dict[str, Tensor], words: Tensor | None) -> dict[str, Tensor]:
-    """Of the target embedding only the words that a language's module can say."""
+    """Keep only those rows of the target embedding that a module of a language can output."""
     return weights if words is None else weights | {TARGET: weights[TARGET][words]}

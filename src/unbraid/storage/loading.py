@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from unbraid.data.vocabulary import Padding, Vocabulary
-from unbraid.errors import FormatError, UnbraidError
+from unbraid.data.padding import Padding
+from unbraid.data.vocabulary import Vocabulary
+from unbraid.errors import FormatError, ModuleNeeded, UnbraidError
 from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import check_scale
 from unbraid.networks.network import Network
-from unbraid.networks.spec import needs_module
 from unbraid.storage.card import CARD
 from unbraid.storage.commit import current
 from unbraid.storage.folders import MANIFEST, consistently, read_file, recover
@@ -22,18 +22,21 @@ from unbraid.storage.layout import REFEREE, Folder, vocabulary_file
 from unbraid.storage.layout import is_known as is_known
 from unbraid.storage.manifest import Kind, Manifest
 from unbraid.storage.manifest_checks import parse_manifest
-from unbraid.storage.rebuilding import OwnModules, read_content, rebuilt_modules, rebuilt_parents, rebuilt_referee
+from unbraid.storage.own_modules import OwnModules, ParentModules
+from unbraid.storage.rebuilding import read_content, rebuilt_modules, rebuilt_parents, rebuilt_referee
 
 
 def load_modules(
-    folder: Folder, kind: Kind | None = None, module: OwnModules = None
+    folder: Folder, kind: Kind | None = None, module: OwnModules = None, codeless: bool = False
 ) -> tuple[Manifest, list[Network], list[ConcernModule]]:
     """Read any saved folder.
 
     Args:
-        folder: what a ``save`` wrote.
-        kind: what is expected there; None: anything.
-        module: a fresh instance of the user's own module that a parent is; several parents' by class name.
+        folder: path of a folder that a ``save`` method wrote.
+        kind: the expected kind; None accepts all.
+        module: instances for parents that are PyTorch modules, see :class:`unbraid.storage.own_modules.ParentModules`.
+        codeless: whether parents for which ``module`` has nothing are opened without code. They keep their weights and
+            can be saved again. They cannot run.
 
     Returns:
         the manifest, the parents and the modules.
@@ -41,18 +44,19 @@ def load_modules(
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the others.
     """
-    return consistently(folder, lambda: _read_modules(folder, kind, module))
+    return consistently(folder, lambda: _read_modules(folder, kind, module, codeless))
 
 
 def _read_modules(
-    folder: Folder, kind: Kind | None, module: OwnModules
+    folder: Folder, kind: Kind | None, module: OwnModules, codeless: bool
 ) -> tuple[Manifest, list[Network], list[ConcernModule]]:
     place = Path(os.path.abspath(folder))
     recover(place)
     manifest, files = _read_files(place, kind)
+    own = ParentModules(manifest, os.fspath(folder), module, codeless)
     with _named(place):
         content = read_content(manifest, files)
-        parents = rebuilt_parents(content, module)
+        parents = rebuilt_parents(content, own)
         for number, (entry, parent) in enumerate(zip(manifest.parents, parents, strict=True)):
             source = _vocabulary(files, vocabulary_file(number), entry.vocabulary)
             target = _vocabulary(files, vocabulary_file(number, target=True), entry.target_vocabulary)
@@ -66,7 +70,8 @@ def load_module(folder: Folder, module: OwnModules = None) -> ConcernModule:
 
     Args:
         folder: path of a folder that :meth:`unbraid.ConcernModule.save` wrote.
-        module: for a parent that is a PyTorch module of your own, an instance of its class. Folders hold no code.
+        module: for a parent that is a PyTorch module of your own, an instance of its class, the class itself, or a
+            factory, as for :func:`unbraid.load_composition`. Folders hold no code.
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
@@ -90,11 +95,18 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
 
     Args:
         folder: path of a folder that :meth:`unbraid.Composition.save` wrote.
-        module: for parents that are PyTorch modules of your own, an instance of the class; for several, class name ->
-            instance. Folders hold no code.
+        module: for parents that are PyTorch modules of your own. Folders hold no code. One of:
+
+            - an instance of your class, used for all of these parents
+            - your class, called for each of them with the ``init`` that :meth:`unbraid.Network.from_torch` was given
+            - another callable, called for each with a :class:`unbraid.ParentFacts`; it returns an instance
+            - a list of these, in the order of the parents
+            - a dict of these, keyed by number of the parent (from 0), by the name that ``from_torch`` was given, or by
+              class name where one parent has that class
 
     Raises:
-        FormatError: a file is missing, damaged, of a newer format, or does not fit the instance.
+        FormatError: a file is missing, damaged, of a newer format, or ``module`` is missing or does not fit. The
+            message then shows the call that the folder needs.
 
     Example:
         >>> import tempfile
@@ -132,7 +144,7 @@ def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[Concern
 
 
 def check_folder(folder: Folder) -> list[str]:
-    """Make sure that a folder is whole; of a user's own module, whose code it does not hold, its files alone.
+    """Check that a folder is complete and loads. Parents that are PyTorch modules are opened without code.
 
     Returns:
         the names of its files.
@@ -146,16 +158,9 @@ def check_folder(folder: Folder) -> list[str]:
 def _check_folder(folder: Folder) -> list[str]:
     place = Path(os.path.abspath(folder))
     recover(place)
-    manifest, files = _read_files(place)
-    if any(needs_module(parent.spec) for parent in manifest.parents):
-        with _named(place):
-            if REFEREE in files:
-                rebuilt_referee(files[REFEREE], REFEREE)
-            read_content(manifest, files)
-    else:
-        manifest, _, modules = load_modules(place)
-        if manifest.kind == "composition":
-            composition_of(place, manifest, modules)
+    manifest, _, modules = load_modules(place, codeless=True)
+    if manifest.kind == "composition":
+        composition_of(place, manifest, modules)
     return [MANIFEST, *manifest.files, *([CARD] if current(place, CARD).is_file() else [])]
 
 
@@ -167,9 +172,11 @@ def _read_files(place: Path, kind: Kind | None = None) -> tuple[Manifest, dict[s
 
 @contextmanager
 def _named(place: Path) -> Iterator[None]:
-    """Raise any error about what a folder holds as a FormatError that begins with its path."""
+    """Raise an error about the content of a folder as a FormatError that begins with its path."""
     try:
         yield
+    except ModuleNeeded:
+        raise
     except UnbraidError as error:
         raise FormatError(f"{place}: {error}") from None
 

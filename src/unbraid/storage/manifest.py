@@ -8,14 +8,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import PydanticSerializationError
 
 from unbraid.config import DecompositionConfig, Edges, Mode
-from unbraid.data.vocabulary import Padding
+from unbraid.data.padding import Padding
 from unbraid.errors import DataError, FormatError, quoted
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.networks.checking import check_label
+from unbraid.networks.pytorch.facts import TorchFacts
 from unbraid.networks.spec import EncoderDecoderSpec, KerasSpec, NetworkSpec, TorchSpec
 
 FORMAT = 2
@@ -50,6 +60,8 @@ class ParentEntry(_Entry):
         sliced_by: number of the module whose slices alone are stored; None: the whole network is.
         vocabulary: how its texts are padded, where it has a vocabulary (the words are in ``vocabulary-P.json``).
         target_vocabulary: the same for the target words of an encoder-decoder (``vocabulary-P-target.json``).
+        facts: of a user's PyTorch module, what helps to make an instance again. The field is left out where it is None,
+            so that readers without it still read the folder.
     """
 
     sha256: Digest
@@ -58,6 +70,14 @@ class ParentEntry(_Entry):
     sliced_by: Count | None = None
     vocabulary: Padding | None = None
     target_vocabulary: Padding | None = None
+    facts: TorchFacts | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if self.facts is None:
+            del found["facts"]
+        return found
 
 
 class ModuleEntry(_Entry):
@@ -116,6 +136,7 @@ class Manifest(_Entry):
         originals: what fused modules were made from, so that they can be taken apart again.
         vote: of a composition.
         scores: figures that were passed to ``save``.
+        skipped: of a decomposition, labels of the classes that got no module for lack of examples.
     """
 
     format: int
@@ -128,6 +149,7 @@ class Manifest(_Entry):
     originals: Annotated[list[ModuleEntry], Field(fail_fast=True)] = []
     vote: Literal["margin", "probability"] = "margin"
     scores: dict[str, Any] = {}
+    skipped: Annotated[list[Label], Field(fail_fast=True)] = []
 
     @property
     def entries(self) -> list[ModuleEntry]:

@@ -1,4 +1,4 @@
-"""Reading ``unbraid.json``: every field, and everything that one field states about another, is checked."""
+"""Read ``unbraid.json``, and check every field and every reference of one field to another."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _check_width(value: Any, where: str) -> None:
 
 
 def _check_references(manifest: Manifest) -> None:
-    """Everything that fields state about each other; raises FormatError that begins with the field's name."""
+    """Check references between fields; raises FormatError that begins with the name of the field."""
     if not manifest.modules:
         raise FormatError("modules: found none, expected at least one.")
     repeated = [label for label, times in Counter(m.label for m in manifest.modules).items() if times > 1]
@@ -191,12 +191,14 @@ def _check_parent(parent: ParentEntry, field: str, users: list[int], entries: li
         fits = users == [sliced] and entries[sliced].mode is Mode.ROLLED and entries[sliced].shares is None
         if not fits or isinstance(parent.spec, TorchSpec):
             raise FormatError(f"{field}.sliced_by: found {sliced}, expected the network's only module, a rolled one.")
+    if parent.facts is not None and not isinstance(parent.spec, TorchSpec):
+        raise FormatError(f"{field}.facts: found some for a network that is not a PyTorch module.")
     if parent.target_vocabulary is not None and not isinstance(parent.spec, EncoderDecoderSpec):
         raise FormatError(f"{field}.target_vocabulary: found one for a network that does not translate.")
 
 
 def _check_kind(manifest: Manifest) -> None:
-    """What a folder of that kind holds."""
+    """Check the content against the kind of the folder."""
     kind, count = manifest.kind, len(manifest.entries)
     if kind == "module" and count != 1:
         raise FormatError(f"modules: found {count}, expected one in a folder of kind 'module'.")
@@ -216,7 +218,7 @@ def _check_kind(manifest: Manifest) -> None:
 
 
 def _check_files(manifest: Manifest) -> None:
-    """The files of a folder are exactly those that its other fields call for."""
+    """Check that the files are exactly those that the other fields need."""
     expected = {PARENTS, MODULES}
     for number, parent in enumerate(manifest.parents):
         expected |= {vocabulary_file(number)} if parent.vocabulary is not None else set()

@@ -1,19 +1,19 @@
-"""Parents and modules from the entries and tensors of a folder; what does not fit raises FormatError.
+"""Make parents and modules from the entries and tensors of a folder; raises FormatError if they do not fit.
 
 Shapes: H units, F features, R head rows, K modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unbraid.config import Mode
-from unbraid.errors import FormatError, quoted
+from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.modules.building import LayerWeights
 from unbraid.modules.concern import Concern, kept_indices
 from unbraid.modules.module import ConcernModule
@@ -22,29 +22,29 @@ from unbraid.modules.voting.referee import Referee
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
+from unbraid.networks.pytorch.codeless import codeless
 from unbraid.networks.snapshot import address
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import TorchSpec, needs_module
 from unbraid.storage.expanding import expanded
 from unbraid.storage.layout import MODULES, PARENTS
 from unbraid.storage.manifest import Manifest, ModuleEntry, ParentEntry
+from unbraid.storage.own_modules import ParentModules
 from unbraid.storage.shells import Budget, Shell, check_steps, module_tensors, read_concern, read_words, shell_of
 from unbraid.storage.tensor_files import TensorFile, declared_tensors, loaded
-
-OwnModules = nn.Module | Mapping[str, nn.Module] | None
 
 
 @dataclass
 class Content:
-    """What the files of a folder hold, checked as far as that is possible without a user's own module.
+    """The content of the files of a folder, checked as far as possible without the code of a user's module.
 
     Attributes:
         manifest: the content of ``unbraid.json``.
         shells: the parents' structures.
         parents: for each parent, name -> tensor.
         modules: for each module and original, name -> tensor.
-        concerns: what each of these keeps.
+        concerns: the kept hidden units of each of these.
         words: the output columns that each of these keeps; None for modules of no language.
-        budget: memory that all of it takes.
+        budget: memory of all content.
     """
 
     manifest: Manifest
@@ -57,7 +57,7 @@ class Content:
 
 
 def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
-    """The tensors of a folder, all of them expected ones and none missing; their bytes are taken out of ``files``."""
+    """Read the tensors of a folder; none may be missing or unknown. Their bytes are removed from ``files``."""
     budget = Budget(len(files[PARENTS]) + len(files[MODULES]))
     shells = [shell_of(p, n, len(files[PARENTS]), budget) for n, p in enumerate(manifest.parents)]
     entries = manifest.entries
@@ -78,31 +78,50 @@ def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
     return Content(manifest, shells, weights.load(), modules, concerns, words, budget)
 
 
-def rebuilt_parents(content: Content, module: OwnModules) -> list[Network]:
-    """The parents; one that is a user's own module needs a fresh instance of it, or several by class name."""
-    return [_parent(content, number, module) for number in range(len(content.shells))]
+def rebuilt_parents(content: Content, own: ParentModules) -> list[Network]:
+    """Make the parents. For a user's PyTorch module ``own`` gives the instance."""
+    return [_parent(content, number, own) for number in range(len(content.shells))]
 
 
-def _parent(content: Content, number: int, module: OwnModules) -> Network:
-    entry, shell, own = content.manifest.parents[number], content.shells[number], content.parents[number]
+def _parent(content: Content, number: int, own: ParentModules) -> Network:
+    entry, shell, weights = content.manifest.parents[number], content.shells[number], content.parents[number]
     if entry.sliced_by is not None:
         assert shell.skeleton is not None
-        full = expanded(shell.skeleton, own, content.concerns[entry.sliced_by], content.words[entry.sliced_by])
+        full = expanded(shell.skeleton, weights, content.concerns[entry.sliced_by], content.words[entry.sliced_by])
         return Network(entry.spec, full, entry.labels)
-    instance = module
-    if isinstance(module, Mapping):
-        instance = module.get(entry.spec.module) if isinstance(entry.spec, TorchSpec) else None
-    assert not isinstance(instance, Mapping)
-    network = Network(entry.spec, own, entry.labels, instance)
-    if network.sha256() != entry.sha256:
-        raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
-    if isinstance(entry.spec, TorchSpec):
-        _check_own(network, entry, number)
+    if isinstance(entry.spec, TorchSpec) and needs_module(entry.spec):
+        return _own_parent(entry, entry.spec, number, weights, own)
+    network = Network(entry.spec, weights, entry.labels)
+    _check_digest(network, entry, number)
     return network
 
 
+def _own_parent(
+    entry: ParentEntry, spec: TorchSpec, number: int, weights: dict[str, Tensor], own: ParentModules
+) -> Network:
+    """A user's PyTorch module with the stored weights, or their stand-in where there is no code."""
+    instance = own.instance(number)
+    try:
+        used = codeless(spec, weights, entry.facts) if instance is None else instance
+        network = Network(spec, weights, entry.labels, used)
+    except UnbraidError as error:
+        if instance is None:
+            raise FormatError(f"parent {number}: {error}") from None
+        raise own.refusal(f"parent {number}: {error}") from None
+    if entry.facts is not None or instance is None:
+        network.facts = entry.facts
+    _check_digest(network, entry, number)
+    _check_own(network, entry, number)
+    return network
+
+
+def _check_digest(network: Network, entry: ParentEntry, number: int) -> None:
+    if network.sha256() != entry.sha256:
+        raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
+
+
 def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
-    """A user's own module is what the manifest states about it; raises FormatError."""
+    """Check a user's own module against the manifest; raises FormatError."""
     assert isinstance(entry.spec, TorchSpec)
     found, expected = tuple(network.head.weight.shape), (entry.spec.classes, entry.spec.features)
     if found != expected:
@@ -115,7 +134,7 @@ def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
 
 
 def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[ConcernModule]:
-    """The modules; their originals are made first."""
+    """Make the modules, after their originals."""
     manifest = content.manifest
     entries, count = manifest.entries, len(manifest.modules)
     weights = _layer_weights(content, parents)
@@ -138,7 +157,7 @@ def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[Concer
 
 
 def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWeights | None]:
-    """For each module its own layers' weights, of one object where modules share them."""
+    """For each module the weights of its own layers; one object for modules that share them."""
     found: list[LayerWeights | None] = []
     for number, entry in enumerate(content.manifest.entries):
         own: LayerWeights | None = None
@@ -163,7 +182,7 @@ def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWe
 
 
 def _body_key(entry: ModuleEntry, concern: Concern, weights: LayerWeights | None) -> Hashable:
-    """Equal for modules of one body: those stored with the same weights, or fused without inputs; None for others."""
+    """A key that modules of one body share: stored with the same weights, or fused without inputs; else None."""
     if weights is not None:
         return (entry.parent, id(weights), *(mask.tobytes() for mask in concern.kept.values()))
     if entry.original is not None and entry.mode is Mode.ROLLED:

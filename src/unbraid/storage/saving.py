@@ -1,4 +1,4 @@
-"""Writing modules, decompositions, compositions and translators into folders, whole or not at all."""
+"""Write modules, decompositions, compositions and translators into folders, completely or not at all."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def save_decomposition(
     folder: Folder, network: Network, modules: Sequence[ConcernModule], config: DecompositionConfig,
     about: About = NOTHING,
 ) -> None:  # fmt: skip
-    """Write a network and its modules; raises FormatError where something else lies at ``folder``."""
+    """Write a network and its modules; raises FormatError if ``folder`` holds other files."""
     _save(folder, "decomposition", modules, alone=False, about=about)
 
 
 def save_module(folder: Folder, module: ConcernModule, about: About = NOTHING) -> None:
-    """Write one module with only what it needs; raises FormatError where something else lies at ``folder``."""
+    """Write one module with only the weights that it needs; raises FormatError if ``folder`` holds other files."""
     _save(folder, "module", [module], alone=True, about=about)
 
 
 def save_composition(folder: Folder, composition: Composition, about: About = NOTHING) -> None:
-    """Write a composition, each parent once; raises FormatError where something else lies at ``folder``."""
+    """Write a composition, each parent once; raises FormatError if ``folder`` holds other files."""
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
     scales = list(composition.calibration.values())
     composition.check_referee()
@@ -52,7 +52,7 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
 
 
 def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: About = NOTHING) -> None:
-    """Write a translator's modules, each parent once; raises FormatError where something else lies at ``folder``."""
+    """Write a translator's modules, each parent once; raises FormatError if ``folder`` holds other files."""
     _save(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
 
 
@@ -68,6 +68,7 @@ def _save(
     referee: dict[str, Tensor] | None = None,
 ) -> None:
     parents: list[ParentEntry] = []
+    networks: list[Network] = []
     places: dict[str, int] = {}
     weights: dict[str, Tensor] = {}
     entries: list[ModuleEntry] = []
@@ -84,9 +85,11 @@ def _save(
             own = only_words(body_weights(module.body), module.head.words) if remnant else module.origin.weights
             weights |= {f"{len(parents)}/{name}": t for name, t in own.items()}
             parents.append(_parent_entry(module, number if remnant else None))
+            networks.append(module.parent)
             for words, target in ((module.parent.vocabulary, False), (module.parent.target_vocabulary, True)):
                 if words is not None:
                     texts[vocabulary_file(len(parents) - 1, target)] = words.to_json().encode()
+                    words.warn_of_function()
         scale = UNTOUCHED if scales is None or number >= len(modules) else scales[number]
         shares, shares_head = _lender(stored[:number], module), _shares_head(module, remnant)
         original = next((n for n, m in enumerate(everything) if m is module.original), None)
@@ -102,12 +105,13 @@ def _save(
     manifest = Manifest(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
+        skipped=list(about.skipped),
     )  # fmt: skip
     try:
         text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
     except ValueError as error:  # a lone surrogate
         raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
-    write_folder(folder, {**files, **text}, lambda place: verify(place, modules))  # the card is for editing
+    write_folder(folder, {**files, **text}, lambda place: verify(place, modules, networks))  # the card is for editing
 
 
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
@@ -119,6 +123,7 @@ def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
         sliced_by=sliced_by,
         vocabulary=None if parent.vocabulary is None else parent.vocabulary.padding,
         target_vocabulary=None if parent.target_vocabulary is None else parent.target_vocabulary.padding,
+        facts=parent.facts,
     )
 
 
@@ -148,7 +153,7 @@ def _module_entry(
 
 
 def _originals(modules: Iterable[ConcernModule]) -> list[ConcernModule]:
-    """What fused modules were made from, each once."""
+    """The originals of fused modules, each once."""
     return list({id(m.original): m.original for m in modules if m.original is not None}.values())
 
 
@@ -159,7 +164,7 @@ def _lender(earlier: Sequence[ConcernModule], module: ConcernModule) -> int | No
 
 
 def _shares_head(module: ConcernModule, remnant: bool) -> bool:
-    """Whether a language's module has its parent's own output columns."""
+    """Whether a module of a language has the same output columns as its parent."""
     words, own, parent = module.head.words, module.whole_head, module.origin.weights
     if remnant or words is None:
         return False
@@ -173,8 +178,8 @@ def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_hea
         tensors |= {f"layer/{n}/{key}": t for n, own in (module.weights or {}).items() for key, t in own.items()}
     tensors |= {f"bridge/{name}": weight for name, weight in (module.bridges or {}).items()}
     if head.words is not None:
-        said = torch.zeros(module.parent.spec.classes, dtype=torch.bool).index_fill(0, head.words.cpu(), True)
-        tensors["words"] = torch.from_numpy(np.packbits(said.numpy()))
+        kept = torch.zeros(module.parent.spec.classes, dtype=torch.bool).index_fill(0, head.words.cpu(), True)
+        tensors["words"] = torch.from_numpy(np.packbits(kept.numpy()))
     return tensors if shares_head else {**tensors, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
 
 

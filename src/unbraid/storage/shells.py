@@ -1,4 +1,4 @@
-"""What the tensors of a folder must be called and shaped like, from its manifest alone: no weights are needed.
+"""Expected names and shapes of the tensors of a folder, derived from its manifest alone.
 
 Shapes: H units, T timesteps, G gates, F features, R head rows, V target words, P parts of a state.
 """
@@ -50,7 +50,7 @@ class Shell:
     Attributes:
         spec: its layers.
         layers: name -> layer on torch's meta device, in the order of computation.
-        skeleton: the whole network there; None for a user's own module, which is not known here.
+        skeleton: the whole network there; None for a user's own module.
     """
 
     spec: Spec
@@ -72,7 +72,7 @@ def shell_of(entry: ParentEntry, number: int, stored: int, budget: Budget) -> Sh
     """The structure of parent ``number``.
 
     Args:
-        entry: what the manifest states about it.
+        entry: its entry in the manifest.
         number: of the parent, for messages.
         stored: bytes of parent.safetensors.
         budget: of the folder; a sliced network is expanded to its whole size.
@@ -115,10 +115,10 @@ def module_tensors(
     """Name -> type and shape of every tensor of one module.
 
     Args:
-        entry: what the manifest states about it.
+        entry: its entry in the manifest.
         shell: its parent.
         sliced: whether the parent is stored as the slices of this module.
-        declared: what the file has; a head may have any number of rows.
+        declared: tensors of the file; a head may have any number of rows.
     """
     bits = (torch.uint8,)
     found = {
@@ -152,7 +152,7 @@ def mask_shapes(entry: ModuleEntry, shell: Shell) -> dict[str, tuple[int, ...]]:
 
 
 def read_concern(entry: ModuleEntry, shell: Shell, tensors: Mapping[str, Tensor], budget: Budget) -> Concern:
-    """What a module keeps; masks take a byte for each bit, and four where an unrolled module runs."""
+    """Read the masks of a module. In memory a mask takes a byte per bit, and four more in an unrolled module."""
     kept = {}
     for name, shape in mask_shapes(entry, shell).items():
         budget.spend(prod(shape) * (5 if entry.mode is Mode.UNROLLED else 1))

@@ -107,7 +107,7 @@ class TensorFile:
             )
 
     def load(self) -> list[dict[str, Tensor]]:
-        """For each owner, name -> tensor; raises FormatError for a damaged file. The content is let go."""
+        """For each owner, name -> tensor; raises FormatError for a damaged file. The content is released."""
         found: list[dict[str, Tensor]] = [{} for _ in self.declared]
         for name, tensor in loaded(self._content, self._where).items():
             number, own = _split(name, len(found))

@@ -1,8 +1,8 @@
 """Modules that were trained after they were made, as modules that a folder can hold.
 
-A folder holds whole networks and, for each module, what it keeps of one. Weights of a module's own layers are stored
-with the module; a change of weights that it has from its parent as they stand (an embedding) makes it a module of
-another parent, which is the parent with these weights.
+A folder holds whole networks and, for each module, its masks and its own weights. Weights that a module inherits from
+its parent unchanged (an embedding) are not stored with it. If they were trained, the module is stored with another
+parent: the same network with these weights.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from unbraid.storage.layout import body_weights, only_words
 
 
 def stored_modules(modules: Sequence[ConcernModule], alone: bool) -> list[ConcernModule]:
-    """The same modules, those that were trained as equal ones whose weights a folder can hold.
+    """Return the modules, with those that were trained replaced by equal ones that a folder can hold.
 
     Args:
-        modules: what to save.
-        alone: whether each is saved with only what it needs of its parent.
+        modules: the modules to save.
+        alone: whether each is saved with only the weights that it needs.
 
     Raises:
         DataError: weights on the meta device.

@@ -1,4 +1,4 @@
-"""Checking a saved folder before it replaces an older one: what is saved loads again, with the same weights."""
+"""Check a saved folder before it replaces an older one: it loads again, with the same weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torch import Tensor
 
 from unbraid.errors import FormatError
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.spec import TorchSpec
 from unbraid.storage.layout import only_words
 from unbraid.storage.loading import composition_of, load_modules
+from unbraid.storage.own_modules import OwnModule
 
 
 def check_precision(modules: Sequence[ConcernModule]) -> None:
@@ -35,15 +37,16 @@ def check_precision(modules: Sequence[ConcernModule]) -> None:
                     )
 
 
-def verify(place: Path, modules: Sequence[ConcernModule]) -> None:
+def verify(place: Path, modules: Sequence[ConcernModule], parents: Sequence[Network]) -> None:
     """Load a folder and compare it with the modules that it was written from; raises FormatError.
 
     Args:
-        place: where the files are.
-        modules: what was saved, in the order of the manifest.
+        place: folder of the files.
+        modules: the saved modules, in the order of the manifest.
+        parents: their parents, in the order of the manifest.
     """
-    bodies = {m.parent.spec.module: m.parent.body for m in modules if isinstance(m.parent.spec, TorchSpec)}
-    own = {name: body.module for name, body in bodies.items() if isinstance(body, TorchBody)}
+    bodies = {number: parent.body for number, parent in enumerate(parents)}
+    own: dict[int, OwnModule] = {number: body.module for number, body in bodies.items() if isinstance(body, TorchBody)}
     try:
         manifest, _, loaded = load_modules(place, None, own)
         if manifest.kind == "composition":

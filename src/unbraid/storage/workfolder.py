@@ -90,7 +90,7 @@ def is_work_folder(path: Path) -> bool:
 
 
 def remove(work: Path) -> None:
-    """Delete a working folder; its marker goes last, so that it is recognised until the end."""
+    """Delete a working folder, its marker last, so that it is recognised until the end."""
     marker = work.name.removeprefix(".unbraid-")
     with suppress(OSError):
         for name in sorted(os.listdir(work), key=lambda name: (name == marker, name != COMMIT)):

@@ -52,6 +52,8 @@ def encoder_decoder_from_torch(
     stacks = [[RecurrentStack(m) for m in side.modules() if isinstance(m, nn.RNNBase)] for side in module_sides]
     embeddings = [_one(side, nn.Embedding, name) for side, name in zip(module_sides, (encoder, decoder), strict=True)]
     head = _one(module, nn.Linear, "the module")
+    if any(stack.proj_size for side in stacks for stack in side):
+        raise UnsupportedLayer("an nn.LSTM has proj_size, which encoder-decoders cannot have: train with proj_size=0.")
     if any(stack.bidirectional for side in stacks for stack in side) or not all(stacks):
         raise UnsupportedLayer(
             "the encoder or the decoder has no recurrent layer or a bidirectional one; expected 1 to 4 layers of one "

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from unbraid.data.vocabulary import Padding, Vocabulary
+from unbraid.data.padding import Padding
+from unbraid.data.vocabulary import Vocabulary
 
 PADDING, UNKNOWN = 0, 1
 PAD, UNK = "[padding]", "[unknown]"

@@ -188,6 +188,43 @@ class Residual(nn.Module):
         return self.out((first + self.b(first)[0])[:, -1])
 
 
+class TiedLanguageModel(nn.Module):
+    """Scores of words from the weights of the embedding; inputs are word indices (N, T)."""
+
+    def __init__(self, hidden=16):
+        super().__init__()
+        self.embedding = nn.Embedding(30, hidden)
+        self.rnn = nn.LSTM(hidden, hidden, batch_first=True)
+        self.out = nn.Linear(hidden, 30)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, x):
+        return self.out(self.rnn(self.embedding(x))[0]).log_softmax(-1)
+
+
+class Stateful(Plain):
+    """Keeps its state from call to call."""
+
+    def __init__(self, **settings):
+        super().__init__(kind=nn.GRU, **settings)
+        self.state = None
+
+    def forward(self, x):
+        outputs, state = self.rnn(x, self.state)
+        self.state = state.detach()
+        return self.out(outputs[:, -1])
+
+
+class TwoHeads(Plain):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.other = nn.Linear(self.out.in_features, 2)
+
+    def forward(self, x):
+        features = self.rnn(x)[0][:, -1]
+        return self.out(features), self.other(features).softmax(-1)
+
+
 class Regressor(Plain):
     def __init__(self, **settings):
         super().__init__(classes=1, **settings)

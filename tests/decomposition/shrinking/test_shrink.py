@@ -28,9 +28,12 @@ from tests.decomposition.shrinking.shrunk_models import (
     ReturnsState,
     Siamese,
     Stacked,
+    Stateful,
     StepByStep,
     Tagger,
+    TiedLanguageModel,
     TimeFirst,
+    TwoHeads,
     inputs,
     made,
 )
@@ -161,6 +164,29 @@ def test_several_arguments_one_encoder():
     assert small.rnn.hidden_size == 8 and error(small, module, *args) < 0.9
     named = shrink(module, {"a": args[0], "b": args[1]}, 0.5)
     assert torch.equal(scores(named, *args), scores(small, *args))
+
+
+def test_tied_weights_stay_tied():
+    module, x = made(TiedLanguageModel), torch.randint(30, (160, 6), generator=torch.Generator().manual_seed(0))
+    small = shrink(module, x, 0.5)
+    assert small.out.weight is small.embedding.weight and torch.equal(small.out.weight, module.out.weight)
+    assert isinstance(small.rnn, ShrunkRecurrent) and error(small, module, x) < 0.9
+
+
+def test_a_stored_state_of_the_parent_is_not_touched():
+    module, x = made(Stateful), inputs(16)
+    small = shrink(module, x, 0.5)
+    assert module.state is None and small.state is None
+    assert [tuple(small(x).shape) for _ in range(2)] == [(16, 4)] * 2
+
+
+def test_several_heads_are_fitted():
+    module, x = made(TwoHeads), inputs()
+    small = shrink(module, x, 0.5)
+    assert (small.out.in_features, small.other.in_features) == (8, 8)
+    assert error(small, module, x) < 0.5
+    ours, theirs = small(x)[1], module(x)[1]
+    assert (ours - theirs).square().mean() < (theirs - theirs.mean(0)).square().mean()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])

@@ -210,27 +210,16 @@ def test_what_is_refused_is_refused_in_short_sentences(given):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("LSTMCell in a loop", "layer 'rnn' is LSTMCell, .* use nn.LSTM over the whole sequence"),
-        ("proj_size", "proj_size=4: .* Train with proj_size=0"),
-        ("weight_norm (parametrized)", "'rnn' has parametrized weights: .*remove_parametrizations"),
-        ("head parametrized", "output layer '3' has parametrized weights"),
         ("DataParallel", "pass its .module"),
         ("torch.compile", "compiled: pass the nn.Module"),
         ("no recurrent layer", r"has no recurrent layer \(it holds \['Embedding', 'Flatten', 'Linear'\]\)"),
         ("two heads", r"several layers fit: \['fc', 'other'\]\): name it with head="),
-        ("head called at each step", "'fc' runs 9 times"),
-        ("head over flattened timesteps", r"'fc' reads \(54, 10\) .* keep examples and timesteps apart"),
         ("subclass of nn.Linear as head", "MaskedLinear with a custom forward"),
         ("batch items interact (mean)", "examples of a batch change each other's results"),
         ("batch items interact (attention)", "examples of a batch change each other's results"),
         ("dropout in eval mode", "each time it runs on the same example"),
         ("batch_first forgotten", "is batch_first=True missing"),
-        ("one layer for two sequences", "'rnn' runs 2 times"),
-        ("layer called at each step", "'rnn' runs 9 times"),
-        ("layer over parts of examples", "'rnn' reads 18 sequences where there are 6 examples"),
         ("hook on the layer", "remove hooks"),
-        ("enforce_sorted=True, unsorted", "enforce_sorted=False"),
-        ("half precision", r"torch.float16; supported are float32 and float64: pass module.float\(\)"),
         ("NaN weights", "FormatError: weight 'rnn.bias_hh_l0' holds NaN"),
         ("a class, not an instance", "got the class Classifier: pass a trained instance"),
         ("a path", "got a path: .*load_weights"),
@@ -259,7 +248,7 @@ def test_initial_states_of_another_size_are_refused_before_torchs_kernels_read_b
     assert network.logits((words, torch.zeros(1, 8, 10), torch.zeros(1, 8, 10))).shape == (8, 4)
     for count in (1, 3, 400):
         more = torch.randint(1, 60, (count, 5))
-        with pytest.raises(DataError, match=rf"for {count} sequences, expected \(1, {count}, 10\)"):
+        with pytest.raises(DataError, match=rf"the arrays of the inputs hold \[{min(count, 8)}, {max(count, 8)}\] ex"):
             network.logits((more, torch.zeros(1, 8, 10), torch.zeros(1, 8, 10)))
 
 

@@ -15,11 +15,9 @@ from unbraid.decomposition.sizes import kept_count
 from unbraid.errors import DataError
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import BATCH, Inputs, to_device
-from unbraid.networks.layers import Layer, pruned
+from unbraid.networks.layers import pruned
 from unbraid.networks.network import Network
-from unbraid.networks.recurrent import PrunedRecurrentLayer
 from unbraid.networks.removal import Probe
-from unbraid.networks.watching import watched
 
 NodeScore = Callable[[Network, Head, Inputs, np.ndarray], Mapping[str, np.ndarray]]
 
@@ -40,14 +38,12 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
     for start in range(0, len(x), BATCH):
         probes = {name: Probe() for name in sums}
         body = pruned(network.body, probes, 1)
-        by_probe = {id(m.removal): m for m in body.modules() if isinstance(m, PrunedRecurrentLayer)}
-        noted = {name: Layer(name, by_probe[id(probe)]) for name, probe in probes.items()}  # type: ignore[arg-type]
         batch = next(x.take(slice(start, start + BATCH)).batches())
-        with torch.enable_grad(), watched(noted, lambda layer, read, given: given[0].detach()) as outputs:
+        with torch.enable_grad():
             margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
             margins[torch.from_numpy(counted[start : start + BATCH]).to(margins.device)].sum().backward()
         for name, probe in probes.items():
-            sums[name] += (probe.gradients()[0] * outputs[name]).double().square().sum((0, 1)).cpu().numpy()
+            sums[name] += probe.saliences().cpu().numpy()
     return sums
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ DEFAULT_KEEP = 0.5  # keep ratio where neither keep nor max_loss is given
 SCORED = 100  # examples with and without the class for scoring; more change the order little
 REFITTED = 200  # the same for refitting layers; the classes of one body share them
 FEWEST = 20
+PASS = 5.0  # cost of the pass over the sample, where the scores of one class cost 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Reconstruction:
         targets: their labels.
         classes: indices of the classes that modules are made for.
         config: settings of the decomposition.
-        advance: called after each class with the work that is done.
+        advance: called with the work that is done; see :func:`observing_cost` for the total.
         score: scores the hidden units of each recurrent layer for a module, larger for units that should stay.
 
     Raises:
@@ -101,7 +103,8 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         held = HeldPass(self.network, len(self.x))
-        self.moments = collect(self.network, self.x, self.targets, self.classes, held=held)
+        passed = partial(_advanced, self.advance, PASS / max(len(self.x), 1))
+        self.moments = collect(self.network, self.x, self.targets, self.classes, passed, held=held)
         self.states = held.states()
         self.deciding = read_decisions(self.network, self.x, self.targets, held.features())
         with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
@@ -204,6 +207,15 @@ class Reconstruction:
         carries = counts(self.targets.members(index)).any(1)
         labelled = counts(self.targets.counted()).any(1)
         return np.concatenate([even(np.flatnonzero(side & labelled), most) for side in (carries, ~carries)])
+
+
+def observing_cost(examples: int, classes: int) -> float:
+    """Work that a :class:`Reconstruction` reports: one pass over the examples, and the scores of each class."""
+    return (PASS if examples else 0) + classes
+
+
+def _advanced(advance: Callable[[float], object], share: float, examples: int) -> None:
+    advance(share * examples)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ Shapes: N examples, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
-from unbraid.progress import Progress
+from unbraid.progress import Advance, Progress
 
 HELD_OUT = 0.2  # share of the given examples that is held out
 GRID = 32  # sizes tried are multiples of 1/GRID
@@ -42,7 +43,7 @@ def smallest_within(
     x: Inputs,
     targets: Targets,
     max_loss: float,
-    progress: Progress,
+    advance: Advance,
 ) -> Modules:
     """Find the smallest modules whose loss is at most ``max_loss``; modules of full size where there are none.
 
@@ -52,16 +53,21 @@ def smallest_within(
         x: held-out inputs.
         targets: their labels.
         max_loss: tolerated loss of accuracy and F1, in [0, 1).
-        progress: factory of progress bars.
+        advance: called with the work that is done beside ``make``, in modules; see :func:`search_cost`.
     """
     whole = make(1.0)
     classes = [network.labels.index(label) for label in whole]
     parent = parent_scores(network, x, targets, classes)
+    advance(len(classes))
+
+    @contextmanager
+    def rounds(what: str, total: float) -> Iterator[Advance]:
+        yield lambda amount: advance(amount * len(classes))
 
     def within(tried: Modules) -> bool:
         return bool(np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss)
 
-    return smallest(lambda keep: whole if keep == 1 else make(keep), within, progress)
+    return smallest(lambda keep: whole if keep == 1 else make(keep), within, rounds)
 
 
 def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], progress: Progress) -> Made:
@@ -76,7 +82,7 @@ def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], prog
         the smallest result found that is good enough, or that of keep ratio 1.
     """
     low, high, best = 0, GRID, make(1.0)
-    with progress("choosing a size", GRID.bit_length()) as advance:
+    with progress("choosing a size", (GRID - 1).bit_length()) as advance:
         while high - low > 1:
             middle = (low + high) // 2
             tried = make(middle / GRID)
@@ -86,6 +92,12 @@ def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], prog
                 low = middle
             advance(1)
     return best
+
+
+def search_cost() -> float:
+    """Work of :func:`smallest_within` for each class: a module for each size that is tried, and its evaluation."""
+    sizes = 1 + (GRID - 1).bit_length()  # the full size, and one for each halving
+    return 2.0 * sizes
 
 
 def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> np.ndarray:

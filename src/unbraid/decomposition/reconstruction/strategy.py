@@ -5,23 +5,26 @@ Shapes: N examples, T timesteps, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
 from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
-from unbraid.decomposition.protocol import FusingStrategy
+from unbraid.decomposition.protocol import MAKING, FusingStrategy
 from unbraid.decomposition.reconstruction.importance import NodeScore, node_scores
-from unbraid.decomposition.reconstruction.reconstruct import DEFAULT_KEEP, Reconstruction
+from unbraid.decomposition.reconstruction.reconstruct import DEFAULT_KEEP, Reconstruction, observing_cost
 from unbraid.decomposition.sampling import Sample, choose, module_classes
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head, distinct_rows
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress
+
+OBSERVING = "observing"
 
 
 class ReconstructionStrategy(FusingStrategy):
@@ -32,6 +35,7 @@ class ReconstructionStrategy(FusingStrategy):
     """
 
     settings = ReconstructConfig
+    phases: ClassVar[Mapping[str, float]] = {OBSERVING: 1.0, MAKING: 2.0}
 
     def __init__(self, score: NodeScore | None = None) -> None:
         self.score = score or node_scores
@@ -42,7 +46,7 @@ class ReconstructionStrategy(FusingStrategy):
         assert isinstance(config, ReconstructConfig)
         classes = module_classes(targets, config)
         rows = choose(targets, config, pooled=True).rows
-        with progress("reconstructing", len(classes)) as advance:
+        with progress(OBSERVING, observing_cost(len(rows), len(classes))) as advance:
             made = Reconstruction(network, x.take(rows), targets.take(rows), classes, config, advance, score=self.score)
         return PreparedReconstruction(made)
 
@@ -66,7 +70,8 @@ class ReconstructionStrategy(FusingStrategy):
         assert isinstance(config, ReconstructConfig)
         said = np.asarray(x.tree["target"]) != 0
         found = {}
-        with progress("reconstructing", len(sample.positive)) as advance:
+        total = sum(observing_cost(len(places[0]), 1) for places in sample.positive.values())
+        with progress(OBSERVING, total) as advance:
             for index, places in sample.positive.items():
                 rows = places[0]
                 targets = Targets(np.where(said[rows], index, -1), network.labels, many=True)

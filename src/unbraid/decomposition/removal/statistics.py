@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-import torch
 
 from unbraid.config import Mode, Observed, RemovalConfig
 from unbraid.decomposition.removal.identification import Statistic
 from unbraid.decomposition.removal.observation import LayerValues
 from unbraid.decomposition.sampling import Sample, Steps
 from unbraid.errors import DataError
+from unbraid.networks.threads import given_threads
 
 BLOCK = 64 * 2**20  # bytes of values that are processed at a time
 
@@ -52,7 +52,7 @@ def class_statistics(
     shape = (units,) if config.mode is Mode.ROLLED else (steps, units)
     results = {key: np.full(shape, np.nan) for key in chosen}
     block = max(1, BLOCK // max(layer.values[0].nbytes, 1))
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # sorting releases the interpreter lock
+    with ThreadPoolExecutor(given_threads()) as pool:  # sorting releases the interpreter lock
         for columns, statistic in rules:
             for start in range(columns.start, columns.stop, block):
                 part = slice(start, min(start + block, columns.stop))

@@ -5,10 +5,11 @@ Shapes: N examples, T timesteps, U columns of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ import torch
 from unbraid.config import DecompositionConfig, GateView, HeadKind, Observed, RemovalConfig
 from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
-from unbraid.decomposition.protocol import Strategy
+from unbraid.decomposition.protocol import MAKING, Strategy
 from unbraid.decomposition.reconstruction.output_rows import fitted_head
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, read_decisions
 from unbraid.decomposition.removal.baselines import choose_random, choose_smallest, magnitudes
@@ -35,6 +36,7 @@ class Removal(Strategy):
     """``strategy="paper"``: nodes that do less for the class than for the others are removed, up to a cap."""
 
     settings = RemovalConfig
+    phases: ClassVar[Mapping[str, float]] = {"observing": 1.0, "identifying": 4.0, MAKING: 1.0}
 
     def prepare(
         self, network: Network, x: Inputs, targets: Targets, config: DecompositionConfig, progress: Progress

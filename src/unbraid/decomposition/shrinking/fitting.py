@@ -25,8 +25,8 @@ from unbraid.decomposition.shrinking.narrowing import Plan
 from unbraid.decomposition.shrinking.running import Call, runs
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.networks.layers import Layer, slice_layer
-from unbraid.networks.pytorch.body import copied
 from unbraid.networks.pytorch.plain import narrow_stack
+from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import RecurrentStack
 

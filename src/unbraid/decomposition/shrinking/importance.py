@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unbraid.decomposition.shrinking.running import runs_in
 from unbraid.decomposition.shrinking.sources import Source, linear_outputs, objectives
 from unbraid.networks.cells import State
-from unbraid.networks.pytorch.body import copied
+from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import PrunedRecurrentLayer
 from unbraid.networks.removal import Removal
 from unbraid.networks.stack import RecurrentStack

@@ -22,7 +22,7 @@ from unbraid.decomposition.shrinking.running import Call, Record, fresh, same_ra
 from unbraid.networks.inputs import leaves
 from unbraid.networks.pytorch.calling import call, said
 
-SIZE_NAME = re.compile(r"hid|unit|rnn|lstm|gru|state|h_dim|h_size", re.IGNORECASE)  # attributes that may hold H
+SIZE_NAME = re.compile(r"hid|unit|rnn|lstm|gru|state|h_dim|h_size|^h$", re.IGNORECASE)  # attributes that may hold H
 
 ROUNDING = 1e-5  # largest difference of equal values, as a share of the largest value
 COMPARED = 256  # rows that find the columns; all rows confirm them
@@ -161,7 +161,7 @@ def _trial(
 
 
 class _Replay:
-    """Stands in for the forward method of a layer: checks what it reads and returns what it gave in the recorded run.
+    """Replace the forward method of a layer: check its inputs and return its recorded results.
 
     Args:
         path: of the layer.

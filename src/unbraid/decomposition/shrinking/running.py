@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from unbraid.errors import DataError, UnbraidError
 from unbraid.networks.inputs import leaves
-from unbraid.networks.pytorch.body import copied
 from unbraid.networks.pytorch.calling import call, said
+from unbraid.networks.pytorch.replacing import copied
 
 Seen = TypeVar("Seen")
 

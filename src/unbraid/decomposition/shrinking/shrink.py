@@ -22,7 +22,7 @@ from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
 from unbraid.networks.spec import EncoderDecoderSpec, TorchSpec
-from unbraid.progress import Progress, silent
+from unbraid.progress import Progress, shown
 
 DEFAULT_KEEP = 0.3
 STYLES = ("auto", "plain", "wrapped")
@@ -41,7 +41,7 @@ def shrink(
     refine: int = 0,
     style: Literal["auto", "plain", "wrapped"] = "auto",
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress | bool | None = None,
 ) -> nn.Module:
     """Make a smaller copy of a trained recurrent network, without labels.
 
@@ -66,7 +66,7 @@ def shrink(
         style: ``auto`` chooses for each layer; ``plain`` raises an error where a layer cannot be plain; ``wrapped``
             keeps all sizes between layers. Only for PyTorch modules.
         seed: seed of the choice of examples, at least 0.
-        progress: factory of progress bars.
+        progress: None, True, False or a factory of bars, as for :func:`unbraid.decompose`.
 
     Returns:
         the smaller module in eval mode, in the type and on the device of ``model``. For a Network made from a Keras
@@ -102,13 +102,13 @@ def shrink(
             module_inputs(checked_module(model), x),
             lambda some: TorchShrinker(model, some, None, style, refine, seed),
             TorchShrinker.agreement,
-            (keep, max_loss, seed, progress),
+            (keep, max_loss, seed, shown(progress)),
         )
     if isinstance(model.spec, EncoderDecoderSpec):
         raise ConfigError("encoder-decoders cannot be shrunk as a whole: decompose them, each module is small.")
     check_full(model)
     spec, inputs = model.spec, model.check(x)
-    settings = keep, max_loss, seed, progress
+    settings = keep, max_loss, seed, shown(progress)
     if isinstance(spec, TorchSpec):
         own, sources = model.to_torch(), [Source(spec.head, output=spec.output)]
         return _sized(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.decomposition.shrinking.running import Call
+from unbraid.decomposition.shrinking.running import Call, fresh
 from unbraid.errors import DataError
 from unbraid.networks.pytorch.answer import Output, find_answer
 from unbraid.networks.pytorch.running import watched
@@ -51,7 +51,7 @@ def find_sources(module: nn.Module, batch: Any) -> list[Source]:
     Raises:
         DataError: the module returns no such tensor.
     """
-    run = watched(module, batch, "x does")
+    run = watched(fresh(module), batch, "x does")
     found = []
     for path, (_, scores) in run.linears.items():
         answer = find_answer(scores, run.results) if run.counts[path] == 1 else None

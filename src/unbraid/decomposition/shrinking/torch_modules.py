@@ -6,6 +6,7 @@ Shapes: N examples, T timesteps, H hidden units.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +25,9 @@ from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import ConfigError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
-from unbraid.networks.pytorch.body import copied
-from unbraid.networks.pytorch.checking import check_plain, recurrent_sites
+from unbraid.networks.pytorch.checking import check_plain, whole_layers
 from unbraid.networks.pytorch.plain import plain_layer
+from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.stack import RecurrentStack
 
 SCORED = 200  # examples that score the hidden units
@@ -60,12 +61,15 @@ class TorchShrinker:
     ) -> None:
         self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
         self.module = checked_module(module)
-        self.sites = recurrent_sites(self.module)
+        self.sites = whole_layers(self.module)
         dtype = next(iter(self.sites.values())).weight_ih_l0.dtype
         assert isinstance(dtype, torch.dtype)
         self.dtype = dtype
         first = self._batches(x.take(slice(TRIED)))[0]
-        self.linears = [path for path, part in self.module.named_modules() if _refittable(part)]
+        shared = _shared_weights(self.module)
+        self.linears = [
+            p for p, part in self.module.named_modules() if _refittable(part) and id(part.weight) not in shared
+        ]
         self.sources = find_sources(self.module, first) if sources is None else list(sources)
         self.heads = {
             s.path: place for place, s in enumerate(self.sources) if s.path is not None and s.path in self.linears
@@ -230,7 +234,7 @@ class TorchShrinker:
             ]
 
     def _rows(self, most: int) -> np.ndarray:
-        """At most so many of the examples, drawn by ``seed``, in their order."""
+        """Draw at most ``most`` of the examples by ``seed``, in their order."""
         if len(self.x) <= most:
             return np.arange(len(self.x))
         return np.sort(np.random.default_rng(self.seed).permutation(len(self.x))[:most])
@@ -254,7 +258,7 @@ def checked_module(module: nn.Module) -> nn.Module:
         UnsupportedLayer: a recurrent layer that cannot be made smaller.
         FormatError: weights that are not finite.
     """
-    recurrent_sites(module)  # refuse before anything is copied
+    whole_layers(module)  # refuse before anything is copied
     own = copied(module).cpu().eval()
     half = any(tensor.dtype in HALF for tensor in own.state_dict().values() if isinstance(tensor, Tensor))
     own = own.float() if half else own
@@ -266,6 +270,12 @@ def _refittable(part: nn.Module) -> bool:
     """Whether a part is a plain nn.Linear whose weights can be exchanged."""
     plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
     return plain and "weight" in part._parameters and not part._forward_pre_hooks
+
+
+def _shared_weights(module: nn.Module) -> set[int]:
+    """Ids of weights that several parts have in common (tied weights), which must stay equal."""
+    owners = Counter(id(p) for part in module.modules() for p in part._parameters.values() if p is not None)
+    return {key for key, count in owners.items() if count > 1}
 
 
 def _framed(part: ShrunkRecurrent, layer: nn.Module, like: Tensor) -> ShrunkRecurrent:

@@ -16,6 +16,8 @@ from torch.nn.functional import logsigmoid
 from unbraid.errors import DataError
 
 Output = Literal["softmax", "sigmoid"]
+Order = Literal["NTC", "TNC", "NCT"]
+ORDERS: tuple[Order, ...] = ("NTC", "TNC", "NCT")
 TIE = 1e-4  # scores that differ by less, relative to the largest, may decide either way
 
 CHANGED = "changed"
@@ -37,12 +39,12 @@ class Answer:
         place: position among the tensors that the module returns.
         relation: "" for the scores, a key of :data:`ACTIVATION`, or ``changed`` for another function of the scores
             with the same decisions on the example.
-        transposed: whether its first two axes are exchanged.
+        order: of its axes, compared with (N, T, C): the same, (T, N, C) or (N, C, T).
     """
 
     place: int
     relation: str
-    transposed: bool = False
+    order: Order = "NTC"
 
     @property
     def output(self) -> Output | None:
@@ -53,11 +55,11 @@ class Answer:
 def find_answer(scores: Tensor, results: Sequence[Tensor]) -> Answer | None:
     """Find the first result that is a known function of the scores (N, [T,] C); None if there is none."""
     for place, result in enumerate(results):
-        for transposed in (False, True):
+        for order in ORDERS:
             for relation in _relations(scores, result):
-                given = _aligned(result, _shape(scores, relation), transposed)
+                given = _aligned(result, _shape(scores, relation), order)
                 if given is not None and _equal(given, _related(scores, relation)):
-                    return Answer(place, relation, transposed)
+                    return Answer(place, relation, order)
     return None
 
 
@@ -113,7 +115,7 @@ def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], out
     shown = answer.output
     if not scores.numel() or answer.place >= len(results) or (shown is not None and shown != output):
         return None  # the user asked for another activation
-    given = _aligned(results[answer.place], _shape(scores, answer.relation), answer.transposed)
+    given = _aligned(results[answer.place], _shape(scores, answer.relation), answer.order)
     if given is None:
         return None
     if answer.relation != CHANGED and _same_values(given, scores, answer.relation):
@@ -167,10 +169,16 @@ def _shape(scores: Tensor, relation: str) -> torch.Size:
     return scores.shape[:-1] if relation == "argmax" else scores.shape
 
 
-def _aligned(result: Tensor, shape: torch.Size, transposed: bool) -> Tensor | None:
-    if result.numel() != shape.numel() or (transposed and result.dim() < 2):
+def _aligned(result: Tensor, shape: torch.Size, order: Order) -> Tensor | None:
+    """The result as (N, [T,] C) or (N, [T]), whatever the order of its axes; None if its size differs."""
+    if result.numel() != shape.numel() or (order == "TNC" and len(shape) < 2):
         return None
-    return (result.transpose(0, 1) if transposed else result).reshape(shape)
+    if order == "TNC":
+        return result.reshape(shape[1], shape[0], *shape[2:]).transpose(0, 1)
+    if order == "NCT":
+        fits = len(shape) == 3 and result.shape == (shape[0], shape[2], shape[1])
+        return result.transpose(1, 2) if fits else None
+    return result.reshape(shape)
 
 
 def _related(scores: Tensor, relation: str) -> Tensor:

@@ -5,41 +5,29 @@ Shapes: N examples, T timesteps, H units, F features of the output layer, K modu
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, FormatError, UnbraidError, UnsupportedLayer, quoted
+from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.networks.graph.module import KerasGraph, run_shapes
-from unbraid.networks.inputs import Inputs, leaves, map_tree
+from unbraid.networks.inputs import Inputs, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
+from unbraid.networks.passes import Pass, one_pass
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.answer import Answer, changed_answer, check_answer, find_answer
-from unbraid.networks.pytorch.calling import call, said
-from unbraid.networks.pytorch.running import watched
+from unbraid.networks.pytorch.arranging import Arrangement, compared, returned
+from unbraid.networks.pytorch.calling import Caller, said
+from unbraid.networks.pytorch.merging import plain
+from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
+from unbraid.networks.pytorch.running import recorded
+from unbraid.networks.reading import torch_inputs
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
 from unbraid.networks.spec import DenseSpec, KerasSpec, TorchSpec
 from unbraid.networks.stack import RecurrentStack
-
-
-class Tap(nn.Linear):
-    """The output layer, which stores its last inputs and outputs."""
-
-    def __init__(self, original: nn.Linear) -> None:
-        super().__init__(1, 1, original.bias is not None, device="meta")
-        self.in_features, self.out_features = original.in_features, original.out_features
-        self.weight = original.weight
-        self.bias = original.bias
-        self.seen: Tensor | None = None
-        self.gave: Tensor | None = None
-
-    def forward(self, input: Tensor) -> Tensor:
-        self.seen, self.gave = input, super().forward(input)
-        return self.gave
 
 
 class TorchBody(nn.Module):
@@ -59,6 +47,8 @@ class TorchBody(nn.Module):
         super().__init__()
         self.module, self.spec, self.copies, self.whole = module, spec, copies, whole
         self.answer, self._sought = answer, answer is not None
+        self._arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
+        self._caller = Caller(module, spec.run)
 
     def forward(self, x: Any) -> Tensor:
         """Features (N, F) or (N, T, F); with K modules (K*N, ...), module by module.
@@ -67,47 +57,81 @@ class TorchBody(nn.Module):
             DataError: the module's forward fails on the inputs, or its result and its output layer decide
                 differently.
         """
-        tap = self.module.get_submodule(self.spec.head)
-        assert isinstance(tap, Tap)
-        x = map_tree(lambda leaf: _converted(leaf, tap.weight.dtype), x)
-        if self.copies > 1:
-            x = _repeated(x, self.spec, self.copies)
-        compared = self.whole and not torch.compiler.is_compiling()
-        if compared and not self._sought:
-            self._seek(x)
+        weight = self.module.get_submodule(self.spec.head).weight
+        assert isinstance(weight, Tensor)
+        dtype = weight.dtype
+        inputs = torch_inputs(self.spec, map_tree(lambda leaf: _converted(leaf, dtype), x))
+        with one_pass() as here:
+            if self.copies > 1 and self.spec.run.batch is not None:
+                return torch.cat([self._features(here, inputs, turn) for turn in range(self.copies)])
+            if self.copies == 1:
+                return self._features(here, inputs)
+            features = self._features(here, _repeated(inputs, self.copies))
+            return features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
+
+    def _features(self, here: Pass, inputs: Inputs, turn: int | None = None) -> Tensor:
+        """Features of all parts of a batch."""
+        found = []
+        for part, count in self._caller.parts(inputs):
+            here.begin(part.examples, turn)
+            features, order = self._called(here, part)
+            picked = None if order is None else order.argsort()
+            if count != part.examples:
+                picked = torch.arange(part.examples)[:count] if picked is None else picked[:count]
+            here.pick(picked)
+            found.append(features if picked is None else features[picked])
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _called(self, here: Pass, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """Call the module once: features, and the order of the examples in them."""
         try:
-            result = call(self.module, x)
+            result, order = self._caller.call(inputs)
         except UnbraidError:
             raise
         except Exception as error:  # whatever a user's forward raises
             raise DataError(f"the module's own forward failed on these inputs: {said(error)}") from error
-        features, scores = tap.seen, tap.gave
-        tap.seen = tap.gave = None
-        if features is None or scores is None:
+        if not here.head:
             raise DataError(f"the module's forward did not run its output layer {self.spec.head!r} on these inputs.")
-        if compared and self.answer is not None:
-            results = [leaf.detach() for leaf in leaves(result) if isinstance(leaf, Tensor)]
-            check_answer(self.answer, scores.detach(), results, self.spec.output, self.spec.head)
-        if features.dim() == (2 if self.spec.many_outputs else 1):
-            features = features.unsqueeze(0)  # the module dropped the axis of a single example
-        elif self.spec.time_first:
-            features = features.transpose(0, 1)
-        if self.copies > 1:
-            features = features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
-        return features
+        try:
+            features = self._arrangement.apply([x for x, _ in here.head], inputs.examples, here.packed)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            shapes = [tuple(x.shape) for x, _ in here.head[:3]]
+            raise DataError(
+                f"output layer {self.spec.head!r} reads {shapes} for {inputs.examples} examples, which is arranged "
+                "otherwise than in the example that the network was made with."
+            ) from error
+        if self.whole and not torch.compiler.is_compiling():
+            self._compare(here, inputs, returned(result))
+        return features, order
 
-    def _seek(self, x: Any) -> None:
-        """Find which result of the module comes from its output layer."""
-        run = watched(self.module, x, "inputs do")
-        if self.spec.head in run.linears:
-            scores = run.linears[self.spec.head][1]
-            others = [given for _, given in run.linears.values()]
-            self.answer = find_answer(scores, run.results) or changed_answer(scores, run.results, others)
-        self._sought = True
+    def _compare(self, here: Pass, inputs: Inputs, results: list[Tensor]) -> None:
+        """Compare the decisions of the module with those of its output layer; raises DataError."""
+        if self._sought and self.answer is None:
+            return
+        given = [scores.detach() for _, scores in here.head]
+        scores, results = compared(self._arrangement, given, results, inputs.examples, here.packed)
+        if not self._sought:
+            self.answer = find_answer(scores, results)
+            if self.answer is None and results:
+                self.answer = changed_answer(scores, results, self._others(inputs))
+            self._sought = True
+        if self.answer is not None:
+            check_answer(self.answer, scores, results, self.spec.output, self.spec.head)
+
+    def _others(self, inputs: Inputs) -> list[Tensor]:
+        """Scores of all layers that could be output layers."""
+        with one_pass() as here:
+            here.begin(inputs.examples)
+            runs = recorded(self._caller, inputs, "inputs do")
+        return [calls[-1][1] for run in runs for calls in run.heads.values()]
 
     def opening(self, x: Any) -> Any:
         """Return the inputs: the steps of forward before the recurrent layers cannot run alone."""
         return x
+
+    def count(self, x: Any) -> int:
+        """N of the inputs."""
+        return torch_inputs(self.spec, x).examples
 
     def opening_stages(self) -> list[nn.Module]:
         """Return no stages: the steps before the recurrent layers run with them."""
@@ -120,7 +144,7 @@ class TorchBody(nn.Module):
 
     def stacks(self) -> dict[str, RecurrentStack]:
         """Path -> recurrent stack."""
-        return {name: m for name, m in self.module.named_modules() if isinstance(m, RecurrentStack)}
+        return stacks_of(self.module)
 
     def exchanged(self, stacks: Mapping[str, RecurrentStack], copies: int) -> TorchBody:
         """Copy this body with other stacks; all other layers are shared."""
@@ -128,42 +152,6 @@ class TorchBody(nn.Module):
         for name, stack in self.stacks().items():
             memo[id(stack)] = stacks[name]
         return TorchBody(copied(self.module, memo), self.spec, copies, whole=False)
-
-
-def prepared(module: nn.Module, spec_head: str) -> nn.Module:
-    """Copy a user's module and replace its recurrent layers and its output layer.
-
-    Raises:
-        UnsupportedLayer: a recurrent layer that cannot be replaced.
-    """
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        if isinstance(part, nn.RNNBase):
-            memo[id(part)] = RecurrentStack(part)
-    ready = copied(module, memo)
-    parent, _, name = spec_head.rpartition(".")
-    setattr(ready.get_submodule(parent), name, Tap(ready.get_submodule(spec_head)))  # type: ignore[arg-type]  # is Linear
-    return ready.eval().requires_grad_(False)
-
-
-def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.Module:
-    """Copy a user's module; tensors that forward stored in it are detached from their graph.
-
-    Args:
-        module: what to copy.
-        replaced: id of a part -> its replacement.
-    """
-    memo: dict[int, Any] = dict(replaced or {})
-    for part in module.modules():
-        for leaf in leaves(dict(vars(part))):
-            if isinstance(leaf, Tensor) and not leaf.is_leaf:
-                memo[id(leaf)] = leaf.detach()
-    try:
-        return copy.deepcopy(module, memo)
-    except Exception as error:  # a user's module may hold any object, such as a lock
-        raise UnsupportedLayer(
-            f"{type(module).__name__} cannot be copied ({said(error)}): remove attributes except weights and numbers."
-        ) from error
 
 
 def layer_names(site: str, stack: RecurrentStack) -> list[str]:
@@ -216,18 +204,14 @@ def _(body: TorchBody, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tup
     return body.exchanged(stacks, 1), None
 
 
-def _repeated(x: Any, spec: TorchSpec, copies: int) -> Any:
+def _repeated(inputs: Inputs, copies: int) -> Inputs:
     """Repeat every example K times in a row, so that batches sorted by length stay sorted."""
-    tensors: list[Tensor] = []
-    map_tree(lambda leaf: tensors.append(leaf) if isinstance(leaf, Tensor) and leaf.dim() else None, x)
-    axis = spec.batch_axis if tensors[0].dim() > spec.batch_axis else 0
-    inputs = Inputs(x, tensors[0].shape[axis], spec.batch_axis)
 
     def repeat(leaf: Any) -> Any:
         where = inputs.axis_of(leaf)
         return leaf if where is None else leaf.repeat_interleave(copies, dim=where)
 
-    return map_tree(repeat, x)
+    return Inputs(map_tree(repeat, inputs.tree), inputs.examples * copies, inputs.axis, axes=inputs.axes)
 
 
 def _converted(leaf: Any, dtype: torch.dtype) -> Any:
@@ -246,15 +230,17 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         return _built_graph(spec)
     if module is None:
         raise FormatError(
-            f"the parent network is a PyTorch module ({spec.module}), whose code is not stored: pass a new instance, "
-            f"module={spec.module}(...), or run its exported ONNX file."
+            f"the parent network is a PyTorch module ({quoted(spec.module)}), whose code is not stored: pass a new "
+            f"instance, module={quoted(spec.module)}(...), or run its exported ONNX file."
         )
     given = f"module={type(module).__name__}(...)"
     try:
-        ready = prepared(module, spec.head)
+        own = copied(module).eval()
+        plain(own)
+        ready = prepared(own, spec.head, spec.run.folds)
     except AttributeError:
         raise FormatError(
-            f"{given} has no layer {spec.head!r}: make it with the arguments of the saved module."
+            f"{given} has no layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
         ) from None
     found: dict[str, tuple[int, int]] = {}
     for site, stack in TorchBody(ready, spec).stacks().items():
@@ -263,8 +249,8 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
     if found != expected:
         raise FormatError(
-            f"{given} has recurrent layers {found}, expected {expected}: make it with the arguments "
-            "of the saved module."
+            f"{given} has recurrent layers {quoted(found, 200)}, expected {quoted(expected, 200)}: make it with the "
+            "arguments of the saved module."
         )
     return ready
 
@@ -283,15 +269,4 @@ def _built_graph(spec: KerasSpec) -> nn.Module:
                 f"the output layer {quoted(spec.head)!r} of the graph is no dense layer of {spec.features} inputs and "
                 f"{spec.classes} units."
             )
-        return prepared(graph, spec.head)
-
-
-def copied_linear(layer: nn.Module) -> nn.Linear:
-    """Make an nn.Linear that shares the weights, with a bias of zeros if there is none."""
-    assert isinstance(layer, nn.Linear)
-    copied = nn.Linear(1, 1, device="meta")
-    copied.in_features, copied.out_features = layer.in_features, layer.out_features
-    copied.weight = layer.weight
-    own: nn.Parameter | None = layer.bias  # None with bias=False, although the stubs of torch exclude it
-    copied.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features)) if own is None else own
-    return copied
+        return prepared(graph, spec.head, {})

@@ -1,14 +1,103 @@
-"""Call a user's nn.Module with inputs of any structure, and quote its errors."""
+"""Call a user's nn.Module with inputs of any structure, as its spec tells, and quote its errors."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from unbraid.errors import DataError, quoted
+from unbraid.networks.inputs import Inputs, arrays_of, map_tree
+from unbraid.networks.passes import current
+from unbraid.networks.pytorch.lengths import PackedLengths, Rule, UnsortedError, rule_for
+from unbraid.networks.pytorch.memory import Memory
+from unbraid.networks.spec import TorchRun
+
+
+class Caller:
+    """Calls a module for one batch of any size.
+
+    Args:
+        module: in eval mode. What it keeps between calls is reset to its present values after each call.
+        run: how it has to be called.
+    """
+
+    def __init__(self, module: nn.Module, run: TorchRun) -> None:
+        self.module, self.run = module, run
+        self._memory = Memory(module) if run.keeps else None
+        self._rule: Rule | None = None
+        self._unsorted = False  # whether unsorted lengths reached a packing call
+
+    def parts(self, inputs: Inputs) -> Iterator[tuple[Inputs, int]]:
+        """Split a batch into parts of the size that the module needs.
+
+        Yields:
+            inputs of one call, and how many of its examples are not repeated ones.
+        """
+        if self.run.batch is None:
+            yield inputs, inputs.examples
+            return
+        for start in range(0, inputs.examples, self.run.batch):
+            rows = torch.arange(start, start + self.run.batch).clamp(max=inputs.examples - 1)
+            yield inputs.take(rows), min(self.run.batch, inputs.examples - start)
+
+    def call(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
+        """Call the module once.
+
+        Returns:
+            its result, and the order of the examples in it, (N,); None: as in the inputs.
+
+        Raises:
+            UnsortedError: the module packs sequences that are not one for each example, and does not sort them.
+        """
+        if not self.run.sorts:
+            return self._once(inputs), None
+        if torch.compiler.is_compiling() and (self._rule is None or self._unsorted):
+            return self._once(inputs), None  # packed sequences are masks in a graph, in any order
+        if self._rule is None:
+            result, key = self._observed(inputs)
+            if key is None:
+                return result, None
+            self._rule, order = rule_for(key, inputs), key.argsort(descending=True, stable=True)
+        else:
+            order = self._rule(inputs).argsort(descending=True, stable=True)
+        return self._once(inputs.take(order)), order
+
+    def _observed(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
+        """The result, and the lengths if they are not sorted."""
+        lengths = PackedLengths()
+        try:
+            with lengths:
+                result = self._once(inputs)
+        except UnsortedError as error:
+            if len(error.lengths) != inputs.examples:
+                raise
+            self._unsorted = True
+            return None, error.lengths
+        return result, lengths.key(inputs.examples)
+
+    def _once(self, inputs: Inputs) -> Any:
+        tree = inputs.tree
+        if self.run.unbatched:
+            tree = map_tree(lambda leaf: _first(leaf, inputs.axis_of(leaf)), tree)
+        if self.run.lists:
+            listed = {id(leaf) for place, leaf in enumerate(arrays_of(inputs.tree)) if place in self.run.lists}
+            tree = map_tree(lambda leaf: leaf.tolist() if id(leaf) in listed else leaf, tree)
+        if (here := current()) is not None:
+            here.start_call()
+        try:
+            return call(self.module, tree)
+        finally:
+            if self._memory is not None:
+                self._memory.restore()
+
+
+def _first(leaf: Any, axis: int | None) -> Any:
+    return leaf if axis is None else leaf.select(axis, 0)
 
 
 def call(module: nn.Module, x: Any) -> Any:

@@ -8,37 +8,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.prune import BasePruningMethod
 
 from unbraid.errors import FormatError, UnsupportedLayer
 
-SUPPORTED = "supported are nn.RNN, nn.LSTM and nn.GRU with one output nn.Linear behind them"
+SUPPORTED = "supported are nn.RNN, nn.LSTM, nn.GRU and their cells, with one output nn.Linear behind them"
+KINDS = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 
-def recurrent_sites(module: Any) -> dict[str, nn.RNNBase]:
+def recurrent_sites(module: Any) -> dict[str, nn.Module]:
     """Find the recurrent layers of a module.
 
     Returns:
-        path -> nn.RNN, nn.LSTM or nn.GRU.
+        path -> nn.RNN, nn.LSTM, nn.GRU or a cell.
 
     Raises:
         UnsupportedLayer: no recurrent layer, or one that cannot be decomposed.
     """
     _check_module(module)
     _check_initialized(module)
-    sites: dict[str, nn.RNNBase] = {}
+    sites: dict[str, nn.Module] = {}
     for name, part in module.named_modules():
-        if isinstance(part, nn.RNNCellBase):
-            raise UnsupportedLayer(
-                f"layer {name!r} is {type(part).__name__}, which runs in a loop of the module; {SUPPORTED}: "
-                f"use nn.{type(part).__name__.removesuffix('Cell')} over the whole sequence instead."
-            )
         if "quantized" in type(part).__module__:
             raise UnsupportedLayer(f"layer {name!r} is quantized; {SUPPORTED}: pass the network before quantization.")
         if hasattr(part, "_orig_mod"):
             raise UnsupportedLayer(f"{name or 'the module'} is compiled: pass the nn.Module that it was made from.")
-        if isinstance(part, nn.RNNBase):
-            _check_recurrent(name, part)
+        if isinstance(part, nn.RNNBase | nn.RNNCellBase):
+            if base_kind(part) is None:
+                raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__} with a custom forward; {SUPPORTED}.")
             sites[name] = part
     if not sites:
         kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
@@ -98,16 +94,29 @@ def _check_initialized(module: nn.Module) -> None:
             )
 
 
-def _check_recurrent(name: str, part: nn.RNNBase) -> None:
-    kind = next((k for k in (nn.RNN, nn.LSTM, nn.GRU) if isinstance(part, k)), None)
-    if kind is None or type(part).forward is not kind.forward:
-        raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__} with a custom forward; {SUPPORTED}.")
-    if any(hook for hook in part._forward_pre_hooks.values() if isinstance(hook, BasePruningMethod)):
-        raise UnsupportedLayer(
-            f"layer {name!r} is pruned by masks: call torch.nn.utils.prune.remove for every weight first."
-        )
-    if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
-        raise UnsupportedLayer(
-            f"layer {name!r} has parametrized weights: call torch.nn.utils.parametrize.remove_parametrizations or "
-            "torch.nn.utils.remove_weight_norm first."
-        )
+def base_kind(part: nn.Module) -> type[nn.Module] | None:
+    """The class of torch that a recurrent layer is or extends; None if there is none."""
+    return next((kind for kind in KINDS if isinstance(part, kind)), None)
+
+
+def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase]:
+    """Find recurrent layers that can be exchanged for plain layers of another size; raises UnsupportedLayer."""
+    found: dict[str, nn.RNNBase] = {}
+    for name, part in recurrent_sites(module).items():
+        kind = base_kind(part)
+        if isinstance(part, nn.RNNCellBase) or kind is None or type(part).forward is not kind.forward:
+            raise UnsupportedLayer(
+                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM and nn.GRU can be made smaller."
+            )
+        assert isinstance(part, nn.RNNBase)
+        if part.proj_size:
+            raise UnsupportedLayer(
+                f"nn.LSTM {name!r} has proj_size={part.proj_size}; only layers without projection can be made smaller."
+            )
+        if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
+            raise UnsupportedLayer(
+                f"layer {name!r} has parametrized or masked weights: call torch.nn.utils.prune.remove, "
+                "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm first."
+            )
+        found[name] = part
+    return found

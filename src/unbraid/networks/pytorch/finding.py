@@ -1,24 +1,31 @@
-"""Find the recurrent layers, the output layer and the batch axis of a user's nn.Module.
+"""Describe a user's nn.Module: its recurrent layers, its output layer, and how it has to be called.
 
 Shapes: N examples, T timesteps, F features, C classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import ConfigError, DataError, UnsupportedLayer
-from unbraid.networks.inputs import leaves
-from unbraid.networks.pytorch.answer import Answer, Output, changed_answer, disagreements, find_answer
-from unbraid.networks.pytorch.body import TorchBody, layer_names, prepared
-from unbraid.networks.pytorch.calling import said
+from unbraid.errors import ConfigError, DataError, UnbraidError, UnsupportedLayer
+from unbraid.networks.inputs import Inputs, arrays_of, leaves, map_tree, with_arrays
+from unbraid.networks.pytorch.answer import Answer, Output
+from unbraid.networks.pytorch.arranging import Arrangement
+from unbraid.networks.pytorch.body import TorchBody, layer_names
+from unbraid.networks.pytorch.calling import Caller, said
 from unbraid.networks.pytorch.checking import SUPPORTED, check_plain, recurrent_sites
-from unbraid.networks.pytorch.running import Run, batch_axes, watched
-from unbraid.networks.spec import TorchLayerSpec, TorchSpec
-from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.pytorch.choosing import Head, choose_head, options
+from unbraid.networks.pytorch.lengths import PackedLengths, UnsortedError
+from unbraid.networks.pytorch.memory import Memory
+from unbraid.networks.pytorch.merging import plain
+from unbraid.networks.pytorch.replacing import prepared, stacks_of
+from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
+from unbraid.networks.spec import TorchLayerSpec, TorchRun, TorchSpec
 
 __all__ = ["find", "recurrent_sites"]
 
@@ -27,9 +34,9 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
     """Describe a user's module.
 
     Args:
-        module: in eval mode.
+        module: in eval mode; its weights are made plain in place.
         example: at least two examples, as the module reads them.
-        head: path of the output nn.Linear; None searches for it.
+        head: path of the output layer; None searches for it.
         output: ``softmax`` or ``sigmoid``; None derives it from the result of the module, else ``softmax``.
 
     Returns:
@@ -42,58 +49,189 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
         ConfigError: an unknown ``output``.
     """
     sites = recurrent_sites(module)
+    plain(module)
     check_plain(module)
     if output not in (None, "softmax", "sigmoid"):
         raise ConfigError(f"output={output!r}: expected 'softmax' or 'sigmoid', or None to derive it.")
-    _check_example(example)
-    run = watched(module, example)
-    if idle := [site for site in sites if not run.counts[site]]:
-        raise UnsupportedLayer(
-            f"recurrent layers {idle} do not run on the example: remove layers that forward does not call."
+    tree, lists = _tensors(example)
+    memory = Memory(module)
+    failed: UnbraidError | None = None
+    try:
+        for inputs, settings, run in _runs(module, memory, tree, TorchRun(lists=lists)):
+            if idle := [site for site in sites if site not in run.layers]:
+                raise UnsupportedLayer(
+                    f"recurrent layers {idle} do not run on the example: remove layers that forward does not call."
+                )
+            candidates = [inputs] if settings.batch else list(axis_candidates(tree))
+            try:
+                found = choose_head(module, run, candidates, head, output)
+                settings, arrangement, answer, inputs = _arranged(module, candidates, settings, run, found)
+            except DataError as error:
+                failed = failed or error
+                if settings.batch or any(len(x) > 1 for calls in run.layers.values() for x in calls):
+                    raise failed from None
+                continue  # the layers read one sequence, so the module may read one example a call
+            shown = output or (None if answer is None else answer.output)
+            spec = _described(module, settings, arrangement, inputs, found.path, shown)
+            _check_same(module, spec, inputs)
+            return spec, answer
+        assert failed is not None
+        raise failed
+    finally:
+        memory.restore()
+
+
+def _tensors(example: Any) -> tuple[Any, list[int]]:
+    """The example with tensors, and the positions of lists of numbers."""
+    if not isinstance(example, tuple | list | dict | np.ndarray | Tensor):
+        raise DataError(
+            f"example is {type(example).__name__}, expected a tensor, a tuple or a dict of tensors. A batch object "
+            "with attributes can be a named tuple with the same names, passed as (batch,)."
         )
-    path, answer = _head(module, run, head, output)
-    layer = module.get_submodule(path)
-    assert isinstance(layer, nn.Linear)
-    features = run.linears[path][0]
-    batch_axis, out_axis = batch_axes(module, example, path)
+    tree, lists = with_arrays(example)
+    tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
+    if not arrays_of(tree):
+        raise DataError("example holds no tensor: pass a small batch of inputs of the module.")
+    return tree, lists
+
+
+def _runs(module: nn.Module, memory: Memory, tree: Any, settings: TorchRun) -> Iterator[tuple[Inputs, TorchRun, Run]]:
+    """Run the example as it is and, if the caller goes on, one example in each call.
+
+    Yields:
+        inputs, how the module was called, and what was recorded.
+
+    Raises:
+        DataError: the example does not run in any way; the message is that of the first.
+    """
+    failed: DataError | None = None
+    candidates = list(axis_candidates(tree))
+    alone = [inputs for inputs in candidates if inputs.examples > 1 and inputs.axis == 0]
+    attempts = [(candidates[0], settings)]
+    for changes in ({"batch": 1}, {"batch": 1, "unbatched": True}):
+        attempts += [(inputs, settings.model_copy(update=changes)) for inputs in alone]
+    ran = False
+    for inputs, own in attempts:
+        memory.restore()
+        try:
+            with PackedLengths():
+                run = recorded(Caller(module, own), inputs)[0]
+        except UnsortedError as error:
+            failed = failed or DataError(f"example does not run through the module: {error}.")
+            fitting = [i for i in candidates if i.examples == len(error.lengths)]
+            if not fitting or own.batch:
+                continue
+            inputs, own = fitting[0], own.model_copy(update={"sorts": True})
+            run = recorded(Caller(module, own), inputs)[0]
+        except DataError as error:
+            failed = failed or error
+            continue
+        if run.sorts and inputs.examples == _packed_rows(run):
+            own = own.model_copy(update={"sorts": True})
+        ran = True
+        yield inputs, *_repeatable(module, memory, inputs, own)
+    if not ran and failed is not None:
+        raise failed
+
+
+def _packed_rows(run: Run) -> int:
+    return 0 if run.packed is None else int(run.packed.batch_sizes[0])
+
+
+def _repeatable(module: nn.Module, memory: Memory, inputs: Inputs, settings: TorchRun) -> tuple[TorchRun, Run]:
+    """Run again, with and without reset tensors; raises UnsupportedLayer if results are random."""
+    memory.restore()
+    caller = Caller(module, settings)
+    first = recorded(caller, inputs)[0]
+    if same_values(first, recorded(caller, inputs)[0]):
+        memory.restore()
+        return settings, first
+    memory.restore()
+    settings = settings.model_copy(update={"keeps": True})
+    if not same_values(first, recorded(Caller(module, settings), inputs)[0]):
+        raise UnsupportedLayer(
+            "the module gives other values each time it runs on the same example. Turn dropout off in eval mode "
+            "(F.dropout needs training=self.training), and make initial states without random numbers."
+        )
+    return settings, first
+
+
+def _arranged(
+    module: nn.Module, candidates: list[Inputs], settings: TorchRun, run: Run, found: Head
+) -> tuple[TorchRun, Arrangement, Answer | None, Inputs]:
+    """Find the batch axis of every input, and how the output layer is called, by swapping examples."""
+    for inputs in candidates:
+        if inputs.examples < 2:
+            continue
+        for arrangement, answer in options(found, run, settings.batch or inputs.examples):
+            test = Swapping(Caller(module, settings), inputs, found.path, arrangement)
+            if not test.moves():
+                continue
+            if settings.batch is None and test.fixed():
+                settings = settings.model_copy(update={"batch": inputs.examples})
+            settings = settings.model_copy(update={"folds": test.folds()})
+            return settings, arrangement, answer, inputs
+    raise DataError(_no_axis(candidates[0], run.heads[found.path][-1][0], found.path))
+
+
+def _described(
+    module: nn.Module, settings: TorchRun, arrangement: Arrangement, inputs: Inputs, head: str, output: Output | None
+) -> TorchSpec:
+    arrays = arrays_of(inputs.tree)
+    by_rule = Inputs(inputs.tree, inputs.examples, inputs.axis)
+    usual = all(by_rule.axis_of(leaf) == axis for leaf, axis in zip(arrays, inputs.axes or (), strict=True))
+    settings = settings.model_copy(
+        update={
+            "layout": arrangement.layout,
+            "pick": arrangement.pick,
+            "axes": None if usual else list(inputs.axes or ()),
+        }
+    )
     names = []
-    for site, original in sites.items():
-        stack = RecurrentStack(original)
+    for site, stack in stacks_of(prepared(module, head, settings.folds)).items():
         for name, part in zip(layer_names(site, stack), stack.layers, strict=True):
             names.append(TorchLayerSpec(name=name, site=site, cell=stack.cell, inputs=part.inputs, units=part.units))
-    spec = TorchSpec(
+    weight = module.get_submodule(head).weight
+    assert isinstance(weight, Tensor)
+    return TorchSpec(
         module=type(module).__name__,
         layers=names,
-        head=path,
-        features=layer.in_features,
-        classes=layer.out_features,
-        output=output or (answer and answer.output) or "softmax",
-        many_outputs=features.dim() == 3,
-        time_first=features.dim() == 3 and out_axis == 1,
-        axes=[leaf.dim() for leaf in leaves(example) if isinstance(leaf, Tensor) and leaf.dim()],
-        batch_axis=batch_axis,
+        head=head,
+        features=weight.shape[1],
+        classes=weight.shape[0],
+        output=output or "softmax",
+        many_outputs=arrangement.many,
+        time_first=arrangement.time_first,
+        axes=[leaf.dim() for leaf in arrays],
+        batch_axis=inputs.axis,
+        run=settings,
     )
-    _check_same(module, spec, example, features.transpose(0, 1) if spec.time_first else features)
-    return spec, answer
 
 
-def _check_example(example: Any) -> None:
-    if not any(isinstance(leaf, Tensor) and leaf.dim() for leaf in leaves(example)):
-        raise DataError("example holds no tensor: pass a small batch of inputs of the module.")
-    for part in example.values() if isinstance(example, dict) else example if isinstance(example, tuple) else ():
-        if isinstance(part, list) and part and all(isinstance(number, int | float) for number in part):
-            raise DataError(f"example holds a list of {len(part)} numbers: pass tensors, as torch.tensor(lengths).")
-
-
-def _check_same(module: nn.Module, spec: TorchSpec, example: Any, wanted: Tensor) -> None:
+def _check_same(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> None:
     """Check that the module computes the same with replaced layers; raises UnsupportedLayer."""
+    arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
+    caller = Caller(module, spec.run)
+    runs = recorded(caller, inputs)
+    wanted = torch.cat([run.features(spec.head, arrangement) for run in runs])[: len(inputs)]
+    body = TorchBody(prepared(module, spec.head, spec.run.folds), spec)
+    ran: set[int] = set()
+    stacks = body.stacks()
+    for stack in stacks.values():
+        stack.register_forward_hook(lambda own, *_: ran.add(id(own)))
     try:
         with torch.no_grad():
-            given = TorchBody(prepared(module, spec.head), spec)(example)
+            given = body(inputs.tree)
     except Exception as error:  # whatever a user's forward raises
         raise UnsupportedLayer(
             f"{spec.module} does more with its recurrent layers than call them ({said(error)}); {SUPPORTED}."
         ) from error
+    for site, stack in stacks.items():
+        if id(stack) not in ran:
+            raise UnsupportedLayer(
+                f"layer {site!r} is {type(module.get_submodule(site)).__name__} with a custom forward that does not "
+                f"call the forward of its base class; {SUPPORTED}."
+            )
     if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=1e-3, atol=1e-4):
         raise UnsupportedLayer(
             f"{spec.module} computes other values with plain layers of the same weights: remove hooks and other code "
@@ -101,96 +239,17 @@ def _check_same(module: nn.Module, spec: TorchSpec, example: Any, wanted: Tensor
         )
 
 
-def _head(module: nn.Module, run: Run, head: str | None, output: Output | None) -> tuple[str, Answer | None]:
-    """Find the path of the output layer, and the result of the module that comes from it."""
-    linears = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    if head is None and not linears:
-        raise UnsupportedLayer(f"{type(module).__name__} has no nn.Linear that could give its scores; {SUPPORTED}.")
-    _check_kinds(module, run)
-    fits = {name: found for name, (_, scores) in run.linears.items() if (found := find_answer(scores, run.results))}
-    name = _found_head(module, run, fits, linears, output) if head is None else head
-    if name not in linears:
-        raise DataError(f"head={head!r} is no nn.Linear of the module; it has {linears}.")
-    if name not in run.linears:
-        raise DataError(f"head={head!r} did not run on the example.")
-    _check_head(module.get_submodule(name), name, run)
-    scores = run.linears[name][1]
-    if scores.shape[-1] == 1 and output != "sigmoid" and (name not in fits or fits[name].output != "sigmoid"):
-        raise DataError(_regression(name))
-    return name, fits.get(name) or _changed(name, run, output)
-
-
-def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], linears: list[str], output: Output | None) -> str:
-    """Find the one layer whose scores are returned. Activated scores and decisions are preferred to plain scores."""
-    numbers = [n for n in fits if run.linears[n][1].shape[-1] == 1 and fits[n].output is None and output != "sigmoid"]
-    classes = {name: fits[name] for name in fits if name not in numbers}
-    shown = [name for name, answer in classes.items() if answer.output is not None]
-    candidates = shown or list(classes)
-    if len(candidates) == 1:
-        return candidates[0]
-    if numbers and not classes:
-        raise DataError(_regression(numbers[0]))
-    for only in [name for name in run.linears if not fits and len(run.linears) == 1]:
-        _check_head(module.get_submodule(only), only, run)
-    many = f"several layers fit: {sorted(candidates)}" if candidates else f"none of {linears} gives the module's result"
-    raise DataError(f"the output layer was not found ({many}): name it with head=.")
-
-
-def _regression(name: str) -> str:
+def _no_axis(inputs: Inputs, before: Tensor, head: str) -> str:
+    first = next(leaf for leaf in leaves(inputs.tree) if isinstance(leaf, Tensor) and leaf.dim())
+    sizes = first.shape[:2]
+    if max(sizes) < 2 or (first.shape[0] < 2 and before.shape[0] < 2):
+        return "example holds one example: pass a batch of at least two different ones."
+    if before.dim() == 1 or not any(before.shape[0] % size == 0 for size in sizes if size > 1):
+        return (
+            f"output layer {head!r} reads {tuple(before.shape)} where the inputs are {tuple(first.shape)}; expected "
+            "(N, F), (N, T, F) or (N*T, F): one row for each example or each of its timesteps."
+        )
     return (
-        f"layer {name!r} has one column without a sigmoid, a regression output, but classes are needed. "
-        f"If it is the logit of two classes, pass head={name!r}, output='sigmoid'; else pass another layer as head=."
+        "the batch axis was not found: swapping examples does not swap the results. Pass at least two different ones "
+        "(of one length, where the module packs with enforce_sorted=True); is batch_first=True missing?"
     )
-
-
-def _check_kinds(module: nn.Module, run: Run) -> None:
-    """Raise UnsupportedLayer if forward runs under inference mode or autocast."""
-    for name, (features, scores) in run.linears.items():
-        if features.is_inference() or scores.is_inference():
-            raise UnsupportedLayer(
-                "the module's forward runs under torch.inference_mode(), and no gradients pass through its tensors: "
-                "remove it from forward, and use it where the module is called."
-            )
-        weight = dict(module.named_parameters()).get(f"{name}.weight")
-        if weight is not None and scores.dtype != weight.dtype:
-            raise UnsupportedLayer(
-                f"layer {name!r} has weights of {weight.dtype} and gives {scores.dtype}: the module's forward uses "
-                "autocast. Remove it from forward, and use it where the module is called."
-            )
-
-
-def _changed(name: str, run: Run, output: Output | None) -> Answer | None:
-    """Find a result that changes the scores but not the decisions; raises UnsupportedLayer if decisions differ."""
-    scores = run.linears[name][1]
-    answer = changed_answer(scores, run.results, [given for _, given in run.linears.values()])
-    if answer is None:
-        return None
-    wrong = disagreements(answer, scores, run.results, output or "softmax")
-    if wrong is not None and bool(wrong.any()):
-        raise UnsupportedLayer(
-            f"behind head={name!r} the module changes what it decides (for example by a mask or a prior): "
-            "move that step into the bias of the layer, or return the scores of the layer."
-        )
-    return answer
-
-
-def _check_head(layer: Any, name: str, run: Run) -> None:
-    """Raise UnsupportedLayer unless the output layer runs once, as a plain nn.Linear over examples."""
-    if hasattr(layer, "parametrizations") or "weight" not in dict(layer.named_parameters()):
-        raise UnsupportedLayer(
-            f"output layer {name!r} has parametrized weights: call "
-            "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm first."
-        )
-    if run.counts[name] > 1:
-        raise UnsupportedLayer(
-            f"output layer {name!r} runs {run.counts[name]} times in one forward; supported is once, over all "
-            "timesteps (nn.Linear works over the last axis)."
-        )
-    features, scores = run.linears[name]
-    if not torch.allclose(scores, nn.functional.linear(features, layer.weight, layer.bias), rtol=1e-4, atol=1e-5):
-        raise UnsupportedLayer(f"output layer {name!r} is {type(layer).__name__} with a custom forward; {SUPPORTED}.")
-    if features.dim() not in (2, 3):
-        raise UnsupportedLayer(
-            f"output layer {name!r} reads {tuple(features.shape)}, expected (N, F) or (N, T, F): does the example have "
-            "a batch axis? A list or tuple holds forward's arguments, so one argument that is a list is ([a, b],)."
-        )

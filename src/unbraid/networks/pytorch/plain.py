@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.networks.pytorch.body import TorchBody, copied, copied_linear
+from unbraid.errors import UnsupportedLayer
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.heads import copied_linear
+from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stack import CellStack, RecurrentStack
 
 KINDS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -20,6 +23,8 @@ def plain_layer(stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
 
     It has a bias where the stack was made from a layer with one, or where the fit needs one.
     """
+    if isinstance(stack, CellStack) or stack.proj_size:
+        raise UnsupportedLayer("nn.RNNCell, nn.LSTMCell, nn.GRUCell and proj_size have no plain layer yet.")
     cell, layers = stack.cell, list(stack.layers)
     settings: dict[str, Any] = {
         "num_layers": stack.num_layers,
@@ -50,8 +55,13 @@ def user_module(body: TorchBody) -> nn.Module:
         assert isinstance(first, RecurrentLayer)
         memo[id(stack)] = plain_layer(stack, first.weight_ih).eval()
     tap = body.module.get_submodule(body.spec.head)
-    memo[id(tap)] = head = copied_linear(tap)
-    head.weight, head.bias = (nn.Parameter(p.detach().clone()) for p in (head.weight, head.bias))
+    linear = copied_linear(tap)
+    weight, bias = (nn.Parameter(p.detach().clone()) for p in (linear.weight, linear.bias))
+    head: nn.Linear | nn.Conv1d = linear
+    if isinstance(tap, nn.Conv1d):
+        head, weight = nn.Conv1d(tap.in_channels, tap.out_channels, 1), nn.Parameter(weight.unsqueeze(-1))
+    head.weight, head.bias = weight, bias
+    memo[id(tap)] = head
     return copied(body.module, memo).eval().requires_grad_(True)
 
 

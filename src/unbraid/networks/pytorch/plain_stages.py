@@ -35,7 +35,7 @@ class PlainRecurrent(nn.Module):
         self.sequences, self.flip = sequences, flip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, T, D) to (N, T, H) or (N, H), with the directions side by side."""
+        """Map (N, T, D) to (N, T, H) or (N, H), with the outputs of both directions joined."""
         found = []
         for layer, reverse in zip(self.layers, self.reverse, strict=True):
             outputs = layer(x.flip(1) if reverse else x)[0]

@@ -1,181 +1,289 @@
-"""Run a user's nn.Module on its example batch, also in another order, to find the batch axis.
+"""Run a user's nn.Module on its example batch, also in another order, to find how it arranges examples.
 
 Shapes: N examples, T timesteps, F features of the output layer.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from unbraid.errors import DataError, UnbraidError, UnsupportedLayer
-from unbraid.networks.inputs import Inputs, leaves, map_tree
-from unbraid.networks.pytorch.calling import call, said
+from unbraid.networks.inputs import Inputs, arrays_of
+from unbraid.networks.pytorch.arranging import Arrangement, returned
+from unbraid.networks.pytorch.calling import Caller, said
+from unbraid.networks.pytorch.heads import HEADS, channels_last
+from unbraid.networks.pytorch.lengths import UnsortedError
+from unbraid.networks.spec import TorchRun
+
+Fold = Literal["outer", "inner"]
 
 
 @dataclass
 class Run:
-    """Recorded values of one run.
+    """Recorded values of one call of a module.
 
     Attributes:
+        examples: N.
         results: the tensors that the module returned.
-        linears: path of every nn.Linear that ran -> inputs and outputs of its last call.
-        counts: path of those and of recurrent layers -> number of calls.
-        rows: path of a recurrent layer -> batch sizes of its inputs.
+        heads: path of every layer that could be an output layer -> inputs and outputs of its calls.
+        layers: path of a recurrent layer or cell -> inputs of its calls, (rows, T, D).
+        packed: the last packed sequence that a recurrent layer returned.
+        convolutions: which of these layers are convolutions.
+        sorts: whether a packed sequence was made with ``enforce_sorted=True``.
+        order: order of the examples in these values; None: as in the inputs.
     """
 
+    examples: int
     results: list[Tensor] = field(default_factory=list)
-    linears: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    rows: dict[str, set[int]] = field(default_factory=dict)
+    heads: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+    layers: dict[str, list[Tensor]] = field(default_factory=dict)
+    packed: PackedSequence | None = None
+    convolutions: set[str] = field(default_factory=set)
+    sorts: bool = False
+    order: Tensor | None = None
+
+    @property
+    def linears(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Path of every nn.Linear that ran -> inputs and outputs of its last call."""
+        return {name: calls[-1] for name, calls in self.heads.items() if name not in self.convolutions}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Path of a layer -> number of its calls."""
+        return {name: len(calls) for name, calls in self.heads.items()} | {
+            n: len(calls) for n, calls in self.layers.items()
+        }
+
+    @property
+    def rows(self) -> dict[str, set[int]]:
+        """Path of a recurrent layer -> numbers of sequences that it read."""
+        return {name: {len(x) for x in calls} for name, calls in self.layers.items()}
+
+    def features(self, head: str, arrangement: Arrangement) -> Tensor:
+        """Inputs of the output layer, (N, F) or (N, T, F), in the order of the inputs."""
+        found = arrangement.apply([x for x, _ in self.heads[head]], self.examples, self.packed)
+        return found if self.order is None else found[self.order.argsort()]
+
+    def layer_inputs(self, site: str) -> list[Tensor]:
+        """Inputs of a recurrent layer, in the order of the inputs if it reads one sequence of each example."""
+        found = self.layers[site]
+        back = None if self.order is None else self.order.argsort()
+        return [x if back is None or len(x) != len(back) else x[back] for x in found]
+
+
+def recorded(caller: Caller, inputs: Inputs, what: str = "example does") -> list[Run]:
+    """Run a module once for each part of a batch.
+
+    Raises:
+        DataError: its forward fails; the message starts with ``what``.
+    """
+    return [_watched(caller, part, what) for part, _ in caller.parts(inputs)]
 
 
 def watched(module: nn.Module, example: Any, what: str = "example does") -> Run:
-    """Run ``module`` once; raises DataError if its forward fails. The message starts with ``what``."""
-    run = Run()
+    """Run a module once on inputs as it reads them; raises DataError if its forward fails."""
+    return _watched(Caller(module, TorchRun()), Inputs(example, 0), what)
+
+
+def _watched(caller: Caller, inputs: Inputs, what: str) -> Run:
+    run = Run(inputs.examples)
     handles = [
-        part.register_forward_hook(_hook(run, name))
-        for name, part in module.named_modules()
-        if isinstance(part, nn.Linear | nn.RNNBase)
+        part.register_forward_hook(_hook(run, name), with_kwargs=True)
+        for name, part in caller.module.named_modules()
+        if isinstance(part, (*HEADS, nn.RNNBase, nn.RNNCellBase))
     ]
+    handles.append(caller.module.register_forward_pre_hook(lambda *_: _clear(run)))
     try:
         with torch.no_grad():
-            result = call(module, example)
-    except UnbraidError:
+            result, run.order = caller.call(inputs)
+    except (UnbraidError, UnsortedError):
         raise
     except Exception as error:  # whatever a user's forward raises
         raise DataError(f"{what} not run through the module: {said(error)}") from error
     finally:
         for handle in handles:
             handle.remove()
-    run.results = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
+    run.results = returned(result)
     return run
 
 
-def _hook(run: Run, name: str) -> Callable[[nn.Module, tuple, Any], None]:
-    def hook(module: nn.Module, inputs: tuple, output: Any) -> None:
-        run.counts[name] += 1
-        if isinstance(module, nn.RNNBase):
-            run.rows.setdefault(name, set()).add(_sequences(module, inputs[0]))
-        elif inputs:
-            run.linears[name] = (inputs[0], output)
+def _clear(run: Run) -> None:
+    """A module that packs unsorted sequences runs again, sorted."""
+    run.heads.clear()
+    run.layers.clear()
+
+
+def _hook(run: Run, name: str) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        x = args[0] if args else kwargs.get("input")
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            run.layers.setdefault(name, []).append(_sequences(module, x))
+            if isinstance(x, PackedSequence):
+                run.sorts |= x.sorted_indices is None
+                run.packed = output[0] if isinstance(output[0], PackedSequence) else run.packed
+        elif isinstance(x, Tensor):
+            if isinstance(module, nn.Conv1d):
+                run.convolutions.add(name)
+            run.heads.setdefault(name, []).append((channels_last(module, x), channels_last(module, output)))
 
     return hook
 
 
-def _sequences(layer: nn.RNNBase, x: Tensor | PackedSequence) -> int:
+def _sequences(layer: nn.Module, x: Any) -> Tensor:
+    """Inputs of a recurrent layer or cell as (rows, T, D)."""
     if isinstance(x, PackedSequence):
-        return int(x.batch_sizes[0])
-    return 1 if x.dim() == 2 else x.shape[0 if layer.batch_first else 1]
+        return pad_packed_sequence(x, batch_first=True)[0].detach()
+    if isinstance(layer, nn.RNNCellBase):
+        return (x.unsqueeze(0) if x.dim() == 1 else x).unsqueeze(1).detach()
+    if x.dim() == 2:
+        return x.unsqueeze(0).detach()
+    return (x if layer.batch_first else x.transpose(0, 1)).detach()
 
 
-def batch_axes(module: nn.Module, example: Any, head: str) -> tuple[int, int]:
-    """Find the axis of examples in the inputs and in the inputs of the output layer, by swapping examples.
+def axis_candidates(tree: Any) -> Iterator[Inputs]:
+    """All ways to take an example apart: the examples may be the first or the second axis of each array."""
+    arrays = arrays_of(tree)
+    seen = set()
+    for axis in (0, 1):
+        if arrays[0].dim() <= axis:
+            continue
+        count = arrays[0].shape[axis]
+        options: list[list[int | None]] = []
+        for leaf in arrays:
+            usual = axis if leaf.dim() > axis else 0
+            fitting: list[int | None] = [a for a in range(min(leaf.dim(), 2)) if leaf.shape[a] == count]
+            options.append(sorted(fitting, key=lambda a: a != usual) or [None])
+        options[0] = [axis]
+        for axes in itertools.islice(itertools.product(*options), 16):
+            if (count, axes) not in seen:
+                seen.add((count, axes))
+                yield Inputs(tree, count, axis, axes=tuple(axes))
+
+
+def same_values(first: Run, again: Run) -> bool:
+    """Whether two runs on the same inputs gave the same values."""
+    return all(
+        len(calls) == len(again.heads.get(name, []))
+        and all(_close(x, y) for (x, _), (y, _) in zip(calls, again.heads[name], strict=True))
+        for name, calls in first.heads.items()
+    )
+
+
+def joined(runs: list[Run], head: str, arrangement: Arrangement, examples: int) -> Tensor | None:
+    """Inputs of the output layer for all parts, (N, F) or (N, T, F)."""
+    found = [run.features(head, arrangement) for run in runs]
+    if len({part.shape[1:] for part in found}) > 1 or any(
+        len(part) != run.examples for part, run in zip(found, runs, strict=True)
+    ):
+        return None
+    return torch.cat(found)[:examples]
+
+
+class Swapping:
+    """The example in other orders, to see which axes move with the examples.
 
     Args:
-        module: in eval mode.
-        example: at least two different examples.
+        caller: of the module.
+        inputs: at least two different examples.
         head: path of the output layer.
-
-    Raises:
-        DataError: no such axis, or too few examples.
-        UnsupportedLayer: results that are random or depend on other examples of the batch, or a recurrent layer that
-            does not run once over one sequence of each example.
+        arrangement: how it is called.
     """
-    run = watched(module, example)
-    before = run.linears[head][0]
-    again = watched(module, example).linears[head][0]
-    if before.shape != again.shape or not torch.allclose(before, again, rtol=1e-3, atol=1e-5):
-        raise UnsupportedLayer(
-            "the module gives other values each time it runs on the same example. Turn dropout off in eval mode "
-            "(F.dropout needs training=self.training), and keep no state between runs."
-        )
-    first = next(leaf for leaf in leaves(example) if isinstance(leaf, Tensor) and leaf.dim())
-    for axis in (0, 1):
-        if first.dim() <= axis or first.shape[axis] < 2:
-            continue
-        inputs = Inputs(example, first.shape[axis], axis)
-        after = _rearranged(module, inputs, head, _turned(inputs.examples))
-        for out in (0, 1):
-            if after is None or before.dim() <= out or before.shape[out] != len(inputs) or after.shape != before.shape:
-                continue
-            if _same(before, after, out, _turned(inputs.examples)):
-                if _same(before, before, out, _turned(inputs.examples)):
-                    raise DataError("example holds the same example several times: pass at least two different ones.")
-                _check_layers(run, inputs.examples)
-                _check_apart(module, inputs, head, before, out)
-                return axis, out
-    raise DataError(_no_axis(first, before, head))
 
+    def __init__(self, caller: Caller, inputs: Inputs, head: str, arrangement: Arrangement) -> None:
+        self.caller, self.inputs, self.head, self.arrangement = caller, inputs, head, arrangement
+        self._turned = torch.cat([torch.arange(1, inputs.examples), torch.arange(1)])
 
-def _check_layers(run: Run, examples: int) -> None:
-    for name, rows in run.rows.items():
-        if rows != {examples}:
+    def moves(self) -> bool:
+        """Whether the features move with the examples.
+
+        Raises:
+            DataError: all examples are the same.
+            UnsupportedLayer: an example changes the results of another one, or a layer reads its sequences in a way
+                that is not supported.
+        """
+        before, after = self._features(self.inputs), self._features(self.inputs.take(self._turned))
+        if before is None or after is None or before.shape != after.shape or len(before) != len(self.inputs):
+            return False
+        if not _close(before[self._turned], after):
+            return False
+        if _close(before[self._turned], before):
+            raise DataError("example holds the same example several times: pass at least two different ones.")
+        self._check_apart(before)
+        return True
+
+    def folds(self) -> dict[str, Fold]:
+        """Find how recurrent layers arrange several sequences of each example; raises UnsupportedLayer."""
+        found: dict[str, Fold] = {}
+        before = recorded(self.caller, self.inputs)
+        after = recorded(self.caller, self.inputs.take(self._turned))
+        for site, calls in before[0].layers.items():
+            n = before[0].examples
+            for call, x in enumerate(calls):
+                if len(x) == n:
+                    continue
+                fold = None
+                if len(before) == 1 and len(x) % n == 0 and len(after[0].layers[site]) == len(calls):
+                    fold = self._fold(x, after[0].layers[site][call])
+                elif len(x) % n == 0 and n == 1:
+                    fold = "outer"
+                if fold is None or found.get(site, fold) != fold:
+                    raise UnsupportedLayer(
+                        f"layer {site!r} reads {len(x)} sequences where there are {n} examples; supported are one "
+                        "sequence or the same number of sequences of each example. Check batch_first."
+                    )
+                found[site] = fold
+            if site in found and any(len(x) == n for x in calls):
+                raise UnsupportedLayer(f"layer {site!r} reads another number of sequences in each call.")
+        return found
+
+    def fixed(self) -> bool:
+        """Whether the module fails on another number of examples."""
+        more = self.inputs.take(torch.cat([torch.arange(len(self.inputs)), torch.arange(1)]))
+        before, after = self._features(self.inputs), self._features(more)
+        return after is None or before is None or len(after) != len(more) or not _close(after[:-1], before)
+
+    def _fold(self, x: Tensor, moved: Tensor) -> Fold | None:
+        if x.shape != moved.shape:
+            return None
+        n = len(self.inputs)
+        if _close(x.unflatten(0, (n, -1))[self._turned], moved.unflatten(0, (n, -1))):
+            return "outer"
+        same = _close(x.unflatten(0, (-1, n))[:, self._turned], moved.unflatten(0, (-1, n)))
+        return "inner" if same else None
+
+    def _features(self, inputs: Inputs) -> Tensor | None:
+        try:
+            runs = recorded(self.caller, inputs)
+            return joined(runs, self.head, self.arrangement, len(inputs))
+        except (DataError, UnsortedError, RuntimeError, KeyError):  # other sizes, which this arrangement does not fit
+            return None
+
+    def _check_apart(self, before: Tensor) -> None:
+        """Replace every other example, in two ways; the results of one way must not change.
+
+        One way may drop the longest sequence, which can change the shape of the results.
+        """
+        half = torch.arange(len(self.inputs)) // 2
+        found = []
+        for rows in (half, len(self.inputs) - 1 - half.flip(0)):  # in order, for modules that want sorted lengths
+            after = self._features(self.inputs.take(rows))
+            if after is not None and after.shape == before.shape:
+                found.append(_close(before[rows], after))
+        if found and not any(found):
             raise UnsupportedLayer(
-                f"layer {name!r} reads {max(rows)} sequences where there are {examples} examples; supported is one "
-                "sequence of each example. Check batch_first, and pass whole sequences to the layer."
-            )
-        if run.counts[name] > 1:
-            raise UnsupportedLayer(
-                f"layer {name!r} runs {run.counts[name]} times in one forward; supported is once, over one whole "
-                "sequence of each example."
+                "the examples of a batch change each other's results (a mean, softmax or attention over the batch "
+                "axis?). Supported are modules that process each example independently."
             )
 
 
-def _check_apart(module: nn.Module, inputs: Inputs, head: str, before: Tensor, out: int) -> None:
-    """Replace every other example, in two ways; the results of one way must not change.
-
-    One way may drop the longest sequence, which can change the shape of the results.
-    """
-    half = torch.arange(inputs.examples) // 2
-    found = []
-    for rows in (half, inputs.examples - 1 - half.flip(0)):  # in order, for modules that want sorted lengths
-        after = _rearranged(module, inputs, head, rows)
-        if after is not None and after.shape == before.shape:
-            found.append(_same(before, after, out, rows))
-    if found and not any(found):
-        raise UnsupportedLayer(
-            "the examples of a batch change each other's results (a mean, softmax or attention over the batch axis?). "
-            "Supported are modules that process each example independently."
-        )
-
-
-def _rearranged(module: nn.Module, inputs: Inputs, head: str, rows: Tensor) -> Tensor | None:
-    def moved(leaf: Any, inputs: Inputs) -> Any:
-        axis = inputs.axis_of(leaf)
-        return leaf if axis is None else leaf.index_select(axis, rows.to(leaf.device))
-
-    try:
-        return watched(module, map_tree(partial(moved, inputs=inputs), inputs.tree)).linears[head][0]
-    except DataError:
-        return None
-
-
-def _same(before: Tensor, after: Tensor, out: int, rows: Tensor) -> bool:
-    return torch.allclose(before.index_select(out, rows.to(before.device)), after, rtol=1e-3, atol=1e-5)
-
-
-def _turned(examples: int) -> Tensor:
-    return torch.cat([torch.arange(1, examples), torch.arange(1)])
-
-
-def _no_axis(first: Tensor, before: Tensor, head: str) -> str:
-    sizes = first.shape[:2]
-    if max(sizes) < 2 or (first.shape[0] < 2 and before.shape[0] < 2):
-        return "example holds one example: pass a batch of at least two different ones."
-    if not set(before.shape[:-1]) & set(sizes):
-        return (
-            f"output layer {head!r} reads {tuple(before.shape)} where the inputs are {tuple(first.shape)}; expected "
-            "(N, F) or (N, T, F): keep examples and timesteps apart (nn.Linear works over the last axis)."
-        )
-    return (
-        "the batch axis was not found: swapping examples does not swap the results. Pass at least two different ones "
-        "(of one length, where the module packs with enforce_sorted=True); is batch_first=True missing?"
-    )
+def _close(first: Tensor, second: Tensor) -> bool:
+    if not first.is_floating_point():
+        return torch.equal(first, second)
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,195 @@
+"""Which recurrent PyTorch classes work from end to end.
+
+``python -m benchmarks.census.pytorch [--fast] [words of names]``: each class of :mod:`benchmarks.census.torch_patterns`
+goes through every step that a user would take; ``--fast`` leaves ONNX files out. The table has one row for each
+pattern, and a refusal is quoted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import files
+from benchmarks.census.torch_patterns import ENTRIES
+from benchmarks.census.torch_patterns.entry import Entry
+from unbraid import Network, UnbraidError, compose, decompose, load_decomposition
+from unbraid.decomposition.decomposition import Decomposition
+from unbraid.export.onnx import export_onnx
+from unbraid.modules.composition import Composition
+
+UNSEEN, EXAMPLES, SAMPLES = 1000, 90, 20
+STEPS = ("from_torch", "decisions", "reconstruct", "paper", "save", "compose", "edit", "fuse", "onnx", "load")
+RESULT = files.RESULTS / "census_pytorch.json"
+
+
+def measure(entry: Entry, folder: Path, unseen: int = UNSEEN, onnx: bool = True) -> dict[str, str]:
+    """Run one class from end to end.
+
+    Args:
+        entry: the class.
+        folder: gets the saved modules, for :func:`loaded`.
+        unseen: examples on which decisions are compared.
+        onnx: whether to export the composition.
+
+    Returns:
+        step -> "ok", or what went wrong; steps behind a failure are missing.
+    """
+    found: dict[str, str] = {}
+    module, state = entry.module(), {}
+    x, y = entry.make(np.random.default_rng(0), EXAMPLES)
+    example, _ = entry.make(np.random.default_rng(1), entry.examples)
+    new, labels = entry.make(np.random.default_rng(2), unseen)
+
+    def step(name: str, run: Callable[[], Any]) -> bool:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                state[name] = run()
+            found[name] = "ok"
+        except UnbraidError as error:
+            found[name] = f"{type(error).__name__}: {error}"
+        except Exception as error:  # a fault: it is shown as such
+            found[name] = f"CRASH {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+        return found[name] == "ok"
+
+    if not step("from_torch", lambda: Network.from_torch(module, example, **(entry.settings or {}))):
+        return found
+    network = state["from_torch"]
+    step("decisions", lambda: _equal(network.predict_index(new), entry.decisions(module, new), labels))
+    settings = {"samples_per_class": SAMPLES}
+    if not step("reconstruct", lambda: decompose(network, (x, y), keep=0.5, **settings)):
+        return found
+    step("paper", lambda: decompose(network, (x, y), strategy="paper", max_removed=0.3, **settings))
+    parts = state["reconstruct"]
+    step("save", lambda: parts.save(folder / "parts"))
+    if step("compose", lambda: compose(parts)):
+        composition = state["compose"]
+        np.save(folder / "expected.npy", composition.margins(x))
+        step("edit", lambda: _edited(composition, parts).predict(x))
+        step("fuse", lambda: compose(_used(network, parts, x)).fuse(x).predict(new))
+        if entry.onnx and onnx:
+            step("onnx", lambda: export_onnx(composition, folder / "model.onnx", example))
+    return found
+
+
+def loaded(folders: dict[str, Path]) -> dict[str, str]:
+    """Load saved modules of all classes in one fresh process; entry name -> "ok" or what went wrong."""
+    given = json.dumps({name: str(folder) for name, folder in folders.items()})
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.census.pytorch", "--load"], input=given, capture_output=True, text=True
+    )
+    return (
+        dict(json.loads(done.stdout.splitlines()[-1]))
+        if done.returncode == 0
+        else {n: done.stderr[-300:] for n in folders}
+    )
+
+
+def _load(folders: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for entry in ENTRIES:
+        if entry.name not in folders:
+            continue
+        folder = Path(folders[entry.name])
+        try:
+            parts = load_decomposition(folder / "parts", module=entry.build())
+            x, _ = entry.make(np.random.default_rng(0), EXAMPLES)
+            np.testing.assert_array_equal(compose(parts).margins(x), np.load(folder / "expected.npy"))
+            found[entry.name] = "ok"
+        except Exception as error:  # quoted in the table
+            found[entry.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return found
+
+
+def _used(network: Network, parts: Decomposition, x: Any) -> dict[Any, Any]:
+    """The modules of classes that the network decides for at least twice; fusing needs examples of each."""
+    found = network.predict_index(x)
+    counts = found.sum(0) if found.dtype == bool else np.bincount(found[found >= 0], minlength=network.classes)
+    used = {label: part for label, part in parts.items() if counts[network.labels.index(label)] >= 2}
+    return used if len(used) > 1 else dict(parts.items())
+
+
+def _edited(composition: Composition, parts: Decomposition) -> Composition:
+    """The composition with a module replaced by itself and, if there are more than two, one dropped."""
+    first = next(iter(parts))
+    edited = composition.replace(first, parts[first])
+    return edited.drop(first) if len(parts) > 2 else edited
+
+
+def _equal(found: np.ndarray, own: np.ndarray, labels: np.ndarray) -> None:
+    if found.shape != own.shape:
+        own = own.reshape(found.shape)
+    real = (labels >= 0) if labels.shape == found.shape else np.ones(found.shape, bool)
+    if found.dtype != bool and labels.ndim == found.ndim:
+        real &= found >= 0
+    share = (found == own)[real].mean()
+    if share < 1:
+        raise AssertionError(f"{share:.4f} of the decisions are equal")
+
+
+def passed(entry: Entry, steps: dict[str, str]) -> bool:
+    """Whether a class works from end to end, or is refused as it must be when the network is made."""
+    if entry.refused is not None:
+        return entry.refused in steps["from_torch"]
+    return all(value == "ok" for value in steps.values())
+
+
+def run(wanted: list[str], onnx: bool = True) -> None:
+    """Measure all classes, print the table and store it, if all steps of all classes were run."""
+    chosen = [
+        entry for entry in ENTRIES if not wanted or any(word in f"{entry.pattern} {entry.name}" for word in wanted)
+    ]
+    table: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folders = {}
+        for entry in chosen:
+            folder = Path(name) / str(len(table))
+            folder.mkdir()
+            start = time.perf_counter()
+            steps = measure(entry, folder, onnx=onnx)
+            table[entry.name] = {"pattern": entry.pattern, "steps": steps}
+            if steps.get("save") == steps.get("compose") == "ok":
+                folders[entry.name] = folder
+            bad = {step: text for step, text in steps.items() if text != "ok"}
+            print(f"{entry.pattern:32} {entry.name:34} {time.perf_counter() - start:5.1f} s  {bad or 'ok'}", flush=True)
+        for entry_name, text in loaded(folders).items():
+            table[entry_name]["steps"]["load"] = text
+            if text != "ok":
+                print(f"load {entry_name}: {text}")
+    for entry in chosen:
+        table[entry.name]["passed"] = passed(entry, table[entry.name]["steps"])
+        table[entry.name]["refused"] = entry.refused is not None
+    print(summary(table))
+    if not wanted and onnx:
+        files.write(RESULT, {"steps": list(STEPS), "classes": table})
+
+
+def summary(table: dict[str, dict[str, Any]]) -> str:
+    """One line for each pattern: classes that work from end to end, of all; and of refused ones the sentence."""
+    lines = []
+    for pattern in dict.fromkeys(row["pattern"] for row in table.values()):
+        rows = {name: row for name, row in table.items() if row["pattern"] == pattern}
+        lines.append(f"{pattern:34} {sum(row['passed'] for row in rows.values())} of {len(rows)}")
+        lines += [f"    {name}: {row['steps']['from_torch']}" for name, row in rows.items() if row["refused"]]
+    works = [row for row in table.values() if not row["refused"]]
+    lines.append(f"{sum(row['passed'] for row in works)} of {len(works)} work, {len(table) - len(works)} are refused")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1:] == ["--load"]:
+        print(json.dumps(_load(json.load(sys.stdin))))
+    else:
+        run([word for word in sys.argv[1:] if word != "--fast"], onnx="--fast" not in sys.argv)

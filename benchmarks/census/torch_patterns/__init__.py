@@ -1,0 +1,8 @@
+"""Recurrent classifiers as people write them in PyTorch, small and in patterns, written for this census."""
+
+from __future__ import annotations
+
+from benchmarks.census.torch_patterns import calls, heads, layers, packing, refused, states
+from benchmarks.census.torch_patterns.entry import Entry
+
+ENTRIES: list[Entry] = [entry for part in (layers, heads, packing, states, calls, refused) for entry in part.ENTRIES]

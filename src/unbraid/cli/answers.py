@@ -1,0 +1,123 @@
+"""Answers of networks, compositions and ONNX files, and how ``unbraid predict`` prints them.
+
+Shapes: N examples, T timesteps, C labels.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from unbraid.data.targets import Label
+from unbraid.errors import ConfigError, DataError, printable
+from unbraid.export.onnx_model import OnnxModel
+from unbraid.modules.composition import Composition
+from unbraid.networks.network import Network
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities and decisions of N examples.
+
+    Attributes:
+        labels: names of the C labels.
+        probabilities: (N, C), or (N, T, C) with one decision per timestep.
+        decided: positions in ``labels``, (N,) or (N, T), -1 without a decision; for independent labels booleans
+            (..., C).
+        chosen: probability of each decision, (N,) or (N, T), NaN without one; for independent labels (..., C).
+    """
+
+    labels: list[Label]
+    probabilities: np.ndarray
+    decided: np.ndarray
+    chosen: np.ndarray
+
+    @classmethod
+    def of(cls, labels: list[Label], probabilities: np.ndarray, decided: np.ndarray) -> Answers:
+        """Answers with the probabilities of the decisions."""
+        if decided.dtype.kind == "b":
+            return cls(labels, probabilities, decided, probabilities)
+        chosen = np.take_along_axis(probabilities, np.maximum(decided, 0)[..., None], -1)[..., 0]
+        return cls(labels, probabilities, decided, np.where(decided < 0, np.nan, chosen))
+
+    @property
+    def independent(self) -> bool:
+        """Whether labels are independent: each has its own decision."""
+        return self.decided.dtype.kind == "b"
+
+    def above(self, threshold: float | None) -> Answers:
+        """Drop decisions whose probability is below a threshold; raises ConfigError for one outside [0, 1].
+
+        The probabilities stay.
+        """
+        if threshold is None:
+            return self
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"--threshold {threshold}: expected a probability, 0 to 1.")
+        if self.independent:
+            return replace(self, decided=self.probabilities >= threshold)
+        return replace(self, decided=np.where(self.chosen >= threshold, self.decided, -1))
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Labels, (N,) or (N, T), "" without a decision; for independent labels booleans (..., C)."""
+        if self.independent:
+            return self.decided
+        named = np.asarray([*self.labels, ""], dtype=object)
+        return named[self.decided]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        return {
+            "labels": self.labels,
+            "predicted": self.predicted.tolist(),
+            "probabilities": self.probabilities.tolist(),
+        }
+
+    def lines(self, probabilities: bool) -> Iterator[str]:
+        """One line per example.
+
+        Args:
+            probabilities: whether the probability follows each label: after a tab where an example has one decision,
+                else after a space.
+        """
+        count = len(self.decided)
+        cells, chosen = self.predicted.reshape(count, -1), self.chosen.reshape(count, -1)
+        between = "\t" if cells.shape[1] == 1 else " "
+        for row, numbers in zip(cells.tolist(), chosen.tolist(), strict=True):
+            shown = [printable(str(cell)) for cell in row]
+            if probabilities:
+                shown = [f"{cell}{between}{number:.4f}" for cell, number in zip(shown, numbers, strict=True)]
+            yield "\t".join(shown)
+
+
+def answers(model: Network | Composition | OnnxModel, x: Any) -> Answers:
+    """Run a model once; raises DataError for inputs that do not fit."""
+    if isinstance(model, OnnxModel):
+        outputs = model.run(x)
+        shares = outputs["probabilities"] if "probabilities" in outputs else outputs["probability"][..., None]
+        binary, decided = model.decision == "binary", model.decide(outputs)
+    elif isinstance(model, Network):
+        logits = model.logits(x)
+        shares, decided = model.activate(torch.from_numpy(logits)).numpy(), model.decide(logits)
+        binary = model.binary
+    else:
+        margins = model.margins(x)
+        shares, decided, binary = model.shares(margins), model.decide(margins), False
+    if binary:
+        shares = np.concatenate([1 - shares, shares], axis=-1)
+    return Answers.of(model.labels, shares, decided)
+
+
+def read_lines() -> list[str]:
+    """The lines of standard input; raises DataError if it is no text, or empty."""
+    try:
+        lines = sys.stdin.read().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is not text in {error.encoding}: convert it first.") from None
+    return lines

@@ -1,0 +1,182 @@
+"""``unbraid decompose``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unbraid.cli import printing
+from unbraid.cli.flags import CODE
+from unbraid.cli.open_any import Beside, open_any
+from unbraid.cli.options import AsJson, AsTask, Labels, Out, read_labels
+from unbraid.cli.own_code import own_modules, read_init
+from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.torch_file import torch_network
+from unbraid.cli.vocabularies import shown_vocabulary
+from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
+from unbraid.data.files import read_examples, read_pair_columns
+from unbraid.decomposition.decompose import decompose as run_decompose
+from unbraid.errors import ConfigError, UnbraidError
+from unbraid.networks.keras.loss import Task
+from unbraid.networks.network import Network
+from unbraid.progress import bar
+from unbraid.translation.pair_files import ready_for
+
+PairX = Annotated[
+    str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text; of pairs source].")
+]
+PairY = Annotated[
+    str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label; of pairs language].")
+]
+
+
+@guarded
+@reading
+def decompose(
+    model: Annotated[
+        Path, typer.Argument(help="A trained .h5 or .keras model, or with --module a .pt state dict of PyTorch.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels; "
+            "of a translator sentence pairs: source, target and language."
+        ),
+    ],
+    output: Out,
+    mode: Annotated[Mode, typer.Option(help="One set of nodes for all timesteps, or one per timestep.")] = Mode.ROLLED,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="How nodes are chosen [default: reconstruct; paper where a setting needs it]."),
+    ] = None,
+    gates: Annotated[GateView, typer.Option(help="Judge units by hidden state, or each gate.")] = GateView.HIDDEN,
+    head: Annotated[
+        HeadKind | None,
+        typer.Option(help="softmax, fitted: modules usable alone; mean: the paper's vote [default: by strategy]."),
+    ] = None,
+    max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
+    keep: Annotated[
+        float | None, typer.Option(help="Share of the nodes to keep [default: 0.5 with reconstruct].")
+    ] = None,
+    max_loss: Annotated[float | None, typer.Option(help="With reconstruct: smallest modules within this loss.")] = None,
+    refine: Annotated[
+        int | None, typer.Option(help="With reconstruct: gradient steps from the parent's own answers [default: 0].")
+    ] = None,
+    samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
+    padding_label: Annotated[
+        list[int] | None, typer.Option(help="Index of a class that only marks padding; may be repeated.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Labels of the classes that get a module, as a,b [default: all].")
+    ] = None,
+    missing: Annotated[
+        str | None, typer.Option(help="Classes with fewer than 2 examples: skip or error [default: skip].")
+    ] = None,
+    labels: Labels = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="Keras Tokenizer JSON, word_index JSON or tokenizer.json, to read text."),
+    ] = None,
+    target_vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="Of a translator: the same for the target words, with tags like \\[startfr] and \\[endfr]."),
+    ] = None,
+    words: Annotated[
+        Words | None, typer.Option(help="Of a translator: output words a module keeps [default: all].")
+    ] = None,
+    module: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--module", metavar="PLACE:FACTORY", help=f"Code of a PyTorch state dict: package.file:Factory or {CODE}."
+        ),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="With --module: arguments of the class as a JSON object; stored in the folder.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="With --module: a name for the network; stored in the folder.")
+    ] = None,
+    output_layer: Annotated[
+        str | None, typer.Option(help="With --module: path of the output nn.Linear [default: it is searched].")
+    ] = None,
+    activation: Annotated[
+        Literal["softmax", "sigmoid"] | None,
+        typer.Option(
+            help="With --module: softmax for classes, sigmoid for independent labels [default: by the result]."
+        ),
+    ] = None,
+    release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    x: PairX = None,
+    target: Annotated[
+        str | None, typer.Option(help="Name of the targets in a file of pairs [default: target].")
+    ] = None,
+    y: PairY = None,
+    task: AsTask = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a trained network apart into one module per class, a translator into one per target language."""
+    names, found = read_labels(labels), None
+    if module:
+        found = read_examples(data, x, y)
+        own = None if vocabulary is None else shown_vocabulary(vocabulary)
+        network = torch_network(
+            model, own_modules(module, []), found.x, names or found.labels, own, name, read_init(init), output_layer,
+            activation,
+        )  # fmt: skip
+    else:
+        _need_module({"--init": init, "--name": name, "--output-layer": output_layer, "--activation": activation})
+        network = _open_network(model, names, task)
+        own = None if vocabulary is None else shown_vocabulary(vocabulary, network.spec.steps)
+    if network.io is IOArchitecture.ENCODER_DECODER:
+        target_words = None if target_vocabulary is None else shown_vocabulary(target_vocabulary)
+        columns = read_pair_columns(data, x, target, y)
+        network, examples = ready_for(network.with_vocabulary(own, target_words), columns)
+    else:
+        if target is not None or target_vocabulary is not None or words is not None:
+            raise UnbraidError(
+                f"--target, --target-vocabulary and --words are options for translators; {model} is {network.io}."
+            )
+        found = found or read_examples(data, x, y)
+        if not module:
+            network = _open_network(model, names or found.labels, task).with_vocabulary(own)
+        examples = found.x, found.y_for(network.labels)
+    given = {
+        "strategy": strategy,
+        "head": head,
+        "max_removed": max_removed,
+        "keep": keep,
+        "max_loss": max_loss,
+        "refine": refine,
+        "samples_per_class": samples_per_class,
+        "padding_label": padding_label or None,
+        "classes": None if classes is None else classes.split(","),
+        "missing": missing,
+        "words": words,
+    }
+    settings = {k: v for k, v in given.items() if v is not None}
+    make = DecompositionConfig.release if release else DecompositionConfig.of
+    config = make(mode=mode, gates=gates, seed=seed, **settings)
+    parts = run_decompose(network, examples, config=config, progress=bar)
+    parts.save(output)
+    summary = printing.modules_summary(parts)
+    emit(
+        as_json,
+        {"folder": str(output), **summary, "skipped": parts.skipped},
+        printing.modules_table(summary, f"{len(parts)} modules in {output}"),
+    )
+
+
+def _need_module(given: dict[str, object]) -> None:
+    wrong = [option for option, value in given.items() if value is not None]
+    if wrong:
+        raise ConfigError(f"{wrong[0]} is for PyTorch state dicts: give their code with --module {CODE}.")
+
+
+def _open_network(path: Path, labels: list[str] | None, task: Task | None) -> Network:
+    opened = open_any(path, Beside(labels=labels, task=task))
+    if not isinstance(opened, Network):
+        raise UnbraidError(f"{path} holds modules already, expected a trained .h5 or .keras model.")
+    return opened

@@ -1,0 +1,124 @@
+"""Names of Python arguments in messages as the flags of the command line.
+
+The library's errors name arguments as ``module=...``. :data:`FLAGS` maps each to the flag of the same meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from unbraid.errors import ModuleNeeded, UnbraidError, quoted
+from unbraid.storage.own_modules import ParentFacts, described, needed_argument
+
+CODE = "path/to/file.py:Factory"
+
+# Python argument -> flag. "FLAG WORD" shows WORD in place of the value; "FLAG=" keeps the value; "FLAG" drops it.
+FLAGS: Mapping[str, str] = {
+    "module": f"--module {CODE}",
+    "vocabulary": "--vocabulary FILE",
+    "target_vocabulary": "--target-vocabulary FILE",
+    "labels": "--labels FILE",
+    "sample": "--sample FILE",
+    "task": "--task=",
+    "referee": "--referee",
+    "calibrate": "--sample",
+    "name": "--name=",
+    "init": "--init JSON",
+    "example": "--example FILE",
+    "mode": "--mode=",
+    "strategy": "--strategy=",
+    "gates": "--gates=",
+    "head": "--head=",
+    "max_removed": "--max-removed=",
+    "keep": "--keep=",
+    "max_loss": "--max-loss=",
+    "refine": "--refine=",
+    "samples_per_class": "--samples-per-class=",
+    "padding_label": "--padding-label=",
+    "words": "--words=",
+    "seed": "--seed=",
+    "against": "--against FILE",
+    "beam": "--beam=",
+    "longest": "--longest=",
+    "revision": "--revision=",
+}
+TORCH: Mapping[str, str] = {"head": "--output-layer=", "output": "--activation="}  # of Network.from_torch
+
+_VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\([^()]*\)|\[[^\[\]]*\]|[\w.+-]*\w(?:\([^()]*\))?)?"""
+_SENTENCES = (  # Python calls in messages -> what does the same here
+    (r"\(unbraid\.load\(\.\.\., vocabulary=\.\.\.\)\)", "(--vocabulary FILE)"),
+    (
+        r"Give each network its own with with_vocabulary\(vocabulary\)",
+        "Give each network its own: --vocabulary NUMBER=FILE",
+    ),
+    (r"compose\(modules, sample=\(x, y\)\), on the command line ", ""),
+    (r" to unbraid\.load, or --task classification", ""),
+    (
+        r"build the module, fill it with unbraid\.load_weights\(module, path\), and pass it to "
+        r"unbraid\.Network\.from_torch\(module, example=\.\.\.\)",
+        f"run 'unbraid decompose' on it with --module {CODE}",
+    ),
+    (r"^example (does not run|holds)", r"the data file \1"),
+    (r"load the folder with module=", f"add --module {CODE}"),
+    (r"Pass it as export_onnx\(\.\.\., example=x\[:4\]\)", "Name a data file with --example FILE"),
+)
+
+
+def as_flags(text: str, more: Mapping[str, str] | None = None) -> str:
+    """Replace the names of Python arguments by those of flags.
+
+    Args:
+        text: a message of the library.
+        more: arguments that have other flags than in :data:`FLAGS`.
+
+    Example:
+        >>> as_flags("keep=2.0: expected at most 1, or pass vocabulary=...")
+        '--keep 2.0: expected at most 1, or pass --vocabulary FILE'
+    """
+    for pattern, words in _SENTENCES:
+        text = re.sub(pattern, words, text)
+    table = {**FLAGS, **(more or {})}
+    names = "|".join(sorted(table, key=len, reverse=True))
+    return re.sub(rf"(?<![\w.\-])({names})={_VALUE}", lambda found: _flag(table, found), text)
+
+
+def _flag(table: Mapping[str, str], found: re.Match[str]) -> str:
+    flag, value = table[found[1]], found[2] or ""
+    if not flag.endswith("="):
+        return flag
+    plain = value[1:-1] if value[:1] in ("'", '"') else value
+    return f"{flag[:-1]} {plain}".rstrip()
+
+
+@contextmanager
+def renamed(more: Mapping[str, str]) -> Iterator[None]:
+    """Raise errors of the block with other flags than in :data:`FLAGS`."""
+    try:
+        yield
+    except ModuleNeeded:
+        raise
+    except UnbraidError as error:
+        raise type(error)(as_flags(str(error), more)) from None
+
+
+def message(error: Any) -> str:
+    """The text of an error or a warning for the command line."""
+    if not isinstance(error, ModuleNeeded) or not error.facts:
+        return as_flags(str(error))
+    return (
+        f"{error.where}: {as_flags(error.reason)} Add {needed_options(error.facts)}. Stored: {described(error.facts)}."
+    )
+
+
+def needed_options(facts: list[ParentFacts]) -> str:
+    """The ``--module`` options that a folder needs."""
+    if all(one.init is not None for one in facts):
+        names = dict.fromkeys(one.class_name for one in facts)
+        if len(names) == 1:
+            return f"--module path/to/file.py:{quoted(next(iter(names)), 60)}"
+        return " ".join(f"--module {one.number}=path/to/file.py:{quoted(one.class_name, 60)}" for one in facts)
+    calls = needed_argument(facts)
+    return f"{FLAGS['module']}, a function that is called for each network with its facts and returns {calls}"

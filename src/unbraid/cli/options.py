@@ -1,0 +1,95 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unbraid.errors import DataError, quoted
+from unbraid.limits import check_size, parse_json, read_regular
+from unbraid.networks.keras.loss import Task
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write. An existing Unbraid folder is replaced.")]
+Data = Annotated[
+    Path,
+    typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels."),
+]
+AsTask = Annotated[
+    Task | None,
+    typer.Option("--task", help="Of a model file: classification, for outputs that are scores [default: by its loss]."),
+]
+X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
+Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--module",
+        metavar="[NAME=]PLACE:FACTORY",
+        help="Code of a PyTorch network: package.file:Factory or path/to/file.py:Factory. A class is called with the "
+        "stored constructor arguments, a function with the stored facts. NAME: one of several networks, by name or "
+        "number; repeat the option.",
+    ),
+]
+Vocabularies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vocabulary",
+        metavar="[NAME=]FILE",
+        help="Keras Tokenizer JSON, word_index JSON or tokenizer.json, to read text. NAME: one of several networks, "
+        "by name or number; repeat the option.",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels", help="Names of the classes in the order of the outputs: .txt, one a line, or a JSON list."
+    ),
+]
+
+
+def read_labels(path: Path | None) -> list[str] | None:
+    """Read ``--labels``: one name a line, or JSON: a list, or a mapping of names to numbers or numbers to names.
+
+    Raises:
+        FormatError: the file cannot be read.
+        DataError: no names, or no JSON of this form.
+    """
+    if path is None:
+        return None
+    try:
+        text = read_regular(path, "json_bytes").decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"--labels {quoted(path)}: is not UTF-8 text.") from None
+    if path.suffix == ".json":
+        found = _names(parse_json(text, f"--labels {quoted(path)}", strict=True), path)
+    else:
+        found = [line.strip() for line in text.splitlines()]
+        while found and not found[-1]:
+            found.pop()
+    if not found or not all(found):
+        raise DataError(
+            f"--labels {quoted(path)}: found {'an empty name' if found else 'no names'}, expected one a line."
+        )
+    check_size(len(found), "vocabulary", f"--labels {quoted(path)}", "number of names")
+    return found
+
+
+def _names(value: object, path: Path) -> list[str]:
+    """Names in order, of a list, ``{"travel": 0}`` or ``{"0": "travel"}``."""
+    pairs: Sequence[tuple[object, object]] = [(None, None)]
+    if isinstance(value, list):
+        pairs = list(enumerate(value))
+    elif isinstance(value, dict):
+        swapped = all(type(place) is int for place in value.values())
+        pairs = [(place, name) for name, place in value.items()] if swapped else list(value.items())
+    named = {int(str(place)): str(name) for place, name in pairs if str(place).isascii() and str(place).isdigit()}
+    plain = all(type(name) in (str, int) for _, name in pairs)
+    if not plain or len(named) != len(pairs) or sorted(named) != list(range(len(named))):
+        raise DataError(
+            f'--labels {quoted(path)}: expected a JSON list of names, {{"travel": 0, ...}} or {{"0": "travel", ...}}.'
+        )
+    return [named[place] for place in range(len(named))]

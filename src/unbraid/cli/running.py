@@ -1,0 +1,170 @@
+"""Commands that describe and run models: ``inspect``, ``evaluate``, ``predict`` and ``translate``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unbraid.cli import printing
+from unbraid.cli.answers import answers, read_lines
+from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
+from unbraid.cli.options import AsJson, AsTask, Data, Labels, Modules, Vocabularies, X, Y, read_labels
+from unbraid.cli.own_code import own_modules
+from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.cli.vocabularies import shown_vocabulary
+from unbraid.data.files import read_examples
+from unbraid.data.targets import Label
+from unbraid.errors import ConfigError, DataError, UnbraidError, printable
+from unbraid.evaluation.evaluate import evaluate as run_evaluate
+from unbraid.evaluation.tables import scores_table
+from unbraid.export.onnx_model import OnnxModel
+from unbraid.modules.composition import Composition
+from unbraid.networks.checking import check_labels
+from unbraid.networks.network import Network
+
+
+@guarded
+@reading
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A .h5 or .keras model, or a saved folder.")],
+    labels: Labels = None,
+    task: AsTask = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a model file or a saved folder."""
+    opened = open_any(path, Beside(labels=read_labels(labels), task=task))
+    if labels is not None and not isinstance(opened, Network):
+        raise ConfigError(f"--labels is for model files; {path} stores its labels.")
+    data = printing.description(opened)
+    emit(as_json, data, printing.description_text(data))
+
+
+@guarded
+@reading
+def evaluate(
+    source: Annotated[Path, typer.Argument(help="A folder of modules.")],
+    data: Data,
+    against: Annotated[Path | None, typer.Option(help="Model to compare with [default: the modules' own].")] = None,
+    x: X = None,
+    y: Y = None,
+    labels: Labels = None,
+    module: Modules = None,
+    vocabulary: Vocabularies = None,
+    task: AsTask = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a composition and each of its modules.
+
+    --labels names classes that are numbers, in the folder and in the file of --against.
+    """
+    names = read_labels(labels)
+    vocabularies = parse_vocabularies(vocabulary or [])
+    composition, network = open_classifier(source, Beside(own_modules(module or [], [source]), True, vocabularies))
+    examples = read_examples(data, x, y)
+    if against is not None:
+        opened = open_any(against, Beside(vocabularies=vocabularies, labels=names or examples.labels, task=task))
+        if not isinstance(opened, Network):
+            raise UnbraidError(f"--against {against}: expected a .h5 or .keras model.")
+        network = opened
+    composition, network = named(composition, names), named(network, names)
+    classes = composition.labels if network is None else network.labels
+    result = run_evaluate(composition, (examples.x, examples.y_for(classes)), against=network)
+    if as_json:
+        return print(json.dumps(result.to_dict()))
+    show(str(result))
+    show(scores_table(result))
+
+
+@guarded
+@reading
+def predict(
+    source: Annotated[Path, typer.Argument(help="A model file, a folder of modules, or an exported .onnx file.")],
+    data: Annotated[
+        str,
+        typer.Argument(help="Inputs: .npz with an array x, or .csv/.jsonl with text; - reads texts, one a line."),
+    ],
+    x: X = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Print the probability after each label.")
+    ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="Print an empty label where the probability is lower, 0 to 1.")
+    ] = None,
+    labels: Labels = None,
+    module: Modules = None,
+    vocabulary: Vocabularies = None,
+    task: AsTask = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label examples: one line each (with many outputs, tab-separated).
+
+    An .onnx file runs with ONNX Runtime. It holds its labels and its vocabulary; no code is needed.
+    """
+    names = read_labels(labels)
+    model = _model(source, names, module or [], vocabulary or [], task)
+    inputs = read_lines() if data == "-" else read_examples(data, x, need_labels=False).x
+    if data == "-" and not inputs:
+        raise DataError("standard input is empty: expected texts, one a line.")
+    found = answers(model, inputs).above(threshold)
+    if as_json:
+        return print(json.dumps(found.to_dict()))
+    for line in found.lines(probabilities):
+        print(line)
+
+
+@guarded
+@reading
+def translate(
+    source: Annotated[Path, typer.Argument(help="Folder of a translator, or of modules of languages.")],
+    to: Annotated[str, typer.Option(help="The language to translate into.")],
+    beam: Annotated[int, typer.Option(help="Hypotheses a sentence; 1 takes the likeliest word at each step.")] = 1,
+    longest: Annotated[int | None, typer.Option(help="Most words of a translation [default: 50].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Translate the lines of standard input: one line each."""
+    lines = read_lines()
+    found = open_translator(source).translate(lines, to, beam=beam, longest=longest)
+    print(json.dumps({"to": to, "translations": found}) if as_json else "\n".join(map(printable, found)))
+
+
+def _model(
+    source: Path, names: list[str] | None, module: list[str], vocabulary: list[str], task: Any
+) -> Network | Composition | OnnxModel:
+    vocabularies = parse_vocabularies(vocabulary)
+    if source.suffix == ".onnx" and not os.path.isdir(source):
+        if len(vocabularies) > 1:
+            raise ConfigError("--vocabulary is given several times: an .onnx file reads one vocabulary.")
+        file = next(iter(vocabularies.values()), None)
+        return named(OnnxModel(source, None if file is None else shown_vocabulary(file)), names)
+    beside = Beside(own_modules(module, [source]), True, vocabularies, names, task)
+    opened = open_any(source, beside)
+    return opened if isinstance(opened, Network) else named(open_classifier(source, beside)[0], names)
+
+
+def named(model: Any, names: list[str] | None) -> Any:
+    """A model whose labels are numbers with names in their place; others are returned as they are."""
+    if names is None or model is None:
+        return model
+    numbers = [label for label in model.labels if type(label) is int]
+    if len(numbers) < len(model.labels):
+        if set(map(str, model.labels)) <= set(names):
+            return model
+        raise ConfigError(f"--labels: the labels are stored, as {model.labels[0]!r}, and differ from the given names.")
+    if not all(0 <= label < len(names) for label in numbers):
+        raise ConfigError(
+            f"--labels: found {len(names)} names, expected one for each class, up to number {max(numbers)}."
+        )
+    if isinstance(model, Composition):
+        new: dict[Label, Label] = {label: names[label] for label in numbers}
+        scales = {new[label]: scale for label, scale in model.calibration.items()}
+        modules = {new[label]: module for label, module in model.modules_by_label.items()}
+        return Composition(modules, model.vote, scales, model.referee)
+    if isinstance(model, Network):
+        model.labels = check_labels(names, model.spec)
+    else:
+        model.labels = [names[label] for label in numbers]
+    return model

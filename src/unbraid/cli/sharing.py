@@ -1,0 +1,93 @@
+"""Commands that bring modules elsewhere: ``push``, ``pull``, ``export``; and ``demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from unbraid.cli.open_any import Beside, open_any, parse_vocabularies
+from unbraid.cli.options import AsJson, AsTask, Labels, Modules, Out, Vocabularies, X, read_labels
+from unbraid.cli.own_code import own_modules
+from unbraid.cli.running import named
+from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.data.files import read_examples
+from unbraid.decomposition.decomposition import Decomposition
+from unbraid.errors import UnbraidError
+from unbraid.export.onnx import export_onnx
+from unbraid.modules.compose import compose as compose_modules
+from unbraid.progress import bar
+from unbraid.storage import hub
+from unbraid.translation.translator import Translator
+
+EXAMPLES = 8  # of a data file that export runs
+
+
+@guarded
+@reading
+def push(
+    folder: Annotated[Path, typer.Argument(help="A folder that Unbraid saved.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub; created if missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+) -> None:
+    """Share a folder of modules on a hub; needs the extra [hub]."""
+    show(f"{folder} is at {hub.push(folder, repo, private=private)}")
+
+
+@guarded
+@reading
+def pull(
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
+    output: Out,
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
+) -> None:
+    """Download a folder of modules from a hub and check it; needs the extra [hub]."""
+    show(f"{repo} is in {hub.pull(repo, output, revision=revision, progress=bar)}")
+
+
+@guarded
+@reading
+def export(
+    source: Annotated[Path, typer.Argument(help="A model file, or a saved folder; of a decomposition all modules.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.")],
+    example: Annotated[
+        Path | None, typer.Option(help="A data file with a few inputs; needed for PyTorch networks.")
+    ] = None,
+    x: X = None,
+    labels: Labels = None,
+    module: Modules = None,
+    vocabulary: Vocabularies = None,
+    task: AsTask = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a network, a module or a composition as an ONNX file and check it; needs the extra [onnx].
+
+    'unbraid predict FILE.onnx DATA' runs the file, without the code of the network.
+    """
+    names = read_labels(labels)
+    beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []), names, task)
+    opened = open_any(source, beside)
+    if isinstance(opened, Translator):
+        raise UnbraidError(f"{source} is a translator, and ONNX export supports none: expected modules of labels.")
+    model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
+    inputs = None if example is None else read_examples(example, x, need_labels=False).x[:EXAMPLES]
+    export_onnx(named(model, names), output, inputs)
+    data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}
+    emit(as_json, data, f"{output}: {data['bytes']} bytes, {len(model.labels)} labels, the same answers as torch")
+
+
+@guarded
+def demo(
+    output: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("unbraid-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of training and sampling.")] = 0,
+    translation: Annotated[
+        bool, typer.Option("--translation", help="A translator instead: add a language, repair one [translation].")
+    ] = False,
+) -> None:
+    """Train a small LSTM on embedded data, take it apart, compose, replace a module: under two minutes, no network."""
+    from unbraid.demo.run import run_demo  # trains: only the demo needs it
+    from unbraid.demo.run_translation import run_translation_demo
+
+    (run_translation_demo if translation else run_demo)(output, seed, Console(soft_wrap=True))

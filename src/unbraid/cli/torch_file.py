@@ -1,0 +1,100 @@
+"""A network from a state dict (``.pt``) and the user's code, for ``unbraid decompose``."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unbraid.cli.flags import TORCH, renamed
+from unbraid.data.arrays import as_array
+from unbraid.data.texts import is_text
+from unbraid.data.vocabulary import Vocabulary
+from unbraid.errors import ConfigError, DataError
+from unbraid.networks.loading import load_weights
+from unbraid.networks.network import Network
+from unbraid.storage.own_modules import ParentFacts, made
+
+EXAMPLES = 8  # of the batch that from_torch runs
+SOUGHT = 256  # first rows of the data, among which different ones are sought
+
+
+def torch_network(
+    file: Path,
+    factory: Any,
+    x: Any,
+    labels: list[str] | None,
+    vocabulary: Vocabulary | None,
+    name: str | None,
+    init: dict[str, Any] | None,
+    head: str | None,
+    output: Any,
+) -> Network:
+    """Make a network of a state dict.
+
+    Args:
+        file: a file of ``torch.save(module.state_dict(), file)``.
+        factory: an instance, a class (called with ``init``), or a function of a :class:`unbraid.ParentFacts`.
+        x: inputs of the data file; a few of them are the example of :meth:`unbraid.Network.from_torch`.
+        labels: names of the classes.
+        vocabulary: reads text.
+        name: a name for the network.
+        init: arguments of the constructor.
+        head: path of the output layer.
+        output: its activation.
+
+    Raises:
+        UnbraidError: as :func:`unbraid.load_weights` and :meth:`unbraid.Network.from_torch`.
+    """
+    if isinstance(factory, dict):
+        raise ConfigError("--module: one network is decomposed, so give one PLACE:FACTORY without NAME=.")
+    module = factory
+    if not isinstance(module, nn.Module):
+        facts = ParentFacts(0, name, "", classes=None if labels is None else len(labels), init=init)
+        module = made(factory, facts, _refusal)
+    load_weights(module, file)
+    example = _example(module, x, vocabulary)
+    with renamed({**TORCH, "example": "DATA"}):
+        return Network.from_torch(module, example, head, labels, output, vocabulary, name, init)
+
+
+def _refusal(reason: str) -> ConfigError:
+    return ConfigError(f"{reason.replace(' for parent 0', '')} Give its constructor's arguments with --init JSON.")
+
+
+def _example(module: nn.Module, x: Any, vocabulary: Vocabulary | None) -> Any:
+    """A few different examples, as the module reads them."""
+    if is_text(x):
+        if vocabulary is None:
+            raise DataError("the data are text: pass vocabulary=...")
+        indices, lengths = vocabulary.encode(list(x[:SOUGHT]))
+        rows = _different(indices)
+        order = rows[np.argsort(-lengths[rows], kind="stable")]  # modules that pack may want sorted lengths
+        tensors = torch.from_numpy(indices[order]), torch.from_numpy(lengths[order])
+        return tensors if _takes_two(module) else tensors[0]
+    array = as_array(x, "inputs")
+    rows = _different(array[:SOUGHT])
+    example = torch.as_tensor(np.ascontiguousarray(array[rows]))
+    kind = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    return example.to(kind) if example.is_floating_point() else example.long()
+
+
+def _different(array: np.ndarray) -> np.ndarray:
+    """Positions of the first different rows."""
+    if array.ndim < 1:
+        raise DataError("the data file holds no examples: its inputs have no axes.")
+    _, first = np.unique(array.reshape(len(array), -1), axis=0, return_index=True)
+    return np.sort(first)[:EXAMPLES]
+
+
+def _takes_two(module: nn.Module) -> bool:
+    """Whether forward needs lengths besides indices."""
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError:
+        return True
+    return False

@@ -1,0 +1,106 @@
+"""Convert one text, or one word of a list, to word indices with the ``tokenizers`` library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from unbraid import limits
+from unbraid.errors import DataError, UnbraidError, quoted
+
+SEEN = 2**17  # size of the cache of words
+UNKNOWN = "[unknown to this vocabulary]"  # marks a word-level vocabulary of Unbraid: its index stands for unknown words
+BY_FUNCTION = "[texts of this vocabulary are split by a function]"  # marks that, also after a save
+
+Split = Callable[[str], list[str]]
+
+
+class Encoder:
+    """Convert texts and words to word indices; None stands for an unknown word.
+
+    Args:
+        tokenizer: a tokenizer of the ``tokenizers`` library.
+        expansion: largest number of characters that the tokenizer makes of one character.
+        split: function that splits texts, for a vocabulary whose texts are split by a function.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, expansion: int, split: Split | None) -> None:
+        self.tokenizer, self.expansion, self.split = tokenizer, expansion, split
+        self.by_function = tokenizer.token_to_id(BY_FUNCTION) is not None
+        self._unknown = tokenizer.token_to_id(UNKNOWN)
+        self._seen: dict[str, int | None] = {}  # cache: a call of the tokenizer takes microseconds
+
+    def text(self, text: str) -> list[int | None]:
+        """Split a text and return the indices of its words."""
+        if not self.by_function:
+            return [None if index == self._unknown else index for index in self._encoded(text)]
+        if self.split is None:
+            raise DataError(
+                "texts of this vocabulary are split by a function, which a folder does not hold: give it again with "
+                "vocabulary.set_tokenizer(function) (of a module: module.parent.vocabulary), or pass lists of words."
+            )
+        try:
+            words: Any = self.split(text)
+        except Exception as error:
+            raise DataError(f"the tokenizer cannot read {quoted(repr(text), 60)} ({quoted(error, 100)}).") from error
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise DataError(f"the tokenizer returned {quoted(repr(words), 60)}; expected a list of words (str).")
+        return [self.word(word) for word in words]
+
+    def word(self, word: str) -> int | None:
+        """Return the index of a word of a list of words."""
+        if word in self._seen:
+            return self._seen[word]
+        index = self._word(word)
+        if len(self._seen) < SEEN:
+            self._seen[word] = index
+        return index
+
+    def _word(self, word: str) -> int | None:
+        """Look up a word of a word-level vocabulary, not filtered and not split, as Keras does; else one token."""
+        if self._unknown is None:
+            ids = self._encoded(word)
+            return ids[0] if len(ids) == 1 else None
+        _check_text(word)
+        index = self.tokenizer.token_to_id(word)
+        if index is None and self._lower:
+            index = self.tokenizer.token_to_id(word.lower())
+        return None if index is None or word in (UNKNOWN, BY_FUNCTION) else int(index)
+
+    @cached_property
+    def _lower(self) -> bool:
+        normalizer = self.tokenizer.normalizer
+        return normalizer is not None and normalizer.normalize_str("A") == "a"
+
+    def _encoded(self, text: str) -> list[int]:
+        longest = limits.current().text_chars
+        if len(text) * self.expansion > longest:
+            raise DataError(
+                f"a text of {len(text)} characters is too long for this vocabulary; expected at most "
+                f"{longest // self.expansion}: shorten it, or raise unbraid.limits.override(text_chars=...)."
+            )
+        _check_text(text)
+        with foreign(DataError, f"the tokenizer cannot read {quoted(repr(text), 60)}"):
+            return list(self.tokenizer.encode(text).ids)
+
+
+@contextmanager
+def foreign(kind: type[UnbraidError], where: str) -> Iterator[None]:
+    """Convert errors of the tokenizers library, which raises plain Exceptions and panics (BaseException)."""
+    try:
+        yield
+    except (UnbraidError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise kind(f"{where}: {quoted(error, 100)}.") from None
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{quoted(repr(text), 60)} is not valid text: it cannot be written in UTF-8.") from None

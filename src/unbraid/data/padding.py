@@ -1,0 +1,47 @@
+"""Settings for padding and truncating rows of word indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unbraid.data.rows import Side
+from unbraid.errors import DataError, quoted
+
+
+class Padding(BaseModel):
+    """Settings for padding index sequences to one length.
+
+    Attributes:
+        steps: T; with None each text keeps its own length, so that its result does not depend on other texts.
+        side: side on which texts are padded, and truncated where ``truncation`` is None; ``left`` is the default of
+            Keras.
+        truncation: side on which texts are truncated; None: the same as ``side``.
+        index: index of padding, at least 0.
+        unknown: index of unknown words, at least 0; None omits unknown words, as Keras does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int | None = Field(None, ge=1, le=2**20)
+    side: Side = "left"
+    truncation: Side | None = None
+    index: int = Field(0, ge=0, lt=2**31)
+    unknown: int | None = Field(None, ge=0, lt=2**31)
+
+    def __str__(self) -> str:
+        end = {"left": "front", "right": "end"}
+        cut = self.truncation or self.side
+        truncated = "" if cut == self.side else f", truncated at the {end[cut]}"
+        return f"padded at the {end[self.side]} to {self.steps or 'the longest text'}{truncated}"
+
+
+def make_padding(**fields: Any) -> Padding:
+    """Make a :class:`Padding`; raise DataError with the name of a field that is out of range."""
+    try:
+        return Padding(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = quoted(repr(first["input"]), 40)
+        raise DataError(f"{first['loc'][0]}={found}: {first['msg'].lower()}.") from None

@@ -1,0 +1,168 @@
+"""Choose the output layer of a user's nn.Module: the one whose scores the module returns. Shapes: N examples."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from unbraid.errors import DataError, UnsupportedLayer
+from unbraid.networks.inputs import Inputs
+from unbraid.networks.pytorch.answer import Answer, Output, changed_answer, disagreements, find_answer
+from unbraid.networks.pytorch.arranging import Arrangement, arrangements, compared
+from unbraid.networks.pytorch.checking import SUPPORTED
+from unbraid.networks.pytorch.heads import is_head, scores_of
+from unbraid.networks.pytorch.running import Run
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output layer.
+
+    Attributes:
+        path: its path.
+        answer: which result comes from it; None if no result can be compared.
+        shown: whether the result is a known function of its scores, which shows how it is called.
+    """
+
+    path: str
+    answer: Answer | None = None
+    shown: bool = False
+
+
+def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str | None, output: Output | None) -> Head:
+    """Find the output layer, and the result of the module that comes from it.
+
+    Args:
+        module: the user's.
+        run: its first call.
+        candidates: ways to take the example apart.
+        head: path of the layer; None searches for it.
+        output: its activation, if the user named one.
+    """
+    heads = [name for name, part in module.named_modules() if is_head(part)]
+    if head is None and not heads:
+        raise UnsupportedLayer(
+            f"{type(module).__name__} has no nn.Linear that could give its scores (products with an embedding and "
+            f"distances to class vectors are not supported); {SUPPORTED}."
+        )
+    _check_kinds(module, run)
+    sizes = list(dict.fromkeys([run.examples, *(inputs.examples for inputs in candidates)]))
+    fits: dict[str, Answer] = {}
+    for name in heads:
+        for _, answer in itertools.islice((f for rows in sizes for f in fitting(name, run, rows)), 1):
+            fits[name] = answer
+    name = _found_head(module, run, fits, heads, output) if head is None else head
+    if name not in heads:
+        raise DataError(f"head={head!r} is no nn.Linear of the module; it has {heads}.")
+    if name not in run.heads:
+        raise DataError(f"head={head!r} did not run on the example.")
+    _check_head(module.get_submodule(name), name, run)
+    columns = run.heads[name][0][1].shape[-1]
+    if columns == 1 and output != "sigmoid" and (name not in fits or fits[name].output != "sigmoid"):
+        raise DataError(_regression(name))
+    if name in fits:
+        return Head(name, fits[name], shown=True)
+    return Head(name, _changed(name, run, candidates, output))
+
+
+def fitting(name: str, run: Run, rows: int) -> Iterator[tuple[Arrangement, Answer]]:
+    """Arrangements of a layer's calls with which a result is a known function of its scores.
+
+    Args:
+        name: path of the layer.
+        run: recorded values.
+        rows: examples of the call.
+    """
+    calls = [scores for _, scores in run.heads.get(name, [])]
+    for arrangement in arrangements(calls, rows, run.packed) if calls else ():
+        scores, results = compared(arrangement, calls, run.results, rows, run.packed)
+        if (answer := find_answer(scores, results)) is not None:
+            yield arrangement, answer
+
+
+def options(head: Head, run: Run, rows: int) -> list[tuple[Arrangement, Answer | None]]:
+    """Ways in which the output layer may be called with ``rows`` examples, and the result that each shows."""
+    if head.shown:
+        return list(fitting(head.path, run, rows))
+    calls = [x for x, _ in run.heads[head.path]]
+    return [(found, head.answer) for found in arrangements(calls, rows, run.packed) if found.pick == "all"]
+
+
+def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], heads: list[str], output: Output | None) -> str:
+    """Find the one layer whose scores are returned. Activated scores and decisions are preferred to plain scores."""
+    columns = {name: run.heads[name][0][1].shape[-1] for name in fits}
+    numbers = [name for name in fits if columns[name] == 1 and fits[name].output is None and output != "sigmoid"]
+    classes = {name: fits[name] for name in fits if name not in numbers}
+    shown = [name for name, answer in classes.items() if answer.output is not None]
+    found = shown or list(classes)
+    if len(found) == 1:
+        return found[0]
+    if numbers and not classes:
+        raise DataError(_regression(numbers[0]))
+    ran = [name for name in run.heads if name in heads]
+    for only in [name for name in ran if not fits and len(ran) == 1]:
+        _check_head(module.get_submodule(only), only, run)
+    many = f"several layers fit: {sorted(found)}" if found else f"none of {heads} gives the module's result"
+    raise DataError(f"the output layer was not found ({many}): name it with head=.")
+
+
+def _regression(name: str) -> str:
+    return (
+        f"layer {name!r} has one column without a sigmoid, a regression output, but classes are needed. "
+        f"If it is the logit of two classes, pass head={name!r}, output='sigmoid'; else pass another layer as head=."
+    )
+
+
+def _check_kinds(module: nn.Module, run: Run) -> None:
+    """Raise UnsupportedLayer if forward runs under inference mode or autocast."""
+    weights = dict(module.named_parameters())
+    for name, calls in run.heads.items():
+        for features, scores in calls:
+            if features.is_inference() or scores.is_inference():
+                raise UnsupportedLayer(
+                    "the module's forward runs under torch.inference_mode(), and no gradients pass through its "
+                    "tensors: remove it from forward, and use it where the module is called."
+                )
+            weight = weights.get(f"{name}.weight")
+            if weight is not None and scores.dtype != weight.dtype:
+                raise UnsupportedLayer(
+                    f"layer {name!r} has weights of {weight.dtype} and gives {scores.dtype}: the module's forward uses "
+                    "autocast. Remove it from forward, and use it where the module is called."
+                )
+
+
+def _changed(name: str, run: Run, candidates: list[Inputs], output: Output | None) -> Answer | None:
+    """Find a result that changes the scores but not the decisions; raises UnsupportedLayer if decisions differ."""
+    others = [scores for calls in run.heads.values() for _, scores in calls]
+    calls = [scores for _, scores in run.heads[name]]
+    for arrangement in arrangements(calls, candidates[0].examples, run.packed):
+        if arrangement.pick != "all":
+            continue
+        scores, results = compared(arrangement, calls, run.results, candidates[0].examples, run.packed)
+        answer = changed_answer(scores, results, others)
+        if answer is None:
+            continue
+        wrong = disagreements(answer, scores, results, output or "softmax")
+        if wrong is not None and bool(wrong.any()):
+            raise UnsupportedLayer(
+                f"behind head={name!r} the module changes what it decides (for example by a mask or a prior): "
+                "move that step into the bias of the layer, or return the scores of the layer."
+            )
+        return answer
+    return None
+
+
+def _check_head(layer: nn.Module, name: str, run: Run) -> None:
+    """Raise UnsupportedLayer unless the output layer is plain and all its calls are over examples."""
+    features, scores = run.heads[name][0]
+    if not torch.allclose(scores, scores_of(layer, features), rtol=1e-4, atol=1e-5):
+        raise UnsupportedLayer(f"output layer {name!r} is {type(layer).__name__} with a custom forward; {SUPPORTED}.")
+    if len({x.shape for x, _ in run.heads[name]}) > 1 and len({x.dim() for x, _ in run.heads[name]}) > 1:
+        raise UnsupportedLayer(
+            f"output layer {name!r} runs {len(run.heads[name])} times in one forward, over inputs of other shapes; "
+            "supported is one call, or one call for each timestep."
+        )

@@ -1,0 +1,122 @@
+"""Stand in for a user's nn.Module whose code is not there: the same weights under the same names, and no forward.
+
+With it a saved module can be inspected, copied and saved again. Everything that has to run raises an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unbraid.errors import FormatError, UnbraidError, quoted
+from unbraid.networks.pytorch.facts import TorchFacts
+from unbraid.networks.spec import TorchLayerSpec, TorchSpec
+
+DEEPEST = 64  # levels of modules inside each other
+RECURRENT: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class Codeless(nn.Module):
+    """A module without code.
+
+    Args:
+        name: name of the user's class.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.class_name = name
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Raise UnbraidError."""
+        raise UnbraidError(
+            f"the network is a PyTorch module ({quoted(self.class_name, 60)}) that was opened without its code, so it "
+            "cannot run: load the folder with module=."
+        )
+
+
+def codeless(spec: TorchSpec, weights: Mapping[str, Tensor], facts: TorchFacts | None) -> nn.Module:
+    """Make a module of the stored structure, on torch's meta device.
+
+    Args:
+        spec: description of the user's module.
+        weights: name -> tensor, as :meth:`unbraid.Network.weights` gives them.
+        facts: what else is stored about it; None in older folders.
+
+    Raises:
+        FormatError: layers that cannot be, or names that no module can have.
+    """
+    root = Codeless(spec.module)
+    own = {name.removeprefix("body.module."): t for name, t in weights.items() if name.startswith("body.module.")}
+    with torch.device("meta"):
+        sites: dict[str, list[TorchLayerSpec]] = {}
+        for layer in spec.layers:
+            sites.setdefault(layer.site, []).append(layer)
+        for path, layers in sites.items():
+            _place(root, path, _recurrent(path, layers))
+        _place(root, spec.head, nn.Linear(spec.features, spec.classes, f"{spec.head}.bias" in own))
+        for path, rows in (facts.embedding_rows if facts is not None else {}).items():
+            table = own.get(f"{path}.weight")
+            if table is None or table.dim() != 2 or len(table) != rows:
+                raise FormatError(f"embedding_rows: {quoted(path)!r} has no table of {rows} rows.")
+            _place(root, path, nn.Embedding(rows, table.shape[1], _weight=torch.empty(table.shape, dtype=table.dtype)))
+        buffers = set(facts.buffers) if facts is not None else None
+        done = (*(f"{path}.layers." for path in sites), f"{spec.head}.", *(f"{path}." for path in _tables(facts)))
+        for name, tensor in own.items():
+            if not name.startswith(done):
+                _tensor(root, name, tensor, not tensor.is_floating_point() if buffers is None else name in buffers)
+    return root
+
+
+def _tables(facts: TorchFacts | None) -> list[str]:
+    return list(facts.embedding_rows) if facts is not None else []
+
+
+def _recurrent(path: str, layers: list[TorchLayerSpec]) -> nn.RNNBase:
+    """The nn.RNN, nn.LSTM or nn.GRU of a path. Wrong sizes are found when its layers are compared with the spec."""
+    first = layers[0]
+    both = any(layer.name.endswith(".backward") for layer in layers)
+    more = {"nonlinearity": first.cell.activation} if first.cell.kind == "rnn" else {}
+    levels = max(1, len(layers) // (2 if both else 1))
+    try:
+        return RECURRENT[first.cell.kind](first.inputs, first.units, levels, bidirectional=both, **more)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError) as error:
+        raise FormatError(f"layer {quoted(path)!r}: PyTorch has no such layer ({quoted(error, 80)}).") from None
+
+
+def _place(root: nn.Module, path: str, part: nn.Module) -> None:
+    owner, name = _owner(root, path)
+    _register(owner.add_module, path, name, part)
+
+
+def _tensor(root: nn.Module, path: str, tensor: Tensor, buffer: bool) -> None:
+    owner, name = _owner(root, path)
+    value = torch.empty(tensor.shape, dtype=tensor.dtype)
+    if buffer:
+        _register(owner.register_buffer, path, name, value)
+    else:
+        _register(owner.register_parameter, path, name, nn.Parameter(value, requires_grad=False))
+
+
+def _owner(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module that a path's last name belongs to; modules on the way are made."""
+    *above, name = path.split(".")
+    if len(above) > DEEPEST:
+        raise FormatError(f"{quoted(path, 60)!r}: modules are nested more than {DEEPEST} levels deep.")
+    for part in above:
+        inner = root._modules.get(part)
+        if inner is None:
+            inner = nn.Module()
+            _register(root.add_module, path, part, inner)
+        root = inner
+    return root, name
+
+
+def _register(register: Any, path: str, name: str, value: Any) -> None:
+    try:
+        register(name, value)
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{quoted(path, 60)!r}: no PyTorch module has this name ({quoted(error, 80)}).") from None

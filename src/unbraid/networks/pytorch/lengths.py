@@ -1,0 +1,104 @@
+"""Sort a batch by length for a module that packs sequences with ``enforce_sorted=True``.
+
+The lengths are taken from the packing call itself. Shapes: N examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from unbraid.networks.inputs import Inputs, arrays_of
+
+Rule = Callable[[Inputs], Tensor]  # inputs -> what to sort them by, (N,)
+
+
+class UnsortedError(Exception):
+    """A packing call with lengths that are not sorted.
+
+    Attributes:
+        lengths: the lengths.
+    """
+
+    def __init__(self, lengths: Tensor) -> None:
+        super().__init__("lengths must be sorted in decreasing order, because pack_padded_sequence has "
+                         "enforce_sorted=True")  # fmt: skip
+        self.lengths = lengths
+
+
+class PackedLengths(TorchFunctionMode):
+    """Record the lengths of packing calls, and all other vectors of integers that functions of torch read.
+
+    Raises:
+        UnsortedError: instead of packing unsorted lengths.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._vectors: list[Tensor] = []
+        self._packed: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "_pack_padded_sequence":
+            lengths = args[1].detach().cpu()
+            self._packed.append(lengths)
+            if bool((lengths[1:] > lengths[:-1]).any()):
+                raise UnsortedError(lengths)
+        else:
+            for value in args[:1]:
+                if isinstance(value, Tensor) and value.dim() == 1 and not value.is_floating_point():
+                    self._vectors.append(value.detach().clone())
+        return func(*args, **(kwargs or {}))
+
+    def key(self, examples: int) -> Tensor | None:
+        """The lengths of the N examples in their order, if that order is not sorted; None if it is.
+
+        A module that sorts by itself packs sorted lengths; the order of its inputs is found among the vectors that it
+        sorted.
+        """
+        for lengths in self._packed:
+            if len(lengths) != examples:
+                continue
+            falling = lengths.sort(descending=True).values
+            if not torch.equal(lengths, falling):
+                return lengths
+            for vector in self._vectors:
+                own = vector.cpu().to(lengths.dtype)
+                if len(own) != examples or torch.equal(own, falling):
+                    continue
+                if torch.equal(own.sort(descending=True).values, falling):
+                    return own
+        return None
+
+
+def rule_for(key: Tensor, inputs: Inputs) -> Rule | None:
+    """Find how lengths follow from the inputs, so that later batches are sorted before they run.
+
+    Args:
+        key: the lengths of these inputs, (N,).
+        inputs: with tensors as leaves.
+
+    Returns:
+        a rule, or None if no array of the inputs holds the lengths.
+    """
+
+    def entry(place: int) -> Rule:
+        return lambda given: arrays_of(given.tree)[place]
+
+    def words(place: int) -> Rule:
+        return lambda given: (arrays_of(given.tree)[place] != 0).sum(
+            1 - (given.axis_of(arrays_of(given.tree)[place]) or 0)
+        )
+
+    for place, leaf in enumerate(arrays_of(inputs.tree)):
+        if inputs.axis_of(leaf) is None or leaf.dim() > 2:
+            continue
+        rule = entry(place) if leaf.dim() == 1 else words(place)
+        found = rule(inputs).detach().cpu()
+        if found.shape == key.shape and torch.equal(found.to(key.dtype), key):
+            return rule
+    return None

@@ -1,0 +1,63 @@
+"""Make the weights of a copied module plain: without parametrizations, weight or spectral norm, and pruning masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import parametrize, prune
+
+from unbraid.networks.precision import HALF
+
+
+def plain(module: nn.Module) -> list[str]:
+    """Compute parametrized and masked weights once and keep the results, in place.
+
+    The forward in eval mode is the same. Weights of half precision become float32.
+
+    Args:
+        module: a copy of the user's, in eval mode.
+
+    Returns:
+        what was changed, one short text each.
+    """
+    notes = []
+    for path, part in list(module.named_modules()):
+        if changed := _plain_part(part):
+            notes.append(f"layer {path!r}: {', '.join(changed)} merged into its weights")
+    if half := sorted({str(p.dtype) for p in [*module.parameters(), *module.buffers()] if p.dtype in HALF}):
+        module.float()
+        notes.append(f"weights of {', '.join(half)} computed in float32")
+    return notes
+
+
+def _plain_part(part: nn.Module) -> list[str]:
+    done = []
+    if parametrize.is_parametrized(part):
+        _remove_parametrizations(part)
+        done.append("parametrizations")
+    hooks: list[Any] = list(part._forward_pre_hooks.values())
+    for hook in hooks:
+        kind = type(hook).__name__
+        if isinstance(hook, prune.BasePruningMethod):
+            name = hook._tensor_name
+            prune.remove(part, name)
+            done.append("pruning masks")
+        elif kind == "WeightNorm":
+            nn.utils.remove_weight_norm(part, hook.name)
+            done.append("weight norm")
+        elif kind == "SpectralNorm":
+            nn.utils.remove_spectral_norm(part, hook.name)
+            done.append("spectral norm")
+    if done and isinstance(part, nn.RNNBase):
+        part._init_flat_weights()
+    return list(dict.fromkeys(done))
+
+
+def _remove_parametrizations(part: nn.Module) -> None:
+    """As torch's function, which also changes the class that the copy shares with the user's module."""
+    values = {name: getattr(part, name).detach().clone() for name in part.parametrizations}  # type: ignore[union-attr]
+    part.__class__ = type(part).__bases__[0]
+    del part._modules["parametrizations"]
+    for name, value in values.items():
+        part.register_parameter(name, nn.Parameter(value))

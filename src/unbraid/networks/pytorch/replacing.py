@@ -1,0 +1,88 @@
+"""Copy a user's module and replace its recurrent layers and its output layer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from unbraid.errors import UnsupportedLayer
+from unbraid.networks.inputs import leaves
+from unbraid.networks.pytorch.calling import said
+from unbraid.networks.pytorch.checking import base_kind
+from unbraid.networks.pytorch.heads import tap_of
+from unbraid.networks.stack import RecurrentStack, stack_of
+
+BASE = "recurrent_base"  # in an instance of a subclass: what stands for its base class
+
+
+def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.Module:
+    """Copy a user's module; tensors that forward stored in it are detached from their graph.
+
+    Args:
+        module: what to copy.
+        replaced: id of a part -> its replacement.
+    """
+    memo: dict[int, Any] = dict(replaced or {})
+    for part in module.modules():
+        for leaf in leaves(dict(vars(part))):
+            if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                memo[id(leaf)] = leaf.detach()
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:  # a user's module may hold any object, such as a lock
+        raise UnsupportedLayer(
+            f"{type(module).__name__} cannot be copied ({said(error)}): remove attributes except weights and numbers."
+        ) from error
+
+
+def prepared(module: nn.Module, head: str, folds: Mapping[str, str]) -> nn.Module:
+    """Copy a user's module and replace its recurrent layers and its output layer.
+
+    Args:
+        module: with plain weights.
+        head: path of the output layer.
+        folds: see :class:`unbraid.networks.spec.TorchRun`.
+    """
+    layers = {name: part for name, part in module.named_modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)}
+    sites = {name: part for name, part in layers.items() if BASE not in part._modules}  # others were prepared before
+    memo: dict[int, Any] = {}
+    for name, part in sites.items():
+        if type(part).forward is base_kind(part).forward:  # type: ignore[union-attr]  # checked before
+            memo[id(part)] = stack_of(part, folds.get(name))
+    ready = copied(module, memo)
+    for name, part in sites.items():
+        if id(part) not in memo:
+            _exchange_base(ready.get_submodule(name), stack_of(part, folds.get(name)))
+    parent, _, name = head.rpartition(".")
+    setattr(ready.get_submodule(parent), name, tap_of(ready.get_submodule(head)))
+    return ready.eval().requires_grad_(False)
+
+
+def stacks_of(module: nn.Module) -> dict[str, RecurrentStack]:
+    """Path of a recurrent layer -> what stands for it."""
+    found = {name: part for name, part in module.named_modules() if isinstance(part, RecurrentStack)}
+    return {name.removesuffix(f".{BASE}"): stack for name, stack in found.items()}
+
+
+def _exchange_base(part: nn.Module, stack: RecurrentStack) -> None:
+    """Let the forward of a subclass call ``stack`` where it calls its base class, in place."""
+    kind = base_kind(part)
+    assert kind is not None
+
+    def forward(self: Any, input: Any, hx: Any = None) -> Any:
+        return getattr(self, BASE)(input, hx)
+
+    base = type(kind.__name__, (kind,), {"forward": forward, "flatten_parameters": lambda self: None})
+    if isinstance(part, nn.RNNBase):
+        part._flat_weights_names, part._flat_weights, part._flat_weight_refs = [], [], []
+    for name in [
+        name
+        for name in part._parameters
+        if name.startswith(("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh"))
+    ]:
+        del part._parameters[name]
+    part.__class__ = type(type(part).__name__, (type(part), base), {})
+    part.add_module(BASE, stack)
