@@ -9,6 +9,7 @@ import torch
 
 import unbraid
 from tests import factory
+from tests.locations import DATA
 from tests.numbers import KINDS, N, forecaster, sample
 from unbraid import Composition, compose, decompose, load_composition, load_decomposition, load_module
 from unbraid.errors import ConfigError, DataError, IncompatibleModules
@@ -149,3 +150,19 @@ def test_copies_of_torch_layers_give_the_outputs_before_their_activation():
     given = torch.from_numpy(x)
     np.testing.assert_allclose(composition.activate(composition.to_torch()(given)), composition.predict(x), atol=1e-5)
     np.testing.assert_allclose(network.activate(network.to_torch()(given)), network.predict(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["k3-two_inputs.h5", "k2-conv1d_causal.keras", "k2-layer_norm.keras"])
+def test_keras_graphs_that_predict_numbers(tmp_path, name):
+    path = DATA / "keras" / "graphs" / name
+    classifier = unbraid.load(path)
+    spec = classifier.spec.model_copy(update={"output": "linear+tanh"})
+    network = unbraid.Network(spec, classifier.weights())
+    with np.load(path.with_suffix(".npz")) as stored:
+        inputs = [stored[key] for key in stored.files if key.startswith("x")]
+    x = inputs[0] if len(inputs) == 1 else tuple(inputs)
+    wanted = np.tanh(classifier.logits(x))
+    parts = decompose(network, (x, None), keep=1.0)
+    np.testing.assert_allclose(compose(parts).predict(x), wanted, atol=1e-5)
+    compose(parts).save(tmp_path / "whole")
+    np.testing.assert_array_equal(load_composition(tmp_path / "whole").predict(x), compose(parts).predict(x))

@@ -28,6 +28,8 @@ def load(
     labels: Sequence[Label] | None = None,
     vocabulary: Vocabulary | None = None,
     task: GivenTask | None = None,
+    output: str | None = None,
+    weights: str | PathLike[str] | None = None,
 ) -> Network:
     """Read a trained Keras model from a ``.h5`` or ``.keras`` file.
 
@@ -40,6 +42,9 @@ def load(
         vocabulary: converts text to word indices; None for a network that reads numbers only.
         task: ``"classification"`` treats the outputs as scores of classes, ``"regression"`` as numbers. None (the
             default) derives it from the stored training loss and the output activation.
+        output: name of the output layer, for a model with several outputs. None for a model with one.
+        weights: a file that ``model.save_weights`` wrote; ``path`` is then the JSON of ``model.to_json``. None for a
+            file that holds both.
 
     Returns:
         the network, in eval mode.
@@ -48,7 +53,7 @@ def load(
         FormatError: the file does not exist, is damaged, or is a PyTorch file (use Network.from_torch).
         UnsupportedLayer: a layer that cannot be computed exactly, or outputs that may be scores or numbers.
         DataError: labels or a vocabulary that do not fit.
-        ConfigError: a task that does not exist.
+        ConfigError: a task that does not exist, or an output that the model does not have.
 
     Example:
         >>> import unbraid
@@ -57,7 +62,7 @@ def load(
         Traceback (most recent call last):
         unbraid.errors.FormatError: missing.keras does not exist; expected a Keras model file (.h5 or .keras).
     """
-    return load_keras(path, labels, task).with_vocabulary(vocabulary)
+    return load_keras(path, labels, task, output, weights).with_vocabulary(vocabulary)
 
 
 def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:

@@ -27,7 +27,7 @@ class RecurrentStack(nn.Module):
     left of it maps the outputs of the last level and the last states, and its pseudo-inverse the initial states.
 
     Args:
-        original: the module that it stands in for; weights are copied in its own type.
+        original: the module to replace; its weights are copied with their dtype.
         fold: how rows are arranged if the module reads several sequences of each example in one call (see
             :class:`unbraid.networks.spec.TorchRun`); None: one sequence of each example.
     """
@@ -47,6 +47,16 @@ class RecurrentStack(nn.Module):
         if self.proj_size:
             self._merge_projections(original)
         self.kept: list[Tensor | None] = [None] * len(self.layers)  # of sliced layers: where their nodes belong
+
+    def set_layers(self, layers: list[RecurrentLayer]) -> None:
+        """Hold one level of one or two directions, which may read either way."""
+        first = layers[0]
+        self.fold, self.proj_size = None, 0
+        self.cell, self.input_size, self.hidden_size = first.cell, first.inputs, first.units
+        self.num_layers, self.bidirectional = 1, len(layers) == 2
+        self.batch_first, self.bias, self.dropout = True, True, 0.0
+        self.layers = nn.ModuleList(layers)
+        self.kept = [None] * len(layers)
 
     @property
     def directions(self) -> int:
@@ -188,7 +198,7 @@ class RecurrentStack(nn.Module):
 
 
 class CellStack(RecurrentStack):
-    """Stands in for a user's nn.RNNCell, nn.LSTMCell or nn.GRUCell: one timestep in each call."""
+    """Replacement of an nn.RNNCell, nn.LSTMCell or nn.GRUCell: one timestep in each call."""
 
     def __init__(self, original: nn.RNNCellBase, fold: str | None = None) -> None:
         nn.Module.__init__(self)
@@ -215,7 +225,7 @@ class CellStack(RecurrentStack):
 
 
 def stack_of(original: nn.Module, fold: str | None = None) -> RecurrentStack:
-    """The stand-in of a recurrent layer or cell."""
+    """Make the replacement of a recurrent layer or cell."""
     if isinstance(original, nn.RNNCellBase):
         return CellStack(original, fold)
     assert isinstance(original, nn.RNNBase)

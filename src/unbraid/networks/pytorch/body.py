@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, FormatError, UnbraidError
+from unbraid.errors import DataError, FormatError, UnbraidError, quoted
+from unbraid.networks.graph.module import KerasGraph, run_shapes
 from unbraid.networks.inputs import Inputs, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
 from unbraid.networks.passes import Pass, one_pass
@@ -25,7 +26,7 @@ from unbraid.networks.pytorch.running import recorded
 from unbraid.networks.reading import torch_inputs
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import DenseSpec, KerasSpec, TorchSpec
 from unbraid.networks.stack import RecurrentStack
 
 
@@ -128,6 +129,10 @@ class TorchBody(nn.Module):
         """Return the inputs: the steps of forward before the recurrent layers cannot run alone."""
         return x
 
+    def count(self, x: Any) -> int:
+        """N of the inputs."""
+        return torch_inputs(self.spec, x).examples
+
     def opening_stages(self) -> list[nn.Module]:
         """Return no stages: the steps before the recurrent layers run with them."""
         return []
@@ -217,11 +222,16 @@ def _converted(leaf: Any, dtype: torch.dtype) -> Any:
 
 
 def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
-    """Copy and prepare the user's module; raises FormatError if it is None or has other layers."""
+    """Copy and prepare the user's module; raises FormatError if it is None or has other layers.
+
+    A Keras graph is built from its description instead.
+    """
+    if isinstance(spec, KerasSpec):
+        return _built_graph(spec)
     if module is None:
         raise FormatError(
-            f"the parent network is a PyTorch module ({spec.module}), whose code is not stored: pass a new instance, "
-            f"module={spec.module}(...), or run its exported ONNX file."
+            f"the parent network is a PyTorch module ({quoted(spec.module)}), whose code is not stored: pass a new "
+            f"instance, module={quoted(spec.module)}(...), or run its exported ONNX file."
         )
     given = f"module={type(module).__name__}(...)"
     try:
@@ -230,7 +240,7 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         ready = prepared(own, spec.head, spec.run.folds)
     except AttributeError:
         raise FormatError(
-            f"{given} has no layer {spec.head!r}: make it with the arguments of the saved module."
+            f"{given} has no layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
         ) from None
     found: dict[str, tuple[int, int]] = {}
     for site, stack in TorchBody(ready, spec).stacks().items():
@@ -239,7 +249,24 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
     if found != expected:
         raise FormatError(
-            f"{given} has recurrent layers {found}, expected {expected}: make it with the arguments "
-            "of the saved module."
+            f"{given} has recurrent layers {quoted(found, 200)}, expected {quoted(expected, 200)}: make it with the "
+            "arguments of the saved module."
         )
     return ready
+
+
+def _built_graph(spec: KerasSpec) -> nn.Module:
+    """Build a Keras graph without memory, and check that its layers fit together; raises FormatError."""
+    with torch.device("meta"):
+        graph = KerasGraph(spec.graph)
+        try:
+            run_shapes(graph)
+        except DataError as error:
+            raise FormatError(str(error)) from None
+        head = graph.by_name.get(spec.head)
+        if not isinstance(head, DenseSpec) or (head.inputs, head.units) != (spec.features, spec.classes):
+            raise FormatError(
+                f"the output layer {quoted(spec.head)!r} of the graph is no dense layer of {spec.features} inputs and "
+                f"{spec.classes} units."
+            )
+        return prepared(graph, spec.head, {})
