@@ -16,7 +16,7 @@ class _Spec(BaseModel):
 
 
 class EmbeddingSpec(_Spec):
-    """Word indices (N, T) to vectors (N, T, D); with ``mask_zero`` index 0 marks steps that do not count."""
+    """An embedding: word indices (N, T) to vectors (N, T, D). With ``mask_zero``, index 0 masks a timestep."""
 
     type: Literal["embedding"] = "embedding"
     name: str
@@ -26,7 +26,7 @@ class EmbeddingSpec(_Spec):
 
 
 class MaskingSpec(_Spec):
-    """Steps whose features all equal ``value`` do not count and are set to zero."""
+    """A mask over timesteps whose features all equal ``value``; their features are set to zero."""
 
     type: Literal["masking"] = "masking"
     name: str
@@ -34,22 +34,22 @@ class MaskingSpec(_Spec):
 
 
 class FlattenSpec(_Spec):
-    """(N, T, D) to (N, T*D)."""
+    """A flattening: (N, T, D) to (N, T*D)."""
 
     type: Literal["flatten"] = "flatten"
     name: str
 
 
 class RepeatSpec(_Spec):
-    """(N, D) to (N, times, D)."""
+    """A repetition: (N, D) to (N, times, D)."""
 
     type: Literal["repeat"] = "repeat"
     name: str
-    times: Annotated[int, Field(ge=1, le=2**16)]  # no weight bounds it
+    times: Annotated[int, Field(ge=1, le=2**16)]  # no weight limits it
 
 
 class RecurrentSpec(_Spec):
-    """A recurrent layer, of one direction or two; ``sequences`` gives all outputs instead of the last."""
+    """A recurrent layer of one or two directions. With ``sequences`` it returns all outputs, else the last."""
 
     type: Literal["recurrent"] = "recurrent"
     name: str
@@ -63,7 +63,7 @@ class RecurrentSpec(_Spec):
 
 
 class DenseSpec(_Spec):
-    """A dense layer over the last axis, at every timestep where there are timesteps."""
+    """A dense layer over the last axis, at every timestep if the values have timesteps."""
 
     type: Literal["dense"] = "dense"
     name: str
@@ -73,7 +73,7 @@ class DenseSpec(_Spec):
 
 
 class ActivationSpec(_Spec):
-    """An activation by itself."""
+    """An activation that is a layer of its own."""
 
     type: Literal["activation"] = "activation"
     name: str
@@ -87,14 +87,14 @@ StageSpec = Annotated[
 
 
 class NetworkSpec(_Spec):
-    """Stages in order and, behind them, the output layer.
+    """Stages in order, and the output layer after them.
 
     Attributes:
-        stages: everything before the output layer.
-        features: inputs of the output layer.
-        classes: C, its columns.
-        output: ``softmax`` over C classes, or ``sigmoid``: C independent labels (one column: a binary decision).
-        steps: T that the network's file fixes, or None.
+        stages: all layers before the output layer.
+        features: number of inputs of the output layer, F.
+        classes: number of columns of the output layer, C.
+        output: ``softmax`` over C classes, or ``sigmoid`` for C independent labels (one column: a binary decision).
+        steps: number of timesteps T that the file of the network fixes, or None.
     """
 
     type: Literal["stages"] = "stages"
@@ -112,9 +112,9 @@ class TorchLayerSpec(_Spec):
     Attributes:
         name: its key in :attr:`unbraid.Network.layers`.
         site: path of the nn.RNN, nn.LSTM or nn.GRU in the module.
-        cell: its cell.
-        inputs: D.
-        units: H.
+        cell: the function of one timestep.
+        inputs: number of input features D.
+        units: number of hidden units H.
     """
 
     name: str
@@ -125,20 +125,20 @@ class TorchLayerSpec(_Spec):
 
 
 class TorchRun(_Spec):
-    """How a user's module has to be called, and how its output layer is called in it. Shapes: N examples, T timesteps.
+    """Calling convention of a user's module and of the output layer in it. Shapes: N examples, T timesteps.
 
     Attributes:
-        layout: what the output layer reads. ``rows``: (N, F), (N, T, F) or (T, N, F) in one call; ``flat``: (N*T, F) or
+        layout: inputs of the output layer. ``rows``: (N, F), (N, T, F) or (T, N, F) in one call; ``flat``: (N*T, F) or
             (T*N, F); ``packed``: the data of a PackedSequence; ``calls``: (N, F) in each of T calls.
-        pick: which timesteps decide: ``all``, one alone, or their ``mean``.
-        batch: number of examples that every call of the module must have; None: any.
+        pick: the timesteps that decide: ``all``, a single one, or their ``mean``.
+        batch: number of examples that every call of the module must have; None for any number.
         unbatched: whether the module reads one example without a batch axis; ``batch`` is 1.
-        sorts: whether the module packs sequences that must be sorted by length.
-        keeps: whether the module keeps tensors between calls, which are reset before each call.
-        axes: for each input array, where the examples are, None for a constant; None: by ``batch_axis``.
+        sorts: whether the module packs sequences and requires them sorted by length.
+        keeps: whether the module keeps tensors between calls. They are reset before each call.
+        axes: axis of the examples in each input array, None for a constant. None as a whole means ``batch_axis``.
         lists: positions of input arrays that the module reads as a list of numbers.
-        folds: path of a recurrent layer that reads several sequences of each example in one call -> whether the
-            sequences of an example are adjacent (``outer``) or N apart (``inner``).
+        folds: for each recurrent layer that reads several sequences of each example in one call: path -> ``outer`` if
+            the sequences of an example are adjacent, ``inner`` if they are N rows apart.
     """
 
     layout: Literal["rows", "flat", "packed", "calls"] = "rows"
@@ -156,17 +156,17 @@ class TorchSpec(_Spec):
     """Description of a user's nn.Module. Its code is never stored.
 
     Attributes:
-        module: name of its class.
-        layers: its recurrent layers, direction by direction.
-        head: path of its output nn.Linear.
-        features: inputs of the output layer.
-        classes: C, its columns.
+        module: name of the class of the module.
+        layers: recurrent layers of the module, direction by direction.
+        head: path of the output nn.Linear.
+        features: number of inputs of the output layer, F.
+        classes: number of columns of the output layer, C.
         output: ``softmax`` or ``sigmoid``.
-        many_outputs: one decision per timestep.
-        time_first: features come as (T, N, F).
+        many_outputs: whether the network makes one decision per timestep.
+        time_first: whether features have the shape (T, N, F).
         axes: number of axes of every input array, in order.
-        batch_axis: where the examples lie in inputs of more axes than that.
-        run: how the module is called; left out of JSON where it is the default.
+        batch_axis: axis of the examples in inputs that have more axes than ``batch_axis``.
+        run: calling convention of the module. The JSON omits it if it is the default.
         steps: always None: T may vary.
     """
 
@@ -186,7 +186,7 @@ class TorchSpec(_Spec):
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Digests of older folders were computed without ``run``."""
+        """Omit the default of ``run``, because digests of older folders were computed without it."""
         found: dict[str, object] = handler(self)
         if self.run == TorchRun():
             found.pop("run", None)
@@ -194,12 +194,12 @@ class TorchSpec(_Spec):
 
 
 class LanguageTag(_Spec):
-    """How a target language begins and ends: indices into the target vocabulary.
+    """First and last token of a target language, as indices of the target vocabulary.
 
     Attributes:
-        name: the language, as ``fr``.
-        start: of the first token, ``[startfr]``.
-        end: of the last, ``[endfr]``.
+        name: the language, for example ``fr``.
+        start: index of the first token, for example ``[startfr]``.
+        end: index of the last token, for example ``[endfr]``.
     """
 
     name: str
@@ -208,17 +208,17 @@ class LanguageTag(_Spec):
 
 
 class EncoderDecoderSpec(_Spec):
-    """Two recurrent stacks: the decoder starts from the encoder's last states, layer by layer.
+    """Two recurrent stacks. Each layer of the decoder starts from the last state of the same layer of the encoder.
 
     Attributes:
-        source: embedding of the words to read.
-        encoder: 1 to 4 recurrent layers over them.
+        source: embedding of the source words.
+        encoder: 1 to 4 recurrent layers over the source words.
         target: embedding of the target words.
-        decoder: as many recurrent layers as the encoder has, of the same cells and units.
+        decoder: the same number of recurrent layers as in the encoder, with the same cells and units.
         head: name of the output layer.
-        features: its inputs, H of the last decoder layer.
-        classes: V, its columns: the target vocabulary.
-        languages: target languages, each with its first and last token.
+        features: number of inputs of the output layer, H of the last decoder layer.
+        classes: number of columns of the output layer, V, the size of the target vocabulary.
+        languages: the target languages, each with its first and last token.
         encoder_too: whether the layers of the encoder are decomposed as well (in the paper only the decoder is).
         output: always ``softmax``.
         steps: always None: S and T may vary.
@@ -244,7 +244,7 @@ class EncoderDecoderSpec(_Spec):
 
 
 def width_behind(stage: StageSpec, width: int | None) -> int | None:
-    """Features that a stage gives for each timestep, where it reads ``width``."""
+    """Return the number of features per timestep that a stage computes from ``width`` features."""
     match stage:
         case EmbeddingSpec():
             return stage.dimension
@@ -260,12 +260,12 @@ Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec
 
 
 def label_count(spec: Spec) -> int:
-    """Number of labels of a network: its languages, its classes, or 2 for a single sigmoid column."""
+    """Return the number of labels of a network: languages, classes, or 2 for a single sigmoid column."""
     return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)
 
 
 def weight_count(spec: Spec) -> int:
-    """Number of weights of a network; for a user's module, of its recurrent layers only."""
+    """Return the number of weights of a network; of a user's module only those of the recurrent layers."""
     if isinstance(spec, TorchSpec):
         return sum(_recurrent_count(layer.cell, layer.inputs, layer.units) for layer in spec.layers)
     return sum(map(_stage_count, spec.stages)) + spec.classes * (spec.features + 1)
