@@ -1,6 +1,6 @@
-"""Distillation of a module of a language: gradient steps towards the next-word probabilities of its parent. No labels.
+"""Distillation of a module of a language: gradient steps towards the next-word probabilities of its parent.
 
-The output layer dominates the cost of a translator, so the softmax is taken over the words of the language only.
+No labels are used. The softmax is over the words of the language only, because the output layer dominates the cost.
 Shapes: N pairs, S source words, T target words, F features, R words kept, O words of the language.
 """
 
