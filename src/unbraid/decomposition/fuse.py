@@ -1,8 +1,8 @@
 """Fusing: build one compact network for all modules of a parent. Their output layers read the same features.
 
 The scores of all modules together choose the hidden units that stay. Reconstruction uses the observations of all
-modules, and their output layers are refitted together. No labels are needed: the prediction of the parent network is the
-label of an example. Shapes: N examples, T timesteps, F features, R head rows, C classes, K modules.
+modules, and their output layers are refitted together. No labels are needed: the prediction of the parent network
+is the label of an example. Shapes: N examples, T timesteps, F features, R head rows, C classes, K modules.
 """
 
 from __future__ import annotations

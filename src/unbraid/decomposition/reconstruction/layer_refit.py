@@ -2,8 +2,8 @@
 
 Folding assumes that the layers below and the past states equal those of the parent. They differ a little, and the
 errors accumulate over layers and timesteps. So the layers are refitted in order: run the module, then fit the weights
-of the layer by ridge regression. The regression maps the actual inputs of the layer to the pre-activations of its units in
-the parent. This is one step of dataset aggregation (Ross et al. 2011), without labels or gradient steps. Shapes: N
+of the layer by ridge regression. The regression maps the inputs of the layer to the pre-activations of its units in the
+parent. This is one step of dataset aggregation (Ross et al. 2011), without labels or gradient steps. Shapes: N
 examples, T timesteps, D inputs, H units, Z entries of z, G gates.
 """
 
