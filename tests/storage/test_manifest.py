@@ -251,7 +251,7 @@ REFERENCES = {
         lambda m: m["modules"][0].update(original=m["modules"][1]["original"]),
         "original of the same class",
     ),
-    "an original of nothing": ("fused", lambda m: m["modules"][0].update(original=None), "originals: found one"),
+    "an original of nothing": ("fused", lambda m: m["modules"][0].update(original=None), "originals: entry"),
     "a composition that translates": ("translator", lambda m: m.update(kind="composition"), "expected 'translator'"),
     "a translator of classifiers": ("composition", lambda m: m.update(kind="translator"), "expected encoder-decoders"),
     "a decomposition of two networks": (
@@ -259,14 +259,22 @@ REFERENCES = {
         lambda m: m.update(kind="decomposition"),
         "whole networks of one structure",
     ),
-    "a file more": ("module", lambda m: m["files"].update({"vocabulary-7.json": "0" * 64}), "does not belong to these fields"),
+    "a file more": (
+        "module",
+        lambda m: m["files"].update({"vocabulary-7.json": "0" * 64}),
+        "does not belong to these fields",
+    ),
     "a referee of a decomposition": (
         "decomposition",
         lambda m: m["files"].update({"referee.safetensors": "0" * 64}),
         "does not belong to these fields",
     ),
     "no words for its padding": ("decomposition", lambda m: m["files"].pop("vocabulary-0.json"), "is missing"),
-    "padding for no words": ("decomposition", lambda m: m["parents"][0].update(vocabulary=None), "does not belong to these fields"),
+    "padding for no words": (
+        "decomposition",
+        lambda m: m["parents"][0].update(vocabulary=None),
+        "does not belong to these fields",
+    ),
     "target words of a classifier": (
         "decomposition",
         lambda m: m["parents"][0].update(target_vocabulary=m["parents"][0]["vocabulary"]),

@@ -190,9 +190,7 @@ def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
     place = current(folder, name)
     content = read_regular(place, "json_bytes" if name.endswith(".json") else "file_bytes", follow=False)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise FormatError(
-            f"{folder / name}: its sha256 is not the one in {MANIFEST}: the file is damaged."
-        )
+        raise FormatError(f"{folder / name}: its sha256 is not the one in {MANIFEST}: the file is damaged.")
     return content
 
 

@@ -128,9 +128,7 @@ def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
         raise FormatError(f"parent {number}: its output layer is {found}, field spec states {expected}.")
     for layer in entry.spec.layers:
         if network.layers[layer.name].cell != layer.cell:
-            raise FormatError(
-                f"parent {number}: layer {quoted(layer.name)!r} has another cell than in field spec."
-            )
+            raise FormatError(f"parent {number}: layer {quoted(layer.name)!r} has another cell than in field spec.")
 
 
 def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[ConcernModule]:
