@@ -18,6 +18,8 @@ AVOIDED = re.compile(
     re.IGNORECASE,
 )
 NOT_YET = ("networks/keras",)  # files and packages that still have to be reworded
+# A summary of a function starts with a verb, as in "Return whether the weights are equal.", and ends with a period.
+NOUN_PHRASE = re.compile(r"(An?|The|All|Any|Some|Those|These|Each|Every|What|Which|Whether|How|Where|Why|As)\b")
 FILES = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rglob("*.py"))}
 
 
@@ -36,6 +38,30 @@ def test_docstrings_and_messages_use_standard_terms():
         if not name.startswith(NOT_YET)
         for line, text in texts(path)
         for match in AVOIDED.finditer(text)
+    ]
+    assert not found, "\n".join(found)
+
+
+def summaries(path: Path) -> list[tuple[int, str]]:
+    """Return the first docstring line of each function that is not a property, with its line number."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = [(node.lineno, ast.get_docstring(node)) for node in functions if not is_property(node)]
+    return [(line, text.split("\n")[0]) for line, text in found if text]
+
+
+def is_property(node: ast.FunctionDef) -> bool:
+    return any(ast.unparse(decorator).endswith("property") for decorator in node.decorator_list)
+
+
+def test_summaries_of_functions_are_imperative_sentences():
+    assert NOUN_PHRASE.match("The weights of a module.") and not NOUN_PHRASE.match("Return the weights of a module.")
+    found = [
+        f"{name}:{line}: {text}"
+        for name, path in FILES.items()
+        if not name.startswith(NOT_YET)
+        for line, text in summaries(path)
+        if NOUN_PHRASE.match(text) or not re.match(r"[A-Z].*[.:]$", text) or "; raises " in text
     ]
     assert not found, "\n".join(found)
 

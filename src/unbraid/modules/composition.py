@@ -71,7 +71,7 @@ class Composition(Voter):
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
-        """Return the module of a label; raises UnknownLabel (a KeyError), which names the nearest label."""
+        """Return the module of a label; raise UnknownLabel, a KeyError that names the most similar label."""
         self._known(label)
         return self.modules_by_label[label]
 

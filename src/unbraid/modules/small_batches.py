@@ -36,7 +36,7 @@ class SmallBatches(nn.Module):
         self.body, self.heads, self.largest = body, JoinedWeights(heads), largest
 
     def holds(self) -> bool:
-        """Whether the weights of the modules are unchanged."""
+        """Return whether the weights of the modules are unchanged."""
         return self.heads.holds() and holds(self.body)
 
     def features(self, signal: Any) -> Tensor:

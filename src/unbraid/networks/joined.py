@@ -39,7 +39,7 @@ class JoinedWeights(nn.Module):
             self.register_buffer(name, stacked, persistent=False)
 
     def holds(self) -> bool:
-        """Whether the weights of all parts are unchanged."""
+        """Return whether the weights of all parts are unchanged."""
         for name in self._names:
             now, own = [part._parameters[name] for part in self._parts], self._buffers[name]
             first = now[0]

@@ -221,7 +221,7 @@ class _Replay:
 
 
 def _arguments(args: tuple, kwargs: dict[str, Any]) -> list[Any]:
-    """The input of a layer and its other arguments, however they were passed."""
+    """Return the input of a layer and its other arguments, passed by position or by name."""
     named = {"input": 0, "hx": 1}
     return [*args, *(kwargs[name] for name in sorted(kwargs, key=lambda name: named.get(name, 2)))]
 

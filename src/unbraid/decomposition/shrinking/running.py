@@ -79,7 +79,7 @@ def runs(
 def runs_in(
     module: nn.Module, batches: Iterable[Any], paths: Sequence[str], view: Callable[[nn.Module, Call], Seen]
 ) -> Generator[tuple[dict[str, list[Seen]], list[Tensor]]]:
-    """As :func:`runs`, in the module itself: states that forward stores stay in it."""
+    """Run as :func:`runs`, but in the module itself: states that forward stores remain in it."""
     seen: dict[str, list[Seen]] = {}
 
     def hook_of(path: str) -> Callable[[nn.Module, tuple, dict, Any], None]:

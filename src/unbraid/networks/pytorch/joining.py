@@ -84,7 +84,7 @@ class JoinedTorchBody(TorchBody):
         self._bodies = tuple(bodies)  # not submodules: they belong to other modules
 
     def holds(self) -> bool:
-        """Whether the weights outside the recurrent layers are equal in all bodies."""
+        """Return whether the weights outside the recurrent layers are equal in all bodies."""
         first, *others = [_outside(body) for body in self._bodies]
         return all(len(first) == len(other) and all(map(_same, first, other)) for other in [*others, _outside(self)])
 
