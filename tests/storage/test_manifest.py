@@ -224,7 +224,7 @@ REFERENCES = {
     "slices of an unrolled module": (
         "module",
         lambda m: m["modules"][0].update(mode="unrolled", config={**m["modules"][0]["config"], "mode": "unrolled"}),
-        "a rolled one",
+        "a rolled module",
     ),
     "a number that is no whole one": ("module", lambda m: m["parents"][0].update(sliced_by=-0.0), "valid integer"),
     "a number as a text": ("module", lambda m: m["modules"][0].update(index="1"), "valid integer"),
@@ -251,7 +251,7 @@ REFERENCES = {
         lambda m: m["modules"][0].update(original=m["modules"][1]["original"]),
         "original of the same class",
     ),
-    "an original of nothing": ("fused", lambda m: m["modules"][0].update(original=None), "originals: entry"),
+    "an original of nothing": ("fused", lambda m: m["modules"][0].update(original=None), "originals: entry 2 is not"),
     "a composition that translates": ("translator", lambda m: m.update(kind="composition"), "expected 'translator'"),
     "a translator of classifiers": ("composition", lambda m: m.update(kind="translator"), "expected encoder-decoders"),
     "a decomposition of two networks": (
