@@ -1,7 +1,8 @@
-"""Docstrings and messages of src use plain technical English, and all public names have an example."""
+"""Docstrings, comments and messages of src use plain technical English, and all public names have an example."""
 
 import ast
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,21 @@ AVOIDED = re.compile(
 NOT_YET = ("networks/keras",)  # files and packages that still have to be reworded
 # A summary of a function starts with a verb, as in "Return whether the weights are equal.", and ends with a period.
 NOUN_PHRASE = re.compile(r"(An?|The|All|Any|Some|Those|These|Each|Every|What|Which|Whether|How|Where|Why|As)\b")
+LONGEST = 30  # words of a sentence in a docstring; the goal is 25
 FILES = {path.relative_to(SOURCE).as_posix(): path for path in sorted(SOURCE.rglob("*.py"))}
 
 
 def texts(path: Path) -> list[tuple[int, str]]:
-    """Return the docstrings and the strings of at least three words of a file, with their line numbers."""
+    """Return the docstrings, comments and strings of at least three words of a file, with their line numbers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return [(node.lineno, node.value) for node in found if len(node.value.split()) >= 3]
+    with tokenize.open(path) as file:
+        comments = [token for token in tokenize.generate_tokens(file.readline) if token.type == tokenize.COMMENT]
+    strings = [(node.lineno, node.value) for node in found if len(node.value.split()) >= 3]
+    return strings + [(token.start[0], token.string) for token in comments]
 
 
-def test_docstrings_and_messages_use_standard_terms():
+def test_docstrings_comments_and_messages_use_standard_terms():
     assert AVOIDED.search("an untouched module says what its parent says")
     found = [
         f"{name}:{line}: {match[0]!r} in {text.strip()[:80]!r}"
@@ -62,6 +67,25 @@ def test_summaries_of_functions_are_imperative_sentences():
         if not name.startswith(NOT_YET)
         for line, text in summaries(path)
         if NOUN_PHRASE.match(text) or not re.match(r"[A-Z].*[.:]$", text) or "; raises " in text
+    ]
+    assert not found, "\n".join(found)
+
+
+def sentences(path: Path) -> list[str]:
+    """Return the sentences, clauses and list entries of the docstrings of a file, without their examples."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = [n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    prose = [(ast.get_docstring(node) or "").split(">>>")[0] for node in documented]
+    return [part for text in prose for part in re.split(r"(?<=[.:;])\s+|\n\s*(?:-|\n)\s*", text)]
+
+
+def test_sentences_of_docstrings_are_short():
+    found = [
+        f"{name}: {' '.join(text.split())}"
+        for name, path in FILES.items()
+        if not name.startswith(NOT_YET)
+        for text in sentences(path)
+        if sum(bool(re.search("[A-Za-z]", word)) for word in text.split()) > LONGEST
     ]
     assert not found, "\n".join(found)
 

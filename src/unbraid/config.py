@@ -231,10 +231,10 @@ class ReconstructConfig(DecompositionConfig):
     """Settings of ``strategy="reconstruct"``.
 
     Attributes:
-        max_loss: instead of a size: the smallest modules whose composition loses at most this share of accuracy, and
-            which alone lose at most this much F1, on a held-out fifth of the examples; in [0, 1).
-        refine: number of gradient steps of distillation from the parent that follow, without labels. A module of a
-            language takes them on all of its pairs, whatever ``samples_per_class``.
+        max_loss: instead of a size: find the smallest modules whose composition loses at most this share of accuracy.
+            Each module alone loses at most this much F1. Both are measured on a held-out fifth of the examples; [0, 1).
+        refine: number of gradient steps of distillation from the parent, without labels. For a module of a language
+            they use all of its pairs, whatever ``samples_per_class`` is.
         mode: always ``rolled``.
         gates: always ``hidden``.
     """

@@ -56,8 +56,8 @@ def register_strategy(name: str, strategy: type[Strategy] | None = None, *, scor
         name: a Python identifier that is not a built-in name.
         strategy: a subclass of :class:`unbraid.Strategy` that can be made without arguments.
         score: called as ``score(network, head, x, counted)`` for each class. It gets the parent network, the output
-            layer of the module over all F features, the sampled examples, and booleans (N,) or (N, T) that mark the
-            decisions to use. It returns layer name -> scores (H,) >= 0, larger for units that should stay.
+            layer of the module over all F features, the sampled examples, and a mask (N,) or (N, T) of the decisions to
+            use. It returns layer name -> scores (H,) >= 0, larger for units that should stay.
 
     Raises:
         ConfigError: the name is built in or not an identifier, or both or none of ``strategy`` and ``score`` are given.

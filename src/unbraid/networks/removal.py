@@ -94,8 +94,8 @@ class GatesGone(Removal):
 class ReleaseEdges(Removal):
     """Remove those edges of an unrolled node that the code of the paper removes.
 
-    These are the columns of W and b, the entries of U between two removed nodes, and the row of the next layer at the
-    last timestep only. The state of a removed LSTM or GRU node is not 0, but h = 0.5 * tanh(0.5 * c).
+    These are the columns of W and b, and the entries of U between two removed nodes. The row of the next layer is
+    removed at the last timestep only. The state of a removed LSTM or GRU node is not 0, but h = 0.5 * tanh(0.5 * c).
     """
 
     def _tiled(self, t: int, width: int) -> Tensor:

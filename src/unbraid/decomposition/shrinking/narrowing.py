@@ -1,10 +1,10 @@
 """Find the recurrent layers whose outputs may become narrower, by trial.
 
-A trial runs the user's forward with recorded results of all recurrent layers and of all nn.Linear layers, but the layer
-on trial gives only the columns of its kept units. The layer can be narrowed if forward still runs, every layer then
-reads the recorded values with some columns missing, and the results are the recorded ones. This holds for
-selected timesteps, pooling over time, masks, concatenation and attention weights from an nn.Linear. It fails for layer
-norm, reshapes to a fixed size and products with fixed vectors. Shapes: N examples, T timesteps, H units, S states.
+A trial runs the user's forward with recorded results of all recurrent layers and nn.Linear layers. The layer on trial
+returns only the columns of its kept units. The layer can be narrowed if forward still runs, if every layer reads the
+recorded values with some columns missing, and if the results are the recorded results. This holds for selected
+timesteps, pooling over time, masks, concatenation and attention weights from an nn.Linear. It fails for layer norm,
+reshapes to a fixed size and products with fixed vectors. Shapes: N examples, T timesteps, H units, S states.
 """
 
 from __future__ import annotations
