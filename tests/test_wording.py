@@ -18,7 +18,7 @@ AVOIDED = re.compile(
     r"|what is (given|left|gone|there|not)|stands? in for)\b",
     re.IGNORECASE,
 )
-NOT_YET = ("networks/keras",)  # files and packages that still have to be reworded
+NOT_YET = ("networks/graph", "networks/keras")  # files and packages that still have to be reworded
 # A summary of a function starts with a verb, as in "Return whether the weights are equal.", and ends with a period.
 NOUN_PHRASE = re.compile(r"(An?|The|All|Any|Some|Those|These|Each|Every|What|Which|Whether|How|Where|Why|As)\b")
 LONGEST = 30  # words of a sentence in a docstring; the goal is 25
