@@ -234,7 +234,7 @@ class ReconstructConfig(DecompositionConfig):
         max_loss: instead of a size: find the smallest modules whose composition loses at most this share of accuracy.
             Each module alone loses at most this much F1. Both are measured on a held-out fifth of the examples; [0, 1).
         refine: number of gradient steps of distillation from the parent, without labels. For a module of a language
-            they use all of its pairs, whatever ``samples_per_class`` is.
+            they use all of its pairs and ignore ``samples_per_class``.
         mode: always ``rolled``.
         gates: always ``hidden``.
     """

@@ -251,8 +251,8 @@ class Composition(Voter):
             progress: None, True, False or a factory of bars, as for :func:`unbraid.decompose`.
 
         Returns:
-            a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` gives back the
-            modules.
+            a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` returns the
+            original modules.
 
         Raises:
             IncompatibleModules: a module was loaded without its whole parent.
@@ -337,7 +337,7 @@ class Composition(Voter):
         Args:
             folder: path of the folder. An existing Unbraid folder is replaced.
             license: license for the model card, as ``cc-by-4.0``.
-            scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+            scores: scores to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
 
         Raises:
             FormatError: ``folder`` holds files that are not Unbraid's, or it cannot be written.

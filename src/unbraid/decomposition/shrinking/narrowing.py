@@ -149,7 +149,7 @@ def _trial(
             result = call(trial, batch)
     except Wide:
         raise
-    except Exception as error:  # whatever a user's forward raises
+    except Exception as error:  # a user's forward may raise any error
         raise Wide(f"forward fails on fewer of its outputs ({said(error)})") from error
     if idle := [replay.path for replay in replays if next(replay.calls, None) is not None]:
         raise Wide(f"forward then does not call {idle[0]!r} as often")

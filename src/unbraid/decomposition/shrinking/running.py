@@ -97,7 +97,7 @@ def runs_in(
                 result = call(module, batch)
             except UnbraidError:
                 raise
-            except Exception as error:  # whatever a user's forward raises
+            except Exception as error:  # a user's forward may raise any error
                 raise DataError(f"the module's own forward failed on x: {said(error)}") from error
             yield dict(seen), [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
 

@@ -266,7 +266,7 @@ def _built_graph(spec: KerasSpec) -> nn.Module:
         head = graph.by_name.get(spec.head)
         if not isinstance(head, DenseSpec) or (head.inputs, head.units) != (spec.features, spec.classes):
             raise FormatError(
-                f"the output layer {quoted(spec.head)!r} of the graph is no dense layer of {spec.features} inputs and "
-                f"{spec.classes} units."
+                f"the output layer {quoted(spec.head)!r} of the graph is not a dense layer of {spec.features} inputs "
+                f"and {spec.classes} units."
             )
         return prepared(graph, spec.head, {})
