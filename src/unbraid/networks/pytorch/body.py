@@ -237,10 +237,12 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     try:
         own = copied(module).eval()
         plain(own)
+        if not isinstance(own.get_submodule(spec.head), nn.Linear | nn.Conv1d):
+            raise AttributeError
         ready = prepared(own, spec.head, spec.run.folds)
     except AttributeError:
         raise FormatError(
-            f"{given} has no layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
+            f"{given} has no output layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
         ) from None
     found: dict[str, tuple[int, int]] = {}
     for site, stack in TorchBody(ready, spec).stacks().items():
