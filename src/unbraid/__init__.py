@@ -1,4 +1,4 @@
-"""Take a trained recurrent network apart into modules, one per class, to reuse and to replace without retraining.
+"""Decompose a trained recurrent network into modules, one per class, to reuse and to replace without retraining.
 
 Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reusability and Replacement"
 (Imtiaz et al., ICSE 2023).

@@ -221,7 +221,7 @@ def test_a_pt_file_without_its_code_is_refused_with_the_option(shell, tmp_path):
         (["--module", "a=models.py:Intents"], "without NAME="),
         (["--init", "{}"], "--init is for PyTorch state dicts"),
         (["--module", "models.py:Intents", "--init", json.dumps(SIZES["bank"]), "--output-layer", "lstm"],
-         "--output-layer lstm is no nn.Linear"),
+         "--output-layer lstm is not an nn.Linear"),
     ):  # fmt: skip
         words = ["--vocabulary", "bank.json", "--labels", "bank.txt"]
         done = run("decompose", "bank.pt", "bank.csv", "-o", tmp_path / "x", *words, *option, cwd=shell)

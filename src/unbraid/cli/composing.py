@@ -1,6 +1,6 @@
 """Commands that rearrange modules: ``compose``, ``replace``, ``drop``, ``add`` and ``fuse``.
 
-None of them but ``fuse``, and ``compose`` with a sample, runs a network. They need no code of PyTorch modules.
+Only ``fuse``, and ``compose`` with a sample, run networks. The others need no code of PyTorch modules.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def compose(
     output: Out,
     sample: Annotated[
         Path | None,
-        typer.Option(help="A data file with a few labelled examples of the later use: calibrates the vote."),
+        typer.Option(help="A data file with a few labelled examples of the later use, to calibrate the vote."),
     ] = None,
     referee: Annotated[
         bool, typer.Option("--referee", help="With --sample: fit a referee, for modules of different networks.")
@@ -45,13 +45,13 @@ def compose(
     vocabulary: Vocabularies = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put modules of one or several folders together, directly or with a recipe.
+    """Compose modules of one or several folders, directly or with a recipe.
 
     The calibration and the referee of a folder are dropped, because they belong to its own modules. Calibrate with
-    --sample. Only that runs networks, and needs --module for PyTorch networks.
+    --sample. Networks run only then, and PyTorch networks need --module.
     """
     if sample is None and (referee or x or y):
-        raise UnbraidError("--referee, --x and --y describe a sample: name its file with --sample.")
+        raise UnbraidError("--referee, --x and --y are options for a sample: set its file with --sample.")
     calibration = None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee)
     beside = Beside(
         own_modules(module or [], folders_of(sources)), vocabularies=parse_vocabularies(vocabulary or []), several=True
@@ -67,12 +67,12 @@ def compose(
 @reading
 def replace(
     source: Source,
-    label: Annotated[str, typer.Argument(help="The module to exchange.")],
+    label: Annotated[str, typer.Argument(help="The module to replace.")],
     by: NewModule,
     output: Out,
     as_json: AsJson = False,
 ) -> None:
-    """Exchange one module for another, without retraining."""
+    """Replace one module by another, without retraining."""
     opened = open_any(source)
     new = pick(by)
     module = next(iter(new.values())) if len(new) == 1 else new[find_label(list(new), label, by)]
@@ -134,14 +134,14 @@ def fuse(
     data: Data,
     output: Out,
     keep: Annotated[
-        float | None, typer.Option(help="Share of each parent's nodes [default: grows with the classes in use].")
+        float | None, typer.Option(help="Share of each parent's nodes to keep [default: by number of classes].")
     ] = None,
     x: X = None,
     module: Modules = None,
     vocabulary: Vocabularies = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make one compact network of all modules of a parent; needs inputs, no labels."""
+    """Build one compact network of all modules of a parent; needs inputs, but no labels."""
     beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []))
     composition, _ = open_classifier(source, beside)
     fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
@@ -152,7 +152,7 @@ def fuse(
 
 
 def _only(source: str) -> tuple[Label, ConcernModule]:
-    """The one module of ``FOLDER:LABEL``; raises IncompatibleModules for several."""
+    """Return the module of ``FOLDER:LABEL``; raise IncompatibleModules for several modules."""
     found = pick(source)
     if len(found) > 1:
         folder, _ = split_source(source)

@@ -49,27 +49,29 @@ def decompose(
     mode: Annotated[Mode, typer.Option(help="One set of nodes for all timesteps, or one per timestep.")] = Mode.ROLLED,
     strategy: Annotated[
         str | None,
-        typer.Option(help="How nodes are chosen [default: reconstruct; paper where a setting needs it]."),
+        typer.Option(help="Method to choose nodes [default: reconstruct; paper if a setting needs it]."),
     ] = None,
-    gates: Annotated[GateView, typer.Option(help="Judge units by hidden state, or each gate.")] = GateView.HIDDEN,
+    gates: Annotated[GateView, typer.Option(help="Compare units by hidden state, or each gate.")] = GateView.HIDDEN,
     head: Annotated[
         HeadKind | None,
-        typer.Option(help="softmax, fitted: modules usable alone; mean: the paper's vote [default: by strategy]."),
+        typer.Option(help="softmax, fitted: modules usable alone; mean: as in the paper [default: by strategy]."),
     ] = None,
     max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
     keep: Annotated[
         float | None, typer.Option(help="Share of the nodes to keep [default: 0.5 with reconstruct].")
     ] = None,
-    max_loss: Annotated[float | None, typer.Option(help="With reconstruct: smallest modules within this loss.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="With reconstruct: smallest modules with at most this loss.")
+    ] = None,
     refine: Annotated[
-        int | None, typer.Option(help="With reconstruct: gradient steps from the parent's own answers [default: 0].")
+        int | None, typer.Option(help="With reconstruct: number of distillation steps [default: 0].")
     ] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[
         list[int] | None, typer.Option(help="Index of a class that only marks padding; may be repeated.")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Labels of the classes that get a module, as a,b [default: all].")
+        str | None, typer.Option(help="Labels of the classes that get a module, for example a,b [default: all].")
     ] = None,
     missing: Annotated[
         str | None, typer.Option(help="Classes with fewer than 2 examples: skip or error [default: skip].")
@@ -77,7 +79,7 @@ def decompose(
     labels: Labels = None,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(help="Keras Tokenizer JSON, word_index JSON or tokenizer.json, to read text."),
+        typer.Option(help="Keras Tokenizer JSON, word_index JSON or tokenizer.json; needed for text."),
     ] = None,
     target_vocabulary: Annotated[
         Path | None,
@@ -99,7 +101,7 @@ def decompose(
         str | None, typer.Option(help="With --module: a name for the network; stored in the folder.")
     ] = None,
     output_layer: Annotated[
-        str | None, typer.Option(help="With --module: path of the output nn.Linear [default: it is searched].")
+        str | None, typer.Option(help="With --module: path of the output nn.Linear [default: searched automatically].")
     ] = None,
     activation: Annotated[
         Literal["softmax", "sigmoid"] | None,
@@ -117,7 +119,7 @@ def decompose(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a trained network apart into one module per class or predicted number, a translator into one per language.
+    """Decompose a trained network into one module per class or predicted number; a translator into one per language.
 
     Networks that predict numbers need no labels.
     """
@@ -182,5 +184,5 @@ def _need_module(given: dict[str, object]) -> None:
 def _open_network(path: Path, labels: list[str] | None, task: GivenTask | None) -> Network:
     opened = open_any(path, Beside(labels=labels, task=task))
     if not isinstance(opened, Network):
-        raise UnbraidError(f"{path} holds modules already, expected a trained .h5 or .keras model.")
+        raise UnbraidError(f"{path} already holds modules, expected a trained .h5 or .keras model.")
     return opened

@@ -48,7 +48,7 @@ def inspect(
 def evaluate(
     source: Annotated[Path, typer.Argument(help="A folder of modules.")],
     data: Data,
-    against: Annotated[Path | None, typer.Option(help="Model to compare with [default: the modules' own].")] = None,
+    against: Annotated[Path | None, typer.Option(help="Model to compare with [default: their own network].")] = None,
     x: X = None,
     y: Y = None,
     labels: Labels = None,
@@ -57,9 +57,9 @@ def evaluate(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a composition and each of its modules.
+    """Evaluate a composition and each of its modules.
 
-    --labels names classes that are numbers, in the folder and in the file of --against.
+    --labels sets names for classes that are numbers, in the folder and in the file of --against.
     """
     names = read_labels(labels)
     vocabularies = parse_vocabularies(vocabulary or [])
@@ -93,7 +93,7 @@ def predict(
         bool, typer.Option("--probabilities", help="Print the probability after each label.")
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Print an empty label where the probability is lower, 0 to 1.")
+        float | None, typer.Option(help="Print an empty label if the probability is lower, 0 to 1.")
     ] = None,
     labels: Labels = None,
     module: Modules = None,
@@ -101,9 +101,9 @@ def predict(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Label examples, or predict numbers: one line each (several outputs are separated by tabs).
+    """Predict the labels or the numbers of examples: one line each (several outputs are tab-separated).
 
-    An .onnx file runs with ONNX Runtime. It holds its labels and its vocabulary; no code is needed.
+    An .onnx file runs with ONNX Runtime. It stores its labels and its vocabulary; no code is needed.
     """
     names = read_labels(labels)
     model = _model(source, names, module or [], vocabulary or [], task)
@@ -122,8 +122,8 @@ def predict(
 def translate(
     source: Annotated[Path, typer.Argument(help="Folder of a translator, or of modules of languages.")],
     to: Annotated[str, typer.Option(help="The language to translate into.")],
-    beam: Annotated[int, typer.Option(help="Hypotheses a sentence; 1 takes the likeliest word at each step.")] = 1,
-    longest: Annotated[int | None, typer.Option(help="Most words of a translation [default: 50].")] = None,
+    beam: Annotated[int, typer.Option(help="Hypotheses per sentence; 1 uses the most probable word at each step.")] = 1,
+    longest: Annotated[int | None, typer.Option(help="Largest number of words of a translation [default: 50].")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Translate the lines of standard input: one line each."""
@@ -147,7 +147,7 @@ def _model(
 
 
 def named(model: Any, names: list[str] | None) -> Any:
-    """A model whose labels are numbers with names in their place; others are returned as they are."""
+    """Replace labels that are numbers by names; return other models unchanged."""
     if names is None or model is None:
         return model
     numbers = [label for label in model.labels if type(label) is int]

@@ -14,10 +14,9 @@ class Padding(BaseModel):
     """Settings for padding index sequences to one length.
 
     Attributes:
-        steps: T; with None each text keeps its own length, so that its result does not depend on other texts.
-        side: side on which texts are padded, and truncated where ``truncation`` is None; ``left`` is the default of
-            Keras.
-        truncation: side on which texts are truncated; None: the same as ``side``.
+        steps: T. With None, each text keeps its own length, so that its result does not depend on other texts.
+        side: side on which texts are padded, and truncated if ``truncation`` is None. ``left`` is the default of Keras.
+        truncation: side on which texts are truncated; None for the same side as ``side``.
         index: index of padding, at least 0.
         unknown: index of unknown words, at least 0; None omits unknown words, as Keras does.
     """

@@ -44,10 +44,10 @@ def decompose(
 
     Args:
         network: the trained network.
-        examples: (x, y). Labels y are indices or names, (N,), or (N, T) for many outputs; -1 or "" means no label. For
-            an encoder-decoder x is a dict of ``source`` and ``target``, and y holds the target language of each pair.
-            A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` will do as well.
-            A regression needs no labels: (x, y) or x alone, where a tuple of two is always (x, y).
+        examples: (x, y). Labels y are indices or names, (N,), or (N, T) for many outputs; -1 or "" marks a missing
+            label. For an encoder-decoder, x is a dict of ``source`` and ``target``, and y holds the target language of
+            each pair. A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` is
+            accepted as well. A regression needs no labels: (x, y) or x alone, where a tuple of two is always (x, y).
         config: all settings; the strategy is ``reconstruct`` by default.
         progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
             or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
@@ -55,13 +55,13 @@ def decompose(
             :class:`unbraid.DecompositionConfig`, and :class:`unbraid.settings.Settings` for their types.
 
     Returns:
-        the modules by label. Classes with fewer than two examples get none and are listed in ``skipped``.
+        the modules by label. Classes with fewer than two examples get no module and are listed in ``skipped``.
 
     Raises:
         ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use. Of a
             regression also a strategy that compares classes.
         DataError: inputs or labels that do not fit the network, or no class with two examples. With
-            ``missing="error"`` also one class with fewer than two examples.
+            ``missing="error"`` also a class with fewer than two examples.
         UnknownLabel: ``classes`` has a label that the network does not have.
         ArgumentError: ``network`` is not a Network, ``examples`` not a pair, or ``config`` not a DecompositionConfig.
 

@@ -65,7 +65,7 @@ class Graph:
         return self.constant(torch.tensor(values, dtype=torch.int64))
 
     def nodes_of(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
-        """Add a node with several outputs; '' stands for a missing optional input."""
+        """Add a node with several outputs; '' marks a missing optional input."""
         from onnx import helper
 
         names = [self.name(op) for _ in range(outputs)]
@@ -85,7 +85,7 @@ class Graph:
         return self.node("Concat", *(p if isinstance(p, str) else self.numbers(p) for p in parts), axis=0)
 
     def reshape(self, x: str, *parts: str | int) -> str:
-        """Reshape x; -1 stands for the remaining size."""
+        """Reshape x; -1 marks the remaining size."""
         return self.node("Reshape", x, self.shape(*parts))
 
     def zeros(self, *parts: str | int) -> str:

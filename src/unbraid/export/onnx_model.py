@@ -107,7 +107,7 @@ class OnnxModel:
         return dict(zip(names, joined, strict=True))
 
     def _columns(self, outputs: dict[str, np.ndarray]) -> int:
-        """Number of labels that outputs are for."""
+        """Return the number of labels of the outputs."""
         if self.decision == "numbers":
             return self.numbers(outputs).shape[-1]
         if "probability" in outputs:
@@ -209,7 +209,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def metadata(labels: list[Label], kind: str, decision: str, vote: str, vocabulary: Vocabulary | None) -> dict[str, str]:
-    """The metadata of a file that :class:`OnnxModel` reads."""
+    """Make the metadata of a file that :class:`OnnxModel` reads."""
     found = {"kind": kind, "labels": json.dumps(labels), "decision": decision, "vote": vote}
     if vocabulary is not None:
         found |= {"vocabulary": vocabulary.to_json(), "padding": vocabulary.padding.model_dump_json()}

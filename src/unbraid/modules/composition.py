@@ -72,7 +72,7 @@ class Composition(Voter):
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
-        """Return the module of a label; raises UnknownLabel (a KeyError), which names the nearest label."""
+        """Return the module of a label; raise UnknownLabel, a KeyError that names the most similar label."""
         self._known(label)
         return self.modules_by_label[label]
 
@@ -254,8 +254,8 @@ class Composition(Voter):
             progress: None, True, False or a factory of bars, as for :func:`unbraid.decompose`.
 
         Returns:
-            a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` gives back the
-            modules.
+            a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` returns the
+            original modules.
 
         Raises:
             IncompatibleModules: a module was loaded without its whole parent.
@@ -340,7 +340,7 @@ class Composition(Voter):
         Args:
             folder: path of the folder. An existing Unbraid folder is replaced.
             license: license for the model card, as ``cc-by-4.0``.
-            scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+            scores: scores to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
 
         Raises:
             FormatError: ``folder`` holds files that are not Unbraid's, or it cannot be written.

@@ -181,7 +181,7 @@ class ConcernModule(nn.Module):
         return {name: tensor for name, tensor in pairs.items() if not unchanged(tensor, then[name])}
 
     def changed_own(self) -> bool:
-        """Whether weights that differ from the parent's have changed since the module was made or loaded."""
+        """Return whether weights that differ from the parent's have changed since the module was made or loaded."""
         return digest(self._own_tensors()) != self._made
 
     def _own_tensors(self) -> dict[str, Tensor]:

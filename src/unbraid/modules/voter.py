@@ -1,4 +1,4 @@
-"""Decide between modules: the module with the highest margin gives the class.
+"""Decide between modules: the class of the module with the highest margin is predicted.
 
 Source: Imtiaz et al. 2023, section IV. The vote uses margins: they order modules as probabilities do, but do not
 saturate. ``vote="probability"`` compares float64 probabilities as the paper's released code does; the first of equal
@@ -89,7 +89,7 @@ class Voter(JointModules):
         referee, margins are the log-odds of its probabilities.
 
         Args:
-            x: inputs as the parents read them: arrays, or text where all parents have a vocabulary.
+            x: inputs of the parent networks: arrays, or text if all parents have a vocabulary.
 
         Returns:
             float (N, K), or (N, T, K) with one decision per timestep; columns in the order of :attr:`labels`.

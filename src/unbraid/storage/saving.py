@@ -1,4 +1,4 @@
-"""Write modules, decompositions, compositions and translators into folders, completely or not at all."""
+"""Write modules, decompositions, compositions and translators into folders, atomically."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def save_decomposition(
     folder: Folder, network: Network, modules: Sequence[ConcernModule], config: DecompositionConfig,
     about: About = NOTHING,
 ) -> None:  # fmt: skip
-    """Write a network and its modules; raises FormatError if ``folder`` holds other files."""
+    """Write a network and its modules; raise FormatError if ``folder`` holds other files."""
     _save(folder, "decomposition", modules, alone=False, about=about)
 
 
 def save_module(folder: Folder, module: ConcernModule, about: About = NOTHING) -> None:
-    """Write one module with only the weights that it needs; raises FormatError if ``folder`` holds other files."""
+    """Write one module with only the weights that it needs; raise FormatError if ``folder`` holds other files."""
     _save(folder, "module", [module], alone=True, about=about)
 
 
 def save_composition(folder: Folder, composition: Composition, about: About = NOTHING) -> None:
-    """Write a composition, each parent once; raises FormatError if ``folder`` holds other files."""
+    """Write a composition, each parent once; raise FormatError if ``folder`` holds other files."""
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
     scales = list(composition.calibration.values())
     composition.check_referee()
@@ -52,7 +52,7 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
 
 
 def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: About = NOTHING) -> None:
-    """Write a translator's modules, each parent once; raises FormatError if ``folder`` holds other files."""
+    """Write the modules of a translator, each parent once; raise FormatError if ``folder`` holds other files."""
     _save(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
 
 
@@ -111,7 +111,7 @@ def _save(
         text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
     except ValueError as error:  # a lone surrogate
         raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
-    write_folder(folder, {**files, **text}, lambda place: verify(place, modules, networks))  # the card is for editing
+    write_folder(folder, {**files, **text}, lambda place: verify(place, modules, networks))  # the card may be edited
 
 
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
@@ -153,18 +153,18 @@ def _module_entry(
 
 
 def _originals(modules: Iterable[ConcernModule]) -> list[ConcernModule]:
-    """The originals of fused modules, each once."""
+    """List the originals of fused modules without duplicates."""
     return list({id(m.original): m.original for m in modules if m.original is not None}.values())
 
 
 def _lender(earlier: Sequence[ConcernModule], module: ConcernModule) -> int | None:
-    """The first module with the very same weights."""
+    """Return the number of the first module with the same weight tensors; None if there is none."""
     own = module.weights
     return None if own is None else next((n for n, other in enumerate(earlier) if other.weights is own), None)
 
 
 def _shares_head(module: ConcernModule, remnant: bool) -> bool:
-    """Whether a module of a language has the same output columns as its parent."""
+    """Return whether a module of a language has the same output columns as its parent."""
     words, own, parent = module.head.words, module.whole_head, module.origin.weights
     if remnant or words is None:
         return False
@@ -174,7 +174,7 @@ def _shares_head(module: ConcernModule, remnant: bool) -> bool:
 def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_head: bool) -> dict[str, Tensor]:
     tensors = {f"mask/{n}": torch.from_numpy(np.packbits(m)) for n, m in module.concern.kept.items()}
     head = module.head if remnant else module.whole_head
-    if not remnant and not lent:  # a remnant's own layers are all that is stored of its parent
+    if not remnant and not lent:  # a folder with a sliced parent stores only the layers of the module
         tensors |= {f"layer/{n}/{key}": t for n, own in (module.weights or {}).items() for key, t in own.items()}
     tensors |= {f"bridge/{name}": weight for name, weight in (module.bridges or {}).items()}
     if head.words is not None:

@@ -88,7 +88,7 @@ def test_heads_of_classes_are_not_chosen_for_numbers():
 def test_steps_behind_the_output_layer_are_refused(kind):
     with pytest.raises(DataError, match=r"output layer was not found.*head="):
         Network.from_torch(made(kind), X, task="regression")
-    with pytest.raises(UnsupportedLayer, match="behind head='out' the module changes the numbers"):
+    with pytest.raises(UnsupportedLayer, match="after head='out' the module changes the numbers"):
         Network.from_torch(made(kind), X, head="out", task="regression")
 
 
@@ -105,7 +105,7 @@ def test_a_module_that_changes_the_numbers_of_some_inputs_is_refused_at_these():
     with torch.no_grad():
         network.head.bias += 10.0
         network.body.module.out.bias += 10.0
-    with pytest.raises(DataError, match="the module's result decides otherwise than its output layer 'out'"):
+    with pytest.raises(DataError, match="the module's result and its output layer 'out' differ in 12 of 12"):
         network.predict(X)
 
 

@@ -74,7 +74,7 @@ class NetworkShrinker:
 
 
 def _stage(stage: StageSpec, part: nn.Module) -> StageSpec:
-    """The description of a smaller stage; layers that were not made smaller lose their frame in ``part``."""
+    """Describe a smaller stage. Layers that were not made smaller lose their frame in ``part``."""
     if isinstance(part, Recurrent):
         for side in ("forward_layer", "backward_layer"):
             if isinstance(layer := getattr(part, side), Scattered):  # all of its units are there
@@ -89,7 +89,7 @@ def _stage(stage: StageSpec, part: nn.Module) -> StageSpec:
 
 
 def _decisions(network: Network, x: Inputs) -> Targets:
-    """The decisions of the network as labels; padded timesteps have none."""
+    """Return the decisions of the network as labels; padded timesteps have no label."""
     if network.task == "regression":
         return everywhere(network, x)
     logits = network.logits(x.tree)
@@ -100,7 +100,7 @@ def _decisions(network: Network, x: Inputs) -> Targets:
 
 
 def same_decisions(a: Network, b: Network, x: Inputs) -> float:
-    """Share of the decisions that are equal; raises ConfigError for numbers."""
+    """Compute the share of the decisions that are equal; raise ConfigError for numbers."""
     if a.task == "regression":
         raise ConfigError("max_loss compares decisions, and the network predicts numbers: give keep.")
     one, two = (network.predict_index(x.tree) for network in (a, b))
