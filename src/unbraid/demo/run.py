@@ -43,7 +43,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
     parts.save(folder / "parts")
     result = evaluate(compose(parts), test, against=network)
     console.print(str(result))
-    console.print(scores_table(result))
+    console.print(scores_table(result, console.width))
 
     worst = min(result.modules, key=lambda label: result.modules[label].detection.f1)
     others: list[Label] = [label for label in parts if label != worst][:2]
