@@ -31,7 +31,7 @@ def case(labels, **settings):
 @pytest.mark.parametrize("labels", NAMES, ids=["short", "demo", "long", "wide"])
 @pytest.mark.parametrize("settings", [{}, {"max_removed": 0.2}], ids=["reconstruct", "paper"])
 def test_scores_fit_the_width(labels, width, settings):
-    parts, result = case(labels, **settings)
+    _, result = case(labels, **settings)
     text = shown(scores_table(result, width), width)
     assert "…" not in text
     header = text.splitlines()[2]

@@ -10,7 +10,7 @@ from unbraid.errors import ConfigError, quoted
 TEMPLATES = {
     "travel": ["book a {way} to {city}", "i want to go to {city} {day}", "is there a {way} to {city} {day}"],
     "weather": ["will it {sky} in {city} {day}", "is it going to {sky} {day}", "do i need an umbrella in {city} {day}"],
-    "music": ["play {song} again", "put on {song} {day}", "i want to hear {song}"],
+    "music": ["play {song} again", "put on {song} {day}", "i would like {song}"],
     "balance": ["how much money is in my {account}", "how much is left in my {account} {day}", "show my {account}"],
     "transfer": ["send {sum} to {person}", "i want to pay {person} {sum} {day}", "move {sum} to my {account}"],
     "card": ["i lost my {card} card in {city}", "block my {card} card", "order a new {card} card {day}"],
