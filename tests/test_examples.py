@@ -1,33 +1,18 @@
 """The examples run and print the expected results. Bounds leave room for rounding: see tests/jitter.py."""
 
-import os
 import re
-import subprocess
-import sys
 
-from tests import jitter
+from tests import scripts
 from tests.locations import ROOT
 
 EXAMPLES = ROOT / "examples"
-JITTERED = """
-import runpy, sys
-from tests import jitter
-jitter.install()
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def printed(name, folder):
-    """Run an example in an empty folder, with warnings as errors; return its output."""
-    start = [] if jitter.wanted() is None else ["-c", JITTERED]
-    command = [sys.executable, "-W", "error", *start, str(EXAMPLES / f"{name}.py")]
-    paths = [path for path in (os.environ.get("PYTHONPATH"), str(ROOT) if start else "") if path]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Run an example in an empty folder, which stays empty; return its output."""
+    text = scripts.printed(EXAMPLES / f"{name}.py", folder)
     assert not list(folder.iterdir())
-    return done.stdout
+    return text
 
 
 def numbers(pattern, text):

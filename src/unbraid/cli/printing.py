@@ -122,7 +122,7 @@ def modules_summary(modules: Any) -> dict[str, Any]:
 def modules_table(summary: dict[str, Any], title: str) -> Table:
     """Make a table of the kept shares of each module."""
     table = Table(title=Text(quoted(title)), title_justify="left")
-    table.add_column("module")
+    table.add_column("module", overflow="fold")
     table.add_column("mode")
     for column in ("nodes", "recurrent weights", "all weights", "bytes", "FLOPs"):
         table.add_column(column, justify="right")

@@ -14,7 +14,7 @@ from unbraid.cli.answers import answers, read_lines
 from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import AsJson, AsTask, Data, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.own_code import own_modules
-from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.cli.terminal import emit, guarded, out, reading, show
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
@@ -76,7 +76,7 @@ def evaluate(
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
-    show(scores_table(result))
+    show(scores_table(result, out.width))
 
 
 @guarded
