@@ -49,6 +49,7 @@ TORCH: Mapping[str, str] = {"head": "--output-layer=", "output": "--activation="
 
 _VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\([^()]*\)|\[[^\[\]]*\]|[\w.+-]*\w(?:\([^()]*\))?)?"""
 _SENTENCES = (  # Python calls in messages -> what does the same here
+    (r"pass vocabulary=\{NAME: \.\.\.\}", "pass --vocabulary NAME=FILE"),
     (r"\(unbraid\.load\(\.\.\., vocabulary=\.\.\.\)\)", "(--vocabulary FILE)"),
     (
         r"Give each network its own with with_vocabulary\(vocabulary\)",
