@@ -12,6 +12,7 @@ from benchmarks import files
 from benchmarks.experiments.experiment import Scale
 from benchmarks.report import cluster as report_cluster
 from benchmarks.report import durability as report_durability
+from benchmarks.report import fuzz as report_fuzz
 from benchmarks.report import paper as report_paper
 from benchmarks.report import reconstruct as report_reconstruct
 from benchmarks.report import shrink as report_shrink
@@ -34,6 +35,7 @@ def write(scale: Scale) -> Path:
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
         parts += [*report_shrink.sections(), *report_cluster.sections(), *report_durability.sections()]
+        parts += report_fuzz.sections()
         path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")
     return path

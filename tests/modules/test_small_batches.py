@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import factory
-from unbraid import compose, decompose
+from unbraid import Network, compose, decompose
 from unbraid.modules import small_batches as joined_modules
 from unbraid.networks.joined import joined
 
@@ -94,3 +94,44 @@ def test_copies_and_other_types_follow():
     assert np.allclose(copy.deepcopy(composition).margins(x[:2]), expected)
     assert np.allclose(composition.to(torch.float64).margins(x[:2]), expected, rtol=1e-4, atol=1e-5)
     assert np.allclose(composition.to(torch.float32).margins(x[:2]), expected, rtol=1e-4, atol=1e-5)
+
+
+class User(torch.nn.Module):
+    def __init__(self, cell, layers, bidirectional, packed, states):
+        super().__init__()
+        self.words = torch.nn.Embedding(30, 4)
+        self.rnn = cell(4, 6, layers, batch_first=True, bidirectional=bidirectional)
+        self.out = torch.nn.Linear(6 * (1 + bidirectional), 3)
+        self.packed, self.states = packed, states
+
+    def forward(self, x, lengths):
+        values, hx = self.words(x), None
+        if self.states:
+            hx = 0.1 * torch.ones(self.rnn.num_layers * (1 + self.rnn.bidirectional), len(x), 6)
+            hx = (hx, 2 * hx) if isinstance(self.rnn, torch.nn.LSTM) else hx
+        if self.packed:
+            values = torch.nn.utils.rnn.pack_padded_sequence(values, lengths, True, enforce_sorted=False)
+        out, _ = self.rnn(values, hx)
+        if self.packed:
+            out, _ = torch.nn.utils.rnn.pad_packed_sequence(out, batch_first=True)
+        return self.out(out.mean(1))
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    st.sampled_from([torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN]),
+    st.integers(1, 2), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([1, 2, FEW]),
+)  # fmt: skip
+def test_pytorch_modules_run_joined(cell, layers, bidirectional, packed, states, count):
+    torch.manual_seed(0)
+    x, lengths = torch.randint(0, 30, (60, 5)), torch.randint(1, 6, (60,))
+    lengths[0], lengths[1] = 5, 5
+    net = Network.from_torch(User(cell, layers, bidirectional, packed, states), (x[:4], lengths[:4]))
+    composition = compose(decompose(net, ((x, lengths), np.arange(60) % 3), keep=0.5))
+    some = (x[:count], lengths[:count])
+    assert np.allclose(composition.margins(some), one_by_one(composition, some), rtol=1e-4, atol=1e-5)
+    assert composition.groups[0]._small is not None
+    module = composition[1]
+    with torch.no_grad():
+        module.body.module.words.weight.mul_(1.5)
+    assert np.allclose(composition.margins(some), one_by_one(composition, some), rtol=1e-4, atol=1e-5)

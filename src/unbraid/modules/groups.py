@@ -19,6 +19,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.small_batches import SmallBatches, small_batches
 from unbraid.networks.heads import JoinedHeads
 from unbraid.networks.inputs import Inputs, leaves, run_batched
+from unbraid.networks.joined import NotJoinable
 from unbraid.networks.layers import pruned
 from unbraid.networks.removal import Removal
 from unbraid.networks.snapshot import own_copy, tables, unchanged
@@ -137,19 +138,18 @@ class Group(nn.Module):
     def forward(self, x: Any) -> Tensor:
         """Compute the margins, (N, [T,] K)."""
         signal = self._opening(x)
-        if (small := self._small_batches(signal)) is not None:
-            return small.margins(small.features(signal))
+        if (found := self._joined_features(signal)) is not None and self._small is not None:
+            return self._small.margins(found)
         return torch.cat([lane(signal) for lane in self.lanes], dim=-1)
 
     def evidence(self, x: Any) -> Evidence:
         """Compute the margins and the other inputs of a referee."""
         signal = self._opening(x)
         margins, features = [], []
-        small = self._small_batches(signal)
-        if small is not None:
-            found = small.features(signal)
-            margins, features = [small.margins(found)], list(found)
-        for lane in self._lanes if small is None else ():
+        joint = self._joined_features(signal)
+        if joint is not None and self._small is not None:
+            margins, features = [self._small.margins(joint)], list(joint)
+        for lane in self._lanes if joint is None else ():
             found = lane.features(signal)
             margins.append(lane.margins(found))
             features += [found] * len(lane.heads) if lane.joined is not None else list(found)
@@ -205,14 +205,23 @@ class Group(nn.Module):
 
     def _small_batches(self, signal: Any) -> SmallBatches | None:
         """Return the joined modules if the batch is so small that they are faster; they are made at first use."""
-        if not self._joinable or not self._has_stages or torch.compiler.is_compiling():
+        if not self._joinable or torch.compiler.is_compiling():
             return None
         if self._small is None or not self._small.holds():
             with torch.inference_mode(False):
                 self._small = small_batches(self._members)
             self._joinable = self._small is not None
-        few = self._small is not None and len(signal[0]) <= self._small.largest
-        return self._small if few else None
+        count = self._lanes[0].body.count(signal)  # type: ignore[operator]  # every body has one
+        return self._small if self._small is not None and count <= self._small.largest else None
+
+    def _joined_features(self, signal: Any) -> Tensor | None:
+        """Compute the features of all modules at once, (K, N, [T,] F), if the batch is small enough for that."""
+        small = self._small_batches(signal)
+        try:
+            return None if small is None else small.features(signal)
+        except NotJoinable:
+            self._joinable, self._small = False, None
+            return None
 
     @property
     def _has_stages(self) -> bool:

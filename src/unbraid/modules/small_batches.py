@@ -15,6 +15,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head, margin
 from unbraid.networks.joined import JoinedWeights, holds, joined
 from unbraid.networks.layers import decomposable_layers
+from unbraid.networks.pytorch import joining  # noqa: F401  # registers how PyTorch modules are joined
 
 WORK = 50_000  # examples times squared units of a layer, above which K fused kernels are faster than one joined scan
 

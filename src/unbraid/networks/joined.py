@@ -13,9 +13,14 @@ from functools import singledispatch
 import torch
 from torch import Tensor, nn
 
+from unbraid.errors import UnbraidError
 from unbraid.networks.cells import ACTIVATIONS, State
 from unbraid.networks.recurrent import RecurrentLayer, zero_state
 from unbraid.networks.stages import Dense, Recurrent, Signal, StageSequence
+
+
+class NotJoinable(UnbraidError):
+    """A joined body cannot run on these inputs; its bodies run one by one. It is never shown to users."""
 
 
 class JoinedWeights(nn.Module):
@@ -68,13 +73,26 @@ class JoinedRecurrent(JoinedWeights):
         bias = torch.stack([self.cell.input_bias(i, h) for i, h in zip(self.bias_ih, self.bias_hh, strict=True)])
         self.register_buffer("bias", bias.unsqueeze(1), persistent=False)  # (K, 1, G*H)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> list[tuple[Tensor, State]]:
-        """Compute for each direction the outputs (K*N, T, H) and the last state, each (K*N, H); ``valid`` is (N, T)."""
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, initial: Sequence[State] | None = None
+    ) -> list[tuple[Tensor, State]]:
+        """Compute for each direction the outputs (K*N, T, H) and the last state, each (K*N, H).
+
+        Args:
+            x: (N, T, D) for layers that open, else (K*N, T, D).
+            valid: (N, T) booleans; at a False the state is held.
+            initial: for each direction the first state, each (K*N, H); zeros by default.
+        """
         x = x.expand(self.bodies, *x.shape) if self.opens else x.unflatten(0, (self.bodies, -1))
         mask = None
         if valid is not None:
             mask = torch.cat([self._turned(valid.expand(self.bodies, *valid.shape), back) for back in self.reversed])
-        outputs, state = self._scan(torch.cat([self._turned(x, back) for back in self.reversed]), mask)
+        read = torch.cat([self._turned(x, back) for back in self.reversed])
+        if initial is None:
+            first = zero_state(self.cell, read.shape[:2].numel(), self.units, x)
+        else:
+            first = tuple(torch.cat(parts) for parts in zip(*initial, strict=True))
+        outputs, state = self._scan(read, tuple(s.unflatten(0, read.shape[:2]) for s in first), mask)
         found = []
         for place, back in enumerate(self.reversed):
             own = slice(place * self.bodies, (place + 1) * self.bodies)
@@ -86,7 +104,7 @@ class JoinedRecurrent(JoinedWeights):
         """Values (K, N, T, ...) in the order of reading."""
         return values.flip(2) if back else values
 
-    def _scan(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, State]:
+    def _scan(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
         """The recurrence over x (B, N, T, D), B bodies in each direction; outputs (B, N, T, H)."""
         recurrent = self.weight_hh.transpose(1, 2)  # (B, H, G*H)
         inputs = torch.baddbmm(self.get_buffer("bias"), x.flatten(1, 2), self.weight_ih.transpose(1, 2))
@@ -97,7 +115,6 @@ class JoinedRecurrent(JoinedWeights):
             own = bool(rows.start)  # the candidate comes last
             return found if not own or candidate is None else found + candidate.t().unsqueeze(1)
 
-        state = tuple(s.unflatten(0, x.shape[:2]) for s in zero_state(self.cell, x.shape[:2].numel(), self.units, x))
         outputs: list[Tensor] = []
         for t, given in enumerate(inputs.unflatten(1, x.shape[1:3]).unbind(2)):
             held = state
@@ -163,7 +180,7 @@ def _(first: StageSequence, bodies: Sequence[nn.Module]) -> StageSequence | None
         if isinstance(stage, Recurrent):
             made, opens = _joined_stage(stage, alike, opens), False
         elif isinstance(stage, Dense) and not opens:
-            made = JoinedDense(alike) if _equal_shapes(alike) else None  # type: ignore[arg-type]  # all are Dense
+            made = JoinedDense(alike) if equal_shapes(alike) else None  # type: ignore[arg-type]  # all are Dense
         if made is None:
             return None
         stages.append(made)
@@ -176,16 +193,18 @@ def _joined_stage(stage: Recurrent, alike: Sequence[nn.Module], opens: bool) -> 
     names = ("forward_layer", "backward_layer") if stage.backward_layer is not None else ("forward_layer",)
     directions = [[getattr(other, name) for other in alike] for name in names]
     layers = [layer for direction in directions for layer in direction]
-    if not all(isinstance(layer, RecurrentLayer) for layer in layers) or not _equal_shapes(layers):
+    if not all(isinstance(layer, RecurrentLayer) for layer in layers) or not equal_shapes(layers):
         return None
     return JoinedStage(stage, JoinedRecurrent(directions, opens))
 
 
-def _equal_shapes(parts: Sequence[nn.Module]) -> bool:
+def equal_shapes(parts: Sequence[nn.Module]) -> bool:
+    """Whether parts have parameters of equal shapes, none of them empty."""
     shapes = [[tuple(p.shape) for p in part.parameters()] for part in parts]
     return all(shape == shapes[0] for shape in shapes) and all(0 not in shape for shape in shapes[0])
 
 
 def holds(body: nn.Module) -> bool:
     """Whether the weights that a joined body was made of are unchanged."""
-    return all(part.holds() for part in body.modules() if isinstance(part, JoinedWeights))
+    own = getattr(body, "holds", None)
+    return (own is None or own()) and all(part.holds() for part in body.modules() if isinstance(part, JoinedWeights))

@@ -23,7 +23,7 @@ class Pass:
     Attributes:
         rows: examples of the current part, each of K modules counted.
         part: number of the current part.
-        turn: which of K modules runs alone; None: all run side by side.
+        turn: which of K modules runs alone; None: all K run in one batch.
         picked: for each part, the rows that are its examples, in their order; None: all rows in order.
         head: inputs and outputs of each call of the output layer in the current part.
         packed: the last packed sequence that a recurrent layer returned in the current part.

@@ -27,7 +27,7 @@ class RecurrentStack(nn.Module):
     left of it maps the outputs of the last level and the last states, and its pseudo-inverse the initial states.
 
     Args:
-        original: the module that it stands in for; weights are copied in its own type.
+        original: the module to replace; its weights are copied with their dtype.
         fold: how rows are arranged if the module reads several sequences of each example in one call (see
             :class:`unbraid.networks.spec.TorchRun`); None: one sequence of each example.
     """
@@ -188,7 +188,7 @@ class RecurrentStack(nn.Module):
 
 
 class CellStack(RecurrentStack):
-    """Stands in for a user's nn.RNNCell, nn.LSTMCell or nn.GRUCell: one timestep in each call."""
+    """Replacement of an nn.RNNCell, nn.LSTMCell or nn.GRUCell: one timestep in each call."""
 
     def __init__(self, original: nn.RNNCellBase, fold: str | None = None) -> None:
         nn.Module.__init__(self)
@@ -215,7 +215,7 @@ class CellStack(RecurrentStack):
 
 
 def stack_of(original: nn.Module, fold: str | None = None) -> RecurrentStack:
-    """The stand-in of a recurrent layer or cell."""
+    """Make the replacement of a recurrent layer or cell."""
     if isinstance(original, nn.RNNCellBase):
         return CellStack(original, fold)
     assert isinstance(original, nn.RNNBase)

@@ -201,6 +201,10 @@ class StageSequence(nn.Module):
         """What :meth:`opening` gave through all other stages: the features."""
         return self._through(self.stages[self._first_recurrent :], signal)[0]
 
+    def count(self, signal: Signal) -> int:
+        """N of what :meth:`opening` gave."""
+        return len(signal[0])
+
     def opening_stages(self) -> list[nn.Module]:
         """The stages that :meth:`opening` runs."""
         return list(self.stages[: self._first_recurrent])

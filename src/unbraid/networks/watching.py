@@ -59,7 +59,7 @@ def watched(layers: Mapping[str, Layer], view: View) -> Iterator[Seen]:
     Args:
         layers: name -> layer.
         view: gives the value to record. Its tensors are (N, T, ...); a mask (N, T) may be None where all timesteps
-            count. Tensors may stand in a tuple, a dict or a dataclass.
+            count. Tensors may be in a tuple, a dict or a dataclass.
     """
     seen = Seen()
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, FormatError, UnbraidError
+from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.networks.inputs import Inputs, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
 from unbraid.networks.passes import Pass, one_pass
@@ -128,6 +128,10 @@ class TorchBody(nn.Module):
         """Return the inputs: the steps of forward before the recurrent layers cannot run alone."""
         return x
 
+    def count(self, x: Any) -> int:
+        """N of the inputs."""
+        return torch_inputs(self.spec, x).examples
+
     def opening_stages(self) -> list[nn.Module]:
         """Return no stages: the steps before the recurrent layers run with them."""
         return []
@@ -220,8 +224,8 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     """Copy and prepare the user's module; raises FormatError if it is None or has other layers."""
     if module is None:
         raise FormatError(
-            f"the parent network is a PyTorch module ({spec.module}), whose code is not stored: pass a new instance, "
-            f"module={spec.module}(...), or run its exported ONNX file."
+            f"the parent network is a PyTorch module ({quoted(spec.module)}), whose code is not stored: pass a new "
+            f"instance, module={quoted(spec.module)}(...), or run its exported ONNX file."
         )
     given = f"module={type(module).__name__}(...)"
     try:
@@ -230,7 +234,7 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         ready = prepared(own, spec.head, spec.run.folds)
     except AttributeError:
         raise FormatError(
-            f"{given} has no layer {spec.head!r}: make it with the arguments of the saved module."
+            f"{given} has no layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
         ) from None
     found: dict[str, tuple[int, int]] = {}
     for site, stack in TorchBody(ready, spec).stacks().items():
@@ -239,7 +243,7 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
     if found != expected:
         raise FormatError(
-            f"{given} has recurrent layers {found}, expected {expected}: make it with the arguments "
-            "of the saved module."
+            f"{given} has recurrent layers {quoted(found, 200)}, expected {quoted(expected, 200)}: make it with the "
+            "arguments of the saved module."
         )
     return ready

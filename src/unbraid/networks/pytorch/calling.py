@@ -30,6 +30,7 @@ class Caller:
         self.module, self.run = module, run
         self._memory = Memory(module) if run.keeps else None
         self._rule: Rule | None = None
+        self._unsorted = False  # whether unsorted lengths reached a packing call
 
     def parts(self, inputs: Inputs) -> Iterator[tuple[Inputs, int]]:
         """Split a batch into parts of the size that the module needs.
@@ -55,9 +56,9 @@ class Caller:
         """
         if not self.run.sorts:
             return self._once(inputs), None
+        if torch.compiler.is_compiling() and (self._rule is None or self._unsorted):
+            return self._once(inputs), None  # packed sequences are masks in a graph, in any order
         if self._rule is None:
-            if torch.compiler.is_compiling():
-                return self._once(inputs), None
             result, key = self._observed(inputs)
             if key is None:
                 return result, None
@@ -75,6 +76,7 @@ class Caller:
         except UnsortedError as error:
             if len(error.lengths) != inputs.examples:
                 raise
+            self._unsorted = True
             return None, error.lengths
         return result, lengths.key(inputs.examples)
 
