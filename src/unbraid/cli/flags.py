@@ -39,6 +39,7 @@ FLAGS: Mapping[str, str] = {
     "samples_per_class": "--samples-per-class=",
     "padding_label": "--padding-label=",
     "words": "--words=",
+    "dtype": "--dtype=",
     "seed": "--seed=",
     "against": "--against FILE",
     "beam": "--beam=",

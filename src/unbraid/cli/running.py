@@ -26,6 +26,7 @@ from unbraid.export.onnx_model import OnnxModel
 from unbraid.modules.composition import Composition
 from unbraid.networks.checking import check_labels
 from unbraid.networks.network import Network
+from unbraid.storage.folders import bytes_on_disk
 
 
 @guarded
@@ -41,6 +42,8 @@ def inspect(
     if labels is not None and not isinstance(opened, Network):
         raise ConfigError(f"--labels is for model files; {path} stores its labels.")
     data = printing.description(opened)
+    if not isinstance(opened, Network):
+        data["bytes_on_disk"] = bytes_on_disk(path)
     emit(as_json, data, printing.description_text(data))
 
 

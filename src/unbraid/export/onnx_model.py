@@ -96,8 +96,8 @@ class OnnxModel:
         unknown = sorted(set(vocabulary) - set(self.readers))
         if unknown:
             raise DataError(
-                f"{self._where}: has no vocabulary {quoted(unknown[0], 60)!r}: pass vocabulary={{NAME: ...}} with a name of "
-                f"{sorted(self.readers)}."
+                f"{self._where}: has no vocabulary {quoted(unknown[0], 60)!r}: pass vocabulary={{NAME: ...}} "
+                f"with a name of {sorted(self.readers)}."
             )
         return vocabulary
 
