@@ -88,7 +88,7 @@ def decompose(
         typer.Option(help="Of a translator: the same for the target words, with tags like \\[startfr] and \\[endfr]."),
     ] = None,
     words: Annotated[
-        Words | None, typer.Option(help="Of a translator: output words a module keeps [default: all].")
+        Words | None, typer.Option(help="Words that modules keep; own: those in the examples [default: all].")
     ] = None,
     module: Annotated[
         list[str] | None,
@@ -141,9 +141,9 @@ def decompose(
         columns = read_pair_columns(data, x, target, y)
         network, examples = ready_for(network.with_vocabulary(own, target_words), columns)
     else:
-        if target is not None or target_vocabulary is not None or words is not None:
+        if target is not None or target_vocabulary is not None:
             raise UnbraidError(
-                f"--target, --target-vocabulary and --words are options for translators; {model} is {network.io}."
+                f"--target and --target-vocabulary are options for translators; {model} is {network.io}."
             )
         found = found or read_examples(data, x, y)
         if not module:
