@@ -35,7 +35,7 @@ def write(scale: Scale) -> Path:
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
         parts += [*report_shrink.sections(), *report_cluster.sections(), *report_durability.sections()]
-        parts += report_fuzz.sections()
+        parts += [*report_fuzz.sections(), *report_fuzz.bombs()]
         path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")
     return path

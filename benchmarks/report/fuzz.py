@@ -36,3 +36,27 @@ def _row(name: str, counts: list[dict[str, Any]]) -> list[str]:
     total = sum(sum(each.values()) for each in counts)
     fine = [sum(each.get(outcome, 0) for each in counts) for outcome in FINE]
     return [name, f"{total:,}", *(f"{count:,}" for count in fine), str(total - sum(fine))]
+
+
+def bombs() -> Iterable[str]:
+    """Yield the section on files that are large when they are read; nothing if there is no result."""
+    path = files.RESULTS / "bombs.json"
+    if not path.exists():
+        return
+    yield "\n## Files that are small on disk and large in memory\n"
+    yield (
+        "*file*: what is read. *fault*: number in the list of faults. *bytes*: size on disk. *before* and *after*:\n"
+        "outcome, memory above that of the imports, and CPU time, by the version before the limits and by this one.\n"
+        "*aborted*: the process ended because 6 GiB were not enough, *no end*: 60 seconds of CPU time were not.\n"
+        "`python -m benchmarks.measure.bombs` repeats the measurement of this version.\n"
+    )
+    found = json.loads(path.read_text())
+    rows = [
+        [name, one["fault"], f"{one['bytes']:,}", *(_cost(one[when]) for when in ("before", "after"))]
+        for name, one in found.items()
+    ]
+    yield table(["file", "fault", "bytes", "before", "after"], rows)
+
+
+def _cost(one: dict[str, Any] | None) -> str:
+    return "not measured" if one is None else f"{one['outcome']}, {one['mib']:,} MiB, {one['seconds']:.1f} s"
