@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import torch
 
-from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
+from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig, Words
 from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, plain_labels, read_targets
 from unbraid.data.texts import is_text
@@ -21,6 +21,7 @@ from unbraid.errors import wrong_object
 from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
+from unbraid.networks.own_words import with_own_words
 from unbraid.networks.precision import check_full
 from unbraid.networks.threads import few_threads
 from unbraid.progress import Progress, joined, shown
@@ -94,6 +95,8 @@ def _decomposed(
 ) -> Decomposition:
     if network.io is IOArchitecture.ENCODER_DECODER:
         return decompose_languages(network, examples, config, progress)
+    if config.words is Words.OWN:
+        network = with_own_words(network, examples[0])
     x = network.check(examples[0])
     targets = read_targets(
         network.align(examples[1], x, examples[0]),
