@@ -20,6 +20,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
+from unbraid.storage.halving import half_precision_change
 from unbraid.storage.loading import load_composition, load_module
 from unbraid.storage.own_modules import ParentFacts
 from unbraid.translation.translator import Translator, load_translator
@@ -44,6 +45,7 @@ __all__ = [
     "decompose",
     "evaluate",
     "export_onnx",
+    "half_precision_change",
     "load",
     "load_composition",
     "load_decomposition",

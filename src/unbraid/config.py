@@ -50,7 +50,10 @@ class IOArchitecture(StrEnum):
 
 
 class Words(StrEnum):
-    """Which output columns a language's module keeps: all (paper), or those of words that its examples hold."""
+    """Words that modules keep: all (paper), or those that the examples hold.
+
+    A language's module keeps their output columns. Modules of a classifier keep their embedding rows, in one table.
+    """
 
     ALL = "all"
     OWN = "own"
@@ -123,7 +126,9 @@ class DecompositionConfig(BaseModel):
             others only give negative examples. It is not saved.
         missing: a class with fewer than two examples gets no module and a warning (``skip``, default), or is refused
             (``error``). It is not saved.
-        words: of an encoder-decoder, which output columns (and target embeddings) a module of a language keeps.
+        words: of an encoder-decoder, which output columns (and target embeddings) a module of a language keeps. Of a
+            classifier with a vocabulary, which rows of the embedding its modules keep: ``own`` keeps those of words in
+            the examples (text). Other words are then read as unknown.
 
     Example:
         >>> DecompositionConfig(keep=0.3).strategy

@@ -12,15 +12,17 @@ import typer
 
 from unbraid.cli import printing
 from unbraid.cli.open_any import Beside, find_label, open_any, open_classifier, parse_vocabularies, pick, split_source
-from unbraid.cli.options import AsJson, Data, Modules, Out, Vocabularies, X, Y
+from unbraid.cli.options import AsJson, Data, Dtype, Modules, Out, Vocabularies, X, Y
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.recipes import Calibration, compose_sources, folders_of
 from unbraid.cli.terminal import emit, guarded, reading
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
-from unbraid.errors import IncompatibleModules, UnbraidError
+from unbraid.errors import ConfigError, IncompatibleModules, UnbraidError
 from unbraid.modules.module import ConcernModule
 from unbraid.progress import bar
+from unbraid.storage.folders import bytes_on_disk
+from unbraid.storage.halving import check_stored
 from unbraid.translation.translator import Translator
 
 Source = Annotated[str, typer.Argument(help="Folder of a composition, a decomposition or a translator.")]
@@ -43,6 +45,7 @@ def compose(
     y: Y = None,
     module: Modules = None,
     vocabulary: Vocabularies = None,
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Compose modules of one or several folders, directly or with a recipe.
@@ -50,6 +53,7 @@ def compose(
     The calibration and the referee of a folder are dropped, because they belong to its own modules. Calibrate with
     --sample. Networks run only then, and PyTorch networks need --module.
     """
+    check_stored(dtype)
     if sample is None and (referee or x or y):
         raise UnbraidError("--referee, --x and --y are options for a sample: set its file with --sample.")
     calibration = None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee)
@@ -57,10 +61,14 @@ def compose(
         own_modules(module or [], folders_of(sources)), vocabularies=parse_vocabularies(vocabulary or []), several=True
     )
     composition = compose_sources(sources, calibration, bar, beside)
-    composition.save(output)
-    emit(
-        as_json, {"folder": str(output), "labels": composition.labels}, f"{len(composition.labels)} modules in {output}"
-    )
+    if isinstance(composition, Translator):
+        if dtype != "float32":
+            raise ConfigError(f"dtype={dtype!r}: a translator is stored as 'float32'.")
+        composition.save(output)
+    else:
+        composition.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
+    data = {"folder": str(output), "labels": composition.labels, "bytes_on_disk": bytes_on_disk(output)}
+    emit(as_json, data, f"{len(composition.labels)} modules in {output}")
 
 
 @guarded

@@ -10,9 +10,9 @@ import typer
 from unbraid.cli import printing
 from unbraid.cli.flags import CODE
 from unbraid.cli.open_any import Beside, open_any
-from unbraid.cli.options import AsJson, AsTask, Labels, Out, read_labels
+from unbraid.cli.options import AsJson, AsTask, Dtype, Labels, Out, read_labels
 from unbraid.cli.own_code import own_modules, read_init
-from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.terminal import emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
@@ -22,7 +22,11 @@ from unbraid.errors import ConfigError, UnbraidError
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
 from unbraid.progress import bar
+from unbraid.storage.folders import bytes_on_disk
+from unbraid.storage.halving import check_stored, half_precision_change
 from unbraid.translation.pair_files import ready_for
+
+CHECKED = 100  # examples on which half precision is compared
 
 PairX = Annotated[
     str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text; of pairs source].")
@@ -86,7 +90,7 @@ def decompose(
         typer.Option(help="Of a translator: the same for the target words, with tags like \\[startfr] and \\[endfr]."),
     ] = None,
     words: Annotated[
-        Words | None, typer.Option(help="Of a translator: output words a module keeps [default: all].")
+        Words | None, typer.Option(help="Words that modules keep; own: those in the examples [default: all].")
     ] = None,
     module: Annotated[
         list[str] | None,
@@ -109,6 +113,7 @@ def decompose(
             help="With --module: softmax for classes, sigmoid for independent labels [default: by the result]."
         ),
     ] = None,
+    dtype: Dtype = "float32",
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     x: PairX = None,
@@ -123,6 +128,7 @@ def decompose(
 
     Networks that predict numbers need no labels.
     """
+    check_stored(dtype)
     names, found = read_labels(labels), None
     if module:
         found = read_examples(data, x, y, need_labels=task != "regression")
@@ -141,9 +147,9 @@ def decompose(
         network, pairs = ready_for(network.with_vocabulary(own, target_words), columns)
         examples: tuple[Any, Any] = pairs
     else:
-        if target is not None or target_vocabulary is not None or words is not None:
+        if target is not None or target_vocabulary is not None:
             raise UnbraidError(
-                f"--target, --target-vocabulary and --words are options for translators; {model} is {network.io}."
+                f"--target and --target-vocabulary are options for translators; {model} is {network.io}."
             )
         found = found or read_examples(data, x, y, need_labels=network.task != "regression")
         if not module:
@@ -166,8 +172,14 @@ def decompose(
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
     parts = run_decompose(network, examples, config=config, progress=bar)
-    parts.save(output)
-    summary = printing.modules_summary(parts)
+    parts.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
+    summary = printing.modules_summary(parts) | {"bytes_on_disk": bytes_on_disk(output)}
+    if dtype == "float16" and found is not None:
+        summary["half_precision_change"] = half_precision_change(parts, found.x[:CHECKED])
+        notice(
+            f"margins change by up to {summary['half_precision_change']:.2g}, on {len(found.x[:CHECKED])} examples",
+            "float16",
+        )
     emit(
         as_json,
         {"folder": str(output), **summary, "skipped": parts.skipped},

@@ -39,6 +39,7 @@ FLAGS: Mapping[str, str] = {
     "samples_per_class": "--samples-per-class=",
     "padding_label": "--padding-label=",
     "words": "--words=",
+    "dtype": "--dtype=",
     "seed": "--seed=",
     "against": "--against FILE",
     "beam": "--beam=",
@@ -48,7 +49,8 @@ FLAGS: Mapping[str, str] = {
 TORCH: Mapping[str, str] = {"head": "--output-layer=", "output": "--activation="}  # of Network.from_torch
 
 _VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\([^()]*\)|\[[^\[\]]*\]|[\w.+-]*\w(?:\([^()]*\))?)?"""
-_SENTENCES = (  # Python calls in messages -> the same on the command line
+_SENTENCES = (  # Python calls in messages -> what does the same here
+    (r"pass vocabulary=\{NAME: \.\.\.\}", "pass --vocabulary NAME=FILE"),
     (r"\(unbraid\.load\(\.\.\., vocabulary=\.\.\.\)\)", "(--vocabulary FILE)"),
     (
         r"Give each network its own with with_vocabulary\(vocabulary\)",

@@ -14,6 +14,9 @@ from unbraid.networks.outputs import GivenTask
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write. An existing Unbraid folder is replaced.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="Type of stored weights: float32, or float16 for half of the bytes.")
+]
 Data = Annotated[
     Path,
     typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels."),

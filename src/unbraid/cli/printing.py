@@ -124,9 +124,12 @@ def modules_summary(modules: Any) -> dict[str, Any]:
 
 
 def modules_table(summary: dict[str, Any], title: str) -> Table:
-    """Make a table of the kept shares of each module."""
+    """A table of the kept shares of each module, and the bytes of the folder where they are in the summary."""
+    sizes = summary.get("bytes_on_disk")
+    if sizes is not None:
+        title += f"; on disk {sizes['parents']:,} bytes of parents and {sizes['modules']:,} bytes of modules"
     table = Table(title=Text(quoted(title)), title_justify="left")
-    table.add_column("module")
+    table.add_column("module", overflow="fold")
     table.add_column("mode")
     for column in ("nodes", "recurrent weights", "all weights", "bytes", "FLOPs"):
         table.add_column(column, justify="right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from unbraid.cli.answers import answers, read_lines
 from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import AsJson, AsTask, Data, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.own_code import own_modules
-from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.cli.terminal import emit, guarded, out, reading, show
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
@@ -25,6 +26,7 @@ from unbraid.export.onnx_model import OnnxModel
 from unbraid.modules.composition import Composition
 from unbraid.networks.checking import check_labels
 from unbraid.networks.network import Network
+from unbraid.storage.folders import bytes_on_disk
 
 
 @guarded
@@ -40,6 +42,8 @@ def inspect(
     if labels is not None and not isinstance(opened, Network):
         raise ConfigError(f"--labels is for model files; {path} stores its labels.")
     data = printing.description(opened)
+    if not isinstance(opened, Network):
+        data["bytes_on_disk"] = bytes_on_disk(path)
     emit(as_json, data, printing.description_text(data))
 
 
@@ -77,7 +81,7 @@ def evaluate(
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
-    show(scores_table(result))
+    show(scores_table(result, out.width))
 
 
 @guarded
@@ -137,13 +141,20 @@ def _model(
 ) -> Network | Composition | OnnxModel:
     vocabularies = parse_vocabularies(vocabulary)
     if source.suffix == ".onnx" and not os.path.isdir(source):
-        if len(vocabularies) > 1:
-            raise ConfigError("--vocabulary is given several times: an .onnx file reads one vocabulary.")
-        file = next(iter(vocabularies.values()), None)
-        return named(OnnxModel(source, None if file is None else shown_vocabulary(file)), names)
+        return named(_onnx_model(source, vocabularies), names)
     beside = Beside(own_modules(module, [source]), True, vocabularies, names, task)
     opened = open_any(source, beside)
     return opened if isinstance(opened, Network) else named(open_classifier(source, beside)[0], names)
+
+
+def _onnx_model(source: Path, vocabularies: Mapping[str | None, Path]) -> OnnxModel:
+    """Open an ONNX file, with vocabularies in place of stored ones."""
+    read = {key: shown_vocabulary(file) for key, file in vocabularies.items()}
+    if None not in read:
+        return OnnxModel(source, {str(key): words for key, words in read.items()} or None)
+    if len(read) > 1:
+        raise ConfigError("--vocabulary is given with and without NAME=: name the vocabulary of each option.")
+    return OnnxModel(source, read[None])
 
 
 def named(model: Any, names: list[str] | None) -> Any:

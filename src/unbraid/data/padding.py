@@ -29,6 +29,10 @@ class Padding(BaseModel):
     index: int = Field(0, ge=0, lt=2**31)
     unknown: int | None = Field(None, ge=0, lt=2**31)
 
+    def indices(self) -> dict[str, int | None]:
+        """The fields that are word indices."""
+        return {"index": self.index, "unknown": self.unknown}
+
     def __str__(self) -> str:
         end = {"left": "front", "right": "end"}
         cut = self.truncation or self.side

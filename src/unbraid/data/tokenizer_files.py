@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from unbraid import limits
 from unbraid.data.patterns import PATTERN_CHARS, regex_problem
-from unbraid.errors import FormatError, quoted
+from unbraid.errors import ConfigError, FormatError, quoted
 
 STEPS = 32  # largest number of normalizers, pre-tokenizers or post-processors of one file
 PIECE_CHARS = 200  # largest length of a text that is inserted or searched for
@@ -71,6 +71,29 @@ def check_tokenizer(content: Any, where: object) -> int:
     _model(content["model"], f"{where}: model")
     _added(content.get("added_tokens"), f"{where}: added_tokens")
     return expansion
+
+
+def only_words(content: dict[str, Any], places: Mapping[int, int], marks: Collection[str]) -> dict[str, Any]:
+    """Keep some words of a word-level tokenizer.
+
+    Args:
+        content: the parsed ``tokenizer.json``.
+        places: index of a word that stays -> its new index, from 0.
+        marks: names of tokens that stand for no word; they get the indices behind all others.
+
+    Raises:
+        ConfigError: a model of pieces of words, or tokens that are added to texts.
+    """
+    model = content["model"]
+    if model.get("type") != "WordLevel" or content.get("added_tokens") or content.get("post_processor"):
+        raise ConfigError(
+            f"words='own' needs a vocabulary of whole words without added tokens, found {quoted(model.get('type'), 40)}"
+            ": leave words='all'."
+        )
+    words = {word: places[index] for word, index in model["vocab"].items() if index in places and word not in marks}
+    found = [mark for mark in marks if mark in model["vocab"]]
+    words |= {mark: len(places) + number for number, mark in enumerate(found)}
+    return {**content, "model": {**model, "vocab": words}}
 
 
 def _steps(value: Any, field: str, where: str) -> Iterator[dict[str, Any]]:

@@ -32,7 +32,7 @@ from unbraid.data.keras_tokenizer import (
 from unbraid.data.padding import Padding, make_padding
 from unbraid.data.rows import Side, place
 from unbraid.data.texts import as_texts
-from unbraid.data.tokenizer_files import check_tokenizer
+from unbraid.data.tokenizer_files import check_tokenizer, only_words
 from unbraid.errors import DataError, FormatError, UnbraidWarning, quoted
 
 logger = logging.getLogger(__name__)
@@ -301,6 +301,22 @@ class Vocabulary:
         """SHA-256 of the tokenizer and the padding; equal for equal vocabularies."""
         function = "" if self._encoder.split is None else str(id(self._encoder.split))
         return hashlib.sha256((self.to_json() + self.padding.model_dump_json() + function).encode()).hexdigest()
+
+    def only(self, kept: Sequence[int]) -> Vocabulary:
+        """Copy the vocabulary with the words of some indices, which are numbered anew in their order.
+
+        Args:
+            kept: the indices, ascending; that of padding and that of unknown words are among them.
+
+        Raises:
+            ConfigError: a vocabulary that splits words into pieces or adds tokens to texts.
+        """
+        places = {index: place for place, index in enumerate(kept)}
+        moved = {name: None if old is None else places[old] for name, old in self.padding.indices().items()}
+        content = only_words(json.loads(self.to_json()), places, (UNKNOWN, BY_FUNCTION))
+        found = self._of_content(content, self.padding.model_copy(update=moved), "vocabulary")
+        found._rules, found._encoder.split = self._rules, self._encoder.split
+        return found
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import torch
 
-from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
+from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig, Words
 from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets, plain_labels, read_targets
 from unbraid.data.texts import is_text
@@ -23,6 +23,7 @@ from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
+from unbraid.networks.own_words import with_own_words
 from unbraid.networks.precision import check_full
 from unbraid.networks.threads import few_threads
 from unbraid.progress import Progress, joined, shown
@@ -100,6 +101,8 @@ def _decomposed(
 ) -> Decomposition:
     if network.io is IOArchitecture.ENCODER_DECODER:
         return decompose_languages(network, examples, config, progress)
+    if config.words is Words.OWN:
+        network = with_own_words(network, examples[0])
     strategy, held_out, rounds = strategy_of(config), None, 1.0
     numbers = network.task == "regression"
     if numbers:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
@@ -64,20 +64,27 @@ class Decomposition(Mapping[Label, ConcernModule]):
         return list(self._modules)
 
     def save(
-        self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        license: str | None = None,
+        scores: Mapping[str, Any] | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
     ) -> None:
         """Save the modules and a model card in a folder. If saving fails, nothing is written.
 
         Args:
             folder: path of the folder; an existing Unbraid folder is replaced.
-            license: license for the card, for example ``cc-by-4.0``.
-            scores: scores to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
+            license: license for the card, as ``cc-by-4.0``.
+            scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
+            dtype: ``float16`` stores weights in half of the bytes. They are rounded to 11 binary digits and load as
+                float32. :func:`unbraid.half_precision_change` gives the effect on margins. Default ``float32``.
 
         Raises:
             FormatError: the path exists and is not an Unbraid folder.
+            ConfigError: another ``dtype``.
         """
         about = dataclasses.replace(NOTHING.changed(license, scores), skipped=tuple(self.skipped))
-        save_decomposition(folder, self.network, list(self.values()), self.config, about)
+        save_decomposition(folder, self.network, list(self.values()), self.config, about, dtype)
 
 
 def load_decomposition(folder: str | os.PathLike[str], module: OwnModules = None) -> Decomposition:

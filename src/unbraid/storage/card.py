@@ -28,6 +28,8 @@ from unbraid.storage.own_modules import ParentFacts, needed_argument
 LARGEST = 2**64  # limit of integers that JSON readers accept
 LIBRARY = "unbraid"  # name of the library on model hubs
 LONGEST = 200  # largest number of characters of a label
+FEW = 20  # longer lists are folded
+MANY = 2_000  # largest number of labels that a list shows
 CITATION = """\
 The decomposition of recurrent networks into modules is the method of
 
@@ -190,21 +192,37 @@ def _classes(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     note = "Nodes, weights, bytes and FLOPs: what a module keeps of its network."
     if calibrated:
         note += " A margin counts as margin / temperature + offset."
-    return f"{_table(head, rows)}\n\n{note}"
+    table = _table(head, rows)
+    return f"{table if len(rows) <= FEW else _folded(f'{len(rows)} classes', table)}\n\n{note}"
 
 
 def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
-    rows = []
+    rows, lists = [], []
     for number, parent in enumerate(manifest.parents):
         if _number(manifest, number) != str(number + 1):
             continue
         ios = [str(m.io) for m, e in zip(modules, manifest.modules, strict=True) if e.parent == number]
         if not ios:  # only originals of fused modules belong to this network
             continue
-        classes = ", ".join(_name(label) for label in parent.labels[:50]) + (" …" if len(parent.labels) > 50 else "")
+        classes = _names(parent.labels)
+        if len(parent.labels) > FEW:
+            title = f"{len(parent.labels)} classes"
+            lists.append(_folded(f"The {title} of network {number + 1}", classes))
+            classes = f"{title}, see below"
         rows.append([str(number + 1), ios[0], _layers(parent), classes, f"`{parent.sha256}`"])
     outputs = "outputs" if _numbers(manifest) else "classes"
-    return _table(["network", "input/output", "layers", outputs, "sha256 of its weights"], rows)
+    table = _table(["network", "input/output", "layers", outputs, "sha256 of its weights"], rows)
+    return "\n\n".join([table, *lists])
+
+
+def _names(labels: Sequence[object]) -> str:
+    more = f" and {len(labels) - MANY} more" if len(labels) > MANY else ""
+    return ", ".join(_name(label) for label in labels[:MANY]) + more
+
+
+def _folded(title: str, text: str) -> str:
+    """Markdown that is hidden until the reader opens it. The blank lines keep it Markdown inside of HTML."""
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _number(manifest: Manifest, parent: int) -> str:
@@ -272,13 +290,18 @@ def _figure(value: Any) -> str:
 
 def _settings(manifest: Manifest) -> str:
     """List each different configuration, with the labels of its modules."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[object]] = {}
     for entry in manifest.modules:
         dumped = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)
-        groups.setdefault(dumped, []).append(_name(entry.label))
+        groups.setdefault(dumped, []).append(entry.label)
     if len(groups) == 1:
         return f"```yaml\n{next(iter(groups))}```"
-    return "\n\n".join(f"Of {', '.join(labels)}:\n\n```yaml\n{dumped}```" for dumped, labels in groups.items())
+    parts = []
+    for dumped, labels in groups.items():
+        few = len(labels) <= FEW
+        named = f"Of {_names(labels)}:" if few else _folded(f"Of these {len(labels)} classes:", _names(labels))
+        parts.append(f"{named}\n\n```yaml\n{dumped}```")
+    return "\n\n".join(parts)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

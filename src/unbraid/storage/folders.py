@@ -15,7 +15,7 @@ from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.limits import read_regular
 from unbraid.storage.commit import commit, current, finish, settle
 from unbraid.storage.commit import recover as recover
-from unbraid.storage.layout import CARD, is_known
+from unbraid.storage.layout import CARD, MODULES, PARENTS, is_known
 from unbraid.storage.layout import MANIFEST as MANIFEST
 from unbraid.storage.manifest_checks import parse_manifest
 from unbraid.storage.workfolder import (
@@ -174,6 +174,17 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
             sync(target.parent)
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
+
+
+def bytes_on_disk(folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Sizes of the files of a saved folder.
+
+    Returns:
+        bytes of ``parents`` (their weights), ``modules`` (masks and weights of the modules) and ``folder`` (all files).
+    """
+    place = Path(folder)
+    sizes = {name: current(place, name).stat().st_size for name in os.listdir(place) if is_known(name)}
+    return {"parents": sizes.get(PARENTS, 0), "modules": sizes.get(MODULES, 0), "folder": sum(sizes.values())}
 
 
 def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:

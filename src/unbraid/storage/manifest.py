@@ -133,10 +133,12 @@ class Manifest(_Entry):
         files: file name -> sha256 of its bytes.
         parents: the parent networks.
         modules: the modules.
-        originals: the originals of fused modules, which ``unfuse`` returns.
-        vote: kind of vote of a composition.
-        scores: scores that were passed to ``save``.
-        skipped: for a decomposition, labels of the classes without a module because they had too few examples.
+        originals: what fused modules were made from, so that they can be taken apart again.
+        vote: of a composition.
+        scores: figures that were passed to ``save``.
+        skipped: of a decomposition, labels of the classes that got no module for lack of examples.
+        stored_as: ``float16`` where float32 weights are stored in half precision. The field is left out where it is
+            None, so that readers without it still read the folder.
     """
 
     format: int
@@ -150,6 +152,14 @@ class Manifest(_Entry):
     vote: Literal["margin", "probability"] = "margin"
     scores: dict[str, Any] = {}
     skipped: Annotated[list[Label], Field(fail_fast=True)] = []
+    stored_as: Literal["float16"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if self.stored_as is None:
+            del found["stored_as"]
+        return found
 
     @property
     def entries(self) -> list[ModuleEntry]:

@@ -58,10 +58,11 @@ class Content:
 
 def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
     """Read the tensors of a folder; none may be missing or unknown. Their bytes are removed from ``files``."""
-    budget = Budget(len(files[PARENTS]) + len(files[MODULES]))
-    shells = [shell_of(p, n, len(files[PARENTS]), budget) for n, p in enumerate(manifest.parents)]
+    half = manifest.stored_as == "float16"
+    budget = Budget((len(files[PARENTS]) + len(files[MODULES])) * (2 if half else 1))
+    shells = [shell_of(p, n, len(files[PARENTS]) * (2 if half else 1), budget) for n, p in enumerate(manifest.parents)]
     entries = manifest.entries
-    stored = TensorFile(files.pop(MODULES), MODULES, len(entries))
+    stored = TensorFile(files.pop(MODULES), MODULES, len(entries), half)
     for number, entry in enumerate(entries):
         check_steps(entry, shells[entry.parent])
         alone = manifest.parents[entry.parent].sliced_by is not None
@@ -71,7 +72,7 @@ def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
     own = [shells[entry.parent] for entry in entries]
     concerns = [read_concern(e, s, t, budget) for e, s, t in zip(entries, own, modules, strict=True)]
     words = [read_words(e, s, t) for e, s, t in zip(entries, own, modules, strict=True)]
-    weights = TensorFile(files.pop(PARENTS), PARENTS, len(shells))
+    weights = TensorFile(files.pop(PARENTS), PARENTS, len(shells), half)
     for number, (parent, shell) in enumerate(zip(manifest.parents, shells, strict=True)):
         if shell.skeleton is not None and parent.sliced_by is None:
             weights.check(number, shell.weights())
@@ -220,13 +221,14 @@ def _head(content: Content, number: int, parent: Network) -> tuple[Tensor, Tenso
     weight, bias = (_of_type(tensors[f"head.{key}"], dtype, f"{where}: head.{key}") for key in ("weight", "bias"))
     if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
         raise FormatError(f"{where}: its head holds NaN or infinite values.")
-    if content.manifest.parents[entry.parent].sliced_by is None:
+    if content.manifest.parents[entry.parent].sliced_by is None and weight.shape[1] == parent.spec.features:
         return weight, bias
     features = _features(content, number)
     width = parent.spec.features if features is None else len(features)
     if weight.shape[1] != width:
         raise FormatError(f"{where}: its head reads {weight.shape[1]} features, expected {width}.")
     if features is not None:
+        content.budget.spend(4 * len(weight) * parent.spec.features)
         weight = torch.zeros(len(weight), parent.spec.features).index_copy(1, features, weight)
     return weight, bias
 

@@ -131,7 +131,8 @@ def module_tensors(
         head = declared.get("head.weight")
         rows = entry.words or (head.shape[0] if head is not None and len(head.shape) == 2 else 1) or 1
         rows = 1 if OUTPUTS[shell.spec.output].numbers else rows
-        found["head.weight"] = Expected((rows, None if sliced else shell.spec.features), shell.floats)
+        narrow = sliced or (entry.mode is Mode.ROLLED and entry.words is None and shell.skeleton is not None)
+        found["head.weight"] = Expected((rows, None if narrow else shell.spec.features), shell.floats)
         found["head.bias"] = Expected((rows,), shell.floats)
     if entry.compact and not sliced and entry.shares is None:
         for name, layer in shell.layers.items():

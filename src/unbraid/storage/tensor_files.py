@@ -70,9 +70,10 @@ class TensorFile:
     """The content of a safetensors file.
 
     Args:
-        content: content of the file.
-        where: path of the file, for messages.
-        owners: number of parents or modules.
+        content: its bytes.
+        where: its path, for messages.
+        owners: how many parents or modules there are.
+        half: whether float32 tensors are stored in half precision; they are float32 for all that follows.
 
     Attributes:
         declared: for each owner, name -> type and shape of its tensors.
@@ -82,14 +83,16 @@ class TensorFile:
         FormatError: not a safetensors file, an unexpected type, or a tensor without an owner.
     """
 
-    def __init__(self, content: bytes, where: str, owners: int) -> None:
+    def __init__(self, content: bytes, where: str, owners: int, half: bool = False) -> None:
+        self._half = half
         self._content, self._where, self.size = content, where, len(content)
         self.declared: list[dict[str, Declared]] = [{} for _ in range(owners)]
         for name, found in declared_tensors(content, where).items():
             number, own = _split(name, owners)
             if number is None:
                 raise FormatError(f"{where}: tensor {quoted(name)!r} belongs to no parent or module.")
-            self.declared[number][own] = found
+            full = half and found.dtype == torch.float16
+            self.declared[number][own] = Declared(torch.float32, found.shape) if full else found
 
     def check(self, number: int, expected: Mapping[str, Expected]) -> None:
         """Raise FormatError if the tensors of owner ``number`` are not exactly the expected ones."""
@@ -112,7 +115,7 @@ class TensorFile:
         for name, tensor in loaded(self._content, self._where).items():
             number, own = _split(name, len(found))
             assert number is not None
-            found[number][own] = tensor
+            found[number][own] = tensor.float() if self._half and tensor.dtype == torch.float16 else tensor
         self._content = b""
         return found
 
