@@ -103,7 +103,7 @@ def test_written_numbers():
     result = evaluate(compose(parts), (x, written))
     assert result.modules[0].errors == evaluate(compose(parts), (x, y)).modules[0].errors
     assert evaluate(compose(parts), (x, ["", *written[1:]])).modules[0].missing == 1
-    with pytest.raises(DataError, match="targets hold text that is no number"):
+    with pytest.raises(DataError, match="targets hold text that is not a number"):
         evaluate(compose(parts), (x, ["up", *written[1:]]))
 
 

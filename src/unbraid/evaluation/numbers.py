@@ -169,7 +169,7 @@ def read_numbers(y: Any, names: list[Label], shape: tuple[int, ...]) -> np.ndarr
         float64 array (..., C).
 
     Raises:
-        DataError: another shape, text that is no number, or infinite values.
+        DataError: another shape, text that is not a number, or infinite values.
     """
     array = as_array(y, "targets")
     if array.dtype.kind == "U":
@@ -225,7 +225,7 @@ def _parsed(array: np.ndarray) -> np.ndarray:
     try:
         return np.where(array == "", "nan", array).astype(np.float64)
     except ValueError:
-        raise DataError("targets hold text that is no number: a regression predicts numbers, not labels.") from None
+        raise DataError("targets hold text that is not a number: a regression predicts numbers, not labels.") from None
 
 
 def _mean(values: list[float | None]) -> float | None:
