@@ -133,7 +133,7 @@ class Manifest(_Entry):
         files: file name -> sha256 of its bytes.
         parents: the parent networks.
         modules: the modules.
-        originals: what fused modules were made from, so that they can be taken apart again.
+        originals: the originals of fused modules, which ``unfuse`` returns.
         vote: of a composition.
         scores: figures that were passed to ``save``.
         skipped: of a decomposition, labels of the classes that got no module for lack of examples.
