@@ -6,6 +6,7 @@ import pytest
 
 import unbraid
 from tests import factory
+from unbraid.demo.small import small_translator
 
 
 def parts_of(labels, cell="gru", **settings):
@@ -41,3 +42,9 @@ def test_a_composition_names_its_vote_and_parents():
 def test_labels_cannot_change_the_terminal(label):
     text = repr(parts_of([label, "b"]))
     assert len(text.splitlines()) == 3 and "\x1b" not in text and max(map(len, text.splitlines())) < 160
+
+
+def test_a_translator_shows_its_languages():
+    network, pairs = small_translator()
+    lines = repr(unbraid.Translator(unbraid.decompose(network, (pairs.x, pairs.languages)))).splitlines()
+    assert lines[0] == "Translator(2 modules)" and lines[1].startswith("  'fr': ConcernModule('fr', encoder-decoder, ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from unbraid.data.targets import Label
 from unbraid.errors import quoted
@@ -15,7 +16,7 @@ def name_text(label: Label) -> str:
     return repr(quoted(label, LABEL)) if isinstance(label, str) else repr(label)
 
 
-def modules_text(kind: str, modules: Mapping[Label, object], *notes: str) -> str:
+def modules_text(kind: str, modules: Mapping[Any, object], *notes: str) -> str:
     """Describe a group of modules, with a line for each of the first ones.
 
     Args:
