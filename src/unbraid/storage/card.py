@@ -1,6 +1,6 @@
 """The model card of a saved folder: a README.md for people and for model hubs.
 
-Labels, titles and other text of users are escaped, so that Markdown and YAML in them are shown and not applied.
+Labels, titles and other text of users are escaped, so that Markdown and YAML in them are shown as text.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from unbraid.storage.layout import REFEREE
 from unbraid.storage.manifest import Manifest, ParentEntry
 from unbraid.storage.own_modules import ParentFacts, needed_argument
 
-LARGEST = 2**64  # whole numbers that JSON readers accept
-LIBRARY = "unbraid"  # how model hubs name it
-LONGEST = 200  # characters of a label that are shown
+LARGEST = 2**64  # limit of integers that JSON readers accept
+LIBRARY = "unbraid"  # name of the library on model hubs
+LONGEST = 200  # largest number of characters of a label
 FEW = 20  # longer lists are folded
-MANY = 2_000  # labels of a list that are shown
+MANY = 2_000  # largest number of labels that a list shows
 CITATION = """\
-Taking recurrent networks apart into modules is the method of
+The decomposition of recurrent networks into modules is the method of
 
 > S. M. Imtiaz, F. Batole, A. Singh, R. Pan, B. Dantas Cruz, H. Rajan: *Decomposing a Recurrent Neural Network into
 > Modules for Enabling Reusability and Replacement*. ICSE 2023. arXiv:2212.05970
@@ -48,12 +48,12 @@ Taking recurrent networks apart into modules is the method of
 
 
 def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> str:
-    """The text of ``README.md``.
+    """Return the text of ``README.md``.
 
     Args:
         manifest: the content of ``unbraid.json``.
-        modules: its modules, in the manifest's order.
-        about: title, description and license; the scores are the manifest's.
+        modules: the modules, in the order of the manifest.
+        about: title, description and license. The scores are those of the manifest.
     """
     parts = [
         _front_matter(about),
@@ -76,25 +76,25 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
 
 
 def is_card(text: str) -> bool:
-    """Whether a ``README.md`` is a model card of :func:`card`; it may have been edited."""
+    """Return whether a ``README.md`` is a model card of :func:`card`, possibly an edited one."""
     start, _, rest = text.replace("\r\n", "\n").partition("\n")
     front, end, _ = rest.partition("\n---")
     return start == "---" and bool(end) and f"library_name: {LIBRARY}" in front.split("\n")
 
 
 def escape(value: object) -> str:
-    """Escape text as one line of Markdown that shows it unchanged."""
+    """Escape text for one line of Markdown, which then shows it unchanged."""
     text = "".join(c if c.isprintable() else " " for c in str(value)).strip()
     text = re.sub(r"([\\`*_{}\[\]<>()#+!|~$&:@.^])", r"\\\1", text)
     return re.sub(r"^([-=])", r"\\\1", text)
 
 
 def plain_scores(value: Any, where: str = "scores") -> Any:
-    """Convert figures to JSON: numpy values to Python's, keys to text, NaN and infinity to None.
+    """Convert scores to JSON: NumPy values to Python values, keys to text, NaN and infinity to None.
 
     Raises:
-        DataError: a value that is no number, text, boolean or None, and no list or mapping of them; deep nesting; text
-            that is not Unicode; or a whole number of more than 64 bits.
+        DataError: a value is not a number, text, boolean, None, or a list or mapping of these. Also deep nesting, text
+            that is not Unicode, and integers of more than 64 bits.
     """
     return _plain(value, where, current().json_depth)
 
@@ -124,7 +124,7 @@ def _plain(value: Any, where: str, levels: int) -> Any:
 
 
 def _text(value: str, where: str) -> str:
-    """Text that can be written as UTF-8."""
+    """Return the text; raise DataError if it cannot be written as UTF-8."""
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise DataError(f"{quoted(where)}: found half of a surrogate pair, expected whole characters.")
     return value
@@ -215,7 +215,7 @@ def _folded(title: str, text: str) -> str:
 
 
 def _number(manifest: Manifest, parent: int) -> str:
-    """Number of a network in the card, from 1; remnants of one network have one number."""
+    """Return the number of a network in the card, from 1. All slices of one network have the same number."""
     return str(next(n for n, p in enumerate(manifest.parents) if p.sha256 == manifest.parents[parent].sha256) + 1)
 
 
@@ -260,7 +260,7 @@ def _scores(scores: Mapping[str, Any]) -> str:
 
 
 def _flat(scores: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Figures by name; names of nested figures are ``outer inner``."""
+    """Yield scores by name; names of nested scores are ``outer inner``."""
     for name, value in scores.items():
         if isinstance(value, Mapping) and not any(isinstance(v, Mapping | list) for v in value.values()):
             yield from ((f"{name} {inner}", figure) for inner, figure in value.items())
@@ -275,7 +275,7 @@ def _figure(value: Any) -> str:
 
 
 def _settings(manifest: Manifest) -> str:
-    """Each distinct configuration, with the labels of its modules."""
+    """List each different configuration, with the labels of its modules."""
     groups: dict[str, list[object]] = {}
     for entry in manifest.modules:
         dumped = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)

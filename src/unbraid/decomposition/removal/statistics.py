@@ -28,26 +28,26 @@ def class_statistics(
     config: RemovalConfig,
     advance: Callable[[float], object] = lambda share: None,
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Compute the statistic of every class over its positive and its negative observations.
+    """Compute the statistic of every class over its positive and over its negative observations.
 
     Args:
         layer: recorded values (U, T, R).
-        sample: the examples that count for each class.
-        rules: columns -> statistic, covering all U.
+        sample: the positive and negative examples of each class.
+        rules: pairs of columns and their statistic, for all U columns.
         config: settings; mode and observed are used.
-        advance: called after each block with its share of the work, in [0, 1].
+        advance: called after each block with the share of the block in the work, in [0, 1].
 
     Returns:
-        class -> (positive, negative), each (U,) when rolled and (T, U) when unrolled; NaN where nothing was observed.
+        class -> (positive, negative), each (U,) if rolled and (T, U) if unrolled; NaN if there is no observation.
 
     Raises:
-        DataError: per-timestep labels that do not line up with the layer's timesteps.
+        DataError: the number of labels per example differs from the number of timesteps of the layer.
     """
     units, steps, _ = layer.values.shape
     chosen = {(j, sign): s for sign, by in enumerate((sample.positive, sample.negative)) for j, s in by.items()}
     if len(next(iter(chosen.values()))) not in (1, steps):
         raise DataError(
-            f"labels have {len(next(iter(chosen.values())))} timesteps, a layer runs over {steps}: they must line up."
+            f"labels have {len(next(iter(chosen.values())))} timesteps, a layer has {steps}: expected equal numbers."
         )
     shape = (units,) if config.mode is Mode.ROLLED else (steps, units)
     results = {key: np.full(shape, np.nan) for key in chosen}
@@ -68,7 +68,7 @@ def class_statistics(
 def _statistic(
     values: np.ndarray, valid: np.ndarray | None, chosen: Steps, *, statistic: Statistic, config: RemovalConfig
 ) -> np.ndarray:
-    """Statistic of one group of examples: (U,) rolled, (T, U) unrolled."""
+    """Compute the statistic of one group of examples: (U,) if rolled, (T, U) if unrolled."""
     steps = values.shape[1]
     one_output = len(chosen) == 1 or steps == 1
     if valid is None and one_output:
@@ -89,7 +89,7 @@ def _statistic(
 
 
 def _at(values: np.ndarray, valid: np.ndarray | None, chosen: Steps, t: int) -> np.ndarray:
-    """Observations of one timestep, (U, M)."""
+    """Return the observations of one timestep, (U, M)."""
     rows = chosen[t if len(chosen) > 1 else 0]
     if valid is not None:
         rows = rows[valid[t, rows]]
@@ -97,7 +97,7 @@ def _at(values: np.ndarray, valid: np.ndarray | None, chosen: Steps, t: int) -> 
 
 
 def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The examples ``rows``, ascending, along the last axis; a view where they lie together."""
+    """Select ascending ``rows`` along the last axis; return a view if they are adjacent."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return values[..., rows[0] : rows[-1] + 1]
     return np.take(values, rows, axis=-1)

@@ -79,7 +79,7 @@ def runs(
 def runs_in(
     module: nn.Module, batches: Iterable[Any], paths: Sequence[str], view: Callable[[nn.Module, Call], Seen]
 ) -> Generator[tuple[dict[str, list[Seen]], list[Tensor]]]:
-    """As :func:`runs`, in the module itself: states that forward stores stay in it."""
+    """Run as :func:`runs`, but in the module itself: states that forward stores remain in it."""
     seen: dict[str, list[Seen]] = {}
 
     def hook_of(path: str) -> Callable[[nn.Module, tuple, dict, Any], None]:
@@ -97,7 +97,7 @@ def runs_in(
                 result = call(module, batch)
             except UnbraidError:
                 raise
-            except Exception as error:  # whatever a user's forward raises
+            except Exception as error:  # a user's forward may raise any error
                 raise DataError(f"the module's own forward failed on x: {said(error)}") from error
             yield dict(seen), [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
 

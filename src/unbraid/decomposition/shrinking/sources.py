@@ -33,7 +33,7 @@ class Source:
     output: Output | None = None
 
     def read(self, linears: dict[str, list[Tensor]], results: Sequence[Tensor]) -> Tensor:
-        """The scores of one run."""
+        """Return the scores of one run."""
         return results[self.place] if self.path is None else linears[self.path][-1]
 
     def decide(self, scores: Tensor) -> Tensor | None:
@@ -68,7 +68,7 @@ def find_sources(module: nn.Module, batch: Any) -> list[Source]:
 
 
 def linear_outputs(part: nn.Module, made: Call) -> Tensor:
-    """The view of :func:`~unbraid.decomposition.shrinking.running.runs` that sources read."""
+    """Return the view of :func:`~unbraid.decomposition.shrinking.running.runs` that sources read."""
     found: Tensor = made.result
     return found
 
