@@ -90,8 +90,8 @@ def arrangements(calls: Sequence[Tensor], rows: int, packed: PackedSequence | No
                 yield Arrangement("flat", pick, time_first, pick == "all")
 
 
-def returned(result: Any) -> list[Tensor]:
-    """The tensors of a module's result; packed sequences are padded, and a list of steps is also given as one."""
+def tensors_of(result: Any) -> list[Tensor]:
+    """The tensors of a module's result; packed sequences are padded."""
     padded: list[Any] = []
 
     def walk(part: Any) -> Any:
@@ -107,7 +107,12 @@ def returned(result: Any) -> list[Tensor]:
             map_tree(padded.append, part)
 
     walk(result)
-    tensors = [leaf.detach() for leaf in padded if isinstance(leaf, Tensor)]
+    return [leaf for leaf in padded if isinstance(leaf, Tensor)]
+
+
+def returned(result: Any) -> list[Tensor]:
+    """As :func:`tensors_of`, without gradients; a list of steps is also given as one."""
+    tensors = [tensor.detach() for tensor in tensors_of(result)]
     listed = isinstance(result, list | tuple) and len(tensors) > 1 and len(leaves(result)) == len(tensors)
     if listed and len({(t.shape, t.dtype) for t in tensors}) == 1:
         tensors.append(torch.stack(tensors, 1))
