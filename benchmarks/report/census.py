@@ -15,8 +15,8 @@ number of classes of the pattern that are meant to work. *work*: of these, how m
 `from_torch`, decisions equal to those of the module on {unseen:,} unseen examples, `decompose` with both strategies,
 saved, loaded in a fresh process with equal margins, composed, edited, fused. *shrink*: how many are shrunk to half of
 the hidden units and keep at least half of their decisions (by chance it is a third). *ONNX*: how many compositions are
-exported and give the margins of torch on batches of several sizes; *of*: of as many that were tried. *refused*: classes that are not supported, where
-`from_torch` raises an error. The table behind quotes every refusal.
+exported and give the margins of torch on batches of several sizes; *of*: of as many that were tried. *refused*:
+classes that are not supported, where `from_torch` raises an error. The table behind quotes every refusal.
 """
 LAST = ("shrink", "onnx")
 

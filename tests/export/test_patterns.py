@@ -11,6 +11,8 @@ from unbraid import Network, UnbraidError, export_onnx
 pytest.importorskip("onnxscript")
 runtime = pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.filterwarnings("ignore::unbraid.UnbraidWarning")
+
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
 
