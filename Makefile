@@ -44,5 +44,5 @@ format: $(READY)
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,report,onnx,hub,translation,bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,report,onnx,hub,keras,translation,bench]'
 	touch $@

@@ -13,6 +13,7 @@ from benchmarks.experiments.experiment import Scale
 from benchmarks.report import census as report_census
 from benchmarks.report import cluster as report_cluster
 from benchmarks.report import durability as report_durability
+from benchmarks.report import fuzz as report_fuzz
 from benchmarks.report import paper as report_paper
 from benchmarks.report import reconstruct as report_reconstruct
 from benchmarks.report import shrink as report_shrink
@@ -36,6 +37,7 @@ def write(scale: Scale) -> Path:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
         parts += [*report_shrink.sections(), *report_census.sections()]
         parts += [*report_cluster.sections(), *report_durability.sections()]
+        parts += [*report_fuzz.sections(), *report_fuzz.bombs()]
         path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")
     return path

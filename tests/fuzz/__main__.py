@@ -22,6 +22,7 @@ def arguments(given=None):
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Give mutated inputs to every reader.")
     parser.add_argument("--inputs", type=int, default=2_000, help="how many")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--add", action="store_true", help="with --out: keep the results of other seeds in the file")
     parser.add_argument("--first", type=int, default=0, help="index of the first input")
     parser.add_argument("--only", type=int, help="index of one input, which is run in this process with a traceback")
     parser.add_argument("--keep", type=Path, help="with --only: a new folder that the input is written to")
@@ -50,7 +51,9 @@ def main(given=None):
             print(f"\r{len(outcomes)} inputs", end="", file=sys.stderr)
     found = report.summary(options.seed, outcomes)
     if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        others = json.loads(options.out.read_text()) if options.add and options.out.exists() else []
+        runs = [run for run in others if run["seed"] != options.seed] + [found]
+        options.out.write_text(json.dumps(sorted(runs, key=lambda run: run["seed"]), indent=1) + "\n")
     print(report.text(found))
     print(f"{len(outcomes) / (time.monotonic() - start):.0f} inputs/s", file=sys.stderr)
     return 1 if found["findings"] else 0

@@ -11,7 +11,7 @@ from unbraid.data.targets import Label
 from unbraid.errors import UnbraidWarning, quoted
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
-from unbraid.networks.spec import EmbeddingSpec, TorchSpec
+from unbraid.networks.spec import EmbeddingSpec, KerasSpec, TorchSpec
 
 SHOWN = 5  # most labels in a message
 REFEREE_DROPPED = (
@@ -78,6 +78,8 @@ def _not_calibrated(labels: list[Label]) -> str:
 def _reads_indices(module: ConcernModule) -> bool:
     """Whether the parent reads indices, such as word indices, and not numeric features."""
     spec = module.parent.spec
+    if isinstance(spec, KerasSpec):
+        return any(words is not None for words in spec.vocabularies)
     if isinstance(spec, TorchSpec):
         return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.parent.modules())
     return isinstance(spec.stages[0], EmbeddingSpec)

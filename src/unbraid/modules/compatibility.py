@@ -5,7 +5,7 @@ from __future__ import annotations
 from unbraid.config import IOArchitecture
 from unbraid.errors import IncompatibleModules
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.spec import EmbeddingSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import EmbeddingSpec, KerasSpec, RecurrentSpec, TorchSpec
 
 
 def check_compatible(modules: list[ConcernModule]) -> None:
@@ -48,6 +48,14 @@ def _check_places(modules: list[ConcernModule]) -> None:
 
 def _reads(module: ConcernModule) -> tuple[str, object, int | None]:
     spec = module.parent.spec
+    if isinstance(spec, KerasSpec) and len(spec.graph.inputs) > 1:
+        shapes = [given.shape for given in spec.graph.inputs]
+        return "arrays of shapes and vocabularies", (shapes, spec.vocabularies), None
+    if isinstance(spec, KerasSpec):
+        words = spec.vocabularies[0]
+        return (
+            ("features", spec.graph.inputs[0].shape[1:], None) if words is None else ("word indices", words, spec.steps)
+        )
     if isinstance(spec, TorchSpec):
         return "inputs of a PyTorch module", (spec.axes, spec.batch_axis), None
     stage = spec.stages[0]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from torch import Tensor
 
@@ -23,6 +24,20 @@ ACTIVATIONS: dict[str, Activation] = {
     "hard_sigmoid": lambda x: torch.clamp(x / 6 + 0.5, 0, 1),  # as Keras 3 and torch define it
     "hard_sigmoid_keras2": lambda x: torch.clamp(0.2 * x + 0.5, 0, 1),
     "softmax": lambda x: torch.softmax(x, dim=-1),
+    "log_softmax": lambda x: torch.log_softmax(x, dim=-1),
+    "elu": F.elu,
+    "selu": F.selu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "relu6": F.relu6,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),  # as Keras defines it; the default of torch is 0.01
+    "hard_silu": F.hardswish,
+    "hard_tanh": F.hardtanh,
+    "log_sigmoid": F.logsigmoid,
+    "exponential": torch.exp,
 }
 
 

@@ -15,6 +15,7 @@ from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
     EncoderDecoderSpec,
+    KerasSpec,
     NetworkSpec,
     RecurrentSpec,
     Spec,
@@ -130,3 +131,17 @@ def check_vocabulary(vocabulary: Any, argument: str) -> None:
     """Raise ArgumentError unless the value is a Vocabulary or None."""
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise wrong_object(vocabulary, argument, "a Vocabulary", "make one with unbraid.Vocabulary")
+
+
+def check_graph_vocabulary(vocabulary: Vocabulary, spec: KerasSpec) -> None:
+    """Raise DataError unless the one input of a Keras graph reads the indices of a vocabulary."""
+    size, steps = spec.vocabularies[0], vocabulary.padding.steps
+    if len(spec.graph.inputs) > 1 or size is None:
+        raise DataError("the network reads no text alone, so it cannot use a vocabulary: pass vocabulary=None.")
+    if vocabulary.size > size:
+        raise DataError(
+            f"the vocabulary has indices up to {vocabulary.size - 1}, the embedding up to {size - 1}: was the network "
+            "trained with it (num_words)?"
+        )
+    if None not in (steps, spec.steps) and steps != spec.steps:
+        raise DataError(f"the vocabulary pads to {steps} timesteps, the network reads {spec.steps}.")

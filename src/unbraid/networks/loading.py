@@ -28,6 +28,8 @@ def load(
     labels: Sequence[Label] | None = None,
     vocabulary: Vocabulary | None = None,
     task: Task | None = None,
+    output: str | None = None,
+    weights: str | PathLike[str] | None = None,
 ) -> Network:
     """Read a trained Keras model from a ``.h5`` or ``.keras`` file.
 
@@ -39,6 +41,9 @@ def load(
         vocabulary: converts text to word indices; None for a network that reads numbers only.
         task: ``"classification"`` treats the outputs as scores of classes. None (the default) derives it from the
             stored training loss and the output activation, and refuses a network that may be a regressor.
+        output: name of the output layer, for a model with several outputs. None for a model with one.
+        weights: a file that ``model.save_weights`` wrote; ``path`` is then the JSON of ``model.to_json``. None for a
+            file that holds both.
 
     Returns:
         the network, in eval mode.
@@ -47,7 +52,7 @@ def load(
         FormatError: the file does not exist, is damaged, or is a PyTorch file (use Network.from_torch).
         UnsupportedLayer: a layer that cannot be computed exactly, or a network that may be a regressor.
         DataError: labels or a vocabulary that do not fit.
-        ConfigError: a task that is not supported.
+        ConfigError: a task that is not supported, or an output that the model does not have.
 
     Example:
         >>> import unbraid
@@ -56,7 +61,7 @@ def load(
         Traceback (most recent call last):
         unbraid.errors.FormatError: missing.keras does not exist; expected a Keras model file (.h5 or .keras).
     """
-    return load_keras(path, labels, task).with_vocabulary(vocabulary)
+    return load_keras(path, labels, task, output, weights).with_vocabulary(vocabulary)
 
 
 def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:

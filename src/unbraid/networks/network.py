@@ -17,8 +17,8 @@ from unbraid.data.rows import ROW, aligned, check_rows, has_rows
 from unbraid.data.targets import Label, labels_at
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
-from unbraid.errors import DataError, FormatError
-from unbraid.networks.checking import check_flow, check_labels, check_vocabulary
+from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
@@ -39,11 +39,13 @@ from unbraid.networks.spec import (
     EmbeddingSpec,
     EncoderDecoderSpec,
     FlattenSpec,
+    KerasSpec,
     NetworkSpec,
     RecurrentSpec,
     RepeatSpec,
     Spec,
     TorchSpec,
+    needs_module,
 )
 from unbraid.networks.stages import StageSequence
 
@@ -100,7 +102,7 @@ class Network(nn.Module):
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
             ready = own_module(spec, module)
-            self.facts = facts_of(ready)
+            self.facts = facts_of(ready) if needs_module(spec) else None
             self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec, answer=answer)
         else:
             self._declare(spec)
@@ -203,6 +205,40 @@ class Network(nn.Module):
         network.with_vocabulary(vocabulary)
         return network
 
+    @staticmethod
+    def from_keras(
+        model: Any,
+        example: Any = None,
+        labels: Sequence[Label] | None = None,
+        task: Literal["classification", "regression"] | None = None,
+        output: str | None = None,
+    ) -> Network:
+        """Make a network of a Keras model in memory. It needs Keras 3 and works with each of its backends.
+
+        Args:
+            model: a built Sequential or Functional ``keras.Model`` of built-in layers.
+            example: inputs as the model reads them, (N, ...), or a tuple of arrays. If given, the predictions of the
+                network and of the model on it are compared.
+            labels: names of the classes, (C,); 0..C-1 by default.
+            task: as for :func:`unbraid.load`.
+            output: as for :func:`unbraid.load`.
+
+        Returns:
+            the network, in eval mode, with its own copy of the weights.
+
+        Raises:
+            ArgumentError: ``model`` is no ``keras.Model``.
+            UnsupportedLayer: a layer that cannot be computed exactly, or a network that may be a regressor.
+            ConfigError: a model without weights, or an argument that does not fit.
+            DataError: the predictions on the example differ.
+
+        Example:
+            >>> network = Network.from_keras(model, example=x, labels=["travel", "banking"])  # doctest: +SKIP
+        """
+        from unbraid.networks.keras.live import from_keras
+
+        return from_keras(model, example, labels, task, output)
+
     def with_vocabulary(self, vocabulary: Vocabulary | None, target: Vocabulary | None = None) -> Network:
         """Set the vocabulary in place, so that the network accepts text.
 
@@ -247,6 +283,8 @@ class Network(nn.Module):
                 )
             if None not in (steps, self.spec.steps) and steps != self.spec.steps:
                 raise DataError(f"the vocabulary pads to {steps} timesteps, the network reads {self.spec.steps}.")
+        if vocabulary is not None and isinstance(self.spec, KerasSpec):
+            check_graph_vocabulary(vocabulary, self.spec)
         self.vocabulary = vocabulary
         return self
 
@@ -496,6 +534,8 @@ class Network(nn.Module):
             >>> bool(torch.allclose(network.to_torch()(torch.as_tensor(x)), network(torch.as_tensor(x)), atol=1e-5))
             True
         """
+        if isinstance(self.spec, KerasSpec):
+            raise UnsupportedLayer("to_torch() and shrink do not support Keras models that are graphs: use decompose.")
         if isinstance(self.body, TorchBody):
             return user_module(self.body)
         return plain_network(self.body, self.head)

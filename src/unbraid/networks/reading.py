@@ -12,7 +12,7 @@ from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, quoted
 from unbraid.networks.inputs import Inputs, Words, arrays_of, leaves, map_tree, with_arrays
-from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, NetworkSpec, Spec, TorchSpec
+from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, KerasSpec, NetworkSpec, Spec, TorchSpec
 from unbraid.networks.timesteps import feature_width, fixed_steps
 
 
@@ -35,6 +35,8 @@ def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> In
     words = None
     if is_text(x):
         x, words = _read_text(spec, x, vocabulary)
+    if isinstance(spec, KerasSpec):
+        return _graph_inputs(spec, x, words)
     if isinstance(spec, TorchSpec):
         return _like_example(spec, x, words)
     array = _numbers(x)
@@ -105,6 +107,34 @@ def torch_inputs(spec: TorchSpec, tree: Any, words: Words | None = None) -> Inpu
     return Inputs(tree, arrays[0].shape[axis], spec.batch_axis, words)
 
 
+def _graph_inputs(spec: KerasSpec, x: Any, words: Words | None) -> Inputs:
+    """Inputs of a Keras graph: one array, or several in order or by name, of the shapes that the file states."""
+    given = spec.graph.inputs
+    if isinstance(x, dict):
+        names = [one.name for one in given]
+        if set(x) != set(names):
+            raise DataError(f"inputs are named {sorted(map(str, x))}, the network reads {names}.")
+        arrays = [_numbers(x[name]) for name in names]
+    elif len(given) == 1:
+        arrays = [_numbers(x)]
+    elif isinstance(x, tuple | list) and len(x) == len(given):
+        arrays = [_numbers(part) for part in x]
+    else:
+        names = [one.name for one in given]
+        raise DataError(f"expected a tuple of {len(given)} arrays, one for each input: {', '.join(names)}.")
+    for place, (one, vocabulary) in enumerate(zip(given, spec.vocabularies, strict=True)):
+        array = arrays[place]
+        wanted = ["N", *["any" if size is None else str(size) for size in one.shape]]
+        fits = all(size in (None, found) for size, found in zip(one.shape, array.shape[1:], strict=False))
+        if array.ndim != len(wanted) or not fits:
+            raise DataError(f"input {one.name!r} has shape {array.shape}, expected ({', '.join(wanted)}).")
+        arrays[place] = _finite(array) if vocabulary is None else _words_below(array, vocabulary, f"input {one.name!r}")
+    counts = {len(array) for array in arrays}
+    if len(counts) > 1:
+        raise DataError(f"inputs hold {sorted(counts)} examples: every array must hold as many.")
+    return Inputs(arrays[0] if len(arrays) == 1 else tuple(arrays), len(arrays[0]), words=words)
+
+
 def _plain(leaf: Any) -> Any:
     """A leaf as an array, where it is an array of any library; numbers, text and None are constants."""
     if isinstance(leaf, np.ndarray | Tensor) or hasattr(leaf, "to_numpy") or hasattr(leaf, "__array__"):
@@ -156,12 +186,17 @@ def _check_numbers(array: np.ndarray) -> None:
 def _word_indices(first: EmbeddingSpec, array: np.ndarray) -> np.ndarray:
     if array.ndim != 2:
         raise DataError(f"inputs have shape {array.shape}, expected word indices (N, T).")
+    return _words_below(array, first.vocabulary, f"the embedding {first.name!r}")
+
+
+def _words_below(array: np.ndarray, vocabulary: int, reader: str) -> np.ndarray:
+    """Word indices as int64; raises DataError for other numbers, and for indices that the reader does not have."""
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
         raise DataError("inputs hold fractions or NaN, expected whole word indices.")
-    if array.min() < 0 or array.max() >= first.vocabulary:
+    if array.min() < 0 or array.max() >= vocabulary:
         raise DataError(
-            f"inputs hold word indices from {array.min():.6g} to {array.max():.6g}, the embedding {first.name!r} knows "
-            f"0 to {first.vocabulary - 1}: encode them with the vocabulary that the network was trained with."
+            f"inputs hold word indices from {array.min():.6g} to {array.max():.6g}, {reader} has "
+            f"0 to {vocabulary - 1}: encode them with the vocabulary that the network was trained with."
         )
     return array.astype(np.int64, copy=False)
 
@@ -172,6 +207,11 @@ def _features(spec: NetworkSpec, array: np.ndarray) -> np.ndarray:
         raise DataError(f"inputs have shape {array.shape}, expected features (N, T, D) with D = {wanted}.")
     if wanted is not None and array.shape[2] != wanted:
         raise DataError(f"inputs have {array.shape[2]} features a timestep, the network reads {wanted}.")
+    return _finite(array)
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    """Features as float32; raises DataError for values that are not finite."""
     if not np.isfinite(array).all():
         raise DataError("inputs hold NaN or infinite values.")
     with np.errstate(over="ignore"):  # what overflows is refused below

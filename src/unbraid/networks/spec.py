@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from unbraid.networks.cells import Cell, Known
 
@@ -193,6 +194,115 @@ class TorchSpec(_Spec):
         return found
 
 
+class LayerSpec(_Spec):
+    """A layer of a Keras graph that has no hidden units to remove.
+
+    Attributes:
+        name: its name in the graph.
+        kind: its Keras class, a key of :data:`unbraid.networks.graph.kinds.KINDS`.
+        settings: its checked configuration.
+        weights: name -> shape, in the layout and the order of Keras.
+        keras: major version of Keras that wrote the file, where versions differ.
+    """
+
+    type: Literal["layer"] = "layer"
+    name: str
+    kind: str
+    settings: dict[str, JsonValue] = {}
+    weights: dict[str, list[Size]] = {}
+    keras: Literal[2, 3] = 3
+
+
+class PerTimestepSpec(_Spec):
+    """Layers that run on every timestep by itself (Keras' TimeDistributed)."""
+
+    type: Literal["per_timestep"] = "per_timestep"
+    name: str
+    graph: GraphSpec
+
+
+Reference = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]  # number of a value, which of its outputs
+
+
+class CallSpec(_Spec):
+    """One call of a layer.
+
+    Attributes:
+        layer: its name.
+        reads: the values that it reads. Inputs of the graph come first, then the results of the calls in order.
+        states: initial states of a recurrent layer.
+        masks: explicit masks of what it reads, in order; None where the mask comes with the value.
+    """
+
+    layer: str
+    reads: Annotated[list[Reference], Field(min_length=1, fail_fast=True)]
+    states: Annotated[list[Reference], Field(max_length=4, fail_fast=True)] = []
+    masks: Annotated[list[Reference | None], Field(max_length=3, fail_fast=True)] = []
+
+
+class GraphInput(_Spec):
+    """One input of a graph: its name and its shape without the axis of examples; None for any size."""
+
+    name: str
+    shape: Annotated[list[Size | None], Field(min_length=1, max_length=7, fail_fast=True)]
+
+
+GraphLayer = Annotated[
+    EmbeddingSpec
+    | MaskingSpec
+    | FlattenSpec
+    | RepeatSpec
+    | RecurrentSpec
+    | DenseSpec
+    | ActivationSpec
+    | LayerSpec
+    | PerTimestepSpec,
+    Field(discriminator="type"),
+]
+
+
+class GraphSpec(_Spec):
+    """Layers of a Keras model and their calls.
+
+    Attributes:
+        inputs: its inputs, in order.
+        layers: each of them once, also where it is called several times.
+        calls: in the order of computation.
+        output: the value that it returns.
+        fixed: names of recurrent layers that run as they are and are not decomposed.
+    """
+
+    inputs: Annotated[list[GraphInput], Field(min_length=1, fail_fast=True)]
+    layers: Annotated[list[GraphLayer], Field(fail_fast=True)]
+    calls: Annotated[list[CallSpec], Field(fail_fast=True)]
+    output: Reference
+    fixed: Annotated[list[str], Field(fail_fast=True)] = []
+
+
+class KerasSpec(TorchSpec):
+    """Description of a Keras model that is a graph. It runs as a PyTorch module that is built from this description.
+
+    Attributes:
+        graph: its layers and their calls.
+        steps: T of a graph with one input, if the file fixes it.
+    """
+
+    type: Literal["keras"] = "keras"  # type: ignore[assignment]  # a kind of its own in folders
+    graph: GraphSpec
+    steps: Size | None = None  # type: ignore[assignment]
+
+    @property
+    def vocabularies(self) -> list[int | None]:
+        """For each input the number of word indices that its embedding has; None for an input of features."""
+        embeddings = {layer.name: layer.vocabulary for layer in self.graph.layers if isinstance(layer, EmbeddingSpec)}
+        found: list[int | None] = [None] * len(self.graph.inputs)
+        for call in self.graph.calls:
+            for number, _ in call.reads:
+                if number < len(found) and call.layer in embeddings:
+                    found[number] = min(embeddings[call.layer], found[number] or embeddings[call.layer])
+        return found
+
+
 class LanguageTag(_Spec):
     """How a target language begins and ends: indices into the target vocabulary.
 
@@ -256,7 +366,12 @@ def width_behind(stage: StageSpec, width: int | None) -> int | None:
             return width
 
 
-Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec
+Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec | KerasSpec
+
+
+def needs_module(spec: Spec) -> bool:
+    """Whether a network needs an instance of a user's class, whose code is not stored."""
+    return isinstance(spec, TorchSpec) and not isinstance(spec, KerasSpec)
 
 
 def label_count(spec: Spec) -> int:
@@ -266,13 +381,23 @@ def label_count(spec: Spec) -> int:
 
 def weight_count(spec: Spec) -> int:
     """Number of weights of a network; for a user's module, of its recurrent layers only."""
+    if isinstance(spec, KerasSpec):
+        return _graph_count(spec.graph) + spec.classes * (spec.features + 1)
     if isinstance(spec, TorchSpec):
         return sum(_recurrent_count(layer.cell, layer.inputs, layer.units) for layer in spec.layers)
     return sum(map(_stage_count, spec.stages)) + spec.classes * (spec.features + 1)
 
 
-def _stage_count(stage: StageSpec) -> int:
+def _graph_count(graph: GraphSpec) -> int:
+    return sum(map(_stage_count, graph.layers))
+
+
+def _stage_count(stage: GraphLayer) -> int:
     match stage:
+        case LayerSpec():
+            return sum(map(prod, stage.weights.values()))
+        case PerTimestepSpec():
+            return _graph_count(stage.graph)
         case EmbeddingSpec():
             return stage.vocabulary * stage.dimension
         case RecurrentSpec():

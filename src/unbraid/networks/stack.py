@@ -48,6 +48,16 @@ class RecurrentStack(nn.Module):
             self._merge_projections(original)
         self.kept: list[Tensor | None] = [None] * len(self.layers)  # of sliced layers: where their nodes belong
 
+    def set_layers(self, layers: list[RecurrentLayer]) -> None:
+        """Hold one level of one or two directions, which may read either way."""
+        first = layers[0]
+        self.fold, self.proj_size = None, 0
+        self.cell, self.input_size, self.hidden_size = first.cell, first.inputs, first.units
+        self.num_layers, self.bidirectional = 1, len(layers) == 2
+        self.batch_first, self.bias, self.dropout = True, True, 0.0
+        self.layers = nn.ModuleList(layers)
+        self.kept = [None] * len(layers)
+
     @property
     def directions(self) -> int:
         """1, or 2 for a bidirectional module."""

@@ -148,13 +148,27 @@ class Recurrent(nn.Module):
         (values, state), *backward = self.read(x, mask)
         if self.flip:  # Keras' go_backwards gives its outputs in the order of reading
             values = values.flip(1)
-        result = values if self.sequences else state[0]
-        for values, state in backward:
-            result = _MERGE[self.merge](result, values if self.sequences else state[0])
-            if mask is not None and self.sequences:  # as in Keras: zero where no step counts
-                here = mask.repeat(result.shape[0] // mask.shape[0], 1)  # K*N rows, module by module
-                result = result * here.unsqueeze(-1)
-        return result, mask if self.sequences else None  # not reversed, as in Keras
+        results = [values] if self.sequences else [state[0]]
+        results += [values if self.sequences else state[0] for values, state in backward]
+        kept = mask if self.sequences else None
+        return merged(self.merge, results, kept), kept  # the mask is not reversed, as in Keras
+
+
+def merged(merge: str, results: list[Tensor], mask: Tensor | None) -> Tensor:
+    """Merge the results of the directions of a recurrent layer.
+
+    Args:
+        merge: a key of the table of merges.
+        results: of one or two directions.
+        mask: (N, T), if the results are sequences. Keras sets merged outputs to zero where it is False.
+    """
+    if len(results) == 1:
+        return results[0]
+    result: Tensor = _MERGE[merge](*results)
+    if mask is None:
+        return result
+    here = mask.repeat(result.shape[0] // mask.shape[0], 1)  # K*N rows, module by module
+    return result * here.unsqueeze(-1)
 
 
 _MERGE = {
@@ -175,6 +189,11 @@ _BUILD = {
 }
 
 
+def build_stage(spec: StageSpec) -> nn.Module:
+    """Make the module of one stage."""
+    return _BUILD[spec.type](spec)
+
+
 class StageSequence(nn.Module):
     """Stages in order: inputs (N, T) or (N, T, D) to the output layer's features (N, F) or (N, T, F).
 
@@ -186,7 +205,7 @@ class StageSequence(nn.Module):
     def __init__(self, specs: list[StageSpec], features: int) -> None:
         super().__init__()
         self.specs, self.features = specs, features
-        self.stages = nn.ModuleList(_BUILD[spec.type](spec) for spec in specs)
+        self.stages = nn.ModuleList(map(build_stage, specs))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rest(self.opening(x))

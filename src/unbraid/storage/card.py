@@ -17,7 +17,7 @@ from unbraid.errors import DataError, quoted
 from unbraid.limits import current
 from unbraid.modules.about import About
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec, needs_module
 from unbraid.storage.layout import CARD as CARD
 from unbraid.storage.layout import RECIPE as RECIPE
 from unbraid.storage.layout import REFEREE
@@ -211,7 +211,8 @@ def _layers(parent: ParentEntry) -> str:
 
 
 def _use(manifest: Manifest) -> str:
-    own = [ParentFacts.of(n, p) for n, p in enumerate(manifest.parents) if isinstance(p.spec, TorchSpec)]
+    parents = [(n, p) for n, p in enumerate(manifest.parents) if needs_module(p.spec)]
+    own = [ParentFacts.of(n, p) for n, p in parents]
     argument, note = "", ""
     if own:
         argument = f", module={needed_argument(own, blank='')}"

@@ -26,7 +26,7 @@ from unbraid.errors import DataError, FormatError, quoted
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.networks.checking import check_label
 from unbraid.networks.pytorch.facts import TorchFacts
-from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, KerasSpec, NetworkSpec, TorchSpec
 
 FORMAT = 2
 UNSEALED = 1  # the format without a checksum
@@ -66,7 +66,7 @@ class ParentEntry(_Entry):
 
     sha256: Digest
     labels: Annotated[list[Label], Field(fail_fast=True)]
-    spec: Annotated[NetworkSpec | EncoderDecoderSpec | TorchSpec, Field(discriminator="type")]
+    spec: Annotated[NetworkSpec | EncoderDecoderSpec | TorchSpec | KerasSpec, Field(discriminator="type")]
     sliced_by: Count | None = None
     vocabulary: Padding | None = None
     target_vocabulary: Padding | None = None

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from unbraid.errors import ModuleNeeded, UnbraidError, quoted, wrong_object
-from unbraid.networks.spec import TorchLayerSpec, TorchSpec
+from unbraid.networks.spec import TorchLayerSpec, TorchSpec, needs_module
 from unbraid.storage.manifest import Manifest, ParentEntry
 
 SHOWN = 4  # parents that a message describes
@@ -100,7 +100,7 @@ class ParentModules:
         self.facts = {
             number: ParentFacts.of(number, entry)
             for number, entry in enumerate(manifest.parents)
-            if isinstance(entry.spec, TorchSpec)
+            if needs_module(entry.spec)
         }
         self._chosen: dict[int, OwnModule] = {}
         _check(given)

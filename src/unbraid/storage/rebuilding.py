@@ -24,7 +24,7 @@ from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.codeless import codeless
 from unbraid.networks.snapshot import address
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import TorchSpec, needs_module
 from unbraid.storage.expanding import expanded
 from unbraid.storage.layout import MODULES, PARENTS
 from unbraid.storage.manifest import Manifest, ModuleEntry, ParentEntry
@@ -89,7 +89,7 @@ def _parent(content: Content, number: int, own: ParentModules) -> Network:
         assert shell.skeleton is not None
         full = expanded(shell.skeleton, weights, content.concerns[entry.sliced_by], content.words[entry.sliced_by])
         return Network(entry.spec, full, entry.labels)
-    if isinstance(entry.spec, TorchSpec):
+    if isinstance(entry.spec, TorchSpec) and needs_module(entry.spec):
         return _own_parent(entry, entry.spec, number, weights, own)
     network = Network(entry.spec, weights, entry.labels)
     _check_digest(network, entry, number)

@@ -112,6 +112,13 @@ class LayerConfig(Config):
         kind = shown(self.kind).strip(chr(39))
         return f"custom layer {kind}" if self.custom else kind
 
+    def check_float(self) -> None:
+        """Raise UnsupportedLayer for quantized weights."""
+        dtype = self.get("dtype")
+        quantized = isinstance(dtype, dict) and "Quantized" in str(dtype.get("class_name"))
+        if quantized or self.get("quantization_config") is not None:
+            raise self.unsupported("is quantized", "float weights")
+
     def inner(self, field: str) -> LayerConfig:
         """The layer that this one wraps."""
         return LayerConfig(self.file, self.get(field), self.keras, f"the layer inside {shown(self.name)}")

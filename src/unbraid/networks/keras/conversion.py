@@ -17,7 +17,11 @@ from unbraid.networks.spec import StageSpec
 
 Read = Callable[[Sequence[Variable]], list[np.ndarray]]
 
-ELEMENTWISE = ("tanh", "sigmoid", "relu", "linear", "hard_sigmoid")
+ELEMENTWISE = (
+    "tanh", "sigmoid", "relu", "linear", "hard_sigmoid", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "relu6", "leaky_relu", "hard_silu", "hard_tanh", "log_sigmoid", "exponential",
+)  # fmt: skip
+_OTHER_NAMES = {"swish": "silu", "hard_swish": "hard_silu", None: "linear"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ def expect_axes(layer: LayerConfig, shape: Shape, axes: int) -> Shape:
 def activation(layer: LayerConfig, field: str, allowed: Sequence[str] = ELEMENTWISE) -> str:
     """Name of an activation in the meaning of the Keras that wrote the file."""
     name = layer.get(field, "linear")
-    name = "linear" if name is None else name
+    if isinstance(name, dict) and isinstance(name.get("config"), str) and name.get("module") in (None, "builtins"):
+        name = name["config"]  # a built-in function, as Keras 3 may write it
+    name = _OTHER_NAMES.get(name, name) if isinstance(name, str | None) else name
     if not isinstance(name, str) or name not in allowed:
         raise layer.unsupported(f"has {field} {shown(name)}", ", ".join(allowed))
     return "hard_sigmoid_keras2" if name == "hard_sigmoid" and layer.keras < 3 else name

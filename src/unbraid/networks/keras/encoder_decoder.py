@@ -21,7 +21,7 @@ from unbraid.networks.keras.graph import INPUT, Graph, call, is_list_of_tensors,
 from unbraid.networks.keras.layers import translate
 from unbraid.networks.keras.loss import Task, check_classifier, read_loss
 from unbraid.networks.keras.recurrent import KINDS
-from unbraid.networks.keras.weights import Variable
+from unbraid.networks.keras.weights import Place, Variable
 from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
@@ -145,8 +145,8 @@ class _Reader:
 
     def _variables_of(self, layer: LayerConfig) -> Any:
         def read(variables: Sequence[Variable]) -> list[np.ndarray]:
-            turn = (self.turns[layer.name], self.counts[layer.kind])
-            return self.saved.weights.arrays(layer.name, layer.kind, turn, variables)
+            place = Place(layer.name, layer.kind, self.turns[layer.name], self.counts[layer.kind])
+            return self.saved.weights.arrays([place], variables)
 
         return read
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import h5py
 
-from unbraid.errors import FormatError
-from unbraid.limits import parse_json
+from unbraid.errors import FormatError, quoted
+from unbraid.limits import parse_json, read_regular
 from unbraid.networks.keras.archive import Archive, open_archive
 from unbraid.networks.keras.config import Config, shown
 from unbraid.networks.keras.content import WHOLE, content_of
@@ -61,7 +61,32 @@ def open_keras(path: str | PathLike[str]) -> Iterator[SavedModel]:
 
 
 @contextmanager
-def _open_legacy(path: Path) -> Iterator[SavedModel]:
+def open_parts(config: str | PathLike[str], weights: str | PathLike[str]) -> Iterator[SavedModel]:
+    """Open the JSON of ``model.to_json()`` and the weights that ``model.save_weights()`` wrote.
+
+    Raises:
+        FormatError: one of them is something else, or damaged.
+    """
+    source, where = Path(config), Path(weights)
+    name = source.name
+    model = Config(name, "the model", _json(name, "the model", read_regular(source, "json_bytes")))
+    if model.get("config") is None and isinstance(model.get("model_config"), dict):
+        model = model.child("model_config")
+    version = model.get("keras_version")
+    keras = 3 if version is None and model.get("module") is not None else major_version(name, version)
+    if content_of(where) != "hdf5":
+        raise FormatError(f"weights={quoted(where.name)!r}: expected an HDF5 file that model.save_weights wrote.")
+    with _open_hdf5(where) as store:
+        root = store.root()
+        if store.has(root, "model_weights"):
+            raise FormatError(f"weights={quoted(where.name)!r} holds a whole model: pass it alone.")
+        legacy = store.has(root, "layer_names")
+        yield SavedModel(name, model, keras, LegacyWeights(store, "") if legacy else ArchiveWeights(store))
+
+
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[Store]:
+    """Open an HDF5 file whose texts are checked."""
     name = path.name
     with reading(name, "the file"):
         stream = path.open("rb")
@@ -70,17 +95,27 @@ def _open_legacy(path: Path) -> Iterator[SavedModel]:
             check_heaps(name, content)
             opened = h5py.File(path, "r")
         with opened:
-            store = Store(name, opened, content)
-            root = store.root()
-            text = store.text_attribute(root, "model_config")
-            if text is None:
-                found = "weights alone" if store.has(root, "layer_names") or store.has(root, "layers") else "no model"
-                raise FormatError(f"{name} holds {found}: field 'model_config' is missing; {WHOLE}.")
-            model = Config(name, "'model_config'", _json(name, "model_config", text))
-            version = major_version(name, store.text_attribute(root, "keras_version"))
-            training = store.text_attribute(root, "training_config")
-            compiled = None if training is None else _json(name, "training_config", training)
-            yield SavedModel(name, model, version, LegacyWeights(store), compiled)
+            yield Store(name, opened, content)
+
+
+@contextmanager
+def _open_legacy(path: Path) -> Iterator[SavedModel]:
+    name = path.name
+    with _open_hdf5(path) as store:
+        root = store.root()
+        text = store.text_attribute(root, "model_config")
+        if text is None:
+            alone = store.has(root, "layer_names") or store.has(root, "layers")
+            found = "weights alone, without the structure" if alone else "no model"
+            advice = f", or pass the JSON of model.to_json(): unbraid.load('config.json', weights={name!r})"
+            raise FormatError(
+                f"{name} holds {found}: field 'model_config' is missing; {WHOLE}{advice if alone else ''}."
+            )
+        model = Config(name, "'model_config'", _json(name, "model_config", text))
+        version = major_version(name, store.text_attribute(root, "keras_version"))
+        training = store.text_attribute(root, "training_config")
+        compiled = None if training is None else _json(name, "training_config", training)
+        yield SavedModel(name, model, version, LegacyWeights(store), compiled)
 
 
 @contextmanager

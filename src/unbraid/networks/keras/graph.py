@@ -26,7 +26,7 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
     if kind == "Sequential":
         inner = model.get("config")
         body = Config(model.file, "the model", {"layers": inner} if isinstance(inner, list) else inner)
-        layers = _layers(body, keras)
+        layers = model_layers(body, keras)
         check_supported(layers, (INPUT,))
     elif kind in ("Functional", "Model"):
         body = Config(model.file, "the model", model.get("config"))
@@ -41,7 +41,7 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
     return (layers[1:] if layers[0].kind == INPUT else layers), shape
 
 
-def _layers(model: Config, keras: int) -> list[LayerConfig]:
+def model_layers(model: Config, keras: int) -> list[LayerConfig]:
     """All layers of a model; raises FormatError for too many, or for two of one name."""
     values = model.items("layers")
     check_size(len(values), "layers", model.file, "number of layers")
@@ -72,7 +72,7 @@ class Graph:
 
     def __init__(self, model: Config, keras: int) -> None:
         self.model, self.keras = model, keras
-        self.layers = {layer.name: layer for layer in _layers(model, keras)}
+        self.layers = {layer.name: layer for layer in model_layers(model, keras)}
         check_supported(list(self.layers.values()), (INPUT, *_MASK_OPERATIONS))
 
     def chain(self) -> list[LayerConfig]:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from unbraid.errors import FormatError, UnbraidError, quoted
+from unbraid.limits import check_size
 from unbraid.networks.keras.attributes import attribute_texts
 from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.heap import Content
@@ -70,20 +71,26 @@ class Store:
                 return None
             return self._texts(group, field, shape=())[0]
 
-    def text_list(self, group: h5py.Group, field: str, length: int) -> list[str]:
-        """An attribute of ``length`` strings."""
+    def text_list(self, group: h5py.Group, field: str, length: int | None = None) -> list[str]:
+        """An attribute of ``length`` strings; None for any number of them."""
         with reading(self.file, f"field {field!r} of {shown(group.name)}"):
             if field not in group.attrs:
-                raise FormatError(f"{self.file}: {shown(group.name)} has no field {field!r}, expected {length} names.")
+                wanted = "names" if length is None else f"{length} names"
+                raise FormatError(f"{self.file}: {shown(group.name)} has no field {field!r}, expected {wanted}.")
+            if length is None:
+                shape = h5py.h5a.open(group.id, field.encode()).shape
+                length = shape[0] if len(shape) == 1 else -1
+                check_size(length, "json_bytes", self.file, f"number of names in {field!r}")
             return self._texts(group, field, shape=(length,))
 
-    def array(self, parent: h5py.Group, path: str, shape: Shape) -> np.ndarray:
+    def array(self, parent: h5py.Group, path: str, shape: Shape, used: bool = True) -> np.ndarray:
         """The dataset at a path as float32.
 
         Args:
             parent: where the path starts.
             path: names joined by slashes.
             shape: what it must have; None stands for any size.
+            used: whether its values are read. If not, the dataset only has to exist, and the result is empty.
 
         Raises:
             FormatError: it is missing, of another shape or type, or not really in the file.
@@ -92,6 +99,8 @@ class Store:
         wanted = "floats of shape (" + ", ".join("any" if s is None else str(s) for s in shape) + ")"
         if not isinstance(found, h5py.Dataset):
             raise FormatError(f"{self.file}: dataset {name} is missing, expected {wanted}.")
+        if not used:
+            return np.zeros(0, np.float32)
         with reading(self.file, f"dataset {name}"):
             self._check_dataset(found, name, shape, wanted)
             stored = found[()]

@@ -65,10 +65,7 @@ def translate(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
         UnsupportedLayer: Unbraid cannot run it exactly.
         FormatError: its configuration or its weights are not what Keras writes.
     """
-    dtype = layer.get("dtype")
-    quantized = isinstance(dtype, dict) and "Quantized" in str(dtype.get("class_name"))
-    if quantized or layer.get("quantization_config") is not None:
-        raise layer.unsupported("is quantized", "float weights")
+    layer.check_float()
     if layer.kind not in _LAYERS:
         raise layer.unsupported("stands between other layers", "one input, in front of all layers")
     return _LAYERS[layer.kind](layer, shape, read)
@@ -124,6 +121,8 @@ def _activation(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
 def _inactive(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
     return Translation(None, shape)
 
+
+SUPPORTED = (*ELEMENTWISE, "softmax", "log_softmax")
 
 _LAYERS: dict[str, Callable[[LayerConfig, Shape, Read], Translation]] = {
     "Embedding": _embedding,

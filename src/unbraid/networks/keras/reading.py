@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -17,28 +18,50 @@ from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.keras.config import LayerConfig
 from unbraid.networks.keras.conversion import ELEMENTWISE, Translation
 from unbraid.networks.keras.encoder_decoder import read_encoder_decoder, two_inputs
-from unbraid.networks.keras.files import SavedModel, open_keras
+from unbraid.networks.keras.files import SavedModel, open_keras, open_parts
 from unbraid.networks.keras.graph import layer_chain, masker_behind
+from unbraid.networks.keras.graph_network import read_graph_network
 from unbraid.networks.keras.hdf5 import Shape
+from unbraid.networks.keras.heads import output_of
 from unbraid.networks.keras.layers import translate
 from unbraid.networks.keras.loss import Loss, Task, check_classifier, check_task, read_loss
 from unbraid.networks.keras.recurrent import check_unrolled
-from unbraid.networks.keras.weights import Variable
+from unbraid.networks.keras.weights import Place, Variable
 from unbraid.networks.network import Network
 from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
     EmbeddingSpec,
     EncoderDecoderSpec,
+    KerasSpec,
     NetworkSpec,
     RecurrentSpec,
     StageSpec,
 )
 
-_ZERO_AT_ZERO = ("tanh", "relu", "linear")  # a removed node must stay zero behind the recurrence
+_ZERO_AT_ZERO = (
+    "tanh",
+    "relu",
+    "linear",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "softsign",
+    "relu6",
+    "leaky_relu",
+    "hard_silu",
+)  # a removed node must stay zero behind the recurrence
 
 
-def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None, task: Task | None = None) -> Network:
+def load_keras(
+    path: str | PathLike[str],
+    labels: Sequence[Label] | None = None,
+    task: Task | None = None,
+    output: str | None = None,
+    weights: str | PathLike[str] | None = None,
+) -> Network:
     """Read a Keras model: ``.h5`` (Keras 2 and 3) or ``.keras`` (Keras 2.12 and later).
 
     Args:
@@ -46,6 +69,8 @@ def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None,
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
         task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
             loss and the output activation, and refuses a network that may be a regressor.
+        output: name of the output layer, of a model with several outputs.
+        weights: a file of ``model.save_weights``; ``path`` is then the JSON of ``model.to_json``.
 
     Returns:
         A network that predicts what the Keras model predicts. Where the last layer has no activation, its outputs
@@ -56,24 +81,49 @@ def load_keras(path: str | PathLike[str], labels: Sequence[Label] | None = None,
         FormatError: there is no such file, or it is not what Keras writes.
         UnsupportedLayer: the model has a layer that Unbraid cannot run exactly, or may be a regressor.
         DataError: the labels are not C different ones.
-        ConfigError: a task that is not supported.
+        ConfigError: a task that is not supported, or an output that the model does not have.
     """
     check_task(task)
-    spec, weights, loss = _read(path, task)  # the content of the file is freed before the network is built
+    spec, arrays, loss = _read(
+        _opener(path, weights), task, output
+    )  # the content of the file is freed before the network is built
     try:
-        network = Network(spec, weights, labels)
+        network = Network(spec, arrays, labels)
     except FormatError as error:
         raise FormatError(f"{Path(path).name}: {error}") from None
     network.loss = loss.name
     return network
 
 
+Opener = Callable[[], AbstractContextManager[SavedModel]]
+
+
+def _opener(path: str | PathLike[str], weights: str | PathLike[str] | None) -> Opener:
+    """What opens the model: one file, or a structure and its weights."""
+    return partial(open_keras, path) if weights is None else partial(open_parts, path, weights)
+
+
 def _read(
-    path: str | PathLike[str], task: Task | None
-) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
-    """A file's spec, weights and training loss."""
+    opener: Opener, task: Task | None, output: str | None
+) -> tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]:
+    """The description, the weights and the training loss in a file.
+
+    A chain of layers becomes a network of stages, and a model of source and target words an encoder-decoder. All other
+    models become graphs.
+    """
+    if output is None:
+        try:
+            return _read_stages(opener, task)
+        except UnsupportedLayer:
+            pass  # read again as a graph, which names what is not supported
+    with opener() as saved:
+        spec, weights, name = read_graph_network(saved, task, output)
+        return spec, weights, read_loss(saved.compiled, name)
+
+
+def _read_stages(opener: Opener, task: Task | None) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
     spec: NetworkSpec | EncoderDecoderSpec
-    with open_keras(path) as saved:
+    with opener() as saved:
         if two_inputs(saved):
             spec, weights = read_encoder_decoder(saved, task)
         else:
@@ -95,7 +145,8 @@ def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> l
         masker = masker_behind(layer, masker)
 
         def read(variables: Sequence[Variable], layer: LayerConfig = layer) -> list[np.ndarray]:
-            return saved.weights.arrays(layer.name, layer.kind, (turns[layer.kind], counts[layer.kind]), variables)
+            place = Place(layer.name, layer.kind, turns[layer.kind], counts[layer.kind])
+            return saved.weights.arrays([place], variables)
 
         stage = translate(layer, shape, read)
         turns[layer.kind] += 1
@@ -146,24 +197,12 @@ def _assembled(
         head=head.name,
         features=head.inputs,
         classes=head.units,
-        output=_output(file, head, loss),
+        output=output_of(file, head, loss),
         steps=shape[0],
     )
     prefixes = [f"body.stages.{i}." for i in range(len(body))] + ["head."]
     weights = {p + name: w for p, stage in zip(prefixes, stages, strict=True) for name, w in stage.weights.items()}
     return spec, weights
-
-
-def _output(file: str, head: DenseSpec, loss: Loss) -> Literal["softmax", "sigmoid"]:
-    if head.activation == "sigmoid" or (head.activation == "linear" and loss.binary_from_logits):
-        return "sigmoid"
-    if head.activation not in ("softmax", "linear") or head.units == 1:
-        raise UnsupportedLayer(
-            f"{file}: the output layer {head.name!r} has activation {head.activation!r} and units {head.units}; "
-            "supported: softmax or linear (logits) over several units, sigmoid, or linear with "
-            "BinaryCrossentropy(from_logits=True)."
-        )
-    return "softmax"
 
 
 def _check_body(file: str, body: Sequence[StageSpec]) -> None:

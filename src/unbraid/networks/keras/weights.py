@@ -1,4 +1,4 @@
-"""Where each layer's variables lie: by the layer's name in ``.h5``, by its class and turn in ``.keras``."""
+"""Where the variables of each layer are: by the layer's name in ``.h5``, by its class and position in ``.keras``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,9 @@ import h5py
 import numpy as np
 
 from unbraid.errors import FormatError
+from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.hdf5 import Shape, Store
 
-SNAKE_CASE = {
-    "Embedding": "embedding",
-    "SimpleRNN": "simple_rnn",
-    "LSTM": "lstm",
-    "GRU": "gru",
-    "Bidirectional": "bidirectional",
-    "Dense": "dense",
-    "TimeDistributed": "time_distributed",
-}
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second: Keras 2.12 to 2.15
 
 
@@ -31,38 +23,70 @@ class Variable(NamedTuple):
         part: where inside the layer, as ``.keras`` files name it: ``cell``, ``forward_layer/cell``, or nothing.
         number: its place there.
         shape: None for a size that the file decides.
+        used: whether it is read; if not, it only has to be there.
     """
 
     part: str
     number: int
     shape: Shape
+    used: bool = True
+
+
+class Place(NamedTuple):
+    """Where the variables of a layer are: the layer itself, or a model or wrapper that holds it.
+
+    Attributes:
+        name: its name.
+        kind: its class.
+        turn: its position among the layers of its class in the model.
+        of: how many of its class there are.
+        wrapped: whether it is the one layer of a wrapper.
+    """
+
+    name: str
+    kind: str
+    turn: int = 0
+    of: int = 1
+    wrapped: bool = False
 
 
 class Weights(Protocol):
-    """Reads one layer's variables."""
+    """Reads the variables of one layer."""
 
-    def arrays(self, name: str, kind: str, turn: tuple[int, int], variables: Sequence[Variable]) -> list[np.ndarray]:
+    def arrays(self, places: Sequence[Place], variables: Sequence[Variable]) -> list[np.ndarray]:
         """The variables as float32.
 
         Args:
-            name: the layer's.
-            kind: its class.
-            turn: the how-manieth of its class it is in the model, and how many there are.
+            places: from a layer of the model down to the one whose variables are read.
             variables: all that the layer has, in Keras' order.
         """
 
 
 class LegacyWeights:
-    """``.h5``: each layer's group says in ``weight_names`` which datasets it has."""
+    """``.h5``: the attribute ``weight_names`` of each layer's group lists its datasets.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Args:
+        store: the file.
+        top: path of the group that holds the groups of the layers.
+    """
 
-    def arrays(self, name: str, kind: str, turn: tuple[int, int], variables: Sequence[Variable]) -> list[np.ndarray]:
-        """See :class:`Weights`."""
-        group = self.store.group(self.store.root(), f"model_weights/{name}")
-        names = self.store.text_list(group, "weight_names", len(variables))
-        return [self.store.array(group, n, v.shape) for n, v in zip(names, variables, strict=True)]
+    def __init__(self, store: Store, top: str = "model_weights/") -> None:
+        self.store, self.top = store, top
+
+    def arrays(self, places: Sequence[Place], variables: Sequence[Variable]) -> list[np.ndarray]:
+        """See :class:`Weights`. The names of a nested model's weights have the name of the layer as a component."""
+        group = self.store.group(self.store.root(), f"{self.top}{places[0].name}")
+        inner = [place.name for place in places[1:] if not place.wrapped]
+        if not inner:
+            names = self.store.text_list(group, "weight_names", len(variables))
+        else:
+            names = [n for n in self.store.text_list(group, "weight_names") if inner[-1] in n.split("/")]
+            if len(names) != len(variables):
+                raise FormatError(
+                    f"{self.store.file}: {len(names)} weights of layer {shown(inner[-1])} in {shown(places[0].name)}, "
+                    f"expected {len(variables)}."
+                )
+        return [self.store.array(group, n, v.shape, v.used) for n, v in zip(names, variables, strict=True)]
 
 
 class ArchiveWeights:
@@ -71,23 +95,36 @@ class ArchiveWeights:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def arrays(self, name: str, kind: str, turn: tuple[int, int], variables: Sequence[Variable]) -> list[np.ndarray]:
+    def arrays(self, places: Sequence[Place], variables: Sequence[Variable]) -> list[np.ndarray]:
         """See :class:`Weights`."""
-        group = self._groups(kind, turn[1])[turn[0]]
-        paths = ["/".join([v.part, "vars", str(v.number)]) for v in variables]
-        return [self.store.array(group, p, v.shape) for p, v in zip(paths, variables, strict=True)]
+        group = self.store.root()
+        for place in places:
+            group = self.store.group(group, "layer") if place.wrapped else self._group(group, place)
+        return [self._array(group, v) for v in variables]
 
-    def _groups(self, kind: str, count: int) -> list[h5py.Group]:
-        """The groups of all layers of a class; Keras 2.12 to 2.15 skips numbers, so only their order counts."""
-        pattern = re.compile(rf"{SNAKE_CASE[kind]}(?:_(\d{{1,9}}))?")
+    def _array(self, group: h5py.Group, variable: Variable) -> np.ndarray:
+        parts = [variable.part, f"_{variable.part}"] if variable.part else [""]  # Keras names some sublayers so
+        part = next((p for p in parts if self.store.has(group, p)), parts[0]) if variable.part else ""
+        path = "/".join([part, "vars", str(variable.number)])
+        return self.store.array(group, path, variable.shape, variable.used)
+
+    def _group(self, parent: h5py.Group, place: Place) -> h5py.Group:
+        """The group of a layer; Keras 2.12 to 2.15 skips numbers, so only the order of the groups counts."""
+        snake = snake_case(place.kind)
+        pattern = re.compile(rf"{snake}(?:_(\d{{1,9}}))?")
         found = 0
-        root = self.store.root()
-        for container in [self.store.group(root, path) for path in _CONTAINERS if self.store.has(root, path)]:
+        for container in [self.store.group(parent, path) for path in _CONTAINERS if self.store.has(parent, path)]:
             matches = [m for m in map(pattern.fullmatch, self.store.members(container)) if m]
-            if len(matches) == count:
+            if len(matches) == place.of:
                 matches.sort(key=lambda m: int(m[1] or 0))
-                return [self.store.group(container, m[0]) for m in matches]
+                return self.store.group(container, matches[place.turn][0])
             found = max(found, len(matches))
         raise FormatError(
-            f"{self.store.file}: {found} groups 'layers/{SNAKE_CASE[kind]}...', expected {count}: one for each {kind}."
+            f"{self.store.file}: {found} groups 'layers/{snake}...', expected {place.of}: one for each {place.kind}."
         )
+
+
+def snake_case(kind: str) -> str:
+    """The name of a class in a ``.keras`` file, as Keras writes it."""
+    plain = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", plain).lower()

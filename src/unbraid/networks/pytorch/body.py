@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
+from unbraid.networks.graph.module import KerasGraph, run_shapes
 from unbraid.networks.inputs import Inputs, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
 from unbraid.networks.passes import Pass, one_pass
@@ -25,7 +26,7 @@ from unbraid.networks.pytorch.running import recorded
 from unbraid.networks.reading import torch_inputs
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.spec import DenseSpec, KerasSpec, TorchSpec
 from unbraid.networks.stack import RecurrentStack
 
 
@@ -221,7 +222,12 @@ def _converted(leaf: Any, dtype: torch.dtype) -> Any:
 
 
 def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
-    """Copy and prepare the user's module; raises FormatError if it is None or has other layers."""
+    """Copy and prepare the user's module; raises FormatError if it is None or has other layers.
+
+    A Keras graph is built from its description instead.
+    """
+    if isinstance(spec, KerasSpec):
+        return _built_graph(spec)
     if module is None:
         raise FormatError(
             f"the parent network is a PyTorch module ({quoted(spec.module)}), whose code is not stored: pass a new "
@@ -232,10 +238,12 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         own = copied(module).eval()
         plain(own)
         full_precision(own)
+        if not isinstance(own.get_submodule(spec.head), nn.Linear | nn.Conv1d):
+            raise AttributeError
         ready = prepared(own, spec.head, spec.run.folds)
     except AttributeError:
         raise FormatError(
-            f"{given} has no layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
+            f"{given} has no output layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
         ) from None
     found: dict[str, tuple[int, int]] = {}
     for site, stack in TorchBody(ready, spec).stacks().items():
@@ -248,3 +256,20 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
             "arguments of the saved module."
         )
     return ready
+
+
+def _built_graph(spec: KerasSpec) -> nn.Module:
+    """Build a Keras graph without memory, and check that its layers fit together; raises FormatError."""
+    with torch.device("meta"):
+        graph = KerasGraph(spec.graph)
+        try:
+            run_shapes(graph)
+        except DataError as error:
+            raise FormatError(str(error)) from None
+        head = graph.by_name.get(spec.head)
+        if not isinstance(head, DenseSpec) or (head.inputs, head.units) != (spec.features, spec.classes):
+            raise FormatError(
+                f"the output layer {quoted(spec.head)!r} of the graph is no dense layer of {spec.features} inputs and "
+                f"{spec.classes} units."
+            )
+        return prepared(graph, spec.head, {})

@@ -1,0 +1,131 @@
+"""Layers that read several values, and those that change shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from math import prod
+
+import torch
+from torch import Tensor
+
+from unbraid.networks.graph.kind import Kind, Mask, Run, Settings, Weights, axis_of, keep_mask
+
+
+def _alike(x: list[Tensor]) -> list[Tensor]:
+    """Values of as many axes as the largest one has: new axes come after that of the examples."""
+    dims = max(value.dim() for value in x)
+    return [value.reshape(value.shape[0], *[1] * (dims - value.dim()), *value.shape[1:]) for value in x]
+
+
+def _merged(function: Callable[[Tensor, Tensor], Tensor]) -> Run:
+    def run(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+        return reduce(function, _alike(x))
+
+    return run
+
+
+def _average(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    return reduce(torch.add, _alike(x)) / len(x)
+
+
+def _subtract(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    if len(x) != 2:
+        raise ValueError(f"Subtract reads {len(x)} values, expected 2")
+    first, second = _alike(x)
+    return first - second
+
+
+def _concatenate(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    return torch.cat(x, dim=axis_of(settings, x[0].dim()))
+
+
+def _dot(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    """Products of two values, summed over one axis of each."""
+    if len(x) != 2:
+        raise ValueError(f"Dot reads {len(x)} values, expected 2")
+    axes = settings.get("axes", -1)
+    one, two = axes if isinstance(axes, list) else (axes, axes)
+    one, two = (axis_of(Settings({"axis": axis}), value.dim()) for axis, value in ((one, x[0]), (two, x[1])))
+    first, second = x
+    if settings.get("normalize", False):
+        first, second = (
+            v * torch.rsqrt(v.square().sum(axis, keepdim=True).clamp(min=1e-12))
+            for v, axis in ((first, one), (second, two))
+        )
+    first, second = first.movedim(one, -1), second.movedim(two, -1)
+    left, right = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1), second.flatten(1, -2)
+    right = second.unsqueeze(1) if second.dim() == 2 else right
+    product = torch.bmm(left, right.transpose(1, 2))
+    return product.reshape(product.shape[0], *(first.shape[1:-1] + second.shape[1:-1] or (1,)))
+
+
+def _combined(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
+    """The mask of a merge: Keras 2 needs a timestep in every mask, Keras 3 in any, if every value has a mask."""
+    given = [mask for mask in masks if mask is not None]
+    if not given or (settings.keras >= 3 and len(given) < len(masks)):
+        return None
+    return reduce(torch.logical_and if settings.keras < 3 else torch.logical_or, given)
+
+
+def _joined(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
+    """The mask of a concatenation."""
+    if all(mask is None for mask in masks):
+        return None
+    whole = [
+        torch.ones_like(value, dtype=torch.bool)
+        if mask is None
+        else mask.reshape(*mask.shape, *[1] * (value.dim() - mask.dim())).expand(value.shape)
+        for value, mask in zip(x, masks, strict=True)
+    ]
+    together = torch.cat(whole, dim=axis_of(settings, x[0].dim()))
+    return together.all(-1) if settings.keras < 3 else together.any(-1)
+
+
+def _reshape(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    shape = settings.get("target_shape", [])
+    if not all(type(size) is int and (size == -1 or size > 0) for size in shape):
+        raise ValueError(f"target_shape is {shape!r}, expected sizes from 1 on and at most one -1")
+    known = prod(size for size in shape if size > 0)
+    whole = prod(x[0].shape[1:])
+    if shape.count(-1) > 1 or (whole % known if -1 in shape else whole != known):
+        raise ValueError(f"target_shape is {shape!r} for {whole} values")
+    return x[0].reshape(x[0].shape[0], *shape)
+
+
+def _permute(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    dims = settings.get("dims", [])
+    if sorted(dims) != list(range(1, x[0].dim())):
+        raise ValueError(f"dims is {dims!r} for values of {x[0].dim() - 1} axes")
+    return x[0].permute(0, *dims)
+
+
+def _flatten(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    if settings.get("data_format", "channels_last") != "channels_last":
+        raise ValueError("data_format is 'channels_first', expected 'channels_last'")
+    return x[0].flatten(1) if x[0].dim() > 1 else x[0].unsqueeze(1)
+
+
+def _not_equal(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    return x[0] != settings.get("constant", 0)
+
+
+def _any(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    return x[0].any(dim=axis_of(settings, x[0].dim()), keepdim=bool(settings.get("keepdims", False)))
+
+
+MERGING: dict[str, Kind] = {
+    "Add": Kind(_merged(torch.add), mask=_combined, many=True),
+    "Multiply": Kind(_merged(torch.mul), mask=_combined, many=True),
+    "Maximum": Kind(_merged(torch.maximum), mask=_combined, many=True),
+    "Minimum": Kind(_merged(torch.minimum), mask=_combined, many=True),
+    "Average": Kind(_average, mask=_combined, many=True),
+    "Subtract": Kind(_subtract, mask=_combined, many=True),
+    "Concatenate": Kind(_concatenate, ("axis",), mask=_joined, many=True),
+    "Dot": Kind(_dot, ("axes", "normalize"), many=True),
+    "Reshape": Kind(_reshape, ("target_shape",)),
+    "Permute": Kind(_permute, ("dims",)),
+    "Flatten": Kind(_flatten, ("data_format",)),
+    "NotEqual": Kind(_not_equal, ("constant",), mask=keep_mask),
+    "Any": Kind(_any, ("axis", "keepdims")),
+}
