@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,13 +199,23 @@ def run(wanted: list[str], onnx: bool = True, again: bool = False) -> None:
         with tempfile.TemporaryDirectory() as name:
             _measured(left[first : first + BATCH], Path(name), table)
         keep()
-    for entry in chosen if onnx else []:
+    for entry in _patterns_first(chosen) if onnx else []:
         steps = table[entry.name]["steps"]
         if steps.get("compose") == "ok" and "onnx" not in steps:
             steps["onnx"] = exported(entry)
             print(f"onnx {entry.name}: {steps['onnx']}", flush=True)
             keep()
     print(summary(table))
+
+
+def _patterns_first(entries: list[Entry]) -> list[Entry]:
+    """The first class of each pattern, then the second ones, and so on."""
+    seen: Counter[str] = Counter()
+    places = {}
+    for entry in entries:
+        places[entry.name] = seen[entry.pattern]
+        seen[entry.pattern] += 1
+    return sorted(entries, key=lambda entry: places[entry.name])
 
 
 def _measured(entries: list[Entry], folder: Path, table: dict[str, dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from unbraid.errors import DataError, UnbraidError, UnbraidWarning
 from unbraid.networks.pytorch.memory import Memory
 from unbraid.networks.pytorch.merging import full_precision, plain
 
-pytestmark = pytest.mark.filterwarnings("ignore::unbraid.UnbraidWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::unbraid.UnbraidWarning", "ignore:LSTM with projections:UserWarning")
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 FEW = {"samples_per_class": 12}
