@@ -1,4 +1,4 @@
-# make demo | test | test-fast | coverage | bench | fuzz | format
+# make demo | test | test-fast | coverage | docs | bench | fuzz | format
 # The environment in .venv is set up on the first call, and again only when pyproject.toml changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast check coverage bench fuzz format
+.PHONY: demo test test-fast check coverage docs bench fuzz format
 
 demo: $(READY)
 	$(BIN)/unbraid demo
@@ -28,6 +28,14 @@ check: $(READY)
 # line coverage of src/unbraid
 coverage: $(READY)
 	$(BIN)/pytest -n 2 --cov=unbraid --cov-report=term:skip-covered --cov-report=xml:coverage.xml
+
+# the documentation site in build/site; a warning is an error. Only the first call needs a network.
+docs: $(READY) .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+.venv/.docs: pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 # make bench ARGS="..." passes arguments on
 bench: $(READY)

@@ -1,33 +1,24 @@
 """The examples run and print the expected results. Bounds leave room for rounding: see tests/jitter.py."""
 
-import os
 import re
 import subprocess
 import sys
 
-from tests import jitter
+import numpy as np
+import pytest
+
+import unbraid
+from tests import factory, scripts
 from tests.locations import ROOT
 
 EXAMPLES = ROOT / "examples"
-JITTERED = """
-import runpy, sys
-from tests import jitter
-jitter.install()
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def printed(name, folder):
-    """Run an example in an empty folder, with warnings as errors; return its output."""
-    start = [] if jitter.wanted() is None else ["-c", JITTERED]
-    command = [sys.executable, "-W", "error", *start, str(EXAMPLES / f"{name}.py")]
-    paths = [path for path in (os.environ.get("PYTHONPATH"), str(ROOT) if start else "") if path]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Run an example in an empty folder, which stays empty; return its output."""
+    text = scripts.printed(EXAMPLES / f"{name}.py", folder)
     assert not list(folder.iterdir())
-    return done.stdout
+    return text
 
 
 def numbers(pattern, text):
@@ -67,3 +58,36 @@ def test_keras_file(tmp_path):
     pruned, whole, few = numbers(r"accuracy ([\d.]+)", text)
     assert 0.6 < pruned < whole == few == 1
     assert "equal after loading: True" in text
+
+
+BLOCKED = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["torch", "unbraid"]))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("side", "truncation", "steps", "unknown"),
+    [("left", None, None, None), ("right", "left", 3, 1), ("left", "right", 4, None), ("right", None, None, 1)],
+)
+def test_serve_onnx(tmp_path, side, truncation, steps, unknown):
+    """It makes and serves a file of two vocabularies; it serves one of each padding without torch and unbraid."""
+    pytest.importorskip("onnxruntime")
+    if side == "left" and steps is None:
+        assert printed("serve_onnx", tmp_path) == "same labels as torch: True\n"
+    words = {"<oov>": 1, **{f"w{n}": n for n in range(2, 20)}}
+    vocabulary = unbraid.Vocabulary.from_word_index(
+        words, side=side, truncation=truncation, steps=steps, unknown=unknown
+    )
+    network = factory.network(("gru",), labels=["a", "b", "c"]).with_vocabulary(vocabulary)
+    unbraid.export_onnx(network, tmp_path / "x.onnx")
+    texts = ["w2 W3, w4 w5 w6", "w9", "", "nothing w3", "w7 w7 w2 other w8 w4 w19"]
+    command = [sys.executable, "-c", BLOCKED, str(EXAMPLES / "serve_onnx.py"), str(tmp_path / "x.onnx")]
+    done = subprocess.run(command, input="\n".join(texts), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cells = [line.split("\t") for line in done.stdout.splitlines()]
+    shares = network.predict_proba(texts)
+    assert [label for label, _ in cells] == network.predict(texts).tolist()
+    np.testing.assert_allclose([float(share) for _, share in cells], shares.max(axis=1), rtol=0, atol=1e-5)

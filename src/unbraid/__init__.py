@@ -1,4 +1,4 @@
-"""Take a trained recurrent network apart into modules, one per class, to reuse and to replace without retraining.
+"""Decompose a trained recurrent network into modules, one per class, to reuse and to replace without retraining.
 
 Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reusability and Replacement"
 (Imtiaz et al., ICSE 2023).
@@ -20,6 +20,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
+from unbraid.storage.halving import half_precision_change
 from unbraid.storage.loading import load_composition, load_module
 from unbraid.storage.own_modules import ParentFacts
 from unbraid.translation.translator import Translator, load_translator
@@ -43,6 +44,7 @@ __all__ = [
     "decompose",
     "evaluate",
     "export_onnx",
+    "half_precision_change",
     "load",
     "load_composition",
     "load_decomposition",

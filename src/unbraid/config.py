@@ -50,7 +50,10 @@ class IOArchitecture(StrEnum):
 
 
 class Words(StrEnum):
-    """Which output columns a language's module keeps: all (paper), or those of words that its examples hold."""
+    """Words that modules keep: all (paper), or those that the examples hold.
+
+    A language's module keeps their output columns. Modules of a classifier keep their embedding rows, in one table.
+    """
 
     ALL = "all"
     OWN = "own"
@@ -123,7 +126,9 @@ class DecompositionConfig(BaseModel):
             others only give negative examples. It is not saved.
         missing: a class with fewer than two examples gets no module and a warning (``skip``, default), or is refused
             (``error``). It is not saved.
-        words: of an encoder-decoder, which output columns (and target embeddings) a module of a language keeps.
+        words: of an encoder-decoder, which output columns (and target embeddings) a module of a language keeps. Of a
+            classifier with a vocabulary, which rows of the embedding its modules keep: ``own`` keeps those of words in
+            the examples (text). Other words are then read as unknown.
 
     Example:
         >>> DecompositionConfig(keep=0.3).strategy
@@ -156,7 +161,7 @@ class DecompositionConfig(BaseModel):
     if not TYPE_CHECKING:
 
         def __new__(cls, **settings):
-            """An instance of the model that the settings choose, where ``cls`` is the base class."""
+            """Make an instance of the class for the settings, if ``cls`` is the base class."""
             return super().__new__(cls if cls is not DecompositionConfig else _chosen(settings))
 
     @model_validator(mode="wrap")
@@ -214,11 +219,11 @@ class DecompositionConfig(BaseModel):
             raise ConfigError(f"setting {field}={quoted(repr(first['input']))}: {first['msg']}.") from None
 
     def _consistent(self) -> DecompositionConfig:
-        """The settings themselves; raises ConfigError where two contradict each other."""
+        """Return the settings; raise ConfigError if two settings contradict each other."""
         return self
 
     def changed(self, **settings: Any) -> DecompositionConfig:
-        """A copy with some settings changed; raises ConfigError as :meth:`of` does.
+        """Copy the settings with some changes; raise ConfigError as :meth:`of`.
 
         Example:
             >>> DecompositionConfig(seed=3).changed(mode="unrolled").seed
@@ -231,10 +236,10 @@ class ReconstructConfig(DecompositionConfig):
     """Settings of ``strategy="reconstruct"``.
 
     Attributes:
-        max_loss: instead of a size: the smallest modules whose composition loses at most this share of accuracy, and
-            which alone lose at most this much F1, on a held-out fifth of the examples; in [0, 1).
-        refine: number of gradient steps of distillation from the parent that follow, without labels. A module of a
-            language takes them on all of its pairs, whatever ``samples_per_class``.
+        max_loss: instead of a size: find the smallest modules whose composition loses at most this share of accuracy.
+            Each module alone loses at most this much F1. Both are measured on a held-out fifth of the examples; [0, 1).
+        refine: number of gradient steps of distillation from the parent, without labels. For a module of a language
+            they use all of its pairs and ignore ``samples_per_class``.
         mode: always ``rolled``.
         gates: always ``hidden``.
     """
@@ -318,7 +323,7 @@ RELEASE: dict[str, Any] = {
 
 
 def _chosen(settings: Mapping[str, Any]) -> type[DecompositionConfig]:
-    """The model of settings that the keywords choose; raises ConfigError for an unknown strategy."""
+    """Return the class of settings for the keywords; raise ConfigError for an unknown strategy."""
     if "strategy" in settings:
         name, known = str(settings["strategy"]), DecompositionConfig.models
         if name not in known:
@@ -334,7 +339,7 @@ def _all_settings() -> set[str]:
 
 
 def _unfit(name: str, settings: Mapping[str, Any], model: type[DecompositionConfig]) -> str:
-    """Why a setting does not go with the strategy of ``model``."""
+    """Return the reason why a setting does not fit the strategy of ``model``."""
     others = [s for s, other in DecompositionConfig.models.items() if other is not model and name in other.model_fields]
     if not others:
         return _unknown("setting", name, sorted(_all_settings()))

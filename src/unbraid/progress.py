@@ -1,7 +1,8 @@
 """Progress of long calls, with the elapsed and the remaining time.
 
-A function with a ``progress`` argument takes None (a bar if the work is long and somebody can see it), True, False, or
-a factory of bars: called with a name and a total, it gives a context manager of a function that takes the work done.
+A function with a ``progress`` argument takes None (a bar for long work on a terminal or in a notebook), True, False, or
+a factory of bars. The factory is called with a name and a total. It returns a context manager of a function that is
+called with the finished work.
 """
 
 from __future__ import annotations

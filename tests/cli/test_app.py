@@ -109,7 +109,7 @@ def test_inspect_says_what_it_is(work):
         (["compose", "{parts}:1", "{parts}:1", "-o", "{folder}/x"], "comes twice"),
         (["compose", "{parts}:a=1,a=2", "-o", "{folder}/x"], "'a' comes twice"),
         (["compose", "{parts}:1", "{parts}:1=2", "-o", "{folder}/x"], "comes twice"),
-        (["decompose", "{parts}", "{test}", "-o", "{folder}/x"], "modules already"),
+        (["decompose", "{parts}", "{test}", "-o", "{folder}/x"], "already holds modules"),
         (["decompose", "{model}", "{test}", "-o", "{folder}/x", "--max-removed", "1.5"], "--max-removed 1.5"),
         (["decompose", "{model}", "{test}", "-o", "{folder}"], "not an Unbraid folder"),
     ],

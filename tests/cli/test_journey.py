@@ -188,27 +188,36 @@ def test_texts_from_standard_input_with_probabilities_and_a_threshold(faq):
 
 
 def test_the_journey_in_the_shell_ends_in_onnx_runtime_without_code(faq, tmp_path):
+    """Modules of two networks with different vocabularies, chosen by a referee, in one file."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    command = ["export", "bank", "-o", tmp_path / "bank.onnx", "--module", "models.py:Intents"]
+    done = run(
+        "compose", "bank:balance,transfer", "travel:rent,book_flight", "-o", "judged", "--sample", "few.csv",
+        "--referee", "--module", "models.py:Intents", cwd=faq,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    command = ["export", "judged", "-o", tmp_path / "both.onnx", "--module", "models.py:Intents"]
     done = run(*command, cwd=faq)
     assert done.exit_code == 2 and "--example FILE" in done.stderr and "export_onnx" not in done.stderr
-    assert run(*command, "--example", "bank.csv", cwd=faq).exit_code == 0
+    done = run(*command, "--example", "few.csv", cwd=faq)
+    assert done.exit_code == 0, done.output
     program = [sys.executable, "-c", "from unbraid.cli.app import app; app()"]
-    x, _ = own_intents.texts("bank", 30, 5)
+    x, _ = sample(seed=5)
     done = subprocess.run(
-        [*program, "predict", "bank.onnx", "-", "--probabilities"], cwd=tmp_path, input="\n".join(x),
+        [*program, "predict", "both.onnx", "-", "--probabilities"], cwd=tmp_path, input="\n".join(x),
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    composition = unbraid.compose(unbraid.load_decomposition(faq / "bank", module=Intents))
+    composition = modules(faq, "judged")
+    assert composition.referee is not None
     expected = composition.predict_proba(x)
     cells = [line.split("\t") for line in done.stdout.splitlines()]
     assert [label for label, _ in cells] == composition.predict(x).tolist()
     np.testing.assert_allclose([float(share) for _, share in cells], expected.max(axis=1), atol=2e-4)
-    with_words = run("predict", tmp_path / "bank.onnx", "bank.csv", "--vocabulary", "bank.json", "--json", cwd=faq)
+    same = [option for name in SIZES for option in ("--vocabulary", f"{name}={name}.json")]
+    with_words = run("predict", tmp_path / "both.onnx", "few.csv", *same, "--json", cwd=faq)
     found = json.loads(with_words.stdout)
-    assert found["labels"] == LABELS["bank"] and len(found["predicted"]) == 90
+    assert found["labels"] == composition.labels and found["predicted"] == composition.predict(sample()[0]).tolist()
 
 
 def test_a_pt_file_without_its_code_is_refused_with_the_option(shell, tmp_path):
@@ -221,7 +230,7 @@ def test_a_pt_file_without_its_code_is_refused_with_the_option(shell, tmp_path):
         (["--module", "a=models.py:Intents"], "without NAME="),
         (["--init", "{}"], "--init is for PyTorch state dicts"),
         (["--module", "models.py:Intents", "--init", json.dumps(SIZES["bank"]), "--output-layer", "lstm"],
-         "--output-layer lstm is no nn.Linear"),
+         "--output-layer lstm is not an nn.Linear"),
     ):  # fmt: skip
         words = ["--vocabulary", "bank.json", "--labels", "bank.txt"]
         done = run("decompose", "bank.pt", "bank.csv", "-o", tmp_path / "x", *words, *option, cwd=shell)

@@ -113,7 +113,7 @@ def test_a_recipe_opens_its_folders_too(place):
         (["alone.py:make", "alone.py:make"], "given twice for all networks"),
         (["a=alone.py:make", "a=alone.py:make"], "given twice for 'a'"),
         (["alone.py:make", "a=alone.py:make"], "with and without NAME="),
-        (["bank=alone.py:Intents"], "has nothing for parent 1; its keys are ['bank']"),
+        (["bank=alone.py:Intents"], "has no instance for parent 1; its keys are ['bank']"),
         (["alone.py:ready"], "recurrent layers"),
         (["torch.nn:Linear"], "--module Linear raised TypeError"),
         (["json:loads"], "raised TypeError"),

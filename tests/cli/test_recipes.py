@@ -158,7 +158,7 @@ def test_numbers_of_other_classes_do_not_count(place, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{numbers}", "--referee"], "name its file with --sample"),
+        (["{numbers}", "--referee"], "set its file with --sample"),
         (["{recipe}", "--sample", "{dev}"], "under 'calibration:'"),
         (["{numbers}", "--sample", "{numbers}/no.npz"], "o such file"),
     ],

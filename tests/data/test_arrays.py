@@ -150,7 +150,7 @@ WRONG_LABELS = {
     "a set": ({"a", "b"}, "are a set"),
     "a generator": ((v for v in "ab"), "only once"),
     "nothing": (None, "NoneType"),
-    "no labels": ([-1, -1], "no example carries a label"),
+    "no labels": ([-1, -1], "no example has a label"),
     "a long name": (["a", "z" * 10_000], "are not classes"),
 }
 

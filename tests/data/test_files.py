@@ -71,7 +71,7 @@ def test_places_are_those_of_the_files_own_names(kind):
     assert labelled(y, ["no", "home", "travel"]).y_for(["travel", "home"], True).tolist() == ["", "home", "travel"]
     assert labelled(y).y_for(["travel", "home"], True).tolist() == [0, 1, 2]  # to be refused: there are two classes
     assert labelled(y).y_for([1, 2], True).tolist() == [-1, 1, 2]
-    with pytest.raises(DataError, match="the file names 2 classes"):
+    with pytest.raises(DataError, match="the file has 2 class names"):
         labelled(y, ["a", "b"]).y_for(["a", "b"])
     assert labelled(np.eye(3, dtype=kind), ["a", "b", "c"]).y_for(["a", "b", "c"]).tolist() == np.eye(3).tolist()
 
@@ -87,7 +87,7 @@ def test_written_numbers_are_names_where_they_can_be_and_else_places(tmp_path):
     assert found.y_for(["a", "b", "c", "d"]).tolist() == [2, 1, 3, -1]
     with_words = labelled(np.asarray(["1", "0", "other"]))
     assert with_words.y_for(["1", "0"], skip_others=True).tolist() == ["1", "0", ""]
-    with pytest.raises(DataError, match=r"labelled \['²'\], and none of that is a class in use: \['a'\]"):
+    with pytest.raises(DataError, match=r"labels \['²'\], none of which is a class in use: \['a'\]"):
         labelled(np.asarray(["²"])).y_for(["a"], skip_others=True)
 
 
@@ -103,5 +103,5 @@ def test_rows_of_labels(tmp_path):
         with pytest.raises(DataError, match=r"example 3: its label is .*, expected a list"):
             read_examples(tmp_path / "d.jsonl")
     (tmp_path / "d.jsonl").write_text(json.dumps({"words": ["a"], "tags": [["N"]]}))
-    with pytest.raises(DataError, match=r"example 0: .* is no label"):
+    with pytest.raises(DataError, match=r"example 0: .* is not a label"):
         read_examples(tmp_path / "d.jsonl")

@@ -156,7 +156,7 @@ def test_text_that_is_not_valid_unicode_is_refused(code, name, tmp_path):
 CSV = {
     "many columns": ("x,y," + ",".join(map(str, range(20_000))) + "\n" + "a,0\n" * 3, "columns is 20002"),
     "the same column twice": ("x,y,x\na,0,b\n", "2 columns 'x'"),
-    "a text with a comma": ("x,y\nhello, world,0\n", "line 2: 3 fields where the header has 2.*double quotes"),
+    "a text with a comma": ("x,y\nhello, world,0\n", "line 2: 3 fields, but the header has 2.*double quotes"),
     "a short row": ("x,y\nhello\n", "line 2: 1 fields"),
     "a long field": ("x,y\n" + "a" * 200_000 + ",0\n", "field larger than field limit"),
     "no rows": ("x,y\n", "no examples"),
@@ -250,7 +250,7 @@ def test_columns_of_pairs_are_of_one_length(tmp_path):
     arrays = {"source": np.ones((3, 2), int), "target": np.ones((3, 2), int), "language": np.array(["fr"] * 3)}
     for changed in ({"target": np.ones((2, 2), int)}, {"language": np.array(["fr"])}, {"language": np.array("fr")}):
         np.savez(tmp_path / "p.npz", **{**arrays, **changed})
-        with pytest.raises(DataError, match="one row of each for every pair"):
+        with pytest.raises(DataError, match="one row in each array for every pair"):
             read_pair_columns(tmp_path / "p.npz")
 
 

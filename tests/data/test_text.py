@@ -236,7 +236,7 @@ def test_one_hot_columns_are_in_the_order_of_the_labels(labels):
 @pytest.mark.parametrize("label", ["", -1])
 def test_no_class_is_called_as_no_label_is(label):
     spec = sequence_spec("lstm", 1, 8, 6, 8, 2, "M:1", 5)
-    with pytest.raises(DataError, match="which mean no label"):
+    with pytest.raises(DataError, match="which mark a missing label"):
         unbraid.Network(spec, initial_weights(spec, 0), [label, 1])
 
 

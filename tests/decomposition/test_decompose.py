@@ -237,7 +237,7 @@ def test_settings_out_of_range_are_refused(settings, message):
         (np.zeros((24, 4), int), "one label per example"),
         (np.full(24, 3), "labels run from"),
         (["x"] * 24, "labels"),
-        (np.full(24, -1), "no example carries a label"),
+        (np.full(24, -1), "no example has a label"),
         (np.zeros(24, int), "class 1 has 0"),
         (np.full(24, np.nan), "labels hold"),
     ],

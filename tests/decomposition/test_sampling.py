@@ -185,7 +185,7 @@ def test_classes_are_named_by_label_or_position():
     for wrong, labels in ((["e"], names), ([4], names), ([-1], names), ([1], [10, 20, 30, 40])):
         with pytest.raises(UnknownLabel, match="classes: the network has no module"):
             classes(wrong, labels)
-    with pytest.raises(DataError, match="padding_label leaves out"):
+    with pytest.raises(DataError, match="classes and padding_label both have"):
         classes(["a", "b"], names, padding_label=0)
     with pytest.raises(DataError, match="classes is empty"):
         classes([], names)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.measure.torch_cases import CASES
 from tests import factory
 from tests.factory import CELLS, IO, WORDS
-from unbraid import Composition, Network, UnbraidError, Vocabulary, compose, decompose
+from unbraid import Composition, Network, UnbraidError, compose, decompose
 from unbraid.cli.app import app
 from unbraid.config import DecompositionConfig
 from unbraid.errors import DataError, FormatError
@@ -255,10 +255,6 @@ def test_errors_before_anything_is_written(tmp_path, monkeypatch):
         export_onnx(factory.network(("lstm",)).double(), path)
     with pytest.raises(FormatError, match="cannot be written"):
         export_onnx(net, tmp_path / "nowhere" / "net.onnx")
-    words = [Vocabulary.from_words([f"{w}{n}" for n in range(118)], steps=4) for w in "ab"]
-    parents = [factory.network(("lstm",)).with_vocabulary(v) for v in words]
-    with pytest.raises(DataError, match="the vocabularies of the modules differ"):
-        export_onnx(Composition({v: module_of(p, "rolled") for v, p in zip("ab", parents, strict=True)}), path)
     for package in ("onnxruntime", "onnx"):
         with monkeypatch.context() as without, pytest.raises(UnbraidError, match=r"pip install 'unbraid\[onnx\]'"):
             without.setitem(sys.modules, package, None)

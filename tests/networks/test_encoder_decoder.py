@@ -143,10 +143,10 @@ def test_what_does_not_fit_is_refused(changes, error, part):
     [
         ({"source": [[1]]}, "expected sentence pairs"),
         ({"source": [[1]], "target": [[2], [2]]}, "one for each"),
-        ({"source": [[1, 2]], "target": [[2, 0, 7]]}, "at the right alone"),
-        ({"source": [[1, 2]], "target": [[0, 2, 7]]}, "at the right alone"),
-        ({"source": [[12]], "target": [[2]]}, "embedding 'source' knows"),
-        ({"source": [[1]], "target": [[20]]}, "embedding 'target' knows"),
+        ({"source": [[1, 2]], "target": [[2, 0, 7]]}, "on the right only"),
+        ({"source": [[1, 2]], "target": [[0, 2, 7]]}, "on the right only"),
+        ({"source": [[12]], "target": [[2]]}, "embedding 'source' has"),
+        ({"source": [[1]], "target": [[20]]}, "embedding 'target' has"),
         ("text", "expected sentence pairs"),
     ],
 )

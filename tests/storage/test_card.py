@@ -104,6 +104,30 @@ def test_calibrated_modules_show_their_two_numbers(tmp_path):
     assert [row[-2:] for row in classes] == [["temperature", "offset"], ["---"] * 2, ["1", "0"], ["2.5", "-1.5"]]
 
 
+@factory.UNCALIBRATED
+def test_long_lists_are_folded(tmp_path):
+    labels = [f"intent {n}" for n in range(25)] + ["<b>|"]
+    parts = parts_of(labels, "gru")
+    parts.save(tmp_path / "many")
+    text = card_of(tmp_path / "many")[1]
+    classes, parents = tables(text)
+    assert parents[2][3] == "26 classes, see below" and len(classes) == 28
+    folded = re.findall(r"<details>\n<summary>([^<]+)</summary>\n\n(.*?)\n\n</details>", text, re.DOTALL)
+    assert [title for title, _ in folded] == ["26 classes", "The 26 classes of network 1"]
+    assert folded[1][1].startswith("intent 0, intent 1, ") and folded[1][1].endswith(r", \<b\>\|")
+    assert max(map(len, parents[2])) < 80
+
+    other = parts_of(["c", "d"], keep=0.9)
+    compose({**parts, "c": other["c"]}).save(tmp_path / "mixed")
+    text = card_of(tmp_path / "mixed")[1]
+    assert "<summary>Of these 26 classes:</summary>" in text and "Of c:" in text
+
+
+def test_short_lists_are_not_folded(tmp_path):
+    parts_of([f"intent {n}" for n in range(20)]).save(tmp_path / "few")
+    assert "<details>" not in card_of(tmp_path / "few")[1]
+
+
 class Own(torch.nn.Module):
     def __init__(self):
         super().__init__()

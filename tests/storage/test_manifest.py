@@ -156,7 +156,7 @@ def test_an_edited_manifest_is_refused(kind, change, copy):
     manifest = json.loads((folder / "unbraid.json").read_text())
     change(manifest)
     (folder / "unbraid.json").write_text(json.dumps(manifest))
-    refused(folder, "field checksum: it is not that of the other fields")
+    refused(folder, "field checksum: it does not match the other fields")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -213,7 +213,7 @@ REFERENCES = {
     "a parent without modules": (
         "decomposition",
         lambda m: m["parents"].append(m["parents"][0]),
-        "no module is a part",
+        "this network has no module",
     ),
     "two modules in a module's folder": (
         "module",
@@ -224,7 +224,7 @@ REFERENCES = {
     "slices of an unrolled module": (
         "module",
         lambda m: m["modules"][0].update(mode="unrolled", config={**m["modules"][0]["config"], "mode": "unrolled"}),
-        "a rolled one",
+        "a rolled module",
     ),
     "a number that is no whole one": ("module", lambda m: m["parents"][0].update(sliced_by=-0.0), "valid integer"),
     "a number as a text": ("module", lambda m: m["modules"][0].update(index="1"), "valid integer"),
@@ -251,7 +251,7 @@ REFERENCES = {
         lambda m: m["modules"][0].update(original=m["modules"][1]["original"]),
         "original of the same class",
     ),
-    "an original of nothing": ("fused", lambda m: m["modules"][0].update(original=None), "originals: found one"),
+    "an original of nothing": ("fused", lambda m: m["modules"][0].update(original=None), "originals: entry 2 is not"),
     "a composition that translates": ("translator", lambda m: m.update(kind="composition"), "expected 'translator'"),
     "a translator of classifiers": ("composition", lambda m: m.update(kind="translator"), "expected encoder-decoders"),
     "a decomposition of two networks": (
@@ -259,14 +259,22 @@ REFERENCES = {
         lambda m: m.update(kind="decomposition"),
         "whole networks of one structure",
     ),
-    "a file more": ("module", lambda m: m["files"].update({"vocabulary-7.json": "0" * 64}), "no file of a folder"),
+    "a file more": (
+        "module",
+        lambda m: m["files"].update({"vocabulary-7.json": "0" * 64}),
+        "does not belong to these fields",
+    ),
     "a referee of a decomposition": (
         "decomposition",
         lambda m: m["files"].update({"referee.safetensors": "0" * 64}),
-        "no file of a folder",
+        "does not belong to these fields",
     ),
     "no words for its padding": ("decomposition", lambda m: m["files"].pop("vocabulary-0.json"), "is missing"),
-    "padding for no words": ("decomposition", lambda m: m["parents"][0].update(vocabulary=None), "no file of a folder"),
+    "padding for no words": (
+        "decomposition",
+        lambda m: m["parents"][0].update(vocabulary=None),
+        "does not belong to these fields",
+    ),
     "target words of a classifier": (
         "decomposition",
         lambda m: m["parents"][0].update(target_vocabulary=m["parents"][0]["vocabulary"]),

@@ -59,8 +59,8 @@ def raising(facts):
 WRONG = {
     "nothing": (None, "its parent networks are PyTorch modules, whose code is not stored"),
     "one instance for two sizes": (Intents(**BANK), r"parent 1: .*recurrent layers .*6\).* expected .*10\)"),
-    "an instance by an ambiguous class name": ({"Intents": Intents(**BANK)}, "several parents are called so"),
-    "a key is missing": ({0: Intents}, r"nothing for parent 1; its keys are \[0\]"),
+    "an instance by an ambiguous class name": ({"Intents": Intents(**BANK)}, "several parents have this name"),
+    "a key is missing": ({0: Intents}, r"no instance for parent 1; its keys are \[0\]"),
     "a list that is too short": ([Intents], "holds 1 modules for 2 parents"),
     "another class": (nn.Linear, "module=Linear raised TypeError"),
     "a function that raises": (raising, r"module=raising raised ValueError \(no such file\) for parent 0"),

@@ -89,5 +89,5 @@ def test_files_of_other_examples_are_refused(files):
 
 def test_options_of_translators_do_not_go_with_classifiers(files):
     model = MODEL.parents[1] / "k2-gru.h5"
-    output = run("decompose", model, files / "pairs.csv", "-o", files / "parts", "--words", "own", code=2).output
-    assert "of translators" in output
+    output = run("decompose", model, files / "pairs.csv", "-o", files / "parts", "--target", "t", code=2).output
+    assert "for translators" in output

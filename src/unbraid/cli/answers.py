@@ -1,4 +1,4 @@
-"""Answers of networks, compositions and ONNX files, and how ``unbraid predict`` prints them.
+"""Predictions of networks, compositions and ONNX files, and their output in ``unbraid predict``.
 
 Shapes: N examples, T timesteps, C labels.
 """
@@ -39,7 +39,7 @@ class Answers:
 
     @classmethod
     def of(cls, labels: list[Label], probabilities: np.ndarray, decided: np.ndarray) -> Answers:
-        """Answers with the probabilities of the decisions."""
+        """Make answers with the probabilities of the decisions."""
         if decided.dtype.kind == "b":
             return cls(labels, probabilities, decided, probabilities)
         chosen = np.take_along_axis(probabilities, np.maximum(decided, 0)[..., None], -1)[..., 0]
@@ -51,9 +51,9 @@ class Answers:
         return self.decided.dtype.kind == "b"
 
     def above(self, threshold: float | None) -> Answers:
-        """Drop decisions whose probability is below a threshold; raises ConfigError for one outside [0, 1].
+        """Drop decisions whose probability is below a threshold; raise ConfigError for a threshold outside [0, 1].
 
-        The probabilities stay.
+        The probabilities do not change.
         """
         if threshold is None:
             return self
@@ -65,14 +65,14 @@ class Answers:
 
     @property
     def predicted(self) -> np.ndarray:
-        """Labels, (N,) or (N, T), "" without a decision; for independent labels booleans (..., C)."""
+        """Return labels, (N,) or (N, T), "" without a decision; for independent labels booleans (..., C)."""
         if self.independent:
             return self.decided
         named = np.asarray([*self.labels, ""], dtype=object)
         return named[self.decided]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """Convert all values to plain values, for JSON."""
         return {
             "labels": self.labels,
             "predicted": self.predicted.tolist(),
@@ -80,10 +80,10 @@ class Answers:
         }
 
     def lines(self, probabilities: bool) -> Iterator[str]:
-        """One line per example.
+        """Yield one line per example.
 
         Args:
-            probabilities: whether the probability follows each label: after a tab where an example has one decision,
+            probabilities: whether to add the probability after each label: after a tab if an example has one decision,
                 else after a space.
         """
         count = len(self.decided)
@@ -97,7 +97,7 @@ class Answers:
 
 
 def answers(model: Network | Composition | OnnxModel, x: Any) -> Answers:
-    """Run a model once; raises DataError for inputs that do not fit."""
+    """Run a model once; raise DataError for inputs that do not fit."""
     if isinstance(model, OnnxModel):
         outputs = model.run(x)
         shares = outputs["probabilities"] if "probabilities" in outputs else outputs["probability"][..., None]
@@ -115,7 +115,7 @@ def answers(model: Network | Composition | OnnxModel, x: Any) -> Answers:
 
 
 def read_lines() -> list[str]:
-    """The lines of standard input; raises DataError if it is no text, or empty."""
+    """Read the lines of standard input; raise DataError if it is not text, or empty."""
     try:
         lines = sys.stdin.read().splitlines()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The command line: the library's verbs. Each command parses its arguments, calls the API and prints."""
+"""The command line: one command for each function of the library. It parses arguments, calls the API and prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unbraid.cli.sharing import demo, export, pull, push
 from unbraid.cli.shrinking import shrink
 
 app = typer.Typer(
-    help="Take a trained recurrent network apart into modules, one per class; reuse and replace them.",
+    help="Decompose a trained recurrent network into modules, one per class; reuse and replace them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -67,7 +67,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
-    """Take a trained recurrent network apart into modules, one per class; reuse and replace them."""
+    """Decompose a trained recurrent network into modules, one per class; reuse and replace them."""
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Commands that rearrange modules: ``compose``, ``replace``, ``drop``, ``add`` and ``fuse``.
 
-None of them but ``fuse``, and ``compose`` with a sample, runs a network. They need no code of PyTorch modules.
+Only ``fuse``, and ``compose`` with a sample, run networks. The others need no code of PyTorch modules.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import typer
 
 from unbraid.cli import printing
 from unbraid.cli.open_any import Beside, find_label, open_any, open_classifier, parse_vocabularies, pick, split_source
-from unbraid.cli.options import AsJson, Data, Modules, Out, Vocabularies, X, Y
+from unbraid.cli.options import AsJson, Data, Dtype, Modules, Out, Vocabularies, X, Y
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.recipes import Calibration, compose_sources, folders_of
 from unbraid.cli.terminal import emit, guarded, reading
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
-from unbraid.errors import IncompatibleModules, UnbraidError
+from unbraid.errors import ConfigError, IncompatibleModules, UnbraidError
 from unbraid.modules.module import ConcernModule
 from unbraid.progress import bar
+from unbraid.storage.folders import bytes_on_disk
+from unbraid.storage.halving import check_stored
 from unbraid.translation.translator import Translator
 
 Source = Annotated[str, typer.Argument(help="Folder of a composition, a decomposition or a translator.")]
@@ -34,7 +36,7 @@ def compose(
     output: Out,
     sample: Annotated[
         Path | None,
-        typer.Option(help="A data file with a few labelled examples of the later use: calibrates the vote."),
+        typer.Option(help="A data file with a few labelled examples of the later use, to calibrate the vote."),
     ] = None,
     referee: Annotated[
         bool, typer.Option("--referee", help="With --sample: fit a referee, for modules of different networks.")
@@ -43,36 +45,42 @@ def compose(
     y: Y = None,
     module: Modules = None,
     vocabulary: Vocabularies = None,
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Put modules of one or several folders together, directly or with a recipe.
+    """Compose modules of one or several folders, directly or with a recipe.
 
     The calibration and the referee of a folder are dropped, because they belong to its own modules. Calibrate with
-    --sample. Only that runs networks, and needs --module for PyTorch networks.
+    --sample. Networks run only then, and PyTorch networks need --module.
     """
+    check_stored(dtype)
     if sample is None and (referee or x or y):
-        raise UnbraidError("--referee, --x and --y describe a sample: name its file with --sample.")
+        raise UnbraidError("--referee, --x and --y are options for a sample: set its file with --sample.")
     calibration = None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee)
     beside = Beside(
         own_modules(module or [], folders_of(sources)), vocabularies=parse_vocabularies(vocabulary or []), several=True
     )
     composition = compose_sources(sources, calibration, bar, beside)
-    composition.save(output)
-    emit(
-        as_json, {"folder": str(output), "labels": composition.labels}, f"{len(composition.labels)} modules in {output}"
-    )
+    if isinstance(composition, Translator):
+        if dtype != "float32":
+            raise ConfigError(f"dtype={dtype!r}: a translator is stored as 'float32'.")
+        composition.save(output)
+    else:
+        composition.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
+    data = {"folder": str(output), "labels": composition.labels, "bytes_on_disk": bytes_on_disk(output)}
+    emit(as_json, data, f"{len(composition.labels)} modules in {output}")
 
 
 @guarded
 @reading
 def replace(
     source: Source,
-    label: Annotated[str, typer.Argument(help="The module to exchange.")],
+    label: Annotated[str, typer.Argument(help="The module to replace.")],
     by: NewModule,
     output: Out,
     as_json: AsJson = False,
 ) -> None:
-    """Exchange one module for another, without retraining."""
+    """Replace one module by another, without retraining."""
     opened = open_any(source)
     new = pick(by)
     module = next(iter(new.values())) if len(new) == 1 else new[find_label(list(new), label, by)]
@@ -134,14 +142,14 @@ def fuse(
     data: Data,
     output: Out,
     keep: Annotated[
-        float | None, typer.Option(help="Share of each parent's nodes [default: grows with the classes in use].")
+        float | None, typer.Option(help="Share of each parent's nodes to keep [default: by number of classes].")
     ] = None,
     x: X = None,
     module: Modules = None,
     vocabulary: Vocabularies = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make one compact network of all modules of a parent; needs inputs, no labels."""
+    """Build one compact network of all modules of a parent; needs inputs, but no labels."""
     beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []))
     composition, _ = open_classifier(source, beside)
     fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
@@ -152,7 +160,7 @@ def fuse(
 
 
 def _only(source: str) -> tuple[Label, ConcernModule]:
-    """The one module of ``FOLDER:LABEL``; raises IncompatibleModules for several."""
+    """Return the module of ``FOLDER:LABEL``; raise IncompatibleModules for several modules."""
     found = pick(source)
     if len(found) > 1:
         folder, _ = split_source(source)

@@ -10,9 +10,9 @@ import typer
 from unbraid.cli import printing
 from unbraid.cli.flags import CODE
 from unbraid.cli.open_any import Beside, open_any
-from unbraid.cli.options import AsJson, AsTask, Labels, Out, read_labels
+from unbraid.cli.options import AsJson, AsTask, Dtype, Labels, Out, read_labels
 from unbraid.cli.own_code import own_modules, read_init
-from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.terminal import emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
@@ -22,7 +22,11 @@ from unbraid.errors import ConfigError, UnbraidError
 from unbraid.networks.keras.loss import Task
 from unbraid.networks.network import Network
 from unbraid.progress import bar
+from unbraid.storage.folders import bytes_on_disk
+from unbraid.storage.halving import check_stored, half_precision_change
 from unbraid.translation.pair_files import ready_for
+
+CHECKED = 100  # examples on which half precision is compared
 
 PairX = Annotated[
     str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text; of pairs source].")
@@ -49,27 +53,29 @@ def decompose(
     mode: Annotated[Mode, typer.Option(help="One set of nodes for all timesteps, or one per timestep.")] = Mode.ROLLED,
     strategy: Annotated[
         str | None,
-        typer.Option(help="How nodes are chosen [default: reconstruct; paper where a setting needs it]."),
+        typer.Option(help="Method to choose nodes [default: reconstruct; paper if a setting needs it]."),
     ] = None,
-    gates: Annotated[GateView, typer.Option(help="Judge units by hidden state, or each gate.")] = GateView.HIDDEN,
+    gates: Annotated[GateView, typer.Option(help="Compare units by hidden state, or each gate.")] = GateView.HIDDEN,
     head: Annotated[
         HeadKind | None,
-        typer.Option(help="softmax, fitted: modules usable alone; mean: the paper's vote [default: by strategy]."),
+        typer.Option(help="softmax, fitted: modules usable alone; mean: as in the paper [default: by strategy]."),
     ] = None,
     max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
     keep: Annotated[
         float | None, typer.Option(help="Share of the nodes to keep [default: 0.5 with reconstruct].")
     ] = None,
-    max_loss: Annotated[float | None, typer.Option(help="With reconstruct: smallest modules within this loss.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="With reconstruct: smallest modules with at most this loss.")
+    ] = None,
     refine: Annotated[
-        int | None, typer.Option(help="With reconstruct: gradient steps from the parent's own answers [default: 0].")
+        int | None, typer.Option(help="With reconstruct: number of distillation steps [default: 0].")
     ] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[
         list[int] | None, typer.Option(help="Index of a class that only marks padding; may be repeated.")
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Labels of the classes that get a module, as a,b [default: all].")
+        str | None, typer.Option(help="Labels of the classes that get a module, for example a,b [default: all].")
     ] = None,
     missing: Annotated[
         str | None, typer.Option(help="Classes with fewer than 2 examples: skip or error [default: skip].")
@@ -77,14 +83,14 @@ def decompose(
     labels: Labels = None,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(help="Keras Tokenizer JSON, word_index JSON or tokenizer.json, to read text."),
+        typer.Option(help="Keras Tokenizer JSON, word_index JSON or tokenizer.json; needed for text."),
     ] = None,
     target_vocabulary: Annotated[
         Path | None,
         typer.Option(help="Of a translator: the same for the target words, with tags like \\[startfr] and \\[endfr]."),
     ] = None,
     words: Annotated[
-        Words | None, typer.Option(help="Of a translator: output words a module keeps [default: all].")
+        Words | None, typer.Option(help="Words that modules keep; own: those in the examples [default: all].")
     ] = None,
     module: Annotated[
         list[str] | None,
@@ -99,7 +105,7 @@ def decompose(
         str | None, typer.Option(help="With --module: a name for the network; stored in the folder.")
     ] = None,
     output_layer: Annotated[
-        str | None, typer.Option(help="With --module: path of the output nn.Linear [default: it is searched].")
+        str | None, typer.Option(help="With --module: path of the output nn.Linear [default: searched automatically].")
     ] = None,
     activation: Annotated[
         Literal["softmax", "sigmoid"] | None,
@@ -107,6 +113,7 @@ def decompose(
             help="With --module: softmax for classes, sigmoid for independent labels [default: by the result]."
         ),
     ] = None,
+    dtype: Dtype = "float32",
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     x: PairX = None,
@@ -117,7 +124,8 @@ def decompose(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a trained network apart into one module per class, a translator into one per target language."""
+    """Decompose a trained network into one module per class, or a translator into one per target language."""
+    check_stored(dtype)
     names, found = read_labels(labels), None
     if module:
         found = read_examples(data, x, y)
@@ -135,9 +143,9 @@ def decompose(
         columns = read_pair_columns(data, x, target, y)
         network, examples = ready_for(network.with_vocabulary(own, target_words), columns)
     else:
-        if target is not None or target_vocabulary is not None or words is not None:
+        if target is not None or target_vocabulary is not None:
             raise UnbraidError(
-                f"--target, --target-vocabulary and --words are options for translators; {model} is {network.io}."
+                f"--target and --target-vocabulary are options for translators; {model} is {network.io}."
             )
         found = found or read_examples(data, x, y)
         if not module:
@@ -160,8 +168,14 @@ def decompose(
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
     parts = run_decompose(network, examples, config=config, progress=bar)
-    parts.save(output)
-    summary = printing.modules_summary(parts)
+    parts.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
+    summary = printing.modules_summary(parts) | {"bytes_on_disk": bytes_on_disk(output)}
+    if dtype == "float16" and found is not None:
+        summary["half_precision_change"] = half_precision_change(parts, found.x[:CHECKED])
+        notice(
+            f"margins change by up to {summary['half_precision_change']:.2g}, on {len(found.x[:CHECKED])} examples",
+            "float16",
+        )
     emit(
         as_json,
         {"folder": str(output), **summary, "skipped": parts.skipped},
@@ -178,5 +192,5 @@ def _need_module(given: dict[str, object]) -> None:
 def _open_network(path: Path, labels: list[str] | None, task: Task | None) -> Network:
     opened = open_any(path, Beside(labels=labels, task=task))
     if not isinstance(opened, Network):
-        raise UnbraidError(f"{path} holds modules already, expected a trained .h5 or .keras model.")
+        raise UnbraidError(f"{path} already holds modules, expected a trained .h5 or .keras model.")
     return opened

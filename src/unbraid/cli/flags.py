@@ -1,6 +1,6 @@
-"""Names of Python arguments in messages as the flags of the command line.
+"""Replace names of Python arguments in messages by flags of the command line.
 
-The library's errors name arguments as ``module=...``. :data:`FLAGS` maps each to the flag of the same meaning.
+Errors of the library name arguments as ``module=...``. :data:`FLAGS` maps each argument to its flag.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from unbraid.storage.own_modules import ParentFacts, described, needed_argument
 
 CODE = "path/to/file.py:Factory"
 
-# Python argument -> flag. "FLAG WORD" shows WORD in place of the value; "FLAG=" keeps the value; "FLAG" drops it.
+# Python argument -> flag. "FLAG WORD" replaces the value by WORD; "FLAG=" keeps the value; "FLAG" drops it.
 FLAGS: Mapping[str, str] = {
     "module": f"--module {CODE}",
     "vocabulary": "--vocabulary FILE",
@@ -39,6 +39,7 @@ FLAGS: Mapping[str, str] = {
     "samples_per_class": "--samples-per-class=",
     "padding_label": "--padding-label=",
     "words": "--words=",
+    "dtype": "--dtype=",
     "seed": "--seed=",
     "against": "--against FILE",
     "beam": "--beam=",
@@ -49,6 +50,7 @@ TORCH: Mapping[str, str] = {"head": "--output-layer=", "output": "--activation="
 
 _VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\([^()]*\)|\[[^\[\]]*\]|[\w.+-]*\w(?:\([^()]*\))?)?"""
 _SENTENCES = (  # Python calls in messages -> what does the same here
+    (r"pass vocabulary=\{NAME: \.\.\.\}", "pass --vocabulary NAME=FILE"),
     (r"\(unbraid\.load\(\.\.\., vocabulary=\.\.\.\)\)", "(--vocabulary FILE)"),
     (
         r"Give each network its own with with_vocabulary\(vocabulary\)",
@@ -72,7 +74,7 @@ def as_flags(text: str, more: Mapping[str, str] | None = None) -> str:
 
     Args:
         text: a message of the library.
-        more: arguments that have other flags than in :data:`FLAGS`.
+        more: arguments whose flags differ from :data:`FLAGS`.
 
     Example:
         >>> as_flags("keep=2.0: expected at most 1, or pass vocabulary=...")
@@ -95,7 +97,7 @@ def _flag(table: Mapping[str, str], found: re.Match[str]) -> str:
 
 @contextmanager
 def renamed(more: Mapping[str, str]) -> Iterator[None]:
-    """Raise errors of the block with other flags than in :data:`FLAGS`."""
+    """Raise errors of the block with flags that differ from :data:`FLAGS`."""
     try:
         yield
     except ModuleNeeded:
@@ -105,7 +107,7 @@ def renamed(more: Mapping[str, str]) -> Iterator[None]:
 
 
 def message(error: Any) -> str:
-    """The text of an error or a warning for the command line."""
+    """Return the text of an error or a warning for the command line."""
     if not isinstance(error, ModuleNeeded) or not error.facts:
         return as_flags(str(error))
     return (
@@ -114,7 +116,7 @@ def message(error: Any) -> str:
 
 
 def needed_options(facts: list[ParentFacts]) -> str:
-    """The ``--module`` options that a folder needs."""
+    """Format the ``--module`` options that a folder needs."""
     if all(one.init is not None for one in facts):
         names = dict.fromkeys(one.class_name for one in facts)
         if len(names) == 1:

@@ -1,4 +1,4 @@
-"""Open any path, a model file or a folder that Unbraid saved, and pick modules out of it."""
+"""Open any path, a model file or a folder that Unbraid saved, and select modules of it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Opened = Network | Decomposition | ConcernModule | Composition | Translator
 
 @dataclass(frozen=True)
 class Beside:
-    """Things that the user names beside a path, because the path does not hold them.
+    """Further information from the user about a path, which the path itself does not store.
 
     Attributes:
-        modules: instances or factories for PyTorch modules, as ``module=`` of the load functions takes them.
-        runs: whether the networks have to run. If not, PyTorch modules without an instance are opened without code.
-        vocabularies: key -> vocabulary file. A key is the number, name or class name of a parent; None stands for all
-            networks without a vocabulary, or for the only network.
+        modules: instances or factories for PyTorch modules, as for ``module=`` of the load functions.
+        runs: whether the networks must run. If not, PyTorch modules without an instance are opened without code.
+        vocabularies: key -> vocabulary file. A key is the number, name or class name of a parent. The key None means
+            all networks without a vocabulary, or the only network.
         labels: names of the classes of a model file.
-        task: of a model file, see :func:`unbraid.load`.
-        several: whether several folders are opened with it, so that a key may belong to another one.
+        task: task of a model file, see :func:`unbraid.load`.
+        several: whether several folders are opened with it, so that a key may belong to another folder.
     """
 
     modules: Any = None
@@ -53,7 +53,7 @@ PLAIN = Beside()
 
 
 def parse_vocabularies(options: Sequence[str]) -> dict[str | None, Path]:
-    """Parse ``--vocabulary``: each ``FILE``, or ``KEY=FILE`` for one of several networks; raises ConfigError."""
+    """Parse ``--vocabulary``: each ``FILE``, or ``KEY=FILE`` for one of several networks; raise ConfigError."""
     found: dict[str | None, Path] = {}
     for option in options:
         before, equals, after = option.partition("=")
@@ -65,16 +65,16 @@ def parse_vocabularies(options: Sequence[str]) -> dict[str | None, Path]:
 
 
 def open_any(path: str | os.PathLike[str], beside: Beside = PLAIN) -> Opened:
-    """Open a model file or a saved folder, by its content.
+    """Open a model file or a saved folder; its content determines the kind.
 
     Args:
         path: a ``.h5`` or ``.keras`` file of any name, or a folder that Unbraid saved.
-        beside: things that are not in it.
+        beside: further information about the path.
 
     Raises:
-        FormatError: neither of them, damaged, or a folder that needs code.
+        FormatError: another kind of file, a damaged one, or a folder that needs code.
         UnsupportedLayer: a model with a layer that cannot be computed exactly, or one that may be a regressor.
-        ConfigError: a task that is not supported, or a vocabulary for a network that is not there.
+        ConfigError: an unsupported task, or a vocabulary for a network that the path does not have.
         DataError: labels or a vocabulary that do not fit.
     """
     if not _exists(path):
@@ -89,7 +89,7 @@ def open_any(path: str | os.PathLike[str], beside: Beside = PLAIN) -> Opened:
 
 
 def _exists(path: str | os.PathLike[str]) -> bool:
-    """Whether a file or folder exists, also after a save was killed; False for a name that cannot be one."""
+    """Return whether a file or folder exists, also after a save was killed; False for an invalid name."""
     try:
         recover(Path(path))
         return Path(path).exists()
@@ -111,7 +111,7 @@ def _open_folder(path: str | os.PathLike[str], beside: Beside) -> Opened:
 
 
 def _set_vocabularies(path: str | os.PathLike[str], parents: Mapping[int, Network], beside: Beside) -> None:
-    """Set the vocabularies that the user named; they replace stored ones where a key names the network."""
+    """Set the vocabularies of the user. They replace stored vocabularies if a key names the network."""
     for key, file in beside.vocabularies.items():
         chosen = [network for number, network in parents.items() if key in _keys(number, network)]
         if key is None:
@@ -132,19 +132,19 @@ def _set_vocabularies(path: str | os.PathLike[str], parents: Mapping[int, Networ
 
 
 def _read(file: Path, network: Network) -> Vocabulary:
-    """Read a vocabulary for a network; the length of a stored one that it replaces stays."""
+    """Read a vocabulary for a network; keep the length of the stored vocabulary that it replaces."""
     stored = None if network.vocabulary is None else network.vocabulary.padding.steps
     return shown_vocabulary(file, network.spec.steps or stored)
 
 
 def _keys(number: int, network: Network) -> list[str]:
-    """Names of a network in options: its number, its own name, the name of its class."""
+    """Return the keys of a network in options: its number, its name and the name of its class."""
     own = [network.spec.module] if isinstance(network.spec, TorchSpec) else []
     return [str(number), *([network.name] if network.name else []), *own]
 
 
 def open_classifier(path: str | os.PathLike[str], beside: Beside = PLAIN) -> tuple[Composition, Network | None]:
-    """Open a composition, and the network of its modules if that is one; raises as :func:`open_any`."""
+    """Open a composition, and the network of its modules if there is only one; raise as :func:`open_any`."""
     opened = open_any(path, beside)
     if isinstance(opened, Decomposition):
         return compose(opened), opened.network
@@ -158,7 +158,7 @@ def open_classifier(path: str | os.PathLike[str], beside: Beside = PLAIN) -> tup
 
 
 def open_translator(path: str | os.PathLike[str]) -> Translator:
-    """Open a translator, or modules of languages as one; raises as :func:`open_any`."""
+    """Open a translator, or make one of modules of languages; raise as :func:`open_any`."""
     opened = open_any(path)
     if isinstance(opened, Translator):
         return opened
@@ -172,12 +172,13 @@ def open_translator(path: str | os.PathLike[str]) -> Translator:
 
 
 def pick(source: str, calibrated: list[str] | None = None, beside: Beside = PLAIN) -> dict[Label, ConcernModule]:
-    """Pick modules named as ``FOLDER`` (all of them) or ``FOLDER:LABEL[,LABEL...]``, each ``LABEL`` also ``NEW=LABEL``.
+    """Select modules with ``FOLDER`` (all) or ``FOLDER:LABEL[,LABEL...]``; a ``LABEL`` may also be ``NEW=LABEL``.
 
     Args:
         source: the text.
-        calibrated: list to which the folder is added if it holds a calibrated composition, which modules leave behind.
-        beside: things that are not in the folder.
+        calibrated: list to which the folder is added if it holds a calibrated composition. Its modules lose that
+            calibration.
+        beside: further information about the folder.
 
     Raises:
         IncompatibleModules: a label that the folder does not have.
@@ -198,7 +199,7 @@ def pick(source: str, calibrated: list[str] | None = None, beside: Beside = PLAI
 
 
 def split_source(source: str) -> tuple[str, str]:
-    """Split ``FOLDER:LABELS``; a whole text that exists is a folder."""
+    """Split ``FOLDER:LABELS``. If the whole text exists as a path, it is the folder."""
     folder, _, wanted = (source, "", "") if _exists(source) else source.partition(":")
     return folder, wanted
 
@@ -206,12 +207,12 @@ def split_source(source: str) -> tuple[str, str]:
 def modules_in(
     folder: str, calibrated: list[str] | None = None, beside: Beside = PLAIN
 ) -> Mapping[Label, ConcernModule]:
-    """All modules of a folder, by label; raises as :func:`open_any`, and FormatError for a whole network.
+    """Return all modules of a folder by label; raise as :func:`open_any`, and FormatError for a whole network.
 
     Args:
         folder: path of the folder.
         calibrated: as for :func:`pick`.
-        beside: things that are not in the folder.
+        beside: further information about the folder.
     """
     opened = open_any(folder, beside)
     if calibrated is not None and isinstance(opened, Composition) and opened.is_calibrated:
@@ -226,7 +227,7 @@ def modules_in(
 
 
 def find_label(labels: list[Label], text: str, where: str) -> Label:
-    """Find the label that is written as ``text``; raises UnknownLabel, which names the existing ones."""
+    """Find the label that is written as ``text``; raise UnknownLabel, which lists the existing labels."""
     for label in labels:
         if str(label) == text:
             return label
@@ -236,11 +237,11 @@ def find_label(labels: list[Label], text: str, where: str) -> Label:
 def merged(
     sources: list[str], calibrated: list[str] | None = None, beside: Beside = PLAIN
 ) -> dict[Label, ConcernModule]:
-    """Modules of several sources; the arguments are those of :func:`pick`.
+    """Return the modules of several sources; the arguments are those of :func:`pick`.
 
     Raises:
-        DataError: no source.
-        IncompatibleModules: two modules of one label.
+        DataError: there is no source.
+        IncompatibleModules: two modules have the same label.
     """
     if not sources:
         raise DataError("name at least one folder of modules.")

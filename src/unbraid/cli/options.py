@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options of several commands."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from unbraid.networks.keras.loss import Task
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write. An existing Unbraid folder is replaced.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="Type of stored weights: float32, or float16 for half of the bytes.")
+]
 Data = Annotated[
     Path,
     typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels."),
@@ -52,11 +55,11 @@ Labels = Annotated[
 
 
 def read_labels(path: Path | None) -> list[str] | None:
-    """Read ``--labels``: one name a line, or JSON: a list, or a mapping of names to numbers or numbers to names.
+    """Read ``--labels``: one name per line, or JSON: a list, or a mapping between names and numbers.
 
     Raises:
         FormatError: the file cannot be read.
-        DataError: no names, or no JSON of this form.
+        DataError: there are no names, or the JSON has another form.
     """
     if path is None:
         return None
@@ -79,7 +82,7 @@ def read_labels(path: Path | None) -> list[str] | None:
 
 
 def _names(value: object, path: Path) -> list[str]:
-    """Names in order, of a list, ``{"travel": 0}`` or ``{"0": "travel"}``."""
+    """Return the names of a list, ``{"travel": 0}`` or ``{"0": "travel"}``, in order."""
     pairs: Sequence[tuple[object, object]] = [(None, None)]
     if isinstance(value, list):
         pairs = list(enumerate(value))

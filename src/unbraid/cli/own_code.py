@@ -27,7 +27,7 @@ EXPECTED = "expected package.file:Factory or path/to/file.py:Factory, and NAME= 
 
 
 def own_modules(options: Sequence[str], opened: Iterable[str | os.PathLike[str]]) -> Any:
-    """Import what ``--module`` names, as ``module=`` of the load functions takes it.
+    """Import the objects of ``--module``, for ``module=`` of the load functions.
 
     Args:
         options: each ``PLACE:FACTORY`` or ``KEY=PLACE:FACTORY``; KEY is the number, the name or the class name of a
@@ -57,7 +57,7 @@ def own_modules(options: Sequence[str], opened: Iterable[str | os.PathLike[str]]
 
 
 def read_init(text: str | None) -> dict[str, Any] | None:
-    """Read ``--init``, a JSON object of the constructor's arguments; raises DataError."""
+    """Read ``--init``, a JSON object of constructor arguments; raise DataError for another value."""
     if text is None:
         return None
     value = parse_json(text.encode("utf-8", "surrogatepass"), "--init", strict=True)
@@ -76,7 +76,7 @@ def _split(option: str) -> tuple[int | str | None, str]:
 
 
 def _imported(text: str, opened: list[Path]) -> Any:
-    """The object that ``PLACE:FACTORY`` names."""
+    """Import the object ``PLACE:FACTORY``."""
     place, colon, name = text.rpartition(":")
     if not colon or not place or not name:
         raise ConfigError(f"--module {quoted(text, 80)}: {EXPECTED}.")
@@ -105,10 +105,10 @@ def _file(place: str, opened: list[Path]) -> ModuleType:
     here = Path.cwd()
     inside = any(_contains(folder, here) for folder in opened)
     try:
-        with _importable([path.parent, *([] if inside else [here])]):  # as for a script, its neighbours are found
+        with _importable([path.parent, *([] if inside else [here])]):  # finds files beside it, as for a script
             _running(lambda: spec.loader.exec_module(module), place)
     finally:
-        if previous is not None:  # an installed package of the same name stays
+        if previous is not None:  # keep an installed package of the same name
             sys.modules[path.stem] = previous
     return module
 
@@ -124,7 +124,7 @@ def _package(place: str, opened: list[Path]) -> ModuleType:
 
 @contextmanager
 def _importable(folders: list[Path]) -> Iterator[None]:
-    """Put folders first on the Python path."""
+    """Put folders at the start of the Python path."""
     before = sys.path[:]
     sys.path[:0] = [str(folder) for folder in folders]
     try:
@@ -172,6 +172,6 @@ def _contains(folder: Path, place: Path) -> bool:
 def _running(call: Any, place: str) -> Any:
     try:
         return call()
-    except (Exception, SystemExit) as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # a user's code may raise any error
         detail = quoted((str(error).splitlines() or [""])[0])
         raise ConfigError(f"--module: {quoted(place)} cannot be imported: {type(error).__name__}: {detail}.") from error

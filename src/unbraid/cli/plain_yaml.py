@@ -1,4 +1,4 @@
-"""Read YAML of unknown origin: plain values only."""
+"""Read untrusted YAML: plain values only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import yaml
 from unbraid.errors import FormatError, quoted
 from unbraid.limits import current, read_regular
 
-LARGEST = 2**18  # bytes of a file; reading that takes seconds
+LARGEST = 2**18  # largest number of bytes of a file; reading it takes seconds
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """Read a small text file; raises FormatError if it cannot be read, is not UTF-8 or is too large."""
+    """Read a small text file; raise FormatError if it cannot be read, is not UTF-8 or is too large."""
     content = read_regular(path, "json_bytes")
     if len(content) > LARGEST:
         raise FormatError(f"{quoted(path)}: found more than {LARGEST} bytes, expected a YAML file of a few lines.")
@@ -27,16 +27,16 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Mappings, lists and text: a value ``no`` is the text "no", not a boolean, and an empty one is "".
+    """Parse YAML to mappings, lists and text: a value ``no`` is the text "no", and an empty value is "".
 
     Raises:
-        FormatError: not YAML, or YAML with aliases, tags, a key that comes twice, or deep nesting.
+        FormatError: not YAML, or YAML with aliases, tags, repeated keys or deep nesting.
     """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise FormatError(f"{where}: {_problem(error)}") from None
-    except (RecursionError, ValueError, OverflowError) as error:  # deep nesting, or a character that is none
+    except (RecursionError, ValueError, OverflowError) as error:  # deep nesting, or an invalid character
         raise FormatError(f"{where}: is not YAML that can be read ({type(error).__name__}).") from None
 
 
@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _problem(error: yaml.YAMLError) -> str:
-    """The error of pyyaml in one line."""
+    """Format an error of pyyaml as one line."""
     mark = getattr(error, "problem_mark", None)
     problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML")
     return f"{f'line {mark.line + 1}: ' if mark else ''}{quoted(problem, 120)}."

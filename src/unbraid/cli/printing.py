@@ -1,4 +1,4 @@
-"""Output of the command line: plain summaries for JSON, and tables of them."""
+"""Output of the command line: plain summaries for JSON, and tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
 from unbraid.translation.translator import Translator
 
-LABEL = 60  # characters of a label or a name that are shown
+LABEL = 60  # largest number of characters of a label or a name
 
 
 def description(opened: Network | Decomposition | ConcernModule | Composition | Translator) -> dict[str, Any]:
@@ -61,13 +61,13 @@ def _network(network: Network) -> dict[str, Any]:
 
 
 def _decision(network: Network) -> str:
-    """The decision of the output columns: one of C ``classes``, ``binary``, ``independent`` labels, or ``words``."""
+    """Return the kind of decision: ``classes``, ``binary``, ``independent`` (labels) or ``words``."""
     if network.io is IOArchitecture.ENCODER_DECODER:
         return "words"
     return "independent" if network.independent else "binary" if network.binary else "classes"
 
 
-_WIDEST = 10_000  # characters of a line of names from a file
+_WIDEST = 10_000  # largest number of characters of a line of names from a file
 _COUNTED = {
     "words": "{labels} languages",
     "independent": "{labels} independent labels ({output}, one column each)",
@@ -98,7 +98,7 @@ def description_text(data: dict[str, Any]) -> str | Table:
 
 
 def _layer_text(layer: dict[str, Any]) -> str:
-    """A layer's class and its settings other than the defaults."""
+    """Format the class of a layer, and its settings that are not defaults."""
     cell = layer.get("cell")
     settings = {k: v for k, v in layer.items() if k not in ("type", "name", "cell", "site") and v not in (None, False)}
     if not settings.get("bidirectional"):
@@ -111,7 +111,7 @@ def _layer_text(layer: dict[str, Any]) -> str:
 
 
 def modules_summary(modules: Any) -> dict[str, Any]:
-    """Label -> kept shares of each module."""
+    """Return label -> kept shares, for each module."""
     found = []
     for label, module in modules.items():
         keeps = dataclasses.asdict(module.retention())
@@ -120,9 +120,12 @@ def modules_summary(modules: Any) -> dict[str, Any]:
 
 
 def modules_table(summary: dict[str, Any], title: str) -> Table:
-    """A table of the kept shares of each module."""
+    """A table of the kept shares of each module, and the bytes of the folder where they are in the summary."""
+    sizes = summary.get("bytes_on_disk")
+    if sizes is not None:
+        title += f"; on disk {sizes['parents']:,} bytes of parents and {sizes['modules']:,} bytes of modules"
     table = Table(title=Text(quoted(title)), title_justify="left")
-    table.add_column("module")
+    table.add_column("module", overflow="fold")
     table.add_column("mode")
     for column in ("nodes", "recurrent weights", "all weights", "bytes", "FLOPs"):
         table.add_column(column, justify="right")

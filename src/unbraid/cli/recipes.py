@@ -42,11 +42,11 @@ from unbraid.progress import Progress, silent
 from unbraid.translation.translator import Translator
 
 ENDINGS = (".yaml", ".yml")
-FOLDERS, MODULES = 500, 4_000  # most folders of a recipe, and modules of each; more take too long to compose
+FOLDERS, MODULES = 500, 4_000  # largest number of folders, and of modules per folder; more take too long
 
 
 def _renames(value: Any) -> Any:
-    """``[a, b]`` as ``{a: a, b: b}``."""
+    """Convert ``[a, b]`` to ``{a: a, b: b}``."""
     if isinstance(value, dict) and value:
         return value
     if isinstance(value, list) and value and all(isinstance(label, str) for label in value):
@@ -64,8 +64,8 @@ class Part(_Entry):
     """Modules of one folder.
 
     Attributes:
-        source: the folder (``from``).
-        labels: new name -> the folder's own; None: all of its modules.
+        source: path of the folder (``from``).
+        labels: new name -> label in the folder; None for all of its modules.
     """
 
     source: str = Field(alias="from", min_length=1)
@@ -76,10 +76,10 @@ class Calibration(_Entry):
     """A few labelled examples; see :meth:`unbraid.Composition.with_calibration`.
 
     Attributes:
-        sample: the data file; its labels are names of the recipe's classes, and other classes' examples do not count.
-        x: name of the inputs in it; None: as :func:`unbraid.data.files.read_examples` finds them.
-        y: name of the labels in it; None: likewise.
-        referee: whether a referee is fitted on it, too; see :meth:`unbraid.Composition.with_referee`.
+        sample: the data file. Its labels are names of the classes of the recipe; examples of other classes are ignored.
+        x: name of the inputs; None for the default of :func:`unbraid.data.files.read_examples`.
+        y: name of the labels; None for the default of :func:`unbraid.data.files.read_examples`.
+        referee: whether to fit a referee on it as well; see :meth:`unbraid.Composition.with_referee`.
     """
 
     sample: str = Field(min_length=1)
@@ -89,7 +89,7 @@ class Calibration(_Entry):
 
 
 class Recipe(_Entry):
-    """The content of a recipe: see the first lines of this file."""
+    """The content of a recipe; see the docstring of this file."""
 
     modules: list[Part] = Field(min_length=1, max_length=FOLDERS)
     vote: Vote = "margin"
@@ -100,21 +100,21 @@ class Recipe(_Entry):
 
 
 def is_recipe(path: str | os.PathLike[str]) -> bool:
-    """Whether a path has the ending of a recipe."""
+    """Return whether a path has the suffix of a recipe."""
     return Path(path).suffix in ENDINGS
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Read a recipe; its folders are not opened.
+    """Read a recipe, without opening its folders.
 
     Raises:
-        FormatError: the file is missing, too large, no YAML, or a field is unknown, missing or wrong.
+        FormatError: the file is missing, too large or not YAML, or a field is unknown, missing or wrong.
     """
     return parse_recipe(read_text(path), quoted(path))
 
 
 def parse_recipe(text: str, where: str) -> Recipe:
-    """A recipe's text, ``where`` for messages; raises FormatError."""
+    """Parse the text of a recipe, with ``where`` for messages; raise FormatError if it is wrong."""
     data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise FormatError(f"{where}: found {_shown(data)}, expected keys and values, at least 'modules:'.")
@@ -128,13 +128,13 @@ def build_recipe(path: str | os.PathLike[str], progress: Progress = silent, besi
     """Build the composition of a recipe. Its :meth:`~unbraid.Composition.save` stores the recipe.
 
     Args:
-        path: the recipe.
-        progress: of calibration, see :mod:`unbraid.progress`.
-        beside: things that the folders do not hold.
+        path: path of the recipe.
+        progress: factory of progress bars for calibration, see :mod:`unbraid.progress`.
+        beside: further information about the folders.
 
     Raises:
         FormatError: the recipe, a folder or the sample cannot be read.
-        IncompatibleModules: a label that a folder does not have, one that comes twice, or modules of different inputs.
+        IncompatibleModules: a label that a folder does not have, a repeated label, or modules of different inputs.
         DataError: a sample that does not fit.
     """
     text = read_text(path)
@@ -165,15 +165,15 @@ def compose_sources(
     progress: Progress = silent,
     beside: Beside = PLAIN,
 ) -> Composition | Translator:
-    """Compose one recipe, or modules of several folders, see :func:`unbraid.cli.open_any.pick`; raises as they do.
+    """Compose one recipe, or modules of several folders; see :func:`unbraid.cli.open_any.pick` for errors.
 
-    Modules of languages give a translator.
+    Modules of languages are composed to a translator.
 
     Args:
         sources: a recipe, or folders.
-        calibration: for modules of folders; a recipe has its own.
-        progress: of calibration, see :mod:`unbraid.progress`.
-        beside: things that the folders do not hold.
+        calibration: calibration for modules of folders; a recipe has its own.
+        progress: factory of progress bars for calibration, see :mod:`unbraid.progress`.
+        beside: further information about the folders.
     """
     recipes = [source for source in sources if is_recipe(source)]
     if len(recipes) < len(sources) and recipes:
@@ -194,7 +194,7 @@ def compose_sources(
 
 
 def folders_of(sources: list[str]) -> list[str]:
-    """The folders that sources of :func:`compose_sources` open; a recipe that cannot be read opens none."""
+    """List the folders that :func:`compose_sources` opens for sources; none for a recipe that cannot be read."""
     found = []
     for source in sources:
         if not is_recipe(source):
@@ -208,7 +208,7 @@ def folders_of(sources: list[str]) -> list[str]:
 
 
 def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str]) -> Composition:
-    """Compose without calibration; warns about folders whose calibration is dropped."""
+    """Compose without calibration, and warn about folders whose calibration is dropped."""
     warn(
         [
             f"the calibration of {folder}, and its referee if it has one, are dropped: name a sample"
@@ -234,14 +234,14 @@ def _chosen(place: Path, part: Part, calibrated: list[str], beside: Beside) -> d
 
 
 def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:
-    """Inputs and labels of the data file; examples of other classes have no label."""
+    """Read inputs and labels of the data file; examples of other classes get no label."""
     examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
     return examples.x, examples.y_for(labels, skip_others=True)
 
 
 @dataclasses.dataclass
 class _Field:
-    """Name the recipe and the field in errors of the block."""
+    """Add the recipe and the field to errors of the block."""
 
     path: str | os.PathLike[str]
     name: str
@@ -256,8 +256,8 @@ class _Field:
 
 
 def _first(error: ValidationError) -> str:
-    """The first of pydantic's errors in one line, with the nearest known key for an unknown one."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a key misspelt is one missing, too
+    """Format the first error of pydantic as one line, with the most similar key for an unknown key."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key is also missing
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
     field = quoted(".".join(path), 80)
     found = _shown(first["input"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from unbraid.cli.answers import answers, read_lines
 from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import AsJson, AsTask, Data, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.own_code import own_modules
-from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.cli.terminal import emit, guarded, out, reading, show
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
@@ -25,6 +26,7 @@ from unbraid.export.onnx_model import OnnxModel
 from unbraid.modules.composition import Composition
 from unbraid.networks.checking import check_labels
 from unbraid.networks.network import Network
+from unbraid.storage.folders import bytes_on_disk
 
 
 @guarded
@@ -40,6 +42,8 @@ def inspect(
     if labels is not None and not isinstance(opened, Network):
         raise ConfigError(f"--labels is for model files; {path} stores its labels.")
     data = printing.description(opened)
+    if not isinstance(opened, Network):
+        data["bytes_on_disk"] = bytes_on_disk(path)
     emit(as_json, data, printing.description_text(data))
 
 
@@ -48,7 +52,7 @@ def inspect(
 def evaluate(
     source: Annotated[Path, typer.Argument(help="A folder of modules.")],
     data: Data,
-    against: Annotated[Path | None, typer.Option(help="Model to compare with [default: the modules' own].")] = None,
+    against: Annotated[Path | None, typer.Option(help="Model to compare with [default: their own network].")] = None,
     x: X = None,
     y: Y = None,
     labels: Labels = None,
@@ -57,9 +61,9 @@ def evaluate(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a composition and each of its modules.
+    """Evaluate a composition and each of its modules.
 
-    --labels names classes that are numbers, in the folder and in the file of --against.
+    --labels sets names for classes that are numbers, in the folder and in the file of --against.
     """
     names = read_labels(labels)
     vocabularies = parse_vocabularies(vocabulary or [])
@@ -76,7 +80,7 @@ def evaluate(
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
-    show(scores_table(result))
+    show(scores_table(result, out.width))
 
 
 @guarded
@@ -92,7 +96,7 @@ def predict(
         bool, typer.Option("--probabilities", help="Print the probability after each label.")
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Print an empty label where the probability is lower, 0 to 1.")
+        float | None, typer.Option(help="Print an empty label if the probability is lower, 0 to 1.")
     ] = None,
     labels: Labels = None,
     module: Modules = None,
@@ -100,9 +104,9 @@ def predict(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Label examples: one line each (with many outputs, tab-separated).
+    """Predict the labels of examples: one line each (with many outputs, tab-separated).
 
-    An .onnx file runs with ONNX Runtime. It holds its labels and its vocabulary; no code is needed.
+    An .onnx file runs with ONNX Runtime. It stores its labels and its vocabulary; no code is needed.
     """
     names = read_labels(labels)
     model = _model(source, names, module or [], vocabulary or [], task)
@@ -121,8 +125,8 @@ def predict(
 def translate(
     source: Annotated[Path, typer.Argument(help="Folder of a translator, or of modules of languages.")],
     to: Annotated[str, typer.Option(help="The language to translate into.")],
-    beam: Annotated[int, typer.Option(help="Hypotheses a sentence; 1 takes the likeliest word at each step.")] = 1,
-    longest: Annotated[int | None, typer.Option(help="Most words of a translation [default: 50].")] = None,
+    beam: Annotated[int, typer.Option(help="Hypotheses per sentence; 1 uses the most probable word at each step.")] = 1,
+    longest: Annotated[int | None, typer.Option(help="Largest number of words of a translation [default: 50].")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Translate the lines of standard input: one line each."""
@@ -136,17 +140,24 @@ def _model(
 ) -> Network | Composition | OnnxModel:
     vocabularies = parse_vocabularies(vocabulary)
     if source.suffix == ".onnx" and not os.path.isdir(source):
-        if len(vocabularies) > 1:
-            raise ConfigError("--vocabulary is given several times: an .onnx file reads one vocabulary.")
-        file = next(iter(vocabularies.values()), None)
-        return named(OnnxModel(source, None if file is None else shown_vocabulary(file)), names)
+        return named(_onnx_model(source, vocabularies), names)
     beside = Beside(own_modules(module, [source]), True, vocabularies, names, task)
     opened = open_any(source, beside)
     return opened if isinstance(opened, Network) else named(open_classifier(source, beside)[0], names)
 
 
+def _onnx_model(source: Path, vocabularies: Mapping[str | None, Path]) -> OnnxModel:
+    """Open an ONNX file, with vocabularies in place of stored ones."""
+    read = {key: shown_vocabulary(file) for key, file in vocabularies.items()}
+    if None not in read:
+        return OnnxModel(source, {str(key): words for key, words in read.items()} or None)
+    if len(read) > 1:
+        raise ConfigError("--vocabulary is given with and without NAME=: name the vocabulary of each option.")
+    return OnnxModel(source, read[None])
+
+
 def named(model: Any, names: list[str] | None) -> Any:
-    """A model whose labels are numbers with names in their place; others are returned as they are."""
+    """Replace labels that are numbers by names; return other models unchanged."""
     if names is None or model is None:
         return model
     numbers = [label for label in model.labels if type(label) is int]

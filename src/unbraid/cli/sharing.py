@@ -1,4 +1,4 @@
-"""Commands that bring modules elsewhere: ``push``, ``pull``, ``export``; and ``demo``."""
+"""Commands that share modules: ``push``, ``pull`` and ``export``; and ``demo``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unbraid.progress import bar
 from unbraid.storage import hub
 from unbraid.translation.translator import Translator
 
-EXAMPLES = 8  # of a data file that export runs
+EXAMPLES = 8  # number of examples of a data file that export runs
 
 
 @guarded
@@ -70,7 +70,7 @@ def export(
     beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []), names, task)
     opened = open_any(source, beside)
     if isinstance(opened, Translator):
-        raise UnbraidError(f"{source} is a translator, and ONNX export supports none: expected modules of labels.")
+        raise UnbraidError(f"{source} is a translator, which ONNX export does not support: expected modules of labels.")
     model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
     inputs = None if example is None else read_examples(example, x, need_labels=False).x[:EXAMPLES]
     export_onnx(named(model, names), output, inputs)
@@ -86,7 +86,7 @@ def demo(
         bool, typer.Option("--translation", help="A translator instead: add a language, repair one [translation].")
     ] = False,
 ) -> None:
-    """Train a small LSTM on embedded data, take it apart, compose, replace a module: under two minutes, no network."""
+    """Train a small LSTM on included data, decompose it, compose and replace modules: two minutes, offline."""
     from unbraid.demo.run import run_demo  # trains: only the demo needs it
     from unbraid.demo.run_translation import run_translation_demo
 

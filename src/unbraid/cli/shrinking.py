@@ -30,7 +30,7 @@ def shrink(
     keep: Annotated[float | None, typer.Option(help="Share of the hidden units to keep [default: 0.3].")] = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(help="Instead of --keep: smallest size that changes at most this share of decisions."),
+        typer.Option(help="Instead of --keep: find the smallest size that changes at most this share of decisions."),
     ] = None,
     refine: Annotated[int, typer.Option(help="Gradient steps towards the scores of the model.")] = 0,
     vocabulary: Annotated[
@@ -51,7 +51,7 @@ def shrink(
         raise UnbraidError(f"--out {output}: a smaller network is written as ONNX, expected a name that ends in .onnx.")
     network = open_any(model, Beside(task=task))
     if not isinstance(network, Network):
-        raise UnbraidError(f"{model} holds modules already, expected a trained .h5 or .keras model.")
+        raise UnbraidError(f"{model} already holds modules, expected a trained .h5 or .keras model.")
     if vocabulary is not None:
         network.with_vocabulary(shown_vocabulary(vocabulary, network.spec.steps))
     inputs = read_examples(data, x, need_labels=False).x

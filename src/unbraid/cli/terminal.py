@@ -24,7 +24,7 @@ from unbraid.cli.flags import message as as_message
 from unbraid.errors import UnbraidError, UnbraidWarning, printable, quoted
 
 EXPECTED, GONE, INTERRUPTED = 2, 1, 130
-LONGEST = 2_000  # characters of an error that are shown
+LONGEST = 2_000  # largest number of characters of a shown error
 
 SIZES = "Largest file that is read, stored or decoded, as 500MB or 2GB [default: 16GiB; of JSON and YAML 64MiB]."
 MaxSize = Annotated[str | None, typer.Option("--max-size", metavar="SIZE", help=SIZES)]
@@ -74,7 +74,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def reading(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command that reads files: it takes ``--max-size`` as well."""
+    """Make a command that reads files, with the option ``--max-size``."""
     signature = inspect.signature(function, eval_str=True)
     option = inspect.Parameter("max_size", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=MaxSize)
 

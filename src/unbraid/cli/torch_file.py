@@ -1,4 +1,4 @@
-"""A network from a state dict (``.pt``) and the user's code, for ``unbraid decompose``."""
+"""Make a network of a state dict (``.pt``) and the user's code, for ``unbraid decompose``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from unbraid.networks.loading import load_weights
 from unbraid.networks.network import Network
 from unbraid.storage.own_modules import ParentFacts, made
 
-EXAMPLES = 8  # of the batch that from_torch runs
-SOUGHT = 256  # first rows of the data, among which different ones are sought
+EXAMPLES = 8  # number of examples of the batch that from_torch runs
+SOUGHT = 256  # number of first rows of the data in which different rows are searched
 
 
 def torch_network(
@@ -39,13 +39,13 @@ def torch_network(
     Args:
         file: a file of ``torch.save(module.state_dict(), file)``.
         factory: an instance, a class (called with ``init``), or a function of a :class:`unbraid.ParentFacts`.
-        x: inputs of the data file; a few of them are the example of :meth:`unbraid.Network.from_torch`.
+        x: inputs of the data file. Some of them are the example of :meth:`unbraid.Network.from_torch`.
         labels: names of the classes.
-        vocabulary: reads text.
+        vocabulary: converts text to word indices; None for numbers.
         name: a name for the network.
         init: arguments of the constructor.
         head: path of the output layer.
-        output: its activation.
+        output: activation of the output layer.
 
     Raises:
         UnbraidError: as :func:`unbraid.load_weights` and :meth:`unbraid.Network.from_torch`.
@@ -67,13 +67,13 @@ def _refusal(reason: str) -> ConfigError:
 
 
 def _example(module: nn.Module, x: Any, vocabulary: Vocabulary | None) -> Any:
-    """A few different examples, as the module reads them."""
+    """Select a few different examples as inputs of the module."""
     if is_text(x):
         if vocabulary is None:
             raise DataError("the data are text: pass vocabulary=...")
         indices, lengths = vocabulary.encode(list(x[:SOUGHT]))
         rows = _different(indices)
-        order = rows[np.argsort(-lengths[rows], kind="stable")]  # modules that pack may want sorted lengths
+        order = rows[np.argsort(-lengths[rows], kind="stable")]  # modules that pack may need sorted lengths
         tensors = torch.from_numpy(indices[order]), torch.from_numpy(lengths[order])
         return tensors if _takes_two(module) else tensors[0]
     array = as_array(x, "inputs")
@@ -84,7 +84,7 @@ def _example(module: nn.Module, x: Any, vocabulary: Vocabulary | None) -> Any:
 
 
 def _different(array: np.ndarray) -> np.ndarray:
-    """Positions of the first different rows."""
+    """Return the positions of the first different rows."""
     if array.ndim < 1:
         raise DataError("the data file holds no examples: its inputs have no axes.")
     _, first = np.unique(array.reshape(len(array), -1), axis=0, return_index=True)
@@ -92,7 +92,7 @@ def _different(array: np.ndarray) -> np.ndarray:
 
 
 def _takes_two(module: nn.Module) -> bool:
-    """Whether forward needs lengths besides indices."""
+    """Return whether forward needs lengths in addition to indices."""
     try:
         inspect.signature(module.forward).bind(None)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Read a vocabulary file and print what is assumed about it."""
+"""Read a vocabulary file and print its assumed settings."""
 
 from __future__ import annotations
 

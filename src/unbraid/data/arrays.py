@@ -1,6 +1,6 @@
-"""Arrays as users pass them (lists, tensors, pandas columns, masked arrays) as plain NumPy arrays.
+"""Convert arrays of users (lists, tensors, pandas columns, masked arrays) to plain NumPy arrays.
 
-Everything that has no order, can be read only once, or has no plain values is refused with a DataError.
+A value without an order, without plain values, or that can be read only once is refused with a DataError.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.char import decode  # NumPy imports it late, which must not happen while a file is read
+from numpy.char import decode  # imported here, because NumPy must not import it while a file is read
 from torch import Tensor
 
 from unbraid.errors import DataError, quoted
 
-NUMBERS = "iufb"  # NumPy's kinds of numbers
+NUMBERS = "iufb"  # NumPy kinds of numbers
 LARGEST_CODE_POINT = 0x10FFFF
 SURROGATES = (0xD800, 0xDFFF)
 
 
 def as_array(value: Any, what: str = "inputs") -> np.ndarray:
-    """A plain NumPy array with the values of ``value``.
+    """Convert ``value`` to a plain NumPy array.
 
     Args:
-        value: an array, a dense tensor, a nested list, or an object with ``to_numpy()`` or ``__array__()``, as a pandas
-            Series has, ``to_pylist()`` (pyarrow) or a sequence. Tensors may require a gradient and may be bfloat16.
-        what: what the values are, for messages: ``inputs`` or ``labels``.
+        value: an array, a dense tensor, a sequence or nested list, or an object with ``to_numpy()``, ``__array__()``
+            (pandas) or ``to_pylist()`` (pyarrow). Tensors may require a gradient and may be bfloat16.
+        what: name of the values in messages: ``inputs`` or ``labels``.
 
     Returns:
-        the array, in the byte order of this machine. Objects that are all numbers, or all strings, become those.
+        the array, in the byte order of this machine. Objects that are all numbers, or all strings, are converted to an
+        array of numbers or strings.
 
     Raises:
-        DataError: a value that is not an array, has rows of different lengths, masked entries or text that is not
+        DataError: the value is not an array, or has rows of different lengths, masked entries, or text that is not
             valid Unicode.
 
     Example:
@@ -60,7 +61,7 @@ def as_array(value: Any, what: str = "inputs") -> np.ndarray:
 
 
 def check_unicode(array: np.ndarray, what: object) -> None:
-    """Raise DataError where an array of strings holds code points that are no characters, such as half a surrogate."""
+    """Raise DataError if strings hold code points that are not characters, such as half a surrogate pair."""
     if array.size == 0 or array.dtype.itemsize == 0:
         return
     codes = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
@@ -120,7 +121,7 @@ def _converted(value: Any, what: str) -> np.ndarray:
 
 
 def _guarded(make: Callable[[], Any], what: str) -> Any:
-    """The array or list; whatever a user's object raises becomes a DataError."""
+    """Make the array or list, and convert any error of a user's object to a DataError."""
     try:
         return make()
     except Exception as error:
@@ -130,7 +131,7 @@ def _guarded(make: Callable[[], Any], what: str) -> Any:
 
 
 def _of_objects(array: np.ndarray, what: str) -> np.ndarray:
-    """Objects that are all numbers, or strings and whole numbers, as an array of numbers or of strings."""
+    """Convert objects that are all numbers, or strings and whole numbers, to an array of numbers or strings."""
     kinds = {type(value) for value in array.reshape(-1).tolist()}
 
     def only(*allowed: type) -> bool:

@@ -1,4 +1,4 @@
-"""Which columns of a table are wanted, and what a column holds."""
+"""Columns of a table: find the wanted columns by name, and read their values."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column that is wanted of a table.
+    """A column to read from a table.
 
     Attributes:
-        names: its possible names; the first that the table has is read.
-        option: the command-line option that gives another name, for messages.
+        names: possible names of the column. The first name that the table has is used.
+        option: the command-line option that sets another name, for messages.
         needed: whether a table without it is refused.
     """
 
@@ -34,8 +34,8 @@ class Values:
     """The values of a column.
 
     Attributes:
-        values: N values; None for a missing one.
-        names: names of the classes, where the column holds class labels and the table names them; else None.
+        values: N values, None for a missing value.
+        names: names of the classes, if the column holds class labels and the table stores names; else None.
     """
 
     values: list[Any]
@@ -45,13 +45,13 @@ class Values:
 def find_names(
     header: Sequence[str], wanted: Sequence[Column], where: str, in_python: bool = False
 ) -> list[str | None]:
-    """Return the name of each wanted column; None for a column that is not there and not needed.
+    """Return the name of each wanted column; None for a missing column that is not needed.
 
     Args:
         header: names of the columns that the table has.
         wanted: the columns.
         where: the table, for messages.
-        in_python: whether the table is an object and not a file, for the next step in messages.
+        in_python: whether the table is a Python object and not a file, for the advice in messages.
 
     Raises:
         DataError: a needed column is missing, or a name occurs twice.
@@ -77,7 +77,7 @@ def _find_name(header: Sequence[str], column: Column, where: str, in_python: boo
 def pick_columns(
     rows: Iterator[Row], header: Sequence[str], wanted: Sequence[Column], where: str
 ) -> list[Values | None]:
-    """Keep the wanted columns of rows; raise DataError for a row without one of them, or no rows."""
+    """Return the wanted columns of rows; raise DataError for a row without one of them, or for no rows."""
     names = find_names(header, wanted, where)
     found: list[Values | None] = [None if name is None else Values([]) for name in names]
     for number, row in enumerate(rows):
@@ -91,17 +91,17 @@ def pick_columns(
 
 
 def not_empty(found: list[Values | None], where: str) -> list[Values | None]:
-    """Return the columns; raise DataError where all are empty."""
+    """Return the columns; raise DataError if all are empty."""
     if all(column is None or not column.values for column in found):
         raise DataError(f"{where}: holds no examples.")
     return found
 
 
 def with_class_names(values: list[Any], names: Sequence[str] | None, where: str) -> Values:
-    """Replace positions in a list of class names by the names, also in rows of them; -1 and None are no label.
+    """Replace positions in a list of class names by the names, also in nested rows. -1 and None mark a missing label.
 
     Raises:
-        DataError: a position that the list does not have.
+        DataError: a position outside the list.
     """
     if names is None:
         return Values(values)
@@ -112,7 +112,7 @@ def with_class_names(values: list[Any], names: Sequence[str] | None, where: str)
             return [named(each) for each in value]
         if isinstance(value, int) and not isinstance(value, bool):
             if not -1 <= value < len(known):
-                raise DataError(f"{where}: has label {value}, and names {len(known)} classes (0 to {len(known) - 1}).")
+                raise DataError(f"{where}: has label {value} and {len(known)} class names (0 to  {len(known) - 1}).")
             return None if value == -1 else known[value]
         return value
 

@@ -13,19 +13,19 @@ from unbraid import limits
 from unbraid.errors import DataError, UnbraidError, quoted
 
 SEEN = 2**17  # size of the cache of words
-UNKNOWN = "[unknown to this vocabulary]"  # marks a word-level vocabulary of Unbraid: its index stands for unknown words
-BY_FUNCTION = "[texts of this vocabulary are split by a function]"  # marks that, also after a save
+UNKNOWN = "[unknown to this vocabulary]"  # marks a word-level vocabulary of Unbraid; its index is that of unknown words
+BY_FUNCTION = "[texts of this vocabulary are split by a function]"  # marks such a vocabulary, also after saving
 
 Split = Callable[[str], list[str]]
 
 
 class Encoder:
-    """Convert texts and words to word indices; None stands for an unknown word.
+    """Convert texts and words to word indices. The index of an unknown word is None.
 
     Args:
         tokenizer: a tokenizer of the ``tokenizers`` library.
         expansion: largest number of characters that the tokenizer makes of one character.
-        split: function that splits texts, for a vocabulary whose texts are split by a function.
+        split: function that splits texts; None if the tokenizer splits them.
     """
 
     def __init__(self, tokenizer: Tokenizer, expansion: int, split: Split | None) -> None:
@@ -40,7 +40,7 @@ class Encoder:
             return [None if index == self._unknown else index for index in self._encoded(text)]
         if self.split is None:
             raise DataError(
-                "texts of this vocabulary are split by a function, which a folder does not hold: give it again with "
+                "texts of this vocabulary are split by a function, which a folder does not store: set it again with "
                 "vocabulary.set_tokenizer(function) (of a module: module.parent.vocabulary), or pass lists of words."
             )
         try:
@@ -61,7 +61,7 @@ class Encoder:
         return index
 
     def _word(self, word: str) -> int | None:
-        """Look up a word of a word-level vocabulary, not filtered and not split, as Keras does; else one token."""
+        """Look up a word of a word-level vocabulary without filters, as Keras does; otherwise look up one token."""
         if self._unknown is None:
             ids = self._encoded(word)
             return ids[0] if len(ids) == 1 else None
@@ -90,7 +90,7 @@ class Encoder:
 
 @contextmanager
 def foreign(kind: type[UnbraidError], where: str) -> Iterator[None]:
-    """Convert errors of the tokenizers library, which raises plain Exceptions and panics (BaseException)."""
+    """Convert errors of the tokenizers library, which raises plain Exceptions and panics (BaseExceptions)."""
     try:
         yield
     except (UnbraidError, KeyboardInterrupt, SystemExit, GeneratorExit):

@@ -1,4 +1,4 @@
-"""Examples from files (``.npz`` arrays, or tables of text) and from tables in Python. Nothing in a file is executed."""
+"""Read examples from files (``.npz`` arrays, or tables of text) and tables in Python. No content is executed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unbraid.data.targets import Label, whole_numbers
 from unbraid.errors import DataError, UnbraidError, quoted
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
-PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that names it -> usual name
+PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that sets the name -> default name
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}")  # int() of 5,000 digits raises
 
@@ -33,9 +33,9 @@ class Examples:
     """Inputs and labels of a data file.
 
     Attributes:
-        x: inputs: an array (N, ...), or N texts (strings, or lists of words).
-        y: labels (N, ...), or None if the file has none. Labels of tables are strings as they are written: an array of
-            N strings, or a list of strings for every row.
+        x: inputs, an array (N, ...) or N texts (strings, or lists of words).
+        y: labels (N, ...), or None if the file has none. Labels of tables stay strings: an array of N strings, or a
+            list of strings for every row.
         labels: names of the classes, or None.
     """
 
@@ -51,11 +51,11 @@ class Examples:
 
         Args:
             labels: the classes of the model.
-            skip_others: whether labels that the model does not have count as no label; else they stay and are refused
-                later.
+            skip_others: whether to treat labels that the model does not have as missing. Otherwise they stay and are
+                refused later.
 
         Raises:
-            DataError: a position that the file's list does not have, or with ``skip_others`` no label of the model.
+            DataError: a position outside the list of the file, or with ``skip_others`` no label of the model.
         """
         if isinstance(self.y, list):
             flat = self._written([label for row in self.y for label in row], labels, skip_others)
@@ -71,8 +71,8 @@ class Examples:
             y = places
             if y.size and not (y.min() >= -1 and y.max() < len(self.labels)):
                 raise DataError(
-                    f"labels run from {y.min()} to {y.max()}, the file names {len(self.labels)} classes "
-                    f"(0 to {len(self.labels) - 1}; -1 means no label)."
+                    f"labels run from {y.min()} to {y.max()}, the file has {len(self.labels)} class names "
+                    f"(0 to {len(self.labels) - 1}; -1 marks a missing label)."
                 )
             named = np.asarray([*self.labels, ""])[y]
             return self._written(named.ravel().tolist(), labels, skip_others).reshape(y.shape)
@@ -115,12 +115,12 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
     Args:
         source: path of an ``.npz`` file of arrays, or of a ``.csv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file of
             texts; or a DataFrame (pandas, polars), a pyarrow Table or a Hugging Face Dataset.
-        x: name of the inputs in it: ``x`` by default, in text files also ``text``, ``sentence`` or ``words``.
-        y: name of the labels in it: ``y`` by default, in text files also ``label``, ``labels`` or ``tags``.
+        x: name of the inputs, by default ``x``, in text files also ``text``, ``sentence`` or ``words``.
+        y: name of the labels, by default ``y``, in text files also ``label``, ``labels`` or ``tags``.
         need_labels: whether a file without labels is refused.
 
     Raises:
-        DataError: the file is missing, damaged, of another kind, or lacks a column; the message names those it has.
+        DataError: the file is missing, damaged, of another kind, or lacks a column. The message lists its columns.
     """
     if is_table(source):
         wanted = _columns(x, y, need_labels)
@@ -148,9 +148,9 @@ def read_pair_columns(
 
     Args:
         path: an ``.npz`` file of arrays, or a ``.csv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file of texts.
-        source: name of the sources in it, ``source`` by default.
+        source: name of the sources, ``source`` by default.
         target: name of the targets, ``target`` by default.
-        language: name of the targets' languages, ``language`` by default.
+        language: name of the languages of the targets, ``language`` by default.
 
     Raises:
         DataError: as :func:`read_examples`.
@@ -173,13 +173,13 @@ def read_pair_columns(
     if three.ndim != 1 or len(set(sizes)) > 1:
         raise DataError(
             f"{quoted(path)}: sources, targets and languages have shapes {one.shape}, {two.shape} and {three.shape}, "
-            "expected one row of each for every pair, and languages (N,)."
+            "expected one row in each array for every pair, and languages (N,)."
         )
     return PairColumns(one, two, [str(v) for v in three.tolist()])
 
 
 def as_pair(examples: Any, labels: Sequence[Label]) -> Any:
-    """Return a table in Python as a pair (x, y) for a model with the classes ``labels``; anything else unchanged."""
+    """Convert a table in Python to a pair (x, y) for the classes ``labels``; return other values unchanged."""
     if not is_table(examples):
         return examples
     found = read_examples(examples)
@@ -187,7 +187,7 @@ def as_pair(examples: Any, labels: Sequence[Label]) -> Any:
 
 
 def _is_table_file(path: Path, wanted: str) -> bool:
-    """Whether a file has columns; raise DataError where it is no .npz file either."""
+    """Return whether a file has columns; raise DataError if it is not an .npz file either."""
     if kind_of(path) is not None:
         return True
     if path.suffix != ".npz":
@@ -214,14 +214,14 @@ def _texts(where: str, columns: list[Values | None]) -> Examples:
 
 
 def _labels(where: str, values: list[Any]) -> Any:
-    """Labels as an array of strings, or a list of strings for every row; a missing value is no label."""
+    """Return labels as an array of strings, or a list of strings per row; a missing value is a missing label."""
     if not any(isinstance(value, list) for value in values):
         return np.asarray([_label(where, n, value) for n, value in enumerate(values)])
     for n, value in enumerate(values):
         if not isinstance(value, list):
             raise DataError(
                 f"{where}, example {n}: its label is {quoted(repr(value), 40)}, "
-                "expected a list of them as in other examples."
+                "expected a list of labels as in other examples."
             )
     return [[_label(where, n, each) for each in value] for n, value in enumerate(values)]
 
@@ -229,20 +229,20 @@ def _labels(where: str, values: list[Any]) -> Any:
 def _label(where: str, n: int, value: Any) -> str:
     if isinstance(value, list | dict):
         raise DataError(
-            f"{where}, example {n}: {quoted(repr(value), 40)} is no label, expected text or a whole number."
+            f"{where}, example {n}: {quoted(repr(value), 40)} is not a label, expected text or a whole number."
         )
     return "" if value is None else str(value)
 
 
 def _one_hot(y: np.ndarray, classes: int) -> bool:
-    """Whether labels are columns of 0 and 1, and no places."""
+    """Return whether labels are columns of 0 and 1 instead of positions."""
     return y.ndim > 1 and y.shape[-1] == classes and bool(np.isin(y, (0, 1)).all())
 
 
 def _found(used: np.ndarray, values: list[Any], labels: Sequence[Label]) -> np.ndarray:
-    """``used``, where it holds anywhere; raises DataError naming the labels that there are."""
+    """Return ``used`` if any value is True; else raise DataError with the labels of the data."""
     if not used.any():
-        raise DataError(f"the data are labelled {values[:8]}, and none of that is a class in use: {list(labels)[:8]}.")
+        raise DataError(f"the data have the labels {values[:8]}, none of which is a class in use: {list(labels)[:8]}.")
     return used
 
 
@@ -252,7 +252,7 @@ def _names(path: Path) -> str:
 
 
 def _arrays(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file by name, those of ``wanted`` that it has."""
+    """Return the arrays of ``wanted`` that an .npz file has, by name."""
     where = quoted(path)
     with limits.open_regular(path, error=DataError) as file:
         try:

@@ -1,6 +1,6 @@
-"""Examples in objects with named columns: pandas, polars and pyarrow tables, and Hugging Face ``datasets``.
+"""Read examples of objects with named columns: pandas, polars and pyarrow tables, and Hugging Face ``datasets``.
 
-None of these packages is imported: an object counts by the methods that it has.
+None of these packages is imported: objects are recognised by their methods.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from unbraid.errors import DataError, quoted
 
 
 def is_table(value: Any) -> bool:
-    """Whether an object has named columns, as a DataFrame or a Dataset has."""
+    """Return whether an object has named columns, like a DataFrame or a Dataset."""
     if isinstance(value, list | tuple | str | bytes | type) or not hasattr(value, "__getitem__"):
         return False
     return hasattr(value, "column_names") or (hasattr(value, "columns") and hasattr(value, "shape"))
 
 
 def table_columns(table: Any, wanted: Sequence[Column]) -> list[Values | None]:
-    """Return the values of the wanted columns; None for a column that is not there and not needed.
+    """Return the values of the wanted columns; None for a missing column that is not needed.
 
     Args:
         table: an object with named columns.
@@ -54,7 +54,7 @@ def _column(table: Any, name: str, where: str) -> Values:
 
 
 def _class_names(features: Any, name: str) -> list[str] | None:
-    """Names of the classes of a column of a Hugging Face Dataset, of labels or of lists of labels."""
+    """Return the names of the classes of a column of a Hugging Face Dataset: labels, or lists of labels."""
     feature = features.get(name) if isinstance(features, Mapping) else None
     inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", feature)
     names = getattr(inner, "names", None)

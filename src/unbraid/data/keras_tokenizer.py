@@ -1,4 +1,4 @@
-"""The rules of a word-level tokenizer, as Keras has them, and the JSON of a Keras ``Tokenizer``.
+"""The rules of a word-level tokenizer as in Keras, and the JSON of a Keras ``Tokenizer``.
 
 The rules are those of ``keras.preprocessing.text``: convert to lower case, replace the filtered characters by the
 separator, split at the separator and drop empty words. Words with an index of at least ``num_words`` are unknown.
@@ -19,14 +19,14 @@ from unbraid.errors import DataError, FormatError, quoted
 
 KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 OUT_OF_VOCABULARY = {"<oov>", "[oov]", "<unk>", "[unk]"}  # usual names of unknown words, in lower case
-FILTERED = 100  # filtered characters of one pattern; saved patterns have a limit
+FILTERED = 100  # largest number of filtered characters of one pattern; saved patterns have a limit
 SEPARATOR = 16  # largest number of characters of a separator
 FINAL_SIGMA = r"\B\x{3a3}\b"  # Python writes it as U+03C2, the tokenizers library as U+03C3
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a text becomes words.
+    """Rules for splitting a text into words.
 
     Attributes:
         lower: whether to convert text to lower case.
@@ -41,7 +41,7 @@ class Rules:
     char_level: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse rules that a saved vocabulary may not have."""
+        """Raise DataError for rules that a saved vocabulary must not have."""
         patterns, longest = -(-len(self.filters) // FILTERED), len(self.split or " ")
         if patterns > 1 and 3 * (1 + 2 * longest) ** patterns > EXPANSION:
             raise DataError(
@@ -50,7 +50,7 @@ class Rules:
             )
 
     def tokenizer(self, vocabulary: Mapping[str, int], unknown: str) -> Tokenizer:
-        """Make the tokenizer of the words ``vocabulary``, in which all other words become ``unknown``."""
+        """Make a tokenizer for the words of ``vocabulary``. It replaces all other words by ``unknown``."""
         tokenizer = Tokenizer(models.WordLevel(dict(vocabulary), unk_token=unknown))
         changes: list[normalizers.Normalizer] = []
         if self.lower:
@@ -88,9 +88,9 @@ class KerasTokenizer:
 
     Attributes:
         word_index: word -> index, not checked.
-        num_words: words with this index or a larger one are unknown; None: all words are known.
-        oov_token: the word for unknown words; None: unknown words are left out.
-        rules: how a text becomes words.
+        num_words: words with this index or a larger one are unknown; None for no such limit.
+        oov_token: the word that replaces unknown words; None if unknown words are omitted.
+        rules: rules for splitting a text into words.
     """
 
     word_index: Any
@@ -100,13 +100,13 @@ class KerasTokenizer:
 
 
 def find_unknown(word_index: Mapping[Any, Any]) -> str | None:
-    """The word of a word_index that stands for unknown words, as ``<oov>`` or ``[UNK]``; None where there is none."""
+    """Return the word of a word_index for unknown words, such as ``<oov>`` or ``[UNK]``; None without such a word."""
     found = [word for word in word_index if isinstance(word, str) and word.lower() in OUT_OF_VOCABULARY]
     return min(found, key=lambda word: (not isinstance(word_index[word], int), word_index[word]), default=None)
 
 
 def is_keras_tokenizer(content: Any) -> bool:
-    """Whether parsed JSON is the result of ``tokenizer.to_json()``, and not a word_index."""
+    """Return whether parsed JSON is the result of ``tokenizer.to_json()`` and not a word_index."""
     return isinstance(content, Mapping) and isinstance(content.get("config"), Mapping) and "class_name" in content
 
 
@@ -185,7 +185,7 @@ def check_word_index(word_index: Any, num_words: int | None, where: str = "") ->
         if index in words:
             raise DataError(
                 f"{where}word_index gives index {index} to {quoted(words[index], 40)!r} and {quoted(word, 40)!r}: "
-                "give each word an index of its own, or leave one of them out."
+                "give each word its own index, or omit one of them."
             )
         words[index] = word
     return found

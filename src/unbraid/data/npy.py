@@ -1,6 +1,6 @@
-"""Arrays of an ``.npz`` file, with a parser of their headers that accepts plain numbers and text only.
+"""Read arrays of an ``.npz`` file, with a header parser that accepts plain numbers and text only.
 
-NumPy's own parser evaluates the header as a Python literal and raises errors of many kinds on damaged ones.
+The parser of NumPy evaluates the header as a Python literal, and raises errors of many kinds on a damaged header.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_bytes: int, where: str) -> np.ndarray:
-    """One array of an ``.npz`` file; its declared size is checked before memory is allocated.
+    """Read one array of an ``.npz`` file; check its declared size before memory is allocated.
 
     Args:
         archive: the open file.
-        info: which member.
+        info: the entry of the array in the file.
         archive_bytes: size of the whole file.
         where: the file, for messages.
 
     Raises:
-        DataError: not a plain array, damaged, or far larger than what is stored.
-        Exception: whatever zipfile raises for a damaged archive.
+        DataError: the array is not plain, is damaged, or declares a far larger size than is stored.
+        Exception: any error of zipfile for a damaged archive.
     """
     where = f"{where}: {quoted(info.filename, 60)}"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -60,7 +60,7 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_bytes: 
 
 
 def _header(file: IO[bytes], where: str) -> tuple[np.dtype, str, tuple[int, ...], int]:
-    """Type, order and shape of the array, and the size of its header."""
+    """Return type, order and shape of the array, and the size of its header."""
     start = file.read(len(MAGIC) + 2)
     if start[:-2] != MAGIC or start[-2:] not in (b"\1\0", b"\2\0", b"\3\0"):
         raise DataError(f"{where} is not a NumPy array.")
@@ -79,7 +79,7 @@ def _header(file: IO[bytes], where: str) -> tuple[np.dtype, str, tuple[int, ...]
         raise DataError(f"{where} holds Python objects, which are never loaded: save plain arrays.")
     descr, fortran, shape = (found[name] for name in _FIELDS)
     if descr is None or fortran is None or shape is None or not whole or rest.strip("{}, \t"):
-        raise DataError(f"{where} has a header that is not a plain array's: {quoted(text.strip(), 100)}.")
+        raise DataError(f"{where} has a header that does not belong to a plain array: {quoted(text.strip(), 100)}.")
     axes = tuple(int(size) for size in shape.group(2).split(",") if size.strip())
     if len(axes) > AXES:
         raise DataError(f"{where} has {len(axes)} axes, expected at most {AXES}.")
@@ -94,7 +94,7 @@ def _dtype(byte_order: str, kind: str, size: int, where: str) -> np.dtype:
 
 
 def _values(file: IO[bytes], dtype: np.dtype, order: str, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """The values behind the header; the archive's checksum is compared at the end of the member."""
+    """Read the values after the header; the checksum of the archive is compared at the end."""
     flat = np.empty(math.prod(shape), dtype)
     room, place = memoryview(flat.view(np.uint8).data if flat.nbytes else b""), 0
     while place < flat.nbytes:

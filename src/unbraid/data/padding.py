@@ -14,10 +14,9 @@ class Padding(BaseModel):
     """Settings for padding index sequences to one length.
 
     Attributes:
-        steps: T; with None each text keeps its own length, so that its result does not depend on other texts.
-        side: side on which texts are padded, and truncated where ``truncation`` is None; ``left`` is the default of
-            Keras.
-        truncation: side on which texts are truncated; None: the same as ``side``.
+        steps: T. With None, each text keeps its own length, so that its result does not depend on other texts.
+        side: side on which texts are padded, and truncated if ``truncation`` is None. ``left`` is the default of Keras.
+        truncation: side on which texts are truncated; None for the same side as ``side``.
         index: index of padding, at least 0.
         unknown: index of unknown words, at least 0; None omits unknown words, as Keras does.
     """
@@ -29,6 +28,10 @@ class Padding(BaseModel):
     truncation: Side | None = None
     index: int = Field(0, ge=0, lt=2**31)
     unknown: int | None = Field(None, ge=0, lt=2**31)
+
+    def indices(self) -> dict[str, int | None]:
+        """The fields that are word indices."""
+        return {"index": self.index, "unknown": self.unknown}
 
     def __str__(self) -> str:
         end = {"left": "front", "right": "end"}

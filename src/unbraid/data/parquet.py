@@ -17,7 +17,7 @@ def read_parquet(file: BinaryIO, size: int, wanted: Sequence[Column], where: str
 
     Args:
         file: the open file.
-        size: its size in bytes.
+        size: size of the file in bytes.
         wanted: the columns.
         where: the file, for messages.
 
@@ -54,7 +54,7 @@ def read_parquet(file: BinaryIO, size: int, wanted: Sequence[Column], where: str
 
 
 def _features(metadata: Mapping[bytes, bytes] | None, where: str) -> Mapping[str, Any]:
-    """What Hugging Face ``datasets`` stores about the columns; empty where it stored nothing."""
+    """Return the features that Hugging Face ``datasets`` stores about the columns; empty if there are none."""
     stored = (metadata or {}).get(b"huggingface")
     try:
         found = {} if stored is None else limits.parse_json(stored, where)["info"]["features"]

@@ -1,7 +1,7 @@
-"""Whether a regular expression of a file is safe to run: no construction that takes exponential time.
+"""Check that a regular expression of a file is safe to run: it must have no construction with exponential time.
 
-The tokenizers library runs patterns with a backtracking engine (Oniguruma). A repeated group, as in ``(a+)+$``, takes
-it exponential time. The patterns of known tokenizers use none of the constructions that are refused here.
+The tokenizers library runs patterns with a backtracking engine (Oniguruma). A repeated group, as in ``(a+)+$``, can
+take exponential time there. The patterns of known tokenizers use none of the constructions that are refused here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 PATTERN_CHARS = 1_000
-UNBOUNDED = 2  # repetitions without an upper bound in one alternative
-QUANTIFIERS = 6  # repetitions and optional parts in one alternative
+UNBOUNDED = 2  # largest number of repetitions without an upper bound in one alternative
+QUANTIFIERS = 6  # largest number of repetitions and optional parts in one alternative
 
 _OPENING = re.compile(r"\(\?[imsu-]*[:=!>]")  # groups that capture nothing, look ahead, or do not backtrack
 _POSSESSIVE = re.compile(r"([*+?])\+")
@@ -22,7 +22,7 @@ _ESCAPE = re.compile(r"\\(?:[pPxo]\{[^{}]*\}|[dDwWsShHbBnrtfvae0]|x[0-9a-fA-F]{2
 
 
 def regex_problem(pattern: str) -> str | None:
-    r"""Why a pattern is refused; None for one that is safe.
+    r"""Return the reason to refuse a pattern; None for a safe pattern.
 
     Example:
         >>> regex_problem(r"\w+|[^\w\s]+") is None
@@ -48,7 +48,7 @@ def regex_problem(pattern: str) -> str | None:
 
 
 def _without_classes(pattern: str) -> str | None:
-    """The pattern with every character class and escape written as ``c``; None where one is not supported."""
+    """Replace every character class and escape of a pattern by ``c``; return None if one is not supported."""
     found: list[str] = []
     depth = place = 0
     while place < len(pattern):
@@ -71,7 +71,7 @@ def _without_classes(pattern: str) -> str | None:
 
 
 def _alternatives(bare: str) -> list[str]:
-    """The alternatives that no group encloses."""
+    """Return the alternatives outside of groups."""
     parts, depth = [""], 0
     for character in bare:
         depth += {"(": 1, ")": -1}.get(character, 0)

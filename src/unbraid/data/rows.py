@@ -14,7 +14,7 @@ Side = Literal["left", "right"]
 
 
 def place(room: np.ndarray, row: Sequence[Any], side: Side, truncation: Side | None = None) -> None:
-    """Put ``row`` into ``room`` (T,), padded at ``side`` and truncated at ``truncation``; None: at ``side`` as well."""
+    """Write ``row`` into ``room`` (T,), padded at ``side`` and truncated at ``truncation`` (default: ``side``)."""
     kept = row[-len(room) :] if (truncation or side) == "left" else row[: len(room)]
     if len(kept) == 0:
         return
@@ -25,7 +25,11 @@ def place(room: np.ndarray, row: Sequence[Any], side: Side, truncation: Side | N
 
 
 def aligned(labels: Sequence[Sequence[Any]], steps: int, side: Side, truncation: Side | None = None) -> list[list[Any]]:
-    """Pad ("" or -1: no label) and truncate the labels of lists of words as the words are; N rows of T."""
+    """Pad and truncate labels of lists of words in the same way as the words; "" or -1 marks a missing label.
+
+    Returns:
+        N rows of T labels.
+    """
     nothing: Any = "" if any(isinstance(v, str) for row in labels for v in row) else -1
     rows = []
     for row in labels:
@@ -36,7 +40,7 @@ def aligned(labels: Sequence[Sequence[Any]], steps: int, side: Side, truncation:
 
 
 def has_rows(y: Any) -> bool:
-    """Whether labels are lists, one list for every example."""
+    """Return whether labels are lists, one list for every example."""
     if hasattr(y, "to_numpy") or (isinstance(y, np.ndarray) and y.dtype.kind == "O"):
         y = list(y)
     return isinstance(y, Sequence) and not isinstance(y, str) and any(isinstance(row, ROW) for row in y)

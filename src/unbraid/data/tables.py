@@ -1,4 +1,4 @@
-"""Columns of data files: ``.csv`` and ``.jsonl``, also compressed as ``.gz``, and ``.parquet``.
+"""Read columns of data files: ``.csv`` and ``.jsonl``, also compressed as ``.gz``, and ``.parquet``.
 
 Only the wanted columns are kept, and nothing in a file is executed.
 """
@@ -19,23 +19,23 @@ from unbraid.data.columns import Column, Row, Values, pick_columns
 from unbraid.data.parquet import read_parquet
 from unbraid.errors import DataError, FormatError, quoted
 
-KINDS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")  # ends of the names of files with columns
+KINDS = (".csv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")  # suffixes of the names of files with columns
 
 
 def kind_of(path: Path) -> str | None:
-    """Return the end of the name of a file with columns; None for another file."""
+    """Return the suffix of a file with columns; None for another file."""
     return next((kind for kind in KINDS if path.name.endswith(kind)), None)
 
 
 def read_columns(path: Path, wanted: Sequence[Column]) -> list[Values | None]:
-    """Return the wanted columns; None for a column that is not there and not needed.
+    """Return the wanted columns; None for a missing column that is not needed.
 
     Args:
         path: a file of one of :data:`KINDS`, text in UTF-8.
         wanted: the columns.
 
     Raises:
-        DataError: the file is missing, damaged, above a limit, or lacks a column; the message names those it has.
+        DataError: the file is missing, damaged, above a limit, or lacks a column. The message lists its columns.
     """
     where, kind = quoted(path), kind_of(path)
     try:
@@ -56,7 +56,7 @@ def read_columns(path: Path, wanted: Sequence[Column]) -> list[Values | None]:
 
 
 def _csv_rows(text: IO[str], where: str) -> tuple[list[str], Iterator[Row]]:
-    """The header, and an iterator over the rows."""
+    """Return the header, and an iterator over the rows."""
     reader = csv.reader(text)
     header = next((fields for fields in reader if fields), [])
     _check_width(len(header), where)
@@ -65,7 +65,7 @@ def _csv_rows(text: IO[str], where: str) -> tuple[list[str], Iterator[Row]]:
         for fields in reader:
             if fields and len(fields) != len(header):
                 raise DataError(
-                    f"{where}, line {reader.line_num}: {len(fields)} fields where the header has {len(header)}: put a "
+                    f"{where}, line {reader.line_num}: {len(fields)} fields, but the header has {len(header)}: put a "
                     "text that contains a comma in double quotes."
                 )
             if fields:
@@ -75,7 +75,7 @@ def _csv_rows(text: IO[str], where: str) -> tuple[list[str], Iterator[Row]]:
 
 
 def _json_rows(text: IO[str], where: str) -> tuple[list[str], Iterator[Row]]:
-    """The names of the first row, and an iterator over all rows."""
+    """Return the names of the first row, and an iterator over all rows."""
     rows = _objects(text, where)
     first = next(rows, {})
     return list(first), chain([first] if first else [], rows)

@@ -1,4 +1,4 @@
-"""Examples and their labels: what users pass, as arrays that the rest of the library can trust.
+"""Labels of examples: check the labels of users and convert them to arrays.
 
 Shapes: N examples, T timesteps, C classes.
 """
@@ -19,13 +19,13 @@ Label = str | int
 
 @dataclass(frozen=True)
 class Targets:
-    """Which examples (or timesteps) carry which class.
+    """Checked labels of examples or timesteps.
 
     Attributes:
-        y: class indices (N,) or (N, T), -1 where there is no label; for independent labels 0/1, (N, C) or (N, T, C).
-        labels: the C classes' names.
-        many: one label per timestep.
-        independent: several labels may hold at once (sigmoid outputs).
+        y: class indices (N,) or (N, T), -1 for a missing label; for independent labels 0/1, (N, C) or (N, T, C).
+        labels: names of the C classes.
+        many: whether there is one label per timestep.
+        independent: whether an example may have several labels (sigmoid outputs).
     """
 
     y: np.ndarray
@@ -34,15 +34,15 @@ class Targets:
     independent: bool = False
 
     def members(self, index: int) -> np.ndarray:
-        """Booleans (N,) or (N, T): where class ``index`` holds."""
+        """Return booleans (N,) or (N, T): True for the label ``index``."""
         return self.y[..., index] == 1 if self.independent else self.y == index
 
     def counted(self) -> np.ndarray:
-        """Booleans (N,) or (N, T): where there is a label at all."""
+        """Return booleans (N,) or (N, T): True where there is a label."""
         return np.ones(self.y.shape[:-1], bool) if self.independent else self.y >= 0
 
     def take(self, rows: np.ndarray) -> Targets:
-        """Some of the examples."""
+        """Return the labels of some of the examples."""
         return Targets(self.y[rows], self.labels, self.many, self.independent)
 
     def __len__(self) -> int:
@@ -50,13 +50,13 @@ class Targets:
 
 
 def plain_labels(labels: Any) -> list[Label]:
-    """Class names as strings and whole numbers.
+    """Convert names of classes to strings and integers.
 
     Args:
-        labels: a list, tuple or array of them.
+        labels: a list, tuple or array of names.
 
     Raises:
-        DataError: something else, or a name that cannot be written in UTF-8.
+        DataError: ``labels`` has another type, or a name cannot be written in UTF-8.
     """
     if isinstance(labels, str | bytes | Set | Mapping) or not isinstance(labels, Iterable):
         raise DataError(f"labels are {quoted(repr(labels), 40)}, expected a list with one name per class.")
@@ -78,15 +78,15 @@ def _plain_label(label: Any) -> Label:
 
 
 def label_indices(wanted: Iterable[Label], labels: Sequence[Label], where: str) -> list[int]:
-    """Return the indices of labels, each once, in the order of the classes.
+    """Return the indices of labels without duplicates, in the order of the classes.
 
     Args:
-        wanted: labels. A whole number that is no label is a position, unless all labels are numbers.
+        wanted: labels. A whole number that is not a label is a position, unless all labels are numbers.
         labels: the classes.
         where: the object with these labels, for the message.
 
     Raises:
-        UnknownLabel: neither a label nor a position.
+        UnknownLabel: a value is neither a label nor a position.
 
     Example:
         >>> label_indices(["travel", 0], ["money", "travel"], "the network")
@@ -105,7 +105,7 @@ def label_indices(wanted: Iterable[Label], labels: Sequence[Label], where: str) 
 
 
 def labels_at(labels: Sequence[Label], indices: np.ndarray) -> np.ndarray:
-    """The labels at positions; at -1, which means no decision, "" (or -1 where all labels are numbers).
+    """Return the labels at positions. At -1 (no decision), return "", or -1 if all labels are numbers.
 
     Args:
         labels: the classes.
@@ -121,24 +121,24 @@ def labels_at(labels: Sequence[Label], indices: np.ndarray) -> np.ndarray:
 def read_targets(
     y: Any, labels: Sequence[Label], *, many: bool, independent: bool = False, examples: int | None = None
 ) -> Targets:
-    """Check labels and turn names into indices.
+    """Check labels and convert names to indices.
 
     Args:
-        y: indices or names; -1 or "" marks "no label".
-        labels: the network's classes, in order.
+        y: indices or names; -1 or "" marks a missing label.
+        labels: the classes of the network, in order.
         many: whether the network decides per timestep.
-        independent: whether several labels may hold at once.
-        examples: N of the inputs, to compare with.
+        independent: whether an example may have several labels.
+        examples: number of inputs N, which the number of labels must equal; None for no check.
 
     Raises:
-        DataError: wrong shape or length, or a label that the network does not know.
+        DataError: a wrong shape or length, or a label that the network does not have.
     """
     array = as_array(y, "labels")
     if independent:
         return _independent(array, list(labels), many, examples)
     wanted, one_hot = 2 if many else 1, False
     if array.ndim == wanted + 1 and array.shape[-1] == len(labels) and array.dtype.kind in "iufb":
-        one_hot = True  # as Keras users keep them
+        one_hot = True  # as Keras users often store labels
         array = _from_one_hot(array)
     if array.ndim == 2 and wanted == 1 and array.shape[1] == 1:
         array = array[:, 0]
@@ -148,23 +148,23 @@ def read_targets(
     _check_length(array, examples)
     indices = array if one_hot else _indices(array, list(labels))
     if not (indices >= 0).any():
-        raise DataError("no example carries a label.")
+        raise DataError("no example has a label.")
     return Targets(indices, list(labels), many)
 
 
 def _from_one_hot(array: np.ndarray) -> np.ndarray:
-    """Indices (N,) or (N, T), -1 where a row is all zero; raises DataError where several labels hold at once."""
+    """Return indices (N,) or (N, T), -1 for a row of zeros; raise DataError for a row with several labels."""
     held = array != 0
     if not np.isin(array, (0, 1)).all() or (held.sum(-1) > 1).any():
         raise DataError(
-            f"labels of shape {array.shape} are not one-hot: expected one 1 a row, for one label per decision; "
-            "where several labels hold at once there is no single one to judge or to sample by."
+            f"labels of shape {array.shape} are not one-hot: expected a single 1 in each row. "
+            "Several labels per decision need a network with sigmoid outputs."
         )
     return np.where(held.any(-1), held.argmax(-1), -1)
 
 
 def whole_numbers(array: np.ndarray) -> np.ndarray | None:
-    """The same numbers as int64; None where one is a fraction, NaN or beyond 64 bits."""
+    """Convert numbers to int64; return None if one is a fraction, NaN or beyond 64 bits."""
     if array.dtype.kind in "ib":
         return array.astype(np.int64)
     if array.dtype.kind == "u":
@@ -188,7 +188,7 @@ def _indices(array: np.ndarray, labels: list[Label]) -> np.ndarray:
     if indices.size and (indices.min() < -1 or indices.max() >= len(labels)):
         raise DataError(
             f"labels run from {indices.min()} to {indices.max()}, the network has {len(labels)} classes "
-            f"(0 to {len(labels) - 1}; -1 means no label)."
+            f"(0 to {len(labels) - 1}; -1 marks a missing label)."
         )
     return indices
 
@@ -196,7 +196,7 @@ def _indices(array: np.ndarray, labels: list[Label]) -> np.ndarray:
 def _names(array: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     lookup = {label: index for index, label in enumerate(labels)} | {"": -1, -1: -1}
     if len(set(labels)) < len(labels):
-        raise DataError("labels are strings, and two of the network's classes are equal as strings: pass indices.")
+        raise DataError("labels are strings, but two classes of the network are equal as strings: pass indices.")
     values, inverse = np.unique(array, return_inverse=True)
     unknown = [value for value in values.tolist() if value not in lookup]
     if unknown:
@@ -220,4 +220,4 @@ def _check_length(array: np.ndarray, examples: int | None) -> None:
     if len(array) == 0:
         raise DataError("labels are empty: expected at least one example.")
     if examples is not None and len(array) != examples:
-        raise DataError(f"{len(array)} labels for {examples} inputs: there must be one for each.")
+        raise DataError(f"{len(array)} labels for {examples} inputs: expected one label for each input.")

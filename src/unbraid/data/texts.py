@@ -11,11 +11,11 @@ from unbraid.data.arrays import as_array
 from unbraid.data.columns import plain_cell
 from unbraid.errors import DataError, quoted
 
-ENOUGH = 1_000  # values that are looked at
+ENOUGH = 1_000  # number of values that are checked
 
 
 def as_texts(texts: Any) -> list[Any]:
-    """Texts as a list; raises DataError for a single text, and for what has no order.
+    """Convert texts to a list; raise DataError for a single text and for a collection without order.
 
     Args:
         texts: a list, tuple or array of texts, a pandas Series of them, or an iterator.
@@ -32,7 +32,7 @@ def as_texts(texts: Any) -> list[Any]:
 
 
 def is_text(x: Any) -> bool:
-    """Whether inputs are text: a list, array or pandas Series of strings, or of lists of words."""
+    """Return whether inputs are text: a list, array or pandas Series of strings, or of lists of words."""
     if isinstance(x, np.ndarray) or _has_values(x):
         x = _values(x)
         if x.dtype.kind != "O":
@@ -49,7 +49,7 @@ def _has_values(x: Any) -> bool:
 
 
 def _values(x: Any) -> np.ndarray:
-    """An array of an array, or of a column of pandas, polars or pyarrow; a table of one column is that column."""
+    """Convert an array, or a column of pandas, polars or pyarrow, to an array. A table may have one column."""
     if hasattr(x, "to_pylist"):
         x = x.to_pylist()
         objects = np.empty(len(x), dtype=object)

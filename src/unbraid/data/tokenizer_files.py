@@ -1,8 +1,8 @@
-"""What a ``tokenizer.json`` may hold: an allow-list, checked before the tokenizers library reads the file.
+"""Check a ``tokenizer.json`` with an allow-list before the tokenizers library reads the file.
 
 A few rules in such a file can make a short text arbitrarily long, and a regular expression can take exponential time.
-So every normalizer, pre-tokenizer, post-processor and model is compared with the known ones, and its sizes with limits.
-Tokenizers that a program builds itself are not checked.
+So every normalizer, pre-tokenizer, post-processor and model must be in the allow-list, and its sizes below the limits.
+Tokenizers that are built in Python are not checked.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from unbraid import limits
 from unbraid.data.patterns import PATTERN_CHARS, regex_problem
-from unbraid.errors import FormatError, quoted
+from unbraid.errors import ConfigError, FormatError, quoted
 
-STEPS = 32  # normalizers, pre-tokenizers or post-processors of one file
-PIECE_CHARS = 200  # of a text that is inserted or searched for
-WORD_CHARS = 1_000  # of a word that WordPiece splits
-EXPANSION = 100  # characters that normalizers may make of one character
-CHARSMAP_BYTES = 128  # of what a precompiled character map may make of one character
+STEPS = 32  # largest number of normalizers, pre-tokenizers or post-processors of one file
+PIECE_CHARS = 200  # largest length of a text that is inserted or searched for
+WORD_CHARS = 1_000  # largest length of a word that WordPiece splits
+EXPANSION = 100  # largest number of characters that normalizers may make of one character
+CHARSMAP_BYTES = 128  # largest size of the replacement of one character in a precompiled map
 
 PLAIN_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Nmt", "Lowercase", "Strip", "StripAccents", "BertNormalizer"}
 PLAIN_PRE_TOKENIZERS = {
@@ -47,10 +47,10 @@ def check_tokenizer(content: Any, where: object) -> int:
         where: the file, for messages.
 
     Returns:
-        how many characters its normalizers can make of one character, apart from Unicode normalization.
+        the number of characters that its normalizers can make of one character, without Unicode normalization.
 
     Raises:
-        FormatError: a part that is not known, or above a limit.
+        FormatError: a part that is not in the allow-list or above a limit.
     """
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FormatError(f"{where}: no tokenizer.json: expected a mapping with a field 'model'.")
@@ -73,8 +73,31 @@ def check_tokenizer(content: Any, where: object) -> int:
     return expansion
 
 
+def only_words(content: dict[str, Any], places: Mapping[int, int], marks: Collection[str]) -> dict[str, Any]:
+    """Keep some words of a word-level tokenizer.
+
+    Args:
+        content: the parsed ``tokenizer.json``.
+        places: index of a word that stays -> its new index, from 0.
+        marks: names of tokens that stand for no word; they get the indices behind all others.
+
+    Raises:
+        ConfigError: a model of pieces of words, or tokens that are added to texts.
+    """
+    model = content["model"]
+    if model.get("type") != "WordLevel" or content.get("added_tokens") or content.get("post_processor"):
+        raise ConfigError(
+            f"words='own' needs a vocabulary of whole words without added tokens, found {quoted(model.get('type'), 40)}"
+            ": leave words='all'."
+        )
+    words = {word: places[index] for word, index in model["vocab"].items() if index in places and word not in marks}
+    found = [mark for mark in marks if mark in model["vocab"]]
+    words |= {mark: len(places) + number for number, mark in enumerate(found)}
+    return {**content, "model": {**model, "vocab": words}}
+
+
 def _steps(value: Any, field: str, where: str) -> Iterator[dict[str, Any]]:
-    """The steps of a field, those of a Sequence one by one."""
+    """Return the steps of a field, with each Sequence replaced by its steps."""
     waiting, count = [] if value is None else [value], 0
     while waiting:
         step = waiting.pop(0)
@@ -110,7 +133,7 @@ def _normalizer(step: dict[str, Any], where: str) -> int:
 
 
 def _may_be_empty(step: dict[str, Any]) -> bool:
-    """Whether a pattern may match nothing, and so insert its content between all characters."""
+    """Return whether a pattern can match an empty text, and so insert its content between all characters."""
     return step["pattern"].get("String", "") == ""
 
 
@@ -126,7 +149,7 @@ def _pre_tokenizer(step: dict[str, Any], where: str) -> int:
 
 
 def _post_processor(step: dict[str, Any], where: str) -> int:
-    """1 for a template, else 0."""
+    """Return 1 for a template, else 0."""
     kind = step["type"]
     if kind not in POST_PROCESSORS:
         raise _unknown(kind, where, POST_PROCESSORS)
@@ -173,11 +196,11 @@ def _added(tokens: Any, where: str) -> None:
 def _indices(found: list[Any], where: str) -> None:
     for index in found:
         if type(index) is not int or index < 0:
-            raise FormatError(f"{where}: index {quoted(repr(index), 40)}, expected a whole number from 0 on.")
+            raise FormatError(f"{where}: index {quoted(repr(index), 40)}, expected a whole number of at least 0.")
     limits.check_size(max(found, default=0) + 1, "vocabulary", where, "largest index plus one")
     if len(set(found)) < len(found):  # a saved vocabulary holds one word for each index
         twice = Counter(found).most_common(1)[0][0]
-        raise FormatError(f"{where}: index {twice} belongs to two words, expected an index of its own for each word.")
+        raise FormatError(f"{where}: index {twice} belongs to two words, expected a different index for each word.")
 
 
 def _text(step: dict[str, Any], field: str, where: str) -> str:
@@ -188,7 +211,7 @@ def _text(step: dict[str, Any], field: str, where: str) -> str:
 
 
 def _pattern(pattern: Any, where: str) -> None:
-    """A pattern is fixed text, or a regular expression that cannot take exponential time."""
+    """Check a pattern: fixed text, or a regular expression that cannot take exponential time."""
     if not isinstance(pattern, dict) or len(pattern) != 1 or not {"String", "Regex"} & pattern.keys():
         raise FormatError(f"{where}: a pattern must be {{'String': text}} or {{'Regex': text}}.")
     ((kind, text),) = pattern.items()
@@ -201,7 +224,7 @@ def _pattern(pattern: Any, where: str) -> None:
 
 
 def _charsmap(value: Any, where: str) -> None:
-    """A precompiled map: the size of a table, the table, and texts that end in NUL, one of which replaces a match."""
+    """Check a precompiled map: the size of a table, the table, and NUL-terminated texts that replace a match."""
     try:
         content = base64.b64decode(value or "", validate=True)
     except (binascii.Error, TypeError, ValueError):

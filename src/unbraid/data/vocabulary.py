@@ -32,7 +32,7 @@ from unbraid.data.keras_tokenizer import (
 from unbraid.data.padding import Padding, make_padding
 from unbraid.data.rows import Side, place
 from unbraid.data.texts import as_texts
-from unbraid.data.tokenizer_files import check_tokenizer
+from unbraid.data.tokenizer_files import check_tokenizer, only_words
 from unbraid.errors import DataError, FormatError, UnbraidWarning, quoted
 
 logger = logging.getLogger(__name__)
@@ -82,14 +82,14 @@ class Vocabulary:
         """Build the vocabulary of a Keras ``Tokenizer``.
 
         A word_index does not hold all settings of the tokenizer. Use :meth:`from_file` with the result of
-        ``tokenizer.to_json()`` where you can. What is assumed is logged, and given by :meth:`describe`.
+        ``tokenizer.to_json()`` if possible. The assumed settings are logged, and :meth:`describe` returns them.
 
         Args:
             word_index: word -> index, from 1.
             steps: length T to which texts are padded and truncated; None pads to the longest text.
             num_words: words with this index or a larger one are unknown, as in Keras; None uses all words.
             side: side on which texts are padded.
-            truncation: side on which texts are truncated; None: the same as ``side``.
+            truncation: side on which texts are truncated; None for the same side as ``side``.
             unknown: index of unknown words (``oov_token`` in Keras); None omits unknown words. ``auto`` (default) takes
                 the index of ``<oov>``, ``[OOV]``, ``<unk>`` or ``[UNK]``, in any case, and None without such a word.
             lower: whether to convert text to lower case.
@@ -114,7 +114,7 @@ class Vocabulary:
 
     @classmethod
     def _of_words(cls, words: dict[str, int], padding: Padding, rules: Rules, split: Split | None = None) -> Vocabulary:
-        """Build the vocabulary of checked words, and log how it reads texts."""
+        """Build the vocabulary of checked words, and log its settings."""
         marks = [UNKNOWN, *([BY_FUNCTION] if split else [])]
         vocabulary = words | {mark: max(words.values()) + number for number, mark in enumerate(marks, 1)}
         with foreign(DataError, "word_index or filters"):
@@ -141,10 +141,10 @@ class Vocabulary:
             words: the words, without duplicates.
             steps: length T to which texts are padded and truncated; None pads to the longest text.
             side: side on which texts are padded.
-            truncation: side on which texts are truncated; None: the same as ``side``.
+            truncation: side on which texts are truncated; None for the same side as ``side``.
             lower: whether to convert words to lower case.
             tokenizer: function that maps a text (str) to its words (list of str); None splits at white space. A folder
-                never holds code: it stores the words, and a text is refused after loading until the function is given
+                never holds code. It stores the words, and after loading a text is refused until the function is set
                 again with :meth:`set_tokenizer`.
 
         Raises:
@@ -182,7 +182,7 @@ class Vocabulary:
                 (the result of ``tokenizer.to_json()``), or the ``word_index`` of one.
             steps: length T to which texts are padded and truncated; None pads to the longest text.
             side: side on which texts are padded; None: ``left`` for the kinds of Keras, else ``right``.
-            truncation: side on which texts are truncated; None: the same as ``side``.
+            truncation: side on which texts are truncated; None for the same side as ``side``.
             index: index of padding.
 
         Raises:
@@ -234,7 +234,7 @@ class Vocabulary:
 
     @classmethod
     def _of_content(cls, content: Any, padding: Padding, where: str) -> Vocabulary:
-        """Build the vocabulary of a parsed tokenizer.json; the tokenizers library gets the checked content only."""
+        """Build the vocabulary of a parsed tokenizer.json; pass only checked content to the tokenizers library."""
         expansion = check_tokenizer(content, where)
         with foreign(FormatError, f"{where}: not a tokenizer.json"):
             tokenizer = Tokenizer.from_str(json.dumps(content))
@@ -243,7 +243,7 @@ class Vocabulary:
             return cls(tokenizer, padding, expansion)
 
     def set_tokenizer(self, tokenizer: Split) -> Vocabulary:
-        """Give the function of :meth:`from_words` again, in place, after the vocabulary was loaded.
+        """Set the function of :meth:`from_words` again, in place, after the vocabulary was loaded.
 
         Args:
             tokenizer: function that maps a text (str) to its words (list of str).
@@ -252,7 +252,7 @@ class Vocabulary:
             the vocabulary itself.
 
         Raises:
-            DataError: something that cannot be called, or a vocabulary that was not made with a function.
+            DataError: a value that cannot be called, or a vocabulary that was not made with a function.
 
         Example:
             >>> vocabulary = Vocabulary.from_words(["good", "morning"], tokenizer=str.split)
@@ -276,14 +276,14 @@ class Vocabulary:
         """Warn that the function which splits texts is not saved, if there is one."""
         if self.split_by_function:
             warnings.warn(
-                "the function that splits texts is not saved: after loading, give it again with "
+                "the function that splits texts is not saved: after loading, set it again with "
                 "module.parent.vocabulary.set_tokenizer(function).",
                 UnbraidWarning,
                 stacklevel=2,
             )
 
     def describe(self) -> str:
-        """Return in one line how texts are read: unknown words, rules and padding."""
+        """Return the settings for texts in one line: unknown words, rules and padding."""
         unknown = self.padding.unknown
         name = None if unknown is None else self.tokenizer.id_to_token(unknown)
         parts = ["texts are split by a function" if self.split_by_function else str(self._rules or "tokenizer.json")]
@@ -301,6 +301,22 @@ class Vocabulary:
         """SHA-256 of the tokenizer and the padding; equal for equal vocabularies."""
         function = "" if self._encoder.split is None else str(id(self._encoder.split))
         return hashlib.sha256((self.to_json() + self.padding.model_dump_json() + function).encode()).hexdigest()
+
+    def only(self, kept: Sequence[int]) -> Vocabulary:
+        """Copy the vocabulary with the words of some indices, which are numbered anew in their order.
+
+        Args:
+            kept: the indices, ascending; that of padding and that of unknown words are among them.
+
+        Raises:
+            ConfigError: a vocabulary that splits words into pieces or adds tokens to texts.
+        """
+        places = {index: place for place, index in enumerate(kept)}
+        moved = {name: None if old is None else places[old] for name, old in self.padding.indices().items()}
+        content = only_words(json.loads(self.to_json()), places, (UNKNOWN, BY_FUNCTION))
+        found = self._of_content(content, self.padding.model_copy(update=moved), "vocabulary")
+        found._rules, found._encoder.split = self._rules, self._encoder.split
+        return found
 
     @property
     def size(self) -> int:

@@ -17,11 +17,11 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
     """Build the output layer of a module from the C columns of the parent's output layer.
 
     ``mean`` keeps the dominant column and the mean of the others, as in the paper. ``softmax`` keeps all columns, so
-    that P(dominant) equals the softmax probability of the parent. With sigmoid outputs a module keeps its own column.
+    that P(dominant) equals the softmax probability of the parent. With sigmoid outputs, a module keeps its own column.
     Modules of an encoder-decoder keep the whole output layer.
 
     Args:
-        network: the parent.
+        network: the parent network.
         index: index of the dominant class.
         config: the settings; head, idle_columns and the padding labels are used.
 
@@ -43,7 +43,7 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
     others = [c for c in others if c not in config.padding_labels]
     if not others:
         raise DataError(
-            f"with head={str(config.head)!r} a module needs another class that is no padding_label: use head='softmax'."
+            f"with head={str(config.head)!r} a module needs another class that is not padding: use head='softmax'."
         )
     two = torch.stack([weight[index], weight[others].mean(0)])
     idle = len(others) - 1 if isinstance(config, RemovalConfig) and config.idle_columns else 0

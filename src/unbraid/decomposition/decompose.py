@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import torch
 
-from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
+from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig, Words
 from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, plain_labels, read_targets
 from unbraid.data.texts import is_text
@@ -21,6 +21,7 @@ from unbraid.errors import wrong_object
 from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
+from unbraid.networks.own_words import with_own_words
 from unbraid.networks.precision import check_full
 from unbraid.networks.threads import few_threads
 from unbraid.progress import Progress, joined, shown
@@ -42,9 +43,10 @@ def decompose(
 
     Args:
         network: the trained network.
-        examples: (x, y). Labels y are indices or names, (N,), or (N, T) for many outputs; -1 or "" means no label. For
-            an encoder-decoder x is a dict of ``source`` and ``target``, and y holds the target language of each pair.
-            A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` will do as well.
+        examples: (x, y). Labels y are indices or names, (N,), or (N, T) for many outputs; -1 or "" marks a missing
+            label. For an encoder-decoder, x is a dict of ``source`` and ``target``, and y holds the target language of
+            each pair. A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` is
+            accepted as well.
         config: all settings; the strategy is ``reconstruct`` by default.
         progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
             or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
@@ -52,12 +54,12 @@ def decompose(
             :class:`unbraid.DecompositionConfig`, and :class:`unbraid.settings.Settings` for their types.
 
     Returns:
-        the modules by label. Classes with fewer than two examples get none and are listed in ``skipped``.
+        the modules by label. Classes with fewer than two examples get no module and are listed in ``skipped``.
 
     Raises:
         ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use.
         DataError: inputs or labels that do not fit the network, or no class with two examples. With
-            ``missing="error"`` also one class with fewer than two examples.
+            ``missing="error"`` also a class with fewer than two examples.
         UnknownLabel: ``classes`` has a label that the network does not have.
         ArgumentError: ``network`` is not a Network, ``examples`` not a pair, or ``config`` not a DecompositionConfig.
 
@@ -93,6 +95,8 @@ def _decomposed(
 ) -> Decomposition:
     if network.io is IOArchitecture.ENCODER_DECODER:
         return decompose_languages(network, examples, config, progress)
+    if config.words is Words.OWN:
+        network = with_own_words(network, examples[0])
     x = network.check(examples[0])
     targets = read_targets(
         network.align(examples[1], x, examples[0]),

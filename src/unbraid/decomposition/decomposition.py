@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
@@ -25,7 +25,7 @@ class Decomposition(Mapping[Label, ConcernModule]):
     Attributes:
         network: the parent network.
         config: the settings of the decomposition.
-        skipped: labels of the classes that got no module, since they had fewer than two examples.
+        skipped: labels of the classes that got no module because they had fewer than two examples.
 
     Example:
         >>> import unbraid
@@ -47,7 +47,7 @@ class Decomposition(Mapping[Label, ConcernModule]):
         self._modules = dict(modules)
 
     def __getitem__(self, label: Label) -> ConcernModule:
-        """The module of a label; raises UnknownLabel, which is a KeyError and names the nearest label."""
+        """Return the module of a label; raise UnknownLabel, a KeyError that names the most similar label."""
         if label not in self._modules:
             raise unknown_label(label, self._modules, "the decomposition")
         return self._modules[label]
@@ -60,28 +60,35 @@ class Decomposition(Mapping[Label, ConcernModule]):
 
     @property
     def labels(self) -> list[Label]:
-        """The modules' labels, in the order of the network's output."""
+        """Labels of the modules, in the order of the outputs of the network."""
         return list(self._modules)
 
     def save(
-        self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        license: str | None = None,
+        scores: Mapping[str, Any] | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
     ) -> None:
-        """Write the folder format, whole or not at all, with a model card.
+        """Save the modules and a model card in a folder. If saving fails, nothing is written.
 
         Args:
             folder: path of the folder; an existing Unbraid folder is replaced.
             license: license for the card, as ``cc-by-4.0``.
             scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` returns them.
+            dtype: ``float16`` stores weights in half of the bytes. They are rounded to 11 binary digits and load as
+                float32. :func:`unbraid.half_precision_change` gives the effect on margins. Default ``float32``.
 
         Raises:
             FormatError: the path exists and is not an Unbraid folder.
+            ConfigError: another ``dtype``.
         """
         about = dataclasses.replace(NOTHING.changed(license, scores), skipped=tuple(self.skipped))
-        save_decomposition(folder, self.network, list(self.values()), self.config, about)
+        save_decomposition(folder, self.network, list(self.values()), self.config, about, dtype)
 
 
 def load_decomposition(folder: str | os.PathLike[str], module: OwnModules = None) -> Decomposition:
-    """Load a decomposition that :meth:`Decomposition.save` wrote.
+    """Load a decomposition that was saved with :meth:`Decomposition.save`.
 
     Args:
         folder: path of the folder.

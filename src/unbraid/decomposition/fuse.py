@@ -1,8 +1,8 @@
-"""Fusing: build one compact network for all modules of a parent, with one output layer each over the same features.
+"""Fusing: build one compact network for all modules of a parent. Their output layers read the same features.
 
 The scores of all modules together choose the hidden units that stay. Reconstruction uses the observations of all
-modules, and their output layers are refitted together. No labels are needed: an example counts for the class that the
-parent network predicts. Shapes: N examples, T timesteps, F features, R head rows, C classes, K modules.
+modules, and their output layers are refitted together. No labels are needed: the prediction of the parent network
+is the label of an example. Shapes: N examples, T timesteps, F features, R head rows, C classes, K modules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from unbraid.networks.threads import few_threads
 from unbraid.progress import Advance, Progress, joined, shown
 
 Members = dict[Label, ConcernModule]
-OBSERVED = 0.5  # share of the work for one parent that comes before its body is made
+OBSERVED = 0.5  # share of the work for one parent before its body is built
 
 
 @torch.inference_mode(False)
@@ -44,14 +44,14 @@ def fuse(
     for label, module in composition.without_referee().unfuse().modules_by_label.items():
         if module.is_remnant:
             raise IncompatibleModules(
-                f"module {label!r} was saved alone: of its parent only its own slices are left, and fusing needs the "
-                "whole parent. Take the module from a saved decomposition or composition."
+                f"module {label!r} was saved alone, without the whole parent network that fusing needs. "
+                "Take the module from a saved decomposition or composition."
             )
         for tuned in (module, composition[label]):
             if tuned.tuned:
                 raise IncompatibleModules(
-                    f"module {label!r} was trained after it was made; fusing starts from its parent, and would lose "
-                    "that. Fuse first and train the fused modules, or decompose a network that is trained."
+                    f"module {label!r} was trained after it was made; fusing starts from its parent and would lose "
+                    "the training. Fuse first and train the fused modules, or decompose a trained network."
                 )
         parents.setdefault(module.parent_sha256, {})[label] = module
     fused: Members = {}
@@ -65,7 +65,7 @@ def fuse(
 
 
 def default_keep(used: int, classes: int) -> float:
-    """Default keep ratio for ``used`` of the ``classes`` of a parent."""
+    """Return the default keep ratio for ``used`` of the ``classes`` of a parent."""
     return 0.3 + 0.4 * used / classes
 
 
@@ -101,7 +101,7 @@ def _whole(members: Members) -> Members:
 
 
 def _config(module: ConcernModule, keep: float) -> DecompositionConfig:
-    """The settings of a module, for one rolled and reconstructed body of another size."""
+    """Return the settings of a module, changed to a rolled and reconstructed body of another size."""
     own = module.config
     shared = {name: getattr(own, name) for name in own.model_fields_set & set(ReconstructConfig.model_fields)}
     changes = {"strategy": fusing_name(own), "mode": Mode.ROLLED, "gates": GateView.HIDDEN, "max_loss": None}
@@ -109,7 +109,7 @@ def _config(module: ConcernModule, keep: float) -> DecompositionConfig:
 
 
 def _decided(network: Network, x: Any, used: list[int]) -> Targets:
-    """The predictions of the network as labels; raises DataError where a class in use occurs less than twice."""
+    """Return the predictions of the network as labels; raise DataError if a class in use occurs less than twice."""
     logits = network.logits(x)
     y = network.decide(logits).astype(np.int64)
     if not network.independent:

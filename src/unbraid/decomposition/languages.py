@@ -3,7 +3,7 @@
 The positive examples of a language are its sentence pairs; the negative ones are those of the other languages. All
 timesteps of a pair count except padding. The layers of the decoder are decomposed, those of the encoder only on
 request. A module keeps the whole output layer, or the columns of the words in its examples. A reconstructed module can
-be distilled further. Shapes: N pairs, S source words, T target words, R words kept, V words known.
+be distilled. Shapes: N pairs, S source words, T target words, R words kept, V words of the vocabulary.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from unbraid.networks.spec import EncoderDecoderSpec
 from unbraid.progress import Progress, joined
 
 REFINING = "refining"
-REFINED = 0.05  # cost of one gradient step of all modules, where observing costs 1
+REFINED = 0.05  # cost of one gradient step of all modules, relative to the cost of observing
 
 
 def decompose_languages(
@@ -52,7 +52,7 @@ def decompose_languages(
         ConfigError: settings that do not apply to an encoder-decoder.
     """
     if isinstance(config, ReconstructConfig) and config.max_loss is not None:
-        raise ConfigError("max_loss measures labels, and translations have none: give keep=, a share of the nodes.")
+        raise ConfigError("max_loss needs labels, and translations have none: give keep=, a share of the nodes.")
     network = _with_decomposed_layers(network, isinstance(config, RemovalConfig) and config.encoder)
     x = network.check(examples[0])
     targets = read_targets(examples[1], network.labels, many=False, examples=len(x))
@@ -73,11 +73,11 @@ def decompose_languages(
 
 
 def _with_decomposed_layers(network: Network, encoder: bool) -> Network:
-    """The same network with the choice of layers that are decomposed."""
+    """Return the network with the layers of the encoder decomposed or not."""
     spec = network.spec
     assert isinstance(spec, EncoderDecoderSpec)
     if not spec.languages:
-        raise DataError("the network names no languages: say which with unbraid.translation.with_languages().")
+        raise DataError("the network has no names of languages: set them with unbraid.translation.with_languages().")
     if spec.encoder_too is encoder:
         return network
     other = Network(spec.model_copy(update={"encoder_too": encoder}), network.weights())
@@ -87,7 +87,7 @@ def _with_decomposed_layers(network: Network, encoder: bool) -> Network:
 def _own_words(
     network: Network, x: Inputs, targets: Targets, index: int, config: DecompositionConfig
 ) -> torch.Tensor | None:
-    """Indices of the words in the examples of a language, with its tags and padding, ascending (R,); None: all V."""
+    """Return ascending indices (R,) of the words of a language, its tags and padding; None for all V words."""
     if config.words is Words.ALL:
         return None
     assert isinstance(network.spec, EncoderDecoderSpec)
@@ -99,7 +99,7 @@ def _own_words(
 def _refined(
     modules: dict[Label, ConcernModule], x: Inputs, targets: Targets, steps: int, progress: Progress
 ) -> dict[Label, ConcernModule]:
-    """Distil the modules on all pairs of their languages; the few pairs of a sample would be overfitted."""
+    """Distil the modules on all pairs of their languages, because a sample has too few pairs and is overfitted."""
     with progress(REFINING, steps * len(modules)) as advance:
         return {
             label: refined_language(module, x.take(np.flatnonzero(targets.members(module.index))), advance)
@@ -108,7 +108,7 @@ def _refined(
 
 
 def _only(module: ConcernModule, own: torch.Tensor | None) -> ConcernModule:
-    """The module with the output rows of the given words only; None: of all words."""
+    """Return the module with the output rows of the given words only; None for all words."""
     head = module.whole_head
     words = torch.arange(len(head.weight), device=head.weight.device) if own is None else own
     small = Head(head.weight[words], head.bias[words], head.idle, words)

@@ -1,4 +1,4 @@
-"""Warn when the parent network decides about as chance does on the sample. Its inputs are then probably misread.
+"""Warn if the accuracy of the parent network on the sample is near chance. Its inputs are then probably wrong.
 
 Shapes: N examples, T timesteps, C classes.
 """
@@ -16,23 +16,23 @@ from unbraid.errors import UnbraidWarning
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.network import Network
 
-FEWEST = 30  # examples; with fewer nothing is concluded
-MOST = 500  # examples that are run, drawn at random
-MOST_STEPS = 50_000  # timesteps that are run, where there are more than FEWEST examples
-SLIGHT = 0.2  # Cohen's kappa; agreement below is called slight (Landis and Koch 1977)
+FEWEST = 30  # smallest number of examples for a warning
+MOST = 500  # largest number of examples that are run, drawn at random
+MOST_STEPS = 50_000  # largest number of timesteps that are run, unless FEWEST examples have more
+SLIGHT = 0.2  # Cohen's kappa; smaller agreement is called slight (Landis and Koch 1977)
 ONE_SIDED = 2.33  # standard errors: 1 % level
 
 
 def warn_near_chance(network: Network, x: Inputs, targets: Targets, padding: Collection[int], text: bool) -> None:
-    """Warn if the parent's accuracy is significantly below slight agreement with the labels.
+    """Warn if the accuracy of the parent network is significantly below slight agreement with the labels.
 
-    Agreement is Cohen's kappa: accuracy above that of independent decisions and labels with the same frequencies.
+    Agreement is Cohen's kappa: the gain over independent decisions and labels with the same frequencies.
     The test is a one-sided z-test over examples, since the timesteps of one example are not independent.
 
     Args:
-        network: the parent.
+        network: the parent network.
         x: the given examples. At most :data:`MOST` are run.
-        targets: their labels.
+        targets: labels of the examples.
         padding: indices of classes that only mark padding. Decisions with such a label do not count.
         text: whether the inputs are text, for the message.
     """
@@ -62,7 +62,7 @@ def _counted(targets: Targets, padding: Collection[int]) -> np.ndarray:
 
 
 def _agreement(decided: np.ndarray, targets: Targets, padding: Collection[int]) -> tuple[float, float, float] | None:
-    """Accuracy, accuracy by chance and the standard error of the accuracy; None where the decisions do not line up."""
+    """Return accuracy, accuracy by chance and standard error of the accuracy; None if the timesteps differ."""
     counted = _counted(targets, padding)
     if decided.shape != targets.y.shape:
         return None

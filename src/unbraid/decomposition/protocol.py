@@ -1,4 +1,4 @@
-"""What a strategy of decomposition is. Shapes: N examples, T timesteps, H hidden units, C classes, K modules."""
+"""The protocol of a strategy. Shapes: N examples, T timesteps, H hidden units, C classes, K modules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAKING = "making modules"  # phase after the preparation
 
 
 class Prepared(Protocol):
-    """A network that was observed on a sample once, from which modules of any size can be made.
+    """A network that was observed on a sample once. It makes modules of any size.
 
     Example:
         >>> from unbraid.config import DecompositionConfig
@@ -40,12 +40,12 @@ class Prepared(Protocol):
         """Indices of the classes that a module can be made for."""
 
     def module(self, index: int, keep: float | None) -> ConcernModule:
-        """The module of class ``index``.
+        """Make the module of class ``index``.
 
         Args:
             index: one of :attr:`classes`.
-            keep: share of the hidden units of each recurrent layer that stay, in (0, 1]; None for the strategy's own
-                choice.
+            keep: share of the hidden units of each recurrent layer to keep, in (0, 1]; None for the default of the
+                strategy.
         """
 
 
@@ -58,20 +58,20 @@ class Fusing(Prepared, Protocol):
         """Make modules that share one body.
 
         Args:
-            members: the modules that are fused, K.
-            configs: settings of the new modules, K.
-            keep: share of the hidden units of the body that stay, in (0, 1].
+            members: the K modules that are fused.
+            configs: settings of the K new modules.
+            keep: share of the hidden units of the body to keep, in (0, 1].
         """
 
 
 class Strategy(ABC):
-    """A way to choose and to adjust what a module keeps of its network.
+    """A method to choose the units that a module keeps, and to adjust its weights.
 
     Register a subclass with :func:`unbraid.register_strategy`. Decomposition with ``max_loss``, fusing, saving,
     evaluation and the benchmarks work with every strategy through this class.
 
     Attributes:
-        settings: the model of its settings, a subclass of :class:`unbraid.DecompositionConfig`.
+        settings: the class of the settings, a subclass of :class:`unbraid.DecompositionConfig`.
         phases: phase of the work -> its estimated share of the time, for progress. :meth:`prepare` opens the phases by
             name; ``making modules`` follows it.
 
@@ -106,20 +106,20 @@ class Strategy(ABC):
         """Observe the network on a sample of the examples.
 
         Args:
-            network: the parent.
+            network: the parent network.
             x: all given examples.
-            targets: their labels.
+            targets: labels of the examples.
             config: an instance of :attr:`settings`.
             progress: factory of progress bars.
 
         Raises:
-            DataError: a class with too few examples, or labels that do not line up with the decisions.
+            DataError: a class with too few examples, or labels and decisions with different numbers of timesteps.
         """
 
     def prepare_languages(
         self, network: Network, x: Inputs, sample: Sample, config: DecompositionConfig, progress: Progress
     ) -> Prepared:
-        """The same for an encoder-decoder, whose modules are languages; ``sample`` has the pairs of each language.
+        """Observe an encoder-decoder, whose modules are languages; ``sample`` has the pairs of each language.
 
         Raises:
             ConfigError: the strategy does not decompose encoder-decoders.
@@ -130,7 +130,7 @@ class Strategy(ABC):
 
 
 class FusingStrategy(Strategy):
-    """A strategy that can also make one body for several modules. Fusing uses ``reconstruct`` for all others."""
+    """A strategy that can also make one body for several modules. For all others, fusing uses ``reconstruct``."""
 
     @abstractmethod
     def prepare_fusing(
@@ -145,10 +145,10 @@ class FusingStrategy(Strategy):
         """Observe the network on a sample for the classes in use.
 
         Args:
-            network: the parent.
+            network: the parent network.
             x: all given inputs.
             targets: the decisions of the parent, as labels.
             classes: indices of the classes in use.
             config: an instance of :attr:`settings`.
-            advance: called after each class with the work that is done.
+            advance: called after each class with the work done for it.
         """

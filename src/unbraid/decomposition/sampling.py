@@ -1,4 +1,4 @@
-"""Choose the examples that a concern is identified on: M of the class, and about as many of the others.
+"""Choose the examples for concern identification: M of the class, and about as many of the other classes.
 
 Source: Imtiaz et al. 2023, Alg. 1 (sampling). With many outputs the choice is made per output timestep.
 """
@@ -15,7 +15,7 @@ from unbraid.config import DecompositionConfig, Negatives
 from unbraid.data.targets import Targets, label_indices
 from unbraid.errors import DataError, quoted
 
-Steps = list[np.ndarray]  # one array of row positions per output timestep; one array alone where there is one output
+Steps = list[np.ndarray]  # one array of row positions per output timestep; a single array for one output
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Sample:
     """The examples to run, and the positive and negative examples of each class.
 
     Attributes:
-        rows: indices of the examples, (R,), each once.
-        positive: class -> positions into ``rows``, per output timestep.
-        negative: the same for the examples of other classes.
+        rows: different indices of the examples, (R,).
+        positive: class -> positions in ``rows``, per output timestep.
+        negative: class -> positions of examples of other classes, per output timestep.
     """
 
     rows: np.ndarray
@@ -36,16 +36,16 @@ class Sample:
 def choose(
     targets: Targets, config: DecompositionConfig, wanted: Collection[int] | None = None, pooled: bool = False
 ) -> Sample:
-    """Draw the examples of all classes at once, so that one pass over them serves all modules.
+    """Draw the examples of all classes at once, so that one pass over them is enough for all modules.
 
     Args:
         targets: labels of all given examples.
         config: settings; samples_per_class (M), negatives, seed and padding_label are used.
-        wanted: indices of the classes that modules are made for, all by default; the others only give negatives.
-        pooled: M counts over all output timesteps together, instead of for each of them.
+        wanted: indices of the classes that modules are made for, all by default. Other classes only have negatives.
+        pooled: draw M examples over all output timesteps together, instead of M for each timestep.
 
     Returns:
-        the sample. The negatives of a class are positives of other classes, so that few examples are run.
+        the sample. The negatives of a class are positives of other classes, so that the sample is small.
 
     Raises:
         DataError: a wanted class has fewer than two examples. Without ``wanted`` that depends on ``config.missing``.
@@ -80,11 +80,11 @@ def choose(
 def module_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
     """Return the indices of the classes that get a module.
 
-    These are ``config.classes`` (all by default) but the padding labels and, with ``missing="skip"``, the classes with
-    fewer than two examples.
+    These are ``config.classes`` (all by default) without the padding labels. With ``missing="skip"``, classes with
+    fewer than two examples are left out as well.
 
     Raises:
-        DataError: a padding label or a class that the network does not have, or no class that is left.
+        DataError: a padding label or a class that the network does not have, or no remaining class.
     """
     chosen = _chosen_classes(targets, config)
     skipped = set(missing_classes(targets, config)) if config.missing == "skip" else set()
@@ -107,7 +107,7 @@ def _chosen_classes(targets: Targets, config: DecompositionConfig) -> list[int]:
         return observed
     chosen = label_indices(config.classes, targets.labels, "classes: the network")
     if padding := [targets.labels[j] for j in chosen if j not in observed]:
-        raise DataError(f"classes names {quoted(padding)}, which padding_label leaves out: drop it from one of them.")
+        raise DataError(f"classes and padding_label both have {quoted(padding)}: remove it from one of them.")
     if not chosen:
         raise DataError("classes is empty: expected at least one label.")
     return chosen
@@ -121,7 +121,7 @@ def _observed_classes(targets: Targets, config: DecompositionConfig) -> list[int
 
 
 def _class_counts(targets: Targets, config: DecompositionConfig) -> np.ndarray:
-    """Number of examples (or timesteps) of each class, without those of padding (C,)."""
+    """Count the examples (or timesteps) of each class without padding, (C,)."""
     if not targets.independent:
         return np.bincount(targets.y[targets.y >= 0].ravel(), minlength=len(targets.labels))
     padded = np.any([targets.members(j) for j in config.padding_labels], axis=0) if config.padding_labels else False
@@ -131,7 +131,7 @@ def _class_counts(targets: Targets, config: DecompositionConfig) -> np.ndarray:
 def _per_class(
     at: dict[int, np.ndarray], counted: np.ndarray, m: int, rng: np.random.Generator
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """As in the paper: M positives, and M/(C-1) negatives from every other class."""
+    """Choose as in the paper: M positives, and M/(C-1) negatives from every other class."""
     drawn = {j: rng.permutation(np.flatnonzero(is_j)) for j, is_j in at.items()}
     unlabelled = counted & ~np.any(list(at.values()), axis=0)  # with independent labels an example may have none
     sources = {**drawn, -1: rng.permutation(np.flatnonzero(unlabelled))}
@@ -148,7 +148,7 @@ def _per_class(
 def _first(
     at: dict[int, np.ndarray], counted: np.ndarray, m: int, rng: np.random.Generator
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """As in the release: the first M positives and the first M/(C-1) negatives of any class, in file order."""
+    """Choose as in the release: the first M positives, and the first M/(C-1) negatives of any class, in file order."""
     share = math.ceil(m / max(len(at) - 1, 1))
     return {j: (np.flatnonzero(yes)[:m], np.flatnonzero(counted & ~yes)[:share]) for j, yes in at.items()}
 
@@ -160,7 +160,7 @@ def _columns(array: np.ndarray) -> np.ndarray:
 def _gathered(positive: dict[int, Steps], negative: dict[int, Steps]) -> Sample:
     every = [rows for steps in (*positive.values(), *negative.values()) for rows in steps]
     found, first = np.unique(np.concatenate(every), return_index=True)
-    order = np.argsort(first, kind="stable")  # class after class, so that the observations of a class are adjacent
+    order = np.argsort(first, kind="stable")  # ordered by class, so that the observations of a class are adjacent
     rows, place = found[order], np.argsort(order, kind="stable")
 
     def positions(chosen: dict[int, Steps]) -> dict[int, Steps]:

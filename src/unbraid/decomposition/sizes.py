@@ -1,4 +1,4 @@
-"""How many nodes a share of them is."""
+"""Convert shares of nodes to numbers of nodes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 
 def kept_count(nodes: int, keep: float) -> int:
-    """How many of ``nodes`` the share ``keep`` is, at least one."""
+    """Return the number of nodes that the keep ratio ``keep`` is, at least one."""
     return max(1, round(keep * nodes))
 
 
 def capped(nodes: int, cap: float) -> int:
-    """How many of ``nodes`` go until the share removed has reached ``cap``."""
+    """Return the smallest number of nodes whose share of ``nodes`` is at least ``cap``."""
     return math.ceil(cap * nodes - 1e-9)

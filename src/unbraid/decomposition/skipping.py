@@ -9,7 +9,7 @@ from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.sampling import missing_classes, module_classes
 from unbraid.errors import UnbraidWarning, quoted
 
-NAMED = 5  # labels that the warning names
+NAMED = 5  # number of labels in the warning
 
 
 def skipped_labels(targets: Targets, config: DecompositionConfig) -> list[Label]:

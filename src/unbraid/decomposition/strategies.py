@@ -1,4 +1,4 @@
-"""The table of strategies, and how users add to it."""
+"""The table of strategies, and a function that adds a strategy to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUILT_IN = frozenset(_STRATEGIES)
 
 
 def strategy_of(config: DecompositionConfig) -> Strategy:
-    """The strategy that the settings name.
+    """Return the strategy of the settings.
 
     Raises:
         ConfigError: no strategy of that name is registered in this process.
@@ -35,12 +35,12 @@ def strategy_of(config: DecompositionConfig) -> Strategy:
 
 
 def fusing_name(config: DecompositionConfig) -> str:
-    """Name of the strategy that fuses modules made with these settings: their own where it can, else reconstruct."""
+    """Return the name of the strategy for fusing: that of the settings if it can fuse, else ``reconstruct``."""
     return config.strategy if isinstance(_STRATEGIES.get(config.strategy), FusingStrategy) else DEFAULT_STRATEGY
 
 
 def fusing_strategy(config: DecompositionConfig) -> FusingStrategy:
-    """The strategy that fuses modules with these settings; see :func:`fusing_name`."""
+    """Return the strategy that fuses modules with these settings; see :func:`fusing_name`."""
     strategy = _STRATEGIES[fusing_name(config)]
     assert isinstance(strategy, FusingStrategy)
     return strategy
@@ -53,14 +53,14 @@ def register_strategy(name: str, strategy: type[Strategy] | None = None, *, scor
     ``strategy="reconstruct"``, but from the units with the largest scores.
 
     Args:
-        name: a Python identifier other than the built-in names.
+        name: a Python identifier that is not a built-in name.
         strategy: a subclass of :class:`unbraid.Strategy` that can be made without arguments.
-        score: called as ``score(network, head, x, counted)`` for each class: the parent network, the module's output
-            layer over all F features, the sampled examples and booleans (N,) or (N, T) that mark the decisions that
-            count. Returns layer name -> scores (H,) >= 0, larger for units that should stay.
+        score: called as ``score(network, head, x, counted)`` for each class. It gets the parent network, the output
+            layer of the module over all F features, the sampled examples, and a mask (N,) or (N, T) of the decisions to
+            use. It returns layer name -> scores (H,) >= 0, larger for units that should stay.
 
     Raises:
-        ConfigError: the name is built in or no identifier, or not exactly one of ``strategy`` and ``score`` is given.
+        ConfigError: the name is built in or not an identifier, or both or none of ``strategy`` and ``score`` are given.
 
     Example:
         >>> import numpy as np
@@ -75,7 +75,7 @@ def register_strategy(name: str, strategy: type[Strategy] | None = None, *, scor
     if name in BUILT_IN or not name.isidentifier():
         raise ConfigError(f"strategy name {name!r}: expected an identifier other than {', '.join(sorted(BUILT_IN))}.")
     if (strategy is None) == (score is None):
-        raise ConfigError("register_strategy takes a strategy or a score, and exactly one of them.")
+        raise ConfigError("register_strategy needs exactly one of strategy and score.")
     if strategy is not None:
         if not _is_strategy(strategy):
             raise ConfigError(f"strategy={strategy!r}: expected a subclass of unbraid.Strategy.")

@@ -10,16 +10,14 @@ from rich.console import Console
 from unbraid.data.targets import Label
 from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.names import NameExamples, load_names
-from unbraid.demo.training import train
+from unbraid.demo.training import train_names
 from unbraid.evaluation.evaluate import Evaluation, evaluate
 from unbraid.evaluation.tables import scores_table
 from unbraid.modules.compose import compose
 from unbraid.networks.network import Network
 from unbraid.progress import bar
 
-UNITS, DIMENSION = 64, 32
 EPOCHS_FIRST, EPOCHS_BETTER = 1, 6
 KEEP = 0.5  # keep ratio of the modules
 STEP = 20  # every 20th training example is in the calibration sample; the examples are sorted by class
@@ -39,13 +37,13 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
         f"[bold]1. Train[/bold] a small LSTM on {len(data.x_train):,} Unicode character names "
         f"({len(data.labels)} classes: {', '.join(data.labels)})"
     )
-    network = _trained(data, EPOCHS_FIRST, seed)
+    network = train_names(data, EPOCHS_FIRST, seed, bar)
     console.print(f"\n[bold]2. Decompose[/bold] it into one module per class, each with {KEEP:.0%} of the nodes")
     parts = _modules(network, data, seed)
     parts.save(folder / "parts")
     result = evaluate(compose(parts), test, against=network)
     console.print(str(result))
-    console.print(scores_table(result))
+    console.print(scores_table(result, console.width))
 
     worst = min(result.modules, key=lambda label: result.modules[label].detection.f1)
     others: list[Label] = [label for label in parts if label != worst][:2]
@@ -55,7 +53,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
     _tell(console, evaluate(few, test, against=network))
 
     console.print(f"\n[bold]4. Replace[/bold] the weakest module, {worst!r}, by the module of a better network")
-    better = _modules(_trained(data, EPOCHS_BETTER, seed + 1), data, seed)
+    better = _modules(train_names(data, EPOCHS_BETTER, seed + 1, bar), data, seed)
     better.save(folder / "better-parts")
     sample = (data.x_train[::STEP], data.y_train[::STEP])  # margins of two networks need a calibration
     fixed = compose({**parts, worst: better[worst]}, sample=sample)
@@ -68,12 +66,6 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
         f"  unbraid evaluate {folder / 'fixed'} {folder / 'test.npz'}",
         markup=False,
     )
-
-
-def _trained(data: NameExamples, epochs: int, seed: int) -> Network:
-    steps = data.x_train.shape[1]
-    spec = sequence_spec("lstm", 1, len(data.vocabulary) + 2, DIMENSION, UNITS, len(data.labels), "M:1", steps)
-    return train(spec, data.x_train, data.y_train, data.labels, epochs=epochs, seed=seed)
 
 
 def _modules(network: Network, data: NameExamples, seed: int) -> Decomposition:

@@ -166,7 +166,7 @@ def _monolithic(
 
 
 def _share_right(decided: np.ndarray, true: np.ndarray) -> float:
-    """Share of right decisions: positions (N,) or booleans (N, K), compared with ``true`` (N, K)."""
+    """Compute the share of right decisions: positions (N,) or booleans (N, K), compared with ``true`` (N, K)."""
     return float((decided == (true if decided.ndim == true.ndim else true.argmax(-1))).mean())
 
 

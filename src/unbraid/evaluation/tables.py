@@ -2,32 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from unbraid.errors import quoted
-from unbraid.evaluation.report import Evaluation
+from unbraid.evaluation.report import Evaluation, ModuleScore
 
 LABEL = 60  # most characters of a label
+NAMES = 16  # columns of numbers are left out rather than giving the names less than this
+BORDER = 3  # characters between two columns
+COLUMNS: dict[str, Callable[[ModuleScore], str]] = {
+    "precision": lambda score: f"{score.detection.precision:.3f}",
+    "recall": lambda score: f"{score.detection.recall:.3f}",
+    "F1": lambda score: f"{score.detection.f1:.3f}",
+    "FP rate": lambda score: f"{score.detection.false_positive_rate:.3f}",
+    "nodes": lambda score: f"{score.retention.nodes:.1%}",
+    "cohesion": lambda score: f"{score.cohesion:.3f}",
+    "Jaccard": lambda score: "-" if score.jaccard is None else f"{score.jaccard:.3f}",
+}
+OPTIONAL = ("Jaccard", "cohesion", "nodes", "FP rate")  # left out in this order in a narrow terminal
 
 
-def scores_table(result: Evaluation) -> Table:
-    """Make a table with the scores of each module alone."""
+def scores_table(result: Evaluation, width: int = 80) -> Table:
+    """Make a table with the scores of each module alone.
+
+    Args:
+        result: the evaluation.
+        width: width of the terminal. Columns that do not fit are left out, and long names of modules are wrapped.
+            Headers are never cut.
+    """
+    cells = {name: [name, *(show(score) for score in result.modules.values())] for name, show in COLUMNS.items()}
+    if all(score.jaccard is None for score in result.modules.values()):
+        del cells["Jaccard"]
+    names = [quoted(label, LABEL) for label in result.modules]
+    longest = max(map(cell_len, ["module", *names]))
+    for name in OPTIONAL:
+        if _room(cells, width) < min(longest, NAMES):
+            cells.pop(name, None)
     table = Table(
         title=f"scores of each module alone on {result.decisions:,} decisions",
         title_justify="left",
         caption=escape(str(result.left_out_why)) or None,
         caption_justify="left",
     )
-    table.add_column("module")
-    for column in ("precision", "recall", "F1", "false positives", "nodes", "cohesion", "Jaccard"):
-        table.add_column(column, justify="right")
-    for label, score in result.modules.items():
-        d = score.detection
-        jaccard = "-" if score.jaccard is None else f"{score.jaccard:.3f}"
-        numbers = [f"{v:.3f}" for v in (d.precision, d.recall, d.f1, d.false_positive_rate)]
-        table.add_row(
-            Text(quoted(label, LABEL)), *numbers, f"{score.retention.nodes:.1%}", f"{score.cohesion:.3f}", jaccard
-        )
+    table.add_column("module", overflow="fold")
+    for column in cells:
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, *numbers in zip(names, *(column[1:] for column in cells.values()), strict=True):
+        table.add_row(Text(name), *numbers)
     return table
+
+
+def _room(cells: dict[str, list[str]], width: int) -> int:
+    """Return the number of characters that are left for the names."""
+    return width - BORDER - 1 - sum(BORDER + max(map(len, column)) for column in cells.values())

@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.errors import DataError, UnbraidError
-from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks import timesteps
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
@@ -72,11 +71,8 @@ def compare(content: bytes, answers: nn.Module, names: list[str], probes: Iterab
         raise DataError("the example does not run through the model's forward: pass inputs that the model reads.")
 
 
-def fixed_steps(model: Network | ConcernModule | Composition, example: Tensor | None = None) -> int | None:
+def fixed_steps(model: Network | ConcernModule, example: Tensor | None = None) -> int | None:
     """Return T if it is fixed by the network's file, by a flattening layer or by unrolled masks; None otherwise."""
-    if isinstance(model, Composition):
-        found = [fixed_steps(module, example) for module in model.modules_by_label.values()]
-        return next((steps for steps in found if steps is not None), None)
     network = model if isinstance(model, Network) else model.parent
     assert isinstance(network.spec, NetworkSpec)
     if network.spec.steps is not None:
@@ -109,18 +105,7 @@ def tensors(inputs: Inputs) -> Inputs:
     return replace(inputs, tree=map_tree(lambda v: torch.as_tensor(v) if isinstance(v, np.ndarray) else v, inputs.tree))
 
 
-def resized(inputs: Inputs, proto: Any) -> Iterator[Any]:
-    """Change N and T of an example of a PyTorch module; rows keep their order, because lengths may be sorted."""
-    changing = [
-        [axis for axis, size in enumerate(value.type.tensor_type.shape.dim) if size.dim_param.startswith("time")]
-        for value in proto.graph.input
-    ]
-    count = inputs.examples
-    for rows, change in ((count, 0), (1, 0), (count + 3, -1), (2, -2), (count, 3)):
-        yield _with_steps(inputs.take(np.sort(np.arange(rows) % count)).tree, changing, change)
-
-
-def _with_steps(tree: Any, changing: list[list[int]], change: int) -> Any:
+def with_steps(tree: Any, changing: list[list[int]], change: int) -> Any:
     """Change the number of timesteps of the tensors of a tree by ``change``, along the axes given for each tensor."""
     axes = iter(changing)
     shortest: list[int] = []

@@ -65,7 +65,7 @@ class Graph:
         return self.constant(torch.tensor(values, dtype=torch.int64))
 
     def nodes_of(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
-        """Add a node with several outputs; '' stands for a missing optional input."""
+        """Add a node with several outputs; '' marks a missing optional input."""
         from onnx import helper
 
         names = [self.name(op) for _ in range(outputs)]
@@ -85,7 +85,7 @@ class Graph:
         return self.node("Concat", *(p if isinstance(p, str) else self.numbers(p) for p in parts), axis=0)
 
     def reshape(self, x: str, *parts: str | int) -> str:
-        """Reshape x; -1 stands for the remaining size."""
+        """Reshape x; -1 marks the remaining size."""
         return self.node("Reshape", x, self.shape(*parts))
 
     def zeros(self, *parts: str | int) -> str:
@@ -126,8 +126,45 @@ class Graph:
         op, numbers = ACTIVATIONS[activation]
         return self.node(op, x, **numbers)
 
+    def log_sigmoid(self, x: str) -> str:
+        """Compute log(sigmoid(x))."""
+        return self.node("Neg", self.node("Softplus", self.node("Neg", x)))
+
+    def include(self, proto: Any, inputs: Sequence[str]) -> list[str]:
+        """Add the nodes and constants of a whole model.
+
+        Args:
+            proto: the model; its names are changed.
+            inputs: values that it reads, in the order of its inputs.
+
+        Returns:
+            its outputs.
+        """
+        from onnx import helper, numpy_helper
+
+        _rename(proto.graph, self.name("part") + "/")
+        given = dict(zip((value.name for value in proto.graph.input), inputs, strict=True))
+        for tensor in proto.graph.initializer:
+            given[tensor.name] = self.constant(torch.from_numpy(numpy_helper.to_array(tensor).copy()))
+        self.nodes += [helper.make_node("Identity", [value], [name]) for name, value in given.items()]
+        self.nodes += list(proto.graph.node)
+        return [value.name for value in proto.graph.output]
+
     def tensors(self) -> list[Any]:
         """Return the constants as ONNX tensors."""
         from onnx import numpy_helper
 
         return [numpy_helper.from_array(array, name) for name, array in self.constants.items()]
+
+
+def _rename(graph: Any, prefix: str) -> None:
+    """Put a prefix before all names of a graph and of the bodies of its loops."""
+    for node in graph.node:
+        node.name = f"{prefix}{node.name}" if node.name else ""
+        for names in (node.input, node.output):
+            names[:] = [f"{prefix}{name}" if name else "" for name in names]  # '' is a missing optional input
+        for attribute in node.attribute:
+            for body in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                _rename(body, prefix)
+    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        value.name = f"{prefix}{value.name}"

@@ -51,15 +51,43 @@ class Signal:
 
 def features(graph: Graph, body: StageSequence, x: str) -> str:
     """Add the nodes of all stages; return the features of the output layer, (K*N, F) or (K*N, T, F)."""
+    return rest(graph, body, opening(graph, body, x)).values
+
+
+def opening(graph: Graph, body: StageSequence, x: str) -> Signal:
+    """Add the nodes of :meth:`StageSequence.opening`."""
     signal = Signal(x, None, 2 if isinstance(body.specs[0], EmbeddingSpec) else 3)
-    for spec, stage in zip(body.specs, body.stages, strict=True):
+    return _through(graph, body, slice(len(body.opening_stages())), signal)
+
+
+def rest(graph: Graph, body: StageSequence, signal: Signal) -> Signal:
+    """Add the nodes of :meth:`StageSequence.rest`; the values are the features of the output layer."""
+    return _through(graph, body, slice(len(body.opening_stages()), None), signal)
+
+
+def averaged(graph: Graph, signal: Signal) -> str:
+    """Add the nodes that average finite values (N, [T,] F) over the timesteps that the mask includes: (N, F)."""
+    wrong = graph.node("Or", graph.node("IsNaN", signal.values), graph.node("IsInf", signal.values))
+    values = graph.node("Where", wrong, graph.constant(torch.zeros(1)), signal.values)
+    if signal.axes == 2:
+        return values
+    if signal.mask is None:
+        return graph.node("ReduceMean", values, graph.numbers(1), keepdims=0)
+    counted = graph.node("Unsqueeze", graph.node("Cast", signal.mask, to=1), graph.numbers(-1))
+    total = graph.node("ReduceSum", graph.node("Mul", values, counted), graph.numbers(1), keepdims=0)
+    count = graph.node("ReduceSum", counted, graph.numbers(1), keepdims=0)
+    return graph.node("Div", total, graph.node("Max", count, graph.constant(torch.ones(1))))
+
+
+def _through(graph: Graph, body: StageSequence, part: slice, signal: Signal) -> Signal:
+    for spec, stage in zip(body.specs[part], body.stages[part], strict=True):
         graph.prefix = f"{spec.name}/"
         if isinstance(spec, ActivationSpec):
             signal = replace(signal, values=graph.activated(signal.values, spec.activation))
         else:
             signal = stage_nodes(stage, graph, signal)
     graph.prefix = ""
-    return signal.values
+    return signal
 
 
 def margin(graph: Graph, head: Head, x: str) -> str:
@@ -166,7 +194,12 @@ def model_proto(graph: Graph, inputs: Mapping[str, tuple[Any, Dims]], outputs: M
     """
     from onnx import TensorProto, helper
 
-    kinds = {torch.int64: TensorProto.INT64, torch.float32: TensorProto.FLOAT}
+    kinds = {
+        torch.int64: TensorProto.INT64,
+        torch.int32: TensorProto.INT32,
+        torch.float32: TensorProto.FLOAT,
+        torch.bool: TensorProto.BOOL,
+    }
     nodes = [*graph.nodes, *(helper.make_node("Identity", [v], [name]) for name, (v, _) in outputs.items())]
     proto = helper.make_graph(
         nodes,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,45 +14,46 @@ from torch import Tensor, nn
 
 from unbraid._version import __version__
 from unbraid.config import IOArchitecture
-from unbraid.errors import DataError, UnbraidError, wrong_object
-from unbraid.export.check import compare, fixed_steps, needed, random_inputs, resized, tensors
+from unbraid.errors import UnbraidError, wrong_object
+from unbraid.export.check import compare, needed
+from unbraid.export.composed import ReadByGroup, composed
 from unbraid.export.graph import Graph
 from unbraid.export.network import features, linear, margin, model_proto
 from unbraid.export.onnx_model import metadata
-from unbraid.export.pytorch import input_names, traced
+from unbraid.export.pytorch import traced
+from unbraid.export.readers import Exportable, Reader, find_readers, input_sizes, parents_of, probes
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.inputs import Inputs
+from unbraid.networks.inputs import to_device
 from unbraid.networks.network import Network
-from unbraid.networks.pytorch.body import TorchBody
-from unbraid.networks.spec import RepeatSpec, TorchSpec
+from unbraid.networks.spec import NetworkSpec, RepeatSpec, TorchSpec
 from unbraid.storage.folders import write_file
-
-Exportable = Network | ConcernModule | Composition
 
 
 def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = None, check: bool = True) -> None:
     """Export a model to an ONNX file. After an error there is no new file.
 
     Input: ``x``, word indices int64 (N, T) or features float32 (N, T, D). For a PyTorch module of your own, one input
-    for each tensor of its forward. Outputs:
+    for each tensor of its forward. A composition of several vocabularies has these inputs for each vocabulary, named by
+    the parent (``NAME`` or ``NAME.tensor``; ``parent_NUMBER`` where it has no name). Outputs:
 
     - network: ``probabilities`` (N, C) or (N, T, C)
     - module: ``probability`` of its class, (N,) or (N, T)
-    - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K)
+    - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K), of its calibration or referee
 
     N is dynamic. T is dynamic except for unrolled modules and where the weights of the network fix it. The metadata
-    holds the labels and the vocabulary, so that ``unbraid predict FILE DATA`` needs no other file.
+    holds the labels and the vocabularies, so that ``unbraid predict FILE DATA`` needs no other file.
 
     Args:
         model: a network, a module or a composition.
         path: path of the file. An existing regular file is replaced.
-        example: a batch of inputs. Needed for PyTorch modules of your own and for networks that flatten features.
+        example: a batch of inputs, text where the vocabularies of the modules differ. Needed for PyTorch modules of
+            your own and for networks that flatten features.
         check: whether to run the file with onnxruntime on inputs of several sizes and compare the outputs with torch,
             to 1e-5. Default True.
 
     Raises:
-        DataError: an example is missing or does not fit, or the modules have different vocabularies.
+        DataError: an example is missing or does not fit.
         UnbraidError: the model cannot be exported, the outputs differ, or a package is missing.
         FormatError: the file cannot be written, or ``path`` is a folder, a device or a pipe.
         ArgumentError: ``model`` is another object.
@@ -66,30 +68,28 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
         ...     unbraid.export_onnx(unbraid.compose(parts), f"{folder}/topics.onnx")
     """
     os.fspath(path)  # raises TypeError before the computation
-    parents = _parents(model)
+    _check_class(model)
+    parents = parents_of(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:
         raise UnbraidError(
             "an encoder-decoder cannot be exported to ONNX: it generates words in a loop. Export classifiers only."
         )
-    own = isinstance(parents[0].spec, TorchSpec)
+    own = any(isinstance(parent.spec, TorchSpec) for parent in parents)
     needed("onnx", *(["onnxscript"] if own else []), *(["onnxruntime"] if check else []))
-    _refuse(model)
-    answers = Answers(model).eval()
-    if own:
-        inputs = _given(parents[0], example)
-        body = parents[0].body
-        assert isinstance(body, TorchBody)
-        names = input_names(body.module, inputs.tree)
-        proto = traced(answers, inputs, names, answers.names)
-        probes = resized(inputs, proto)
+    _check_weights(model)
+    readers = find_readers(model, example)
+    answers = Answers(model, readers).eval()
+    if readers[0].own and not isinstance(model, Composition):
+        proto = traced(
+            answers, replace(readers[0].inputs, tree=[readers[0].inputs.tree]), readers[0].names, answers.names
+        )
     else:
-        inputs, steps = _suitable(model, parents[0], example)
-        names, proto = ["x"], _written(model, inputs.tree, answers, steps is None)
-        probes = (random_inputs(parents[0], n, steps or t, like=inputs.tree) for n, t in ((1, 3), (4, 5), (3, 1)))
-    _describe(proto, model)
+        proto = _written(model, readers, answers)
+    _describe(proto, model, readers)
     content = proto.SerializeToString()
     if check:
-        compare(content, answers, names, probes, parents[0].device)
+        names = [name for reader in readers for name in reader.names]
+        compare(content, answers, names, probes(readers, proto), parents[0].device)
     write_file(path, content)
 
 
@@ -98,52 +98,38 @@ class Answers(nn.Module):
 
     Args:
         model: the exported model.
+        readers: its inputs.
     """
 
-    def __init__(self, model: Exportable) -> None:
+    def __init__(self, model: Exportable, readers: list[Reader]) -> None:
         super().__init__()
-        self.model = model
+        self.model = ReadByGroup(model, readers) if isinstance(model, Composition) else model
 
     @property
     def names(self) -> list[str]:
         """Names of the outputs."""
-        if isinstance(self.model, Composition):
+        if isinstance(self.model, ReadByGroup):
             return ["margins", "probabilities"]
         return ["probabilities" if isinstance(self.model, Network) else "probability"]
 
-    def forward(self, x: Any) -> tuple[Tensor, ...]:
-        scores = self.model(x)
-        if isinstance(self.model, Network):
-            return (self.model.activate(scores),)
-        if isinstance(self.model, ConcernModule):
-            return (torch.sigmoid(scores),)
-        if self.model.independent:
+    def forward(self, trees: list[Any]) -> tuple[Tensor, ...]:
+        """Compute the outputs from one tree of inputs for each reader."""
+        if not isinstance(self.model, ReadByGroup):
+            scores = self.model(trees[0])
+            return (self.model.activate(scores) if isinstance(self.model, Network) else torch.sigmoid(scores),)
+        scores = self.model(trees)
+        if self.model.composition.independent:
             return scores, torch.sigmoid(scores)
         return scores, torch.softmax(nn.functional.logsigmoid(scores), dim=-1)
 
 
-def _parents(model: Any) -> list[Network]:
-    if isinstance(model, Network):
-        return [model]
-    if isinstance(model, ConcernModule):
-        return [model.parent]
-    if isinstance(model, Composition):
-        return [module.parent for module in model.modules_by_label.values()]
-    advice = "of a Decomposition export unbraid.compose(parts), of an nn.Module Network.from_torch(module, example)"
-    raise wrong_object(model, "model", "a Network, a ConcernModule or a Composition", advice)
+def _check_class(model: Any) -> None:
+    if not isinstance(model, Network | ConcernModule | Composition):
+        advice = "of a Decomposition export unbraid.compose(parts), of an nn.Module Network.from_torch(module, example)"
+        raise wrong_object(model, "model", "a Network, a ConcernModule or a Composition", advice)
 
 
-def _refuse(model: Exportable) -> None:
-    if isinstance(model, Composition) and model.needs_text:
-        raise DataError(
-            "the vocabularies of the modules differ, but an ONNX file reads one set of word indices: export the "
-            "modules one by one, or a composition of one parent."
-        )
-    if isinstance(model, Composition) and model.referee is not None:
-        raise UnbraidError(
-            "a composition with a referee cannot be exported: export composition.without_referee(), which votes with "
-            "calibrated margins."
-        )
+def _check_weights(model: Exportable) -> None:
     weights = model.state_dict()
     if sum(4 * tensor.numel() for tensor in weights.values()) >= 2**31:
         raise UnbraidError("the weights need more than 2 GiB, the limit of an ONNX file: export modules one by one.")
@@ -154,77 +140,48 @@ def _refuse(model: Exportable) -> None:
             )
 
 
-def _given(network: Network, example: Any) -> Inputs:
-    if example is None:
-        raise DataError(
-            "example is needed: a batch of two or more examples for the PyTorch module. Pass it as "
-            "export_onnx(..., example=x[:4])."
-        )
-    inputs = network.check(example)
-    return tensors(inputs if len(inputs) > 1 else inputs.take(torch.zeros(2, dtype=torch.int64).numpy()))
-
-
-def _suitable(model: Exportable, parent: Network, example: Any) -> tuple[Inputs, int | None]:
-    """Return an example for a network of stages, given or generated, and T if it is fixed."""
-    given = None if example is None else tensors(parent.check(example))
-    steps = fixed_steps(model, None if given is None else given.tree)
-    if given is None:
-        return tensors(parent.check(random_inputs(parent, 2, steps or 5))), steps
-    if steps not in (None, given.tree.shape[1]):
-        raise DataError(
-            f"the example has {given.tree.shape[1]} timesteps, the model reads exactly {steps}: pass another example."
-        )
-    return given, steps
-
-
-def _written(model: Exportable, x: Tensor, answers: Answers, any_length: bool) -> Any:
+def _written(model: Exportable, readers: list[Reader], answers: Answers) -> Any:
     """Build the ONNX model of a network of stages, of its module, or of a composition."""
     graph = Graph()
-    if isinstance(model, Network):
-        scores = linear(graph, model.head, features(graph, model.body, "x"))  # type: ignore[arg-type]  # no TorchBody
-        values = [graph.activated(scores, model.spec.output)]
-    elif isinstance(model, ConcernModule):
-        values = [graph.node("Sigmoid", margin(graph, model.head, features(graph, model.body, "x")))]  # type: ignore[arg-type]
+    inputs: dict[str, list[int | str]] = {}
+    if isinstance(model, Composition):
+        values = composed(graph, model, readers, inputs)
     else:
-        margins = _margins(graph, model)
-        values = [margins, graph.node("Sigmoid", margins) if model.independent else _shares(graph, margins)]
+        found = features(graph, model.body, "x")  # type: ignore[arg-type]  # no TorchBody
+        inputs["x"] = input_sizes(readers[0])
+        if isinstance(model, Network):
+            values = [graph.activated(linear(graph, model.head, found), model.spec.output)]
+        else:
+            values = [graph.node("Sigmoid", margin(graph, model.head, found))]
+    device = parents_of(model)[0].device
     with torch.inference_mode():
-        found = answers(x.to(_parents(model)[0].device))
-    repeated = any(isinstance(stage, RepeatSpec) for parent in _parents(model) for stage in parent.spec.stages)  # type: ignore[union-attr]
-    sizes: list[list[int | str]] = [["batch", *result.shape[1:]] for result in found]
-    given: list[int | str] = ["batch", *x.shape[1:]]
-    if any_length:
-        given[1] = "time"
-        for size in sizes if model.io.many_outputs and not repeated else []:
+        results = answers(to_device([reader.inputs.tree for reader in readers], device))
+    sizes: list[list[int | str]] = [["batch", *result.shape[1:]] for result in results]
+    repeated = any(isinstance(stage, RepeatSpec) for parent in parents_of(model) for stage in _stages(parent))
+    if model.io.many_outputs and not repeated and any("time" in size for size in inputs.values()):
+        for size in sizes:
             size[1] = "time"
+    if not model.io.many_outputs:
+        _name_apart(inputs, readers)
+    dtypes = {name: tensor.dtype for r in readers for name, tensor in zip(r.names, r.given, strict=True)}
     outputs = {n: (v, size) for n, v, size in zip(answers.names, values, sizes, strict=True)}
-    return model_proto(graph, {"x": (x.dtype, given)}, outputs)
+    return model_proto(graph, {name: (dtypes[name], size) for name, size in inputs.items()}, outputs)
 
 
-def _shares(graph: Graph, margins: str) -> str:
-    """Add the nodes of :meth:`Composition.shares`."""
-    return graph.node("Softmax", graph.node("Neg", graph.node("Softplus", graph.node("Neg", margins))), axis=-1)
+def _stages(parent: Network) -> list[Any]:
+    return parent.spec.stages if isinstance(parent.spec, NetworkSpec) else []
 
 
-def _margins(graph: Graph, composition: Composition) -> str:
-    """Add the nodes of :meth:`Composition.forward`."""
-    columns: dict[int, str] = {}
-    members = list(composition.modules_by_label.values())
-    for lane in (lane for group in composition.groups for lane in group.lanes):  # type: ignore[union-attr]  # a Group
-        found, k = features(graph, lane.body, "x"), len(lane.heads)
-        apart = graph.reshape(found, k, -1, graph.dims(found, 1)) if lane.side_by_side else found
-        for number, (place, head) in enumerate(zip(lane.places, lane.heads, strict=True)):
-            value = margin(graph, head, graph.pick(apart, number, 0) if lane.side_by_side else found)
-            if members[place].io.many_outputs and not composition.many_outputs:
-                value = graph.node("ReduceMax", value, graph.numbers(1), keepdims=0)  # its best timestep
-            columns[place] = graph.node("Unsqueeze", value, graph.numbers(-1))
-    joined = graph.node("Concat", *(columns[place] for place in sorted(columns)), axis=-1)
-    scaled = graph.node("Div", joined, graph.constant(composition.temperature))
-    return graph.node("Add", scaled, graph.constant(composition.offset))
+def _name_apart(inputs: dict[str, list[int | str]], readers: list[Reader]) -> None:
+    """Give the lengths of different readers different names, because one text has several lengths."""
+    for reader in readers if len(readers) > 1 else []:
+        for name in reader.names:
+            own = [f"{reader.name}_{size}" if str(size).startswith("time") else size for size in inputs[name]]
+            inputs[name] = own
 
 
-def _describe(proto: Any, model: Exportable) -> None:
-    """Store kind, labels, decision, vocabulary, input/output type and version in the metadata."""
+def _describe(proto: Any, model: Exportable, readers: list[Reader]) -> None:
+    """Store kind, labels, decision, vocabularies, input/output type and version in the metadata."""
     from onnx import helper
 
     kind = {Network: "network", ConcernModule: "module", Composition: "composition"}[type(model)]
@@ -232,6 +189,7 @@ def _describe(proto: Any, model: Exportable) -> None:
     independent = not isinstance(model, ConcernModule) and model.independent
     decision = "binary" if binary else "independent" if independent else "classes"
     vote = model.vote if isinstance(model, Composition) else "margin"
-    stored = metadata(model.labels, kind, decision, vote, _parents(model)[0].vocabulary)
+    words = {reader.name: (reader.names, reader.parents[0].vocabulary) for reader in readers}
+    stored = metadata(model.labels, kind, decision, vote, words)
     helper.set_model_props(proto, {**stored, "io": str(model.io.value), "unbraid": __version__})
     proto.producer_name, proto.producer_version = "unbraid", __version__

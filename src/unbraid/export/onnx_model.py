@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from unbraid.data.arrays import as_array
-from unbraid.data.padding import make_padding
 from unbraid.data.targets import Label
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.export.check import needed
-from unbraid.limits import parse_json, read_regular
-from unbraid.networks.inputs import Inputs, Words, leaves
+from unbraid.export.onnx_inputs import Arrays, as_inputs, as_json, batches, stored_readers
+from unbraid.limits import read_regular
+from unbraid.networks.inputs import Inputs
 
+Vocabularies = Vocabulary | Mapping[str, Vocabulary]
 BATCH = 512  # examples of one run
 DECISIONS = ("classes", "binary", "independent")
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}
@@ -32,19 +33,21 @@ class OnnxModel:
 
     Args:
         path: path of the file.
-        vocabulary: converts text to word indices; None uses the one that the file stores, if any.
+        vocabulary: converts text to word indices. For a file of several vocabularies, a mapping from the names of its
+            readers to the vocabularies to replace. None uses those that the file stores, if any.
 
     Attributes:
         labels: names of the classes.
         decision: ``classes``, ``binary`` (one column for two classes) or ``independent`` labels.
-        vocabulary: the vocabulary in use, or None.
+        readers: name -> inputs and vocabulary in use; the name is "" in a file with one vocabulary or none.
 
     Raises:
         FormatError: no ONNX file of Unbraid.
+        DataError: a vocabulary for a reader that the file does not have.
         UnbraidError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], vocabulary: Vocabulary | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], vocabulary: Vocabularies | None = None) -> None:
         needed("onnxruntime")
         import onnxruntime
 
@@ -60,7 +63,7 @@ class OnnxModel:
         stored = self._session.get_modelmeta().custom_metadata_map
         if not {"labels", "kind"} <= set(stored):
             raise FormatError(f"{self._where}: holds no labels, expected a file that 'unbraid export' wrote.")
-        self.labels: list[Label] = self._json(stored, "labels", list)
+        self.labels: list[Label] = as_json(stored, "labels", list, self._where)
         if not all(type(label) in (str, int) for label in self.labels):
             raise FormatError(f"{self._where}: metadata labels: expected text and whole numbers.")
         self.decision = stored.get("decision", "classes")
@@ -68,18 +71,35 @@ class OnnxModel:
             found = quoted(self.decision, 40)
             raise FormatError(f"{self._where}: metadata decision: found {found!r}, expected one of {DECISIONS}.")
         self._vote = stored.get("vote", "margin")
-        self.vocabulary = vocabulary
-        if vocabulary is None and "vocabulary" in stored:
-            padding = make_padding(**self._json(stored, "padding", dict))
-            self.vocabulary = Vocabulary.from_json(stored["vocabulary"], padding, self._where)
+        self._shapes = {value.name: list(value.shape) for value in self._session.get_inputs()}
+        self.readers = stored_readers(stored, list(self._shapes), self._where)
+        for name, words in self._given(vocabulary).items():
+            self.readers[name] = replace(self.readers[name], vocabulary=words)
 
-    def _json(self, stored: dict[str, str], name: str, kind: type) -> Any:
-        value = parse_json(stored.get(name, "null"), f"{self._where}: metadata {name}", strict=True)
-        if not isinstance(value, kind):
-            raise FormatError(
-                f"{self._where}: metadata {name}: found {type(value).__name__}, expected {kind.__name__}."
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The vocabulary of a file with one; None for a file without or with several."""
+        first = next(iter(self.readers.values()))
+        return first.vocabulary if len(self.readers) == 1 else None
+
+    def _given(self, vocabulary: Vocabularies | None) -> Mapping[str, Vocabulary]:
+        """The vocabularies that replace stored ones, by the name of the reader."""
+        if vocabulary is None:
+            return {}
+        if isinstance(vocabulary, Vocabulary):
+            if len(self.readers) > 1:
+                raise DataError(
+                    f"{self._where}: has several vocabularies, {sorted(self.readers)}: pass vocabulary={{NAME: ...}} "
+                    "with the name of the one to replace."
+                )
+            return {next(iter(self.readers)): vocabulary}
+        unknown = sorted(set(vocabulary) - set(self.readers))
+        if unknown:
+            raise DataError(
+                f"{self._where}: has no vocabulary {quoted(unknown[0], 60)!r}: pass vocabulary={{NAME: ...}} "
+                f"with a name of {sorted(self.readers)}."
             )
-        return value
+        return vocabulary
 
     def run(self, x: Any) -> dict[str, np.ndarray]:
         """Compute all outputs.
@@ -93,11 +113,10 @@ class OnnxModel:
         Raises:
             DataError: inputs that the file does not take.
         """
-        inputs = self._inputs(x)
+        read = self._read(x)
         names = [output.name for output in self._session.get_outputs()]
         found: list[tuple[np.ndarray, list[np.ndarray]]] = []
-        for rows, tree in inputs.by_length(BATCH):
-            arrays = [leaf.numpy() for leaf in leaves(tree) if isinstance(leaf, Tensor)]
+        for rows, arrays in batches(read, BATCH):
             found.append((rows, self._session_run(arrays)))
         columns = self._columns(dict(zip(names, found[0][1], strict=True)))
         if len(self.labels) != columns:
@@ -107,7 +126,7 @@ class OnnxModel:
         return dict(zip(names, joined, strict=True))
 
     def _columns(self, outputs: dict[str, np.ndarray]) -> int:
-        """Number of labels that outputs are for."""
+        """Return the number of labels of the outputs."""
         if "probability" in outputs:
             return 1
         if "probabilities" not in outputs:
@@ -136,40 +155,20 @@ class OnnxModel:
             votes = 1 / (1 + np.exp(-votes.astype(np.float64)))
         return np.where(np.isnan(votes).any(-1), -1, votes.argmax(-1))
 
-    def _inputs(self, x: Any) -> Inputs:
-        given = self._session.get_inputs()
-        axis = next((n for n, size in enumerate(given[0].shape) if size == "batch"), 0)
+    def _read(self, x: Any) -> list[tuple[list[str], Inputs]]:
+        """The inputs of each reader."""
         if is_text(x):
-            return self._text(x, len(given), axis, given[0].shape)
-        if len(given) > 1:
-            raise DataError(
-                f"{self._where}: reads {[v.name for v in given]}, found one array: pass text and a vocabulary."
-            )
-        array = as_array(x, "inputs")
-        wanted = [size if isinstance(size, int) else None for size in given[0].shape]
-        if array.dtype.kind not in "iufb" or array.ndim != len(wanted):
-            raise DataError(
-                f"{self._where}: inputs are {array.dtype} {array.shape}, expected an array of {len(wanted)} axes."
-            )
-        if any(want not in (None, size) for want, size in zip(wanted, array.shape, strict=True)):
-            raise DataError(f"{self._where}: inputs have shape {array.shape}, expected {given[0].shape}.")
-        return Inputs(array, array.shape[axis], axis)
+            readers = self.readers.values()
+            return [(r.names, r.read(x, self._shapes[r.names[0]], self._where)) for r in readers]
+        names = list(self._shapes)
+        if len(names) > 1:
+            raise DataError(f"{self._where}: reads {names}, found one array: pass text and a vocabulary.")
+        return [(names, as_inputs(x, self._shapes[names[0]], self._where))]
 
-    def _text(self, x: Any, arrays: int, axis: int, shape: list[Any]) -> Inputs:
-        if self.vocabulary is None:
-            raise DataError(f"{self._where}: inputs are text, and the file has no vocabulary: pass vocabulary=...")
-        fixed = shape[1 - axis] if len(shape) == 2 and isinstance(shape[1 - axis], int) else None
-        indices, lengths = self.vocabulary.encode(x, fixed)
-        padded = fixed is not None or self.vocabulary.padding.steps is not None
-        words = None if padded else Words(lengths, self.vocabulary.padding.side, False)
-        rows = indices.T if axis else indices
-        return Inputs(rows if arrays == 1 else (rows, lengths), len(indices), axis, words)
-
-    def _session_run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        given = self._session.get_inputs()
+    def _session_run(self, arrays: Arrays) -> list[np.ndarray]:
         feed = {}
-        for value, array in zip(given, arrays, strict=True):
-            kind = TYPES.get(value.type)
+        for value in self._session.get_inputs():
+            kind, array = TYPES.get(value.type), arrays[value.name]
             if kind is None:
                 raise UnbraidError(
                     f"{self._where}: input {quoted(value.name, 40)!r} is {value.type}, which is not supported."
@@ -198,9 +197,27 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(filled)
 
 
-def metadata(labels: list[Label], kind: str, decision: str, vote: str, vocabulary: Vocabulary | None) -> dict[str, str]:
-    """The metadata of a file that :class:`OnnxModel` reads."""
+def metadata(
+    labels: list[Label],
+    kind: str,
+    decision: str,
+    vote: str,
+    readers: Mapping[str, tuple[list[str], Vocabulary | None]],
+) -> dict[str, str]:
+    """The metadata of a file that :class:`OnnxModel` reads.
+
+    Args:
+        labels: names of the classes.
+        kind: network, module or composition.
+        decision: see :class:`OnnxModel`.
+        vote: of a composition.
+        readers: name -> names of the inputs, and vocabulary. The name of the only one is "".
+    """
     found = {"kind": kind, "labels": json.dumps(labels), "decision": decision, "vote": vote}
-    if vocabulary is not None:
-        found |= {"vocabulary": vocabulary.to_json(), "padding": vocabulary.padding.model_dump_json()}
+    if "" not in readers:
+        found["readers"] = json.dumps({name: names for name, (names, _) in readers.items()})
+    for name, (_, words) in readers.items():
+        suffix = f":{name}" if name else ""
+        if words is not None:
+            found |= {f"vocabulary{suffix}": words.to_json(), f"padding{suffix}": words.padding.model_dump_json()}
     return found

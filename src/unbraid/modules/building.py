@@ -19,7 +19,7 @@ LayerWeights = Mapping[str, Mapping[str, Tensor]]
 
 
 def build_body(parent: Network, concern: Concern) -> tuple[nn.Module, Tensor | None]:
-    """Build the body, and list the features of the output layer that are left (None: all)."""
+    """Build the body; also return the indices of the remaining features of the output layer (None for all)."""
     if concern.mode is Mode.UNROLLED:
         return pruned(parent.body, removals([concern], parent.layers, parent.device), 1), None
     kept = {name: kept_indices(concern, layer).to(parent.device) for name, layer in parent.layers.items()}
@@ -39,7 +39,7 @@ def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
 
 
 def fill(body: nn.Module, weights: LayerWeights) -> None:
-    """Set the weights of the layers of a sliced body; raises FormatError where a shape does not fit."""
+    """Set the weights of the layers of a sliced body; raise FormatError if a shape does not fit."""
     for name, layer in decomposable_layers(body).items():
         for key, parameter in layer.module.named_parameters():
             own = weights.get(name, {}).get(key)

@@ -76,7 +76,7 @@ def _not_calibrated(labels: list[Label]) -> str:
 
 
 def _reads_indices(module: ConcernModule) -> bool:
-    """Whether the parent reads indices, such as word indices, and not numeric features."""
+    """Return whether the parent reads indices, such as word indices, instead of numeric features."""
     spec = module.parent.spec
     if isinstance(spec, KerasSpec):
         return any(words is not None for words in spec.vocabularies)

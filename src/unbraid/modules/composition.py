@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -71,7 +71,7 @@ class Composition(Voter):
         self.eval()
 
     def __getitem__(self, label: Label) -> ConcernModule:
-        """Return the module of a label; raises UnknownLabel (a KeyError), which names the nearest label."""
+        """Return the module of a label; raise UnknownLabel, a KeyError that names the most similar label."""
         self._known(label)
         return self.modules_by_label[label]
 
@@ -251,8 +251,8 @@ class Composition(Voter):
             progress: None, True, False or a factory of bars, as for :func:`unbraid.decompose`.
 
         Returns:
-            a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` gives back the
-            modules.
+            a composition with the same classes, vote and calibration, without a referee. :meth:`unfuse` returns the
+            original modules.
 
         Raises:
             IncompatibleModules: a module was loaded without its whole parent.
@@ -328,7 +328,11 @@ class Composition(Voter):
         return [module.parent_sha256 for module in self.modules_by_label.values()]
 
     def save(
-        self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        license: str | None = None,
+        scores: Mapping[str, Any] | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
     ) -> None:
         """Write the composition into a folder, with a model card.
 
@@ -338,9 +342,12 @@ class Composition(Voter):
             folder: path of the folder. An existing Unbraid folder is replaced.
             license: license for the model card, as ``cc-by-4.0``.
             scores: figures to store with the modules, as :meth:`unbraid.Evaluation.to_dict` gives them.
+            dtype: ``float16`` stores weights in half of the bytes. They are rounded to 11 binary digits and load as
+                float32. :func:`unbraid.half_precision_change` gives the effect on margins. Default ``float32``.
 
         Raises:
             FormatError: ``folder`` holds files that are not Unbraid's, or it cannot be written.
+            ConfigError: another ``dtype``.
 
         Example:
             >>> import tempfile
@@ -355,7 +362,7 @@ class Composition(Voter):
         """
         from unbraid.storage.saving import save_composition  # storage imports this module
 
-        save_composition(folder, self, self.about.changed(license, scores))
+        save_composition(folder, self, self.about.changed(license, scores), dtype)
 
     def _changed(self, modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale]) -> Composition:
         """Build a composition of other modules and warn the caller of the public method about its vote."""

@@ -72,7 +72,7 @@ class Lane(nn.Module):
             self.joined = JoinedHeads([m.head for m in modules])
 
     def holds(self) -> bool:
-        """Whether the weights of the modules are unchanged since the lane was made."""
+        """Return whether the weights of the modules are unchanged since the lane was made."""
         if self.joined is not None and not self.joined.holds(list(self.heads)):  # type: ignore[arg-type]  # all are heads
             return False
         return all(_same_weights(body, self.body) for body in self._bodies)
@@ -123,7 +123,7 @@ class Group(nn.Module):
         self._joinable = len(lanes) > 1 and len(lanes) == len(self.places)  # each body has one module
 
     def holds(self) -> bool:
-        """Whether the weights of common computation are still equal, so that it can run once."""
+        """Return whether the weights of common computation are still equal, so that it can run once."""
         first, *others = [_own(parts) for parts in self._openings]
         return all(_alike(first, other) for other in others) and all(lane.holds() for lane in self._lanes)
 
@@ -161,11 +161,11 @@ class Group(nn.Module):
         return Evidence(best, [_averaged(f, signal[1]) for f in features], [*read, *self._unknown(x)])
 
     def margins(self, x: Any) -> np.ndarray:
-        """Run :meth:`forward` over all examples in batches; raises DataError if inputs do not fit."""
+        """Run :meth:`forward` over all examples in batches; raise DataError if inputs do not fit."""
         return self._batched(self, self.checked(x))
 
     def checked(self, x: Any) -> Inputs:
-        """Check the inputs for all modules; raises DataError if they do not fit."""
+        """Check the inputs for all modules; raise DataError if they do not fit."""
         inputs = self._members[0].parent.check(x)
         for module in self._members:
             module.check_steps(inputs)
@@ -303,7 +303,7 @@ def grouped(modules: Sequence[ConcernModule]) -> list[Group]:
 
 
 def share_memory(tensors: Iterable[Tensor], others: Iterable[Tensor]) -> None:
-    """Share the memory of equal tensors until either side is written to."""
+    """Share the memory of equal tensors until one of them is changed."""
     for tensor, other in zip(tensors, others, strict=False):
         if tensor is not other and unchanged(tensor, other):
             tensor.data = own_copy(other, lazily=True)
@@ -334,7 +334,7 @@ def _own(parts: Iterable[nn.Module]) -> list[Tensor]:
 
 
 def _same_lane(first: ConcernModule, other: ConcernModule) -> bool:
-    """Whether two modules can share one body: equal weights, and for rolled modules the same hidden units."""
+    """Return whether two modules can share a body: equal weights, and the same hidden units if rolled."""
     if first.concern.mode is Mode.ROLLED and not _same_nodes(first, other):
         return False
     return _same_weights(first.body, other.body)

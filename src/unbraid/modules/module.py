@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ class ConcernModule(nn.Module):
         return {name: tensor for name, tensor in pairs.items() if not unchanged(tensor, then[name])}
 
     def changed_own(self) -> bool:
-        """Whether weights that differ from the parent's have changed since the module was made or loaded."""
+        """Return whether weights that differ from the parent's have changed since the module was made or loaded."""
         return digest(self._own_tensors()) != self._made
 
     def _own_tensors(self) -> dict[str, Tensor]:
@@ -387,7 +387,11 @@ class ConcernModule(nn.Module):
         return other
 
     def save(
-        self, folder: str | os.PathLike[str], license: str | None = None, scores: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        license: str | None = None,
+        scores: Mapping[str, Any] | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
     ) -> None:
         """Write this module into a folder, with only the weights that it needs and a model card.
 
@@ -397,9 +401,12 @@ class ConcernModule(nn.Module):
             folder: path of the folder. An existing Unbraid folder is replaced.
             license: license for the model card, as ``cc-by-4.0``.
             scores: figures to store with the module.
+            dtype: ``float16`` stores weights in half of the bytes. They are rounded to 11 binary digits and load as
+                float32. :func:`unbraid.half_precision_change` gives the effect on margins. Default ``float32``.
 
         Raises:
             FormatError: ``folder`` holds files that are not Unbraid's, or it cannot be written.
+            ConfigError: another ``dtype``.
 
         Example:
             >>> import tempfile
@@ -414,7 +421,7 @@ class ConcernModule(nn.Module):
         from unbraid.modules.about import NOTHING
         from unbraid.storage.saving import save_module
 
-        save_module(folder, self, NOTHING.changed(license, scores))
+        save_module(folder, self, NOTHING.changed(license, scores), dtype)
 
 
 def plain_margins(modules: Sequence[ConcernModule], temperature: Tensor, offset: Tensor) -> PlainMargins:

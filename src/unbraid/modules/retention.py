@@ -85,7 +85,7 @@ def _weights(layer: Layer, masks: Masks, concern: Concern | None) -> float:
 
 
 def _biases(layer: Layer) -> int:
-    """Number of stored biases of one column; a recurrent layer has two, as in PyTorch."""
+    """Return the number of stored biases of one column; a recurrent layer has two, as in PyTorch."""
     return 1 if layer.cell is None else 2
 
 
@@ -100,7 +100,7 @@ def _flops(layers: Mapping[str, Layer], masks: Masks, concern: Concern) -> float
 
 
 def _share(masks: Masks, sources: tuple[str, ...], mean: bool = True) -> np.ndarray:
-    """Share of the features from ``sources`` that are kept: (), or (T,) for each timestep with ``mean=False``."""
+    """Compute the kept share of the features from ``sources``: (), or (T,) per timestep with ``mean=False``."""
     if not sources:
         return np.asarray(1.0)
     parts = [masks[name] for name in sources]

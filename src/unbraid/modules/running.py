@@ -1,4 +1,4 @@
-"""Run the modules of a composition together, and join what they compute in the order of their labels.
+"""Run the modules of a composition together, and join their results in the order of their labels.
 
 Shapes: N examples, T timesteps, F features of an output layer, K modules.
 """
@@ -24,7 +24,7 @@ from unbraid.networks.inputs import Inputs, map_tree
 
 
 class JointModules(nn.Module):
-    """Modules that read the same inputs. Computation that they have in common runs once.
+    """Modules that read the same inputs. Shared parts of their computation run once.
 
     Args:
         modules: label -> module.
@@ -51,17 +51,17 @@ class JointModules(nn.Module):
 
     @property
     def many_outputs(self) -> bool:
-        """Whether the composition gives one decision per timestep: all of its modules do."""
+        """Whether the composition makes one decision per timestep, because all of its modules do."""
         return all(m.io.many_outputs for m in self.modules_by_label.values())
 
     @property
     def independent(self) -> bool:
-        """Whether several labels can hold for one example: they can in all parents."""
+        """Whether an example can have several labels, because it can in all parent networks."""
         return all(m.parent.independent for m in self.modules_by_label.values())
 
     @property
     def io(self) -> IOArchitecture:
-        """The input/output type; one output where any module has one output."""
+        """The input/output type. If any module has one output, the composition has one output."""
         ios = [m.io for m in self.modules_by_label.values()]
         return next((io for io in ios if not io.many_outputs), ios[0])
 
@@ -73,12 +73,12 @@ class JointModules(nn.Module):
         return None not in own and len(own) > 1
 
     def align(self, y: Any, x: Any) -> Any:
-        """Pad and truncate lists of labels, one per word, as the words are; return other labels as given."""
+        """Pad and truncate lists of labels, one per word, in the same way as the words; return others unchanged."""
         reader = self.modules_by_label[self.labels[0]].parent
         return reader.align(y, reader.check(x), x) if is_text(x) else y
 
     def check_text(self, x: Any) -> None:
-        """Raise DataError for word indices where the vocabularies of the modules differ."""
+        """Raise DataError for word indices if the vocabularies of the modules differ."""
         if self.needs_text and not is_text(x):
             raise DataError("found word indices, but the vocabularies of the modules differ: pass text.")
 

@@ -1,4 +1,4 @@
-"""Run the modules of a group as one joined body where a batch is so small that calls cost more than arithmetic.
+"""Run the modules of a group as one joined body, for batches so small that calls cost more than arithmetic.
 
 Shapes: N examples, T timesteps, F features, R rows of an output layer, K modules.
 """
@@ -28,7 +28,7 @@ class SmallBatches(nn.Module):
     Args:
         body: the joined body, see :func:`unbraid.networks.joined.joined`.
         heads: K output layers of equal shapes.
-        largest: the most examples of a batch for which this is faster.
+        largest: largest number of examples of a batch for which this is faster.
     """
 
     def __init__(self, body: nn.Module, heads: Sequence[Head], largest: int) -> None:
@@ -36,7 +36,7 @@ class SmallBatches(nn.Module):
         self.body, self.heads, self.largest = body, JoinedWeights(heads), largest
 
     def holds(self) -> bool:
-        """Whether the weights of the modules are unchanged."""
+        """Return whether the weights of the modules are unchanged."""
         return self.heads.holds() and holds(self.body)
 
     def features(self, signal: Any) -> Tensor:
@@ -52,7 +52,7 @@ class SmallBatches(nn.Module):
 
 
 def small_batches(modules: Sequence[ConcernModule]) -> SmallBatches | None:
-    """Join modules of one parent; None where their structures or sizes do not allow it, or where it is never faster."""
+    """Join modules of one parent; None if their structures or sizes do not allow it, or if it is never faster."""
     heads = [module.head for module in modules]
     largest = WORK // max(layer.units**2 for layer in decomposable_layers(modules[0].body).values())
     plain = all(head.idle == 0 and head.words is None and head.weight.dtype == torch.float32 for head in heads)

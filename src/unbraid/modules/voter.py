@@ -1,4 +1,4 @@
-"""Decide between modules: the module with the highest margin gives the class.
+"""Decide between modules: the class of the module with the highest margin is predicted.
 
 Source: Imtiaz et al. 2023, section IV. The vote uses margins: they order modules as probabilities do, but do not
 saturate. ``vote="probability"`` compares float64 probabilities as the paper's released code does; the first of equal
@@ -9,7 +9,7 @@ Shapes: N examples, T timesteps, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unbraid.data.targets import Label, labels_at
 from unbraid.errors import ConfigError, quoted
-from unbraid.modules.groups import Evidence
+from unbraid.modules.groups import Evidence, Group
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.running import JointModules
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
@@ -70,12 +70,13 @@ class Voter(JointModules):
 
     def forward(self, x: Any) -> Tensor:
         """Compute the margins of all modules: (N, K), or (N, T, K) with one decision per timestep."""
-        if self.referee is not None:
-            self.check_referee()
-            return self._refereed(self._gathered([group.evidence(x) for group in self._groups]))
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.members.parameters()):
+        if self.referee is None and torch.is_grad_enabled() and any(p.requires_grad for p in self.members.parameters()):
             return self._scaled(self.each_by_itself(x))
-        return self._scaled(self._joined([group(x) for group in self._groups]))
+        return self._margins_of([(group, x) for group in self._groups])
+
+    def joint(self, inputs: Sequence[Any]) -> Tensor:
+        """Compute the margins of all modules, (N, K) or (N, T, K), from the inputs of each of :attr:`groups`."""
+        return self._margins_of(list(zip(self._groups, inputs, strict=True)))
 
     def margins(self, x: Any) -> np.ndarray:
         """Compute the margins of all modules for all examples, in batches.
@@ -84,7 +85,7 @@ class Voter(JointModules):
         referee, margins are the log-odds of its probabilities.
 
         Args:
-            x: inputs as the parents read them: arrays, or text where all parents have a vocabulary.
+            x: inputs of the parent networks: arrays, or text if all parents have a vocabulary.
 
         Returns:
             float (N, K), or (N, T, K) with one decision per timestep; columns in the order of :attr:`labels`.
@@ -201,6 +202,13 @@ class Voter(JointModules):
         features = [module.head.weight.shape[1] for module in self.modules_by_label.values()]
         numbers = sum(features) + sum(size for group in self._groups for size in group.read_sizes)
         self.referee.check(numbers, len(self.labels))
+
+    def _margins_of(self, read: Sequence[tuple[Group, Any]]) -> Tensor:
+        """Compute the margins of all groups from the inputs of each, (N, K) or (N, T, K)."""
+        if self.referee is None:
+            return self._scaled(self._joined([group(x) for group, x in read]))
+        self.check_referee()
+        return self._refereed(self._gathered([group.evidence(x) for group, x in read]))
 
     def _refereed(self, found: Evidence) -> Tensor:
         """Compute the margins of the referee, (N, K)."""

@@ -1,6 +1,6 @@
-"""Recurrent cells as one table: gates, their order, their activations, and the step from one state to the next.
+"""Recurrent cells: gates, their order, their activations, and the step from one state to the next.
 
-Gate order is torch's: LSTM ``i f g o``, GRU ``r z n``, vanilla ``h``.
+The order of the gates is that of torch: LSTM ``i f g o``, GRU ``r z n``, vanilla ``h``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 def _known(name: str) -> str:
     if name not in ACTIVATIONS:
-        raise ValueError(f"no known activation, expected one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"unknown activation, expected one of {', '.join(ACTIVATIONS)}")
     return name
 
 
@@ -54,13 +54,14 @@ CANDIDATE = {"rnn": "h", "lstm": "g", "gru": "n"}
 
 
 class Cell(BaseModel):
-    """Which function a recurrent layer computes at one timestep.
+    """The function that a recurrent layer computes at one timestep.
 
     Attributes:
         kind: ``rnn`` (vanilla), ``lstm`` or ``gru``.
-        activation: of the candidate (and of the LSTM's cell state).
-        gate_activation: of the sigmoid gates; unused by ``rnn``.
-        reset_after: GRU only: the reset gate multiplies after the recurrent product (torch, Keras' default) or before.
+        activation: activation of the candidate, and of the cell state of an LSTM.
+        gate_activation: activation of the gates; not used by ``rnn``.
+        reset_after: for a GRU only. True if the reset gate multiplies after the recurrent product (torch, and the
+            default of Keras), False if before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,30 +73,30 @@ class Cell(BaseModel):
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """Gate names in weight order."""
+        """Names of the gates, in the order of the weights."""
         return GATES[self.kind]
 
     @property
     def fused(self) -> bool:
-        """Whether torch's fused layer computes the same function."""
+        """Whether the fused layer of torch computes the same function."""
         if self.kind == "rnn":
             return self.activation in ("tanh", "relu")
         return self.activation == "tanh" and self.gate_activation == "sigmoid" and self.reset_after
 
     @property
     def rectified(self) -> bool:
-        """Whether nodes are judged by their active rate (ReLU) instead of their central tendency."""
+        """Whether the activation is a ReLU: nodes are compared by active rate instead of central tendency."""
         return self.activation == "relu"
 
     def input_bias(self, bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
-        """The part of the two biases (G*H,) that can be added to the input product beforehand."""
+        """Return the part of the two biases, (G*H,), that is added to the input product before the recurrence."""
         if self.kind != "gru" or not self.reset_after:
             return bias_ih + bias_hh
         units = bias_hh.shape[0] // 3
         return bias_ih + torch.cat([bias_hh[: 2 * units], torch.zeros_like(bias_hh[2 * units :])])
 
     def candidate_bias(self, bias_hh: Tensor) -> Tensor | None:
-        """The recurrent bias (H,) that the reset gate multiplies; None where there is none."""
+        """Return the recurrent bias (H,) that the reset gate multiplies; None if the cell has none."""
         if self.kind != "gru" or not self.reset_after:
             return None
         return bias_hh[2 * (bias_hh.shape[0] // 3) :]
@@ -107,16 +108,16 @@ class Cell(BaseModel):
         product: Callable[[Tensor, slice], Tensor],
         mask: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """The gates' values at one step (or at many, the rows being steps).
+        """Compute the values of the gates at one timestep, or at many timesteps with one row each.
 
         Args:
-            inputs: W x plus :meth:`input_bias`, (..., G*H).
+            inputs: W x + :meth:`input_bias`, (..., G*H).
             hidden: the previous hidden state, (..., H).
-            product: (h, columns) -> h times the rows ``columns`` of U, with the candidate's own bias where it has one.
+            product: (h, columns) -> h times the rows ``columns`` of U, plus :meth:`candidate_bias` for the candidate.
             mask: multiplies all pre-activations, broadcastable to (..., G*H).
 
         Returns:
-            One (..., H) tensor per gate.
+            one tensor (..., H) per gate.
         """
         units = hidden.shape[-1]
         candidate, gate = ACTIVATIONS[self.activation], ACTIVATIONS[self.gate_activation]
@@ -135,7 +136,7 @@ class Cell(BaseModel):
         return r, z, candidate(s if mask is None else s * mask[..., n])
 
     def advance(self, gates: tuple[Tensor, ...], state: State) -> State:
-        """The next state from the gates' values: (h,) or, for the LSTM, (h, c); each (..., H)."""
+        """Compute the next state from the values of the gates: (h,), or (h, c) for an LSTM, each (..., H)."""
         if self.kind == "rnn":
             return (gates[0],)
         if self.kind == "gru":

@@ -35,7 +35,7 @@ def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
         the labels as plain integers or strings.
 
     Raises:
-        DataError: labels of another number, repeated labels, or a label that cannot be saved.
+        DataError: a wrong number of labels, repeated labels, or a label that cannot be saved.
     """
     wanted = label_count(spec)
     if isinstance(spec, EncoderDecoderSpec):
@@ -51,7 +51,7 @@ def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
             f"{len(plain)} labels ({len(set(plain))} different), expected {wanted} different ones: {plain[:12]}."
         )
     if {"", -1} & set(plain):
-        raise DataError(f"a label is '' or -1, which mean no label in data: rename it; got {plain[:12]}.")
+        raise DataError(f"a label is '' or -1, which mark a missing label in data: rename it; got {plain[:12]}.")
     for label in plain:
         check_label(label)
     return plain
@@ -68,7 +68,7 @@ def check_label(label: Label) -> Label:
             raise DataError(f"label {quoted(hex(label), 40)} is a number of more than 64 bits: use a string.")
         return label
     check_size(len(label), "label_chars", f"label {quoted(label, 40)!r}", "its length", DataError)
-    if "\0" in label:  # NumPy drops it at the end of a text
+    if "\0" in label:  # NumPy removes it at the end of a string
         raise DataError(f"label {quoted(label)!r} holds a NUL character: remove it.")
     try:
         label.encode("utf-8")
@@ -78,13 +78,13 @@ def check_label(label: Label) -> Label:
 
 
 def check_flow(spec: NetworkSpec) -> None:
-    """Check that sizes and timesteps fit from stage to stage; raises FormatError or UnsupportedLayer."""
+    """Check that sizes and timesteps fit from stage to stage; raise FormatError or UnsupportedLayer."""
     check_names(spec.stages)
     run_flow(spec)
 
 
 def check_names(stages: Sequence[StageSpec]) -> None:
-    """Check that layers and their directions have different names; raises FormatError."""
+    """Check that layers and their directions have different names; raise FormatError."""
     names = [stage.name for stage in stages]
     both = [s.name for s in stages if isinstance(s, RecurrentSpec) and s.bidirectional]
     names += [f"{name}.{way}" for name in both for way in ("forward", "backward")]
@@ -97,12 +97,12 @@ def run_flow(spec: NetworkSpec, steps: Mapping[str, int] | None = None) -> None:
     """Compute the shape after each stage, and check it against the sizes and observed timesteps of the layers.
 
     Args:
-        spec: the network.
+        spec: description of the network.
         steps: layer name -> timesteps, with the two directions of a layer as ``name.forward`` and ``name.backward``.
 
     Raises:
         FormatError: a size, an axis or a number of timesteps that does not fit.
-        UnsupportedLayer: a stage behind the recurrent layers that maps the zero of a removed unit to another value.
+        UnsupportedLayer: a stage after the recurrent layers maps the zero of a removed unit to another value.
     """
     flow = Flow(spec.steps, steps)
     for position, stage in enumerate(spec.stages):

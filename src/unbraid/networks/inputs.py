@@ -1,6 +1,7 @@
-"""Checked inputs of a network, and running it over many examples in batches.
+"""Checked inputs of a network, and a function that runs a network over many examples in batches.
 
-An input is an array, or for a user's own module a tuple or dict of them (a *tree* with arrays as leaves).
+An input is an array. The input of a user's PyTorch module can also be a *tree*: a tuple or dict whose leaves are
+arrays.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from torch import Tensor
 from unbraid.data.rows import Side
 from unbraid.errors import DataError
 
-ABSENT = -1  # index at a timestep that a text does not have
+ABSENT = -1  # index at a timestep after or before the words of a text
 BATCH = 512
 
 
 @dataclass(frozen=True)
 class Words:
-    """How long texts are that a network without a fixed T reads.
+    """Lengths of texts, for a network whose number of timesteps T is not fixed.
 
-    A network runs on each text at the text's own length, so that results do not depend on the other texts of a call.
-    Where a pass needs one length (observing a network of stages), padding is marked by an index below 0, and the
-    embedding masks it.
+    The network runs on each text at the length of that text. So results do not depend on the other texts of a call.
+    Some passes need one length for all texts (observing a network of stages). There padding has an index below 0, and
+    the embedding masks it.
 
     Attributes:
-        lengths: words of each text, at least 1, (N,).
-        side: where padding is in the rows.
+        lengths: number of words of each text, at least 1, (N,).
+        side: side of the padding in the rows.
         maskable: whether the network masks an index below 0.
     """
 
@@ -39,11 +40,11 @@ class Words:
     maskable: bool
 
     def take(self, rows: np.ndarray | slice) -> Words:
-        """Those of some texts."""
+        """Return the lengths of some of the texts."""
         return Words(self.lengths[rows], self.side, self.maskable)
 
     def marked(self, tree: Any) -> Any:
-        """Rows (N, T) of indices with -1 at padding, where the network masks it."""
+        """Replace padding in the rows (N, T) by -1, if the network masks such indices."""
         if not self.maskable:
             return tree
         place = np.arange(tree.shape[1])
@@ -51,7 +52,7 @@ class Words:
         return np.where(place < self.lengths[:, None], tree, ABSENT)
 
     def cut(self, tree: Any, steps: int, axis: int) -> Any:
-        """Indices cut to ``steps`` words along ``axis``, at the side where padding is; lengths (N,) stay."""
+        """Cut indices to ``steps`` words along ``axis``, on the side of the padding; keep lengths (N,)."""
         kept = slice(-steps, None) if self.side == "left" else slice(steps)
         return map_tree(lambda leaf: leaf[(slice(None),) * axis + (kept,)] if leaf.ndim == 2 else leaf, tree)
 
@@ -62,10 +63,11 @@ class Inputs:
 
     Attributes:
         tree: an array, or a tuple, list or dict of arrays and constants.
-        examples: N.
-        axis: where the examples lie in an array of more axes than that; 0 in all others.
-        words: of texts without a common length, how many words each has; None for all other inputs.
-        axes: where the examples are in each array that has axes, in order, None in a constant; None: by ``axis``.
+        examples: N, the number of examples.
+        axis: axis of the examples in an array that has more axes than ``axis``; all other arrays have them on axis 0.
+        words: lengths of texts that have no common length; None for all other inputs.
+        axes: for each array that has axes, in order: the axis of the examples, or None for a constant. None as a whole
+            means that ``axis`` applies to all arrays.
     """
 
     tree: Any
@@ -79,23 +81,26 @@ class Inputs:
 
     @property
     def array(self) -> np.ndarray:
-        """The one array of a network that reads only one."""
+        """Return the array of a network that reads only one array."""
         return np.asarray(self.tree)
 
     def take(self, rows: np.ndarray | Tensor | slice) -> Inputs:
-        """Some of the examples."""
+        """Return the inputs of some of the examples."""
         count = len(range(self.examples)[rows]) if isinstance(rows, slice) else rows.shape[0]  # may be symbolic
         words = None if self.words is None else self.words.take(rows)  # type: ignore[arg-type]  # only in arrays
         return Inputs(self._mapped(self.tree, rows), count, self.axis, words, self.axes)
 
     def batches(self, size: int = BATCH) -> Iterator[Any]:
-        """The inputs as tensors, ``size`` examples at a time; where texts end, as :class:`Words` marks it."""
+        """Yield the inputs as tensors, ``size`` examples at a time, with padding marked by :class:`Words`."""
         for start in range(0, self.examples, size):
             part = self.take(slice(start, start + size))
             yield map_tree(_tensor, part.tree if part.words is None else part.words.marked(part.tree))
 
     def by_length(self, size: int = BATCH) -> Iterator[tuple[np.ndarray, Any]]:
-        """Rows and their inputs as tensors, at most ``size`` at a time; texts of one length together, unpadded."""
+        """Yield rows and their inputs as tensors, at most ``size`` at a time, without padding.
+
+        All texts of a batch have the same length.
+        """
         if self.words is None:
             yield from zip(
                 np.split(np.arange(self.examples), range(size, self.examples, size)), self.batches(size), strict=True
@@ -109,11 +114,11 @@ class Inputs:
 
     @property
     def ragged(self) -> bool:
-        """Whether they are texts of different lengths."""
+        """Whether the inputs are texts of different lengths."""
         return self.words is not None and len(set(self.words.lengths.tolist())) > 1
 
     def axis_of(self, leaf: Any) -> int | None:
-        """Where the examples lie in a leaf; None in a constant."""
+        """Return the axis of the examples in a leaf; None for a constant."""
         if not isinstance(leaf, np.ndarray | Tensor) or leaf.ndim == 0:
             return None
         if self.axes is not None:
@@ -130,7 +135,7 @@ class Inputs:
 
 
 def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
-    """``function`` on every leaf of nested tuples, lists and dicts."""
+    """Apply ``function`` to every leaf of nested tuples, lists and dicts."""
     if isinstance(tree, dict):
         return {key: map_tree(function, value) for key, value in tree.items()}
     if isinstance(tree, tuple | list):
@@ -140,14 +145,14 @@ def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def leaves(tree: Any) -> list[Any]:
-    """All leaves of nested tuples, lists and dicts."""
+    """Return all leaves of nested tuples, lists and dicts."""
     found: list[Any] = []
     map_tree(found.append, tree)
     return found
 
 
 def arrays_of(tree: Any) -> list[Any]:
-    """All arrays and tensors of a tree that have axes."""
+    """Return all arrays and tensors of a tree that have axes."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, np.ndarray | Tensor) and leaf.ndim]
 
 
@@ -178,19 +183,19 @@ def with_arrays(tree: Any) -> tuple[Any, list[int]]:
 def run_batched(
     function: Callable[[Any], Tensor], x: Inputs, device: torch.device, size: int = BATCH, decided: bool = False
 ) -> np.ndarray:
-    """``function`` over all examples without gradients, its results joined along the first axis.
+    """Run ``function`` over all examples without gradients, and join its results along the first axis.
 
     Results of batches whose sequences are shorter are padded with NaN along the second axis.
 
     Args:
         function: a batch -> results, one row per example.
         x: the inputs.
-        device: where batches go.
-        size: examples of one batch.
+        device: the device that batches are moved to.
+        size: number of examples of one batch.
         decided: whether every result is part of a decision, so that NaN is refused.
 
     Raises:
-        DataError: another number of results than of inputs, or NaN among decisions.
+        DataError: the number of results differs from that of the inputs, or a decision is NaN.
     """
     rows, parts = [], []
     with torch.inference_mode():
@@ -212,7 +217,7 @@ def run_batched(
 
 
 def check_decided(scores: np.ndarray) -> None:
-    """Raise DataError where a score is NaN, which decides nothing."""
+    """Raise DataError if a score is NaN."""
     wrong = np.flatnonzero(np.isnan(scores.reshape(len(scores), -1)).any(1))
     if len(wrong):
         raise DataError(
@@ -222,7 +227,7 @@ def check_decided(scores: np.ndarray) -> None:
 
 
 def to_device(tree: Any, device: torch.device) -> Any:
-    """Every tensor of a tree on ``device``."""
+    """Move every tensor of a tree to ``device``."""
     return map_tree(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
 
 

@@ -1,7 +1,7 @@
-"""Join several bodies of one structure and equal sizes, so that a small batch runs through all of them at once.
+"""Join bodies of one structure and equal sizes, so that a small batch runs through all of them at once.
 
-For a few examples the time of a pass is the time of its many small calls. One call for K bodies takes about as long as
-one call for one body.
+For a few examples, most of the time of a pass is the overhead of many small calls. One call for K bodies takes about as
+long as one call for one body.
 Shapes: N examples, T timesteps, D inputs, H units, G gates, K bodies.
 """
 
@@ -20,7 +20,7 @@ from unbraid.networks.stages import Dense, Recurrent, Signal, StageSequence
 
 
 class NotJoinable(UnbraidError):
-    """A joined body cannot run on these inputs; its bodies run one by one. It is never shown to users."""
+    """A joined body cannot run on these inputs, so the bodies run one by one. Users never see this error."""
 
 
 class JoinedWeights(nn.Module):
@@ -32,14 +32,14 @@ class JoinedWeights(nn.Module):
 
     def __init__(self, parts: Sequence[nn.Module]) -> None:
         super().__init__()
-        self._parts = tuple(parts)  # no submodules: they have other owners
+        self._parts = tuple(parts)  # not submodules: they belong to other modules
         self._names = [name for name, _ in parts[0].named_parameters()]
         for name in self._names:
             stacked = torch.stack([part.get_parameter(name).detach() for part in parts])
             self.register_buffer(name, stacked, persistent=False)
 
     def holds(self) -> bool:
-        """Whether the weights of all parts are unchanged."""
+        """Return whether the weights of all parts are unchanged."""
         for name in self._names:
             now, own = [part._parameters[name] for part in self._parts], self._buffers[name]
             first = now[0]
@@ -53,11 +53,11 @@ class JoinedWeights(nn.Module):
 
 
 class JoinedRecurrent(JoinedWeights):
-    """One or two directions of K recurrent layers of one cell and equal sizes; rows are (K*N, ...), body by body.
+    """One or two directions of K recurrent layers of one cell and equal sizes. Rows are (K*N, ...), ordered by body.
 
     Args:
-        directions: for each direction the layers of the K bodies.
-        opens: whether the inputs are (N, T, D), the same for all bodies.
+        directions: for each direction, the layers of the K bodies.
+        opens: whether all bodies read the same inputs (N, T, D).
     """
 
     weight_ih: Tensor
@@ -76,12 +76,12 @@ class JoinedRecurrent(JoinedWeights):
     def forward(
         self, x: Tensor, valid: Tensor | None = None, initial: Sequence[State] | None = None
     ) -> list[tuple[Tensor, State]]:
-        """Compute for each direction the outputs (K*N, T, H) and the last state, each (K*N, H).
+        """Compute the outputs (K*N, T, H) and the last state, each tensor (K*N, H), of each direction.
 
         Args:
-            x: (N, T, D) for layers that open, else (K*N, T, D).
-            valid: (N, T) booleans; at a False the state is held.
-            initial: for each direction the first state, each (K*N, H); zeros by default.
+            x: (N, T, D) if ``opens``, else (K*N, T, D).
+            valid: booleans (N, T); the state does not change at a timestep that is False.
+            initial: first state of each direction, each tensor (K*N, H); zeros by default.
         """
         x = x.expand(self.bodies, *x.shape) if self.opens else x.unflatten(0, (self.bodies, -1))
         mask = None
@@ -101,11 +101,11 @@ class JoinedRecurrent(JoinedWeights):
 
     @staticmethod
     def _turned(values: Tensor, back: bool) -> Tensor:
-        """Values (K, N, T, ...) in the order of reading."""
+        """Return values (K, N, T, ...) in the order of reading."""
         return values.flip(2) if back else values
 
     def _scan(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
-        """The recurrence over x (B, N, T, D), B bodies in each direction; outputs (B, N, T, H)."""
+        """Run the recurrence over x (B, N, T, D), B bodies in each direction; return outputs (B, N, T, H)."""
         recurrent = self.weight_hh.transpose(1, 2)  # (B, H, G*H)
         inputs = torch.baddbmm(self.get_buffer("bias"), x.flatten(1, 2), self.weight_ih.transpose(1, 2))
         candidate = self.cell.candidate_bias(self.bias_hh.t())  # (H, B) or None
@@ -127,7 +127,7 @@ class JoinedRecurrent(JoinedWeights):
 
 
 class JoinedStage(Recurrent):
-    """The recurrent stages of K bodies; rows are (K*N, ...), body by body."""
+    """The recurrent stages of K bodies. Rows are (K*N, ...), ordered by body."""
 
     def __init__(self, stage: Recurrent, joined: JoinedRecurrent) -> None:
         nn.Module.__init__(self)
@@ -140,7 +140,7 @@ class JoinedStage(Recurrent):
 
 
 class JoinedDense(JoinedWeights):
-    """K dense layers; rows are (K*N, ...), body by body."""
+    """K dense layers. Rows are (K*N, ...), ordered by body."""
 
     weight: Tensor
     bias: Tensor
@@ -158,14 +158,14 @@ class JoinedDense(JoinedWeights):
 
 @singledispatch
 def joined(first: nn.Module, bodies: Sequence[nn.Module]) -> nn.Module | None:
-    """Join bodies into one whose ``rest`` gives the features of all, (K*N, [T,] F), body by body.
+    """Join bodies into one whose ``rest`` returns the features of all bodies, (K*N, [T,] F), ordered by body.
 
     Args:
         first: the first of the bodies.
         bodies: K bodies of one parent network.
 
     Returns:
-        the joined body; None where structures or sizes differ, or the structure is not supported.
+        the joined body; None if structures or sizes differ, or if the structure is not supported.
     """
     return None
 
@@ -199,12 +199,12 @@ def _joined_stage(stage: Recurrent, alike: Sequence[nn.Module], opens: bool) -> 
 
 
 def equal_shapes(parts: Sequence[nn.Module]) -> bool:
-    """Whether parts have parameters of equal shapes, none of them empty."""
+    """Return whether all parts have parameters of equal shapes, none of them empty."""
     shapes = [[tuple(p.shape) for p in part.parameters()] for part in parts]
     return all(shape == shapes[0] for shape in shapes) and all(0 not in shape for shape in shapes[0])
 
 
 def holds(body: nn.Module) -> bool:
-    """Whether the weights that a joined body was made of are unchanged."""
+    """Return whether the weights that a joined body was made of are unchanged."""
     own = getattr(body, "holds", None)
     return (own is None or own()) and all(part.holds() for part in body.modules() if isinstance(part, JoinedWeights))

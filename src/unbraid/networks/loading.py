@@ -126,7 +126,7 @@ def _check_module(module: Any) -> None:
 
 
 def _read_state(path: str | PathLike[str]) -> dict[Any, Any]:
-    """Read the state dict in a file of torch.save; raises FormatError."""
+    """Read the state dict in a file of torch.save; raise FormatError if there is none."""
     content = BytesIO(read_regular(path))
     where = quoted(path)
     _check_archive(content, where)

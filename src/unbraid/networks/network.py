@@ -478,7 +478,7 @@ class Network(nn.Module):
         return aligned(y, steps, padding.side, padding.truncation)
 
     def weights(self) -> dict[str, Tensor]:
-        """Name -> tensor, for all parameters and buffers."""
+        """Return name -> tensor, for all parameters and buffers."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
     def sha256(self) -> str:
@@ -571,5 +571,5 @@ class Network(nn.Module):
                 )
 
     def recurrent_layers(self) -> dict[str, RecurrentLayer]:
-        """Name -> recurrent layer, the subset of :attr:`layers`."""
+        """Return name -> recurrent layer, a subset of :attr:`layers`."""
         return {n: layer.module for n, layer in self.layers.items() if isinstance(layer.module, RecurrentLayer)}

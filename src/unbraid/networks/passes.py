@@ -1,8 +1,8 @@
-"""The current pass over a user's module: which rows its layers run over, and how often they ran already.
+"""The current pass over a user's module: the rows of its layers, and the timesteps they already ran over.
 
-A module may call one layer several times in one pass (a cell in a loop, one encoder for two sequences), and a batch may
-be run in several parts (see :class:`unbraid.networks.spec.TorchRun`). Layers and hooks look the pass up here, because a
-user's forward stands between them and the body. A pass belongs to one thread.
+A module may call one layer several times in one pass (a cell in a loop, one encoder for two sequences). A batch may run
+in several parts (see :class:`unbraid.networks.spec.TorchRun`). Layers and hooks read the pass from here, because the
+body calls them through the forward method of the user. A pass belongs to one thread.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Pass:
     """One pass of a body over a batch.
 
     Attributes:
-        rows: examples of the current part, each of K modules counted.
+        rows: number of rows of the current part, over all K modules.
         part: number of the current part.
-        turn: which of K modules runs alone; None: all K run in one batch.
-        picked: for each part, the rows that are its examples, in their order; None: all rows in order.
+        turn: index of the module that runs alone; None if all K run in one batch.
+        picked: for each part, the rows of its examples in order; None for all rows in order.
         head: inputs and outputs of each call of the output layer in the current part.
         packed: the last packed sequence that a recurrent layer returned in the current part.
         dropped: parts whose call was replaced by another one.
@@ -60,7 +60,7 @@ class Pass:
         self.picked[self.part] = rows
 
     def advance(self, layer: object, steps: int) -> int:
-        """Count timesteps of a layer; returns how many it ran over before in this part."""
+        """Count timesteps of a layer; return the number of timesteps it ran over before in this part."""
         before = self._steps.get(id(layer), 0)
         self._steps[id(layer)] = before + steps
         return before
@@ -70,13 +70,13 @@ _current = threading.local()
 
 
 def current() -> Pass | None:
-    """The pass that runs in this thread; None outside a user's module."""
+    """Return the current pass of this thread; None outside a user's module."""
     return getattr(_current, "running", None)
 
 
 @contextmanager
 def one_pass() -> Iterator[Pass]:
-    """Begin a pass; it is the current one while the context lasts."""
+    """Begin a pass. It is the current pass within the context."""
     outer = current()
     _current.running = Pass()
     try:

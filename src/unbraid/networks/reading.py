@@ -1,4 +1,4 @@
-"""What a network accepts as input: numbers in arrays, and text where there is a vocabulary."""
+"""Check the inputs of a network: arrays of numbers, or text if the network has a vocabulary."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from unbraid.networks.timesteps import feature_width, fixed_steps
 
 
 def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> Inputs:
-    """The inputs as the network can read them: int64 (N, T) for words, float32 (N, T, D) for features.
+    """Check inputs and convert them: word indices to int64 (N, T), features to float32 (N, T, D).
 
     An encoder-decoder reads a dict of ``source`` (N, S) and ``target`` (N, T), or a pair of these.
 
     Args:
-        spec: the network's.
-        x: an array, tensor or nested list; for a user's own module whatever it reads; with a vocabulary also text.
-        vocabulary: the network's, where it has one.
+        spec: description of the network.
+        x: an array, tensor or nested list. For a user's PyTorch module also a tree of arrays; with a vocabulary also
+            text.
+        vocabulary: the vocabulary of the network; None by default.
 
     Raises:
         DataError: wrong number of axes, empty, not numbers, NaN, an index outside the vocabulary, another T or D, or
@@ -51,12 +52,12 @@ def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> In
 
 
 def check_source(spec: EncoderDecoderSpec, source: Any) -> np.ndarray:
-    """Sentences to translate, word indices (N, S); raises DataError."""
+    """Check sentences to translate, word indices (N, S); raise DataError if they do not fit."""
     return _word_indices(spec.source, _numbers(source))
 
 
 def _check_pairs(spec: EncoderDecoderSpec, x: Any) -> Inputs:
-    """Sentence pairs; a target's padding stands at its right."""
+    """Check sentence pairs. The padding of a target is on its right."""
     if isinstance(x, tuple) and len(x) == 2:
         x = {"source": x[0], "target": x[1]}
     if not isinstance(x, dict) or set(x) != {"source", "target"}:
@@ -68,12 +69,15 @@ def _check_pairs(spec: EncoderDecoderSpec, x: Any) -> Inputs:
         raise DataError(f"{len(source)} source sentences and {len(target)} targets: there must be one for each.")
     said = target != 0
     if not said[:, 0].all() or (said[:, 1:] & ~said[:, :-1]).any():
-        raise DataError("a target has padding (0) before a word, expected it at the right alone.")
+        raise DataError("a target has padding (0) before a word, expected padding on the right only.")
     return Inputs({"source": source, "target": target}, len(source))
 
 
 def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
-    """Inputs of a user's own module: arrays of as many axes as the example had, finite, all of N examples."""
+    """Check inputs of a user's PyTorch module.
+
+    The arrays must be finite, hold N examples each, and have the same numbers of axes as the example.
+    """
     plain_list = isinstance(x, list) and not any(isinstance(leaf, np.ndarray | Tensor) for leaf in leaves(x))
     if not isinstance(x, tuple | list | dict) or (plain_list and len(spec.axes) == 1):
         x = _numbers(x)
@@ -85,7 +89,7 @@ def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
         raise DataError(f"inputs are {quoted(repr(x), 40)}, which has no array: pass inputs as the module reads them.")
     found = [leaf.ndim for leaf in arrays]
     if found != list(spec.axes):
-        raise DataError(f"inputs have arrays of {found} axes, the example that the network was made with {spec.axes}.")
+        raise DataError(f"inputs have arrays of {found} axes, expected {spec.axes} as in the example of the network.")
     for array in arrays:
         _check_numbers(array)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -93,12 +97,12 @@ def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
     inputs = torch_inputs(spec, tree, words)
     sizes = {array.shape[axis] for array, axis in zip(arrays, inputs.axes or (), strict=False) if axis is not None}
     if len(sizes) > 1:
-        raise DataError(f"the arrays of the inputs hold {sorted(sizes)} examples, expected one number of them in all.")
+        raise DataError(f"the arrays of the inputs hold {sorted(sizes)} examples, expected one number in all arrays.")
     return inputs
 
 
 def torch_inputs(spec: TorchSpec, tree: Any, words: Words | None = None) -> Inputs:
-    """Inputs of a user's own module from a tree of arrays or tensors that has the structure of the example."""
+    """Make the inputs of a user's PyTorch module of a tree of arrays that has the structure of the example."""
     arrays, axes = arrays_of(tree), spec.run.axes
     if axes is not None:
         place = next(place for place, axis in enumerate(axes) if axis is not None)
@@ -108,7 +112,7 @@ def torch_inputs(spec: TorchSpec, tree: Any, words: Words | None = None) -> Inpu
 
 
 def _graph_inputs(spec: KerasSpec, x: Any, words: Words | None) -> Inputs:
-    """Inputs of a Keras graph: one array, or several in order or by name, of the shapes that the file states."""
+    """Check inputs of a Keras graph: one array, or several in order or by name, with the shapes in the file."""
     given = spec.graph.inputs
     if isinstance(x, dict):
         names = [one.name for one in given]
@@ -131,12 +135,12 @@ def _graph_inputs(spec: KerasSpec, x: Any, words: Words | None) -> Inputs:
         arrays[place] = _finite(array) if vocabulary is None else _words_below(array, vocabulary, f"input {one.name!r}")
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
-        raise DataError(f"inputs hold {sorted(counts)} examples: every array must hold as many.")
+        raise DataError(f"inputs hold {sorted(counts)} examples: expected the same number in every array.")
     return Inputs(arrays[0] if len(arrays) == 1 else tuple(arrays), len(arrays[0]), words=words)
 
 
 def _plain(leaf: Any) -> Any:
-    """A leaf as an array, where it is an array of any library; numbers, text and None are constants."""
+    """Convert an array of any library to a NumPy array; return numbers, text and None unchanged."""
     if isinstance(leaf, np.ndarray | Tensor) or hasattr(leaf, "to_numpy") or hasattr(leaf, "__array__"):
         array = as_array(leaf)
         return array.astype(np.float64) if array.dtype == np.longdouble else array
@@ -144,9 +148,9 @@ def _plain(leaf: Any) -> Any:
 
 
 def _read_text(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary | None) -> tuple[Any, Words | None]:
-    """Text as what the network reads, and how long each text is where no T is fixed.
+    """Convert text to word indices, and return the length of each text if T is not fixed.
 
-    That is indices, and for a user's module that takes them the lengths as well.
+    A user's PyTorch module that takes lengths gets indices and lengths.
     """
     if vocabulary is None:
         raise DataError(
@@ -165,7 +169,7 @@ def _read_text(spec: NetworkSpec | TorchSpec, x: Any, vocabulary: Vocabulary | N
 
 
 def _numbers(x: Any) -> np.ndarray:
-    """An array of numbers with at least one example and one timestep."""
+    """Convert to an array of numbers with at least one example and one timestep."""
     array = as_array(x)
     if array.shape[:1] == (0,):
         raise DataError("inputs are empty: expected at least one example.")
@@ -175,7 +179,7 @@ def _numbers(x: Any) -> np.ndarray:
 
 def _check_numbers(array: np.ndarray) -> None:
     if array.dtype.kind == "U":
-        raise DataError("inputs hold text beside numbers, or text where numbers were expected: pass one kind.")
+        raise DataError("inputs hold both text and numbers, or text where numbers were expected: pass one kind.")
     if array.dtype.kind not in NUMBERS:
         raise DataError(f"inputs hold {array.dtype}, expected numbers: word indices (N, T) or features (N, T, D).")
     if array.size == 0:
@@ -190,7 +194,7 @@ def _word_indices(first: EmbeddingSpec, array: np.ndarray) -> np.ndarray:
 
 
 def _words_below(array: np.ndarray, vocabulary: int, reader: str) -> np.ndarray:
-    """Word indices as int64; raises DataError for other numbers, and for indices that the reader does not have."""
+    """Convert word indices to int64; raise DataError for other numbers, and for indices outside the vocabulary."""
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
         raise DataError("inputs hold fractions or NaN, expected whole word indices.")
     if array.min() < 0 or array.max() >= vocabulary:
@@ -211,10 +215,10 @@ def _features(spec: NetworkSpec, array: np.ndarray) -> np.ndarray:
 
 
 def _finite(array: np.ndarray) -> np.ndarray:
-    """Features as float32; raises DataError for values that are not finite."""
+    """Convert features to float32; raise DataError for values that are not finite."""
     if not np.isfinite(array).all():
         raise DataError("inputs hold NaN or infinite values.")
-    with np.errstate(over="ignore"):  # what overflows is refused below
+    with np.errstate(over="ignore"):  # an overflow is refused below
         single = array.astype(np.float32, copy=False)
     if not np.isfinite(single).all():
         raise DataError(

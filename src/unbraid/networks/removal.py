@@ -35,14 +35,14 @@ class Removal(nn.Module):
             )
 
     def later(self, offset: int, steps: int) -> Removal:
-        """The removal for ``steps`` timesteps of a layer that already ran over ``offset`` timesteps in this pass."""
+        """Return the removal for the next ``steps`` timesteps of a layer, after ``offset`` timesteps in this pass."""
         self.check_steps(offset + steps)
         if self.kept.shape[1] == 1 or (offset == 0 and steps == self.kept.shape[1]):
             return self
         return AtStep(self, offset) if steps == 1 else type(self)(self.kept[:, offset : offset + steps])
 
     def only(self, module: int) -> Removal:
-        """The removal of one of the K modules."""
+        """Return the removal of one of the K modules."""
         return type(self)(self.kept[module : module + 1])
 
     def at(self, t: int) -> Tensor:
@@ -94,8 +94,8 @@ class GatesGone(Removal):
 class ReleaseEdges(Removal):
     """Remove those edges of an unrolled node that the code of the paper removes.
 
-    These are the columns of W and b, the entries of U between two removed nodes, and the row of the next layer at the
-    last timestep only. The state of a removed LSTM or GRU node is not 0, but h = 0.5 * tanh(0.5 * c).
+    These are the columns of W and b, and the entries of U between two removed nodes. The row of the next layer is
+    removed at the last timestep only. The state of a removed LSTM or GRU node is not 0, but h = 0.5 * tanh(0.5 * c).
     """
 
     def _tiled(self, t: int, width: int) -> Tensor:

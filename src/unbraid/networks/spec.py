@@ -17,7 +17,7 @@ class _Spec(BaseModel):
 
 
 class EmbeddingSpec(_Spec):
-    """Word indices (N, T) to vectors (N, T, D); with ``mask_zero`` index 0 marks steps that do not count."""
+    """An embedding: word indices (N, T) to vectors (N, T, D). With ``mask_zero``, index 0 masks a timestep."""
 
     type: Literal["embedding"] = "embedding"
     name: str
@@ -27,7 +27,7 @@ class EmbeddingSpec(_Spec):
 
 
 class MaskingSpec(_Spec):
-    """Steps whose features all equal ``value`` do not count and are set to zero."""
+    """A mask over timesteps whose features all equal ``value``; their features are set to zero."""
 
     type: Literal["masking"] = "masking"
     name: str
@@ -35,22 +35,22 @@ class MaskingSpec(_Spec):
 
 
 class FlattenSpec(_Spec):
-    """(N, T, D) to (N, T*D)."""
+    """A flattening: (N, T, D) to (N, T*D)."""
 
     type: Literal["flatten"] = "flatten"
     name: str
 
 
 class RepeatSpec(_Spec):
-    """(N, D) to (N, times, D)."""
+    """A repetition: (N, D) to (N, times, D)."""
 
     type: Literal["repeat"] = "repeat"
     name: str
-    times: Annotated[int, Field(ge=1, le=2**16)]  # no weight bounds it
+    times: Annotated[int, Field(ge=1, le=2**16)]  # no weight limits it
 
 
 class RecurrentSpec(_Spec):
-    """A recurrent layer, of one direction or two; ``sequences`` gives all outputs instead of the last."""
+    """A recurrent layer of one or two directions. With ``sequences`` it returns all outputs, else the last."""
 
     type: Literal["recurrent"] = "recurrent"
     name: str
@@ -64,7 +64,7 @@ class RecurrentSpec(_Spec):
 
 
 class DenseSpec(_Spec):
-    """A dense layer over the last axis, at every timestep where there are timesteps."""
+    """A dense layer over the last axis, at every timestep if the values have timesteps."""
 
     type: Literal["dense"] = "dense"
     name: str
@@ -74,7 +74,7 @@ class DenseSpec(_Spec):
 
 
 class ActivationSpec(_Spec):
-    """An activation by itself."""
+    """An activation that is a layer of its own."""
 
     type: Literal["activation"] = "activation"
     name: str
@@ -88,14 +88,14 @@ StageSpec = Annotated[
 
 
 class NetworkSpec(_Spec):
-    """Stages in order and, behind them, the output layer.
+    """Stages in order, and the output layer after them.
 
     Attributes:
-        stages: everything before the output layer.
-        features: inputs of the output layer.
-        classes: C, its columns.
-        output: ``softmax`` over C classes, or ``sigmoid``: C independent labels (one column: a binary decision).
-        steps: T that the network's file fixes, or None.
+        stages: all layers before the output layer.
+        features: number of inputs of the output layer, F.
+        classes: number of columns of the output layer, C.
+        output: ``softmax`` over C classes, or ``sigmoid`` for C independent labels (one column: a binary decision).
+        steps: number of timesteps T that the file of the network fixes, or None.
     """
 
     type: Literal["stages"] = "stages"
@@ -113,9 +113,9 @@ class TorchLayerSpec(_Spec):
     Attributes:
         name: its key in :attr:`unbraid.Network.layers`.
         site: path of the nn.RNN, nn.LSTM or nn.GRU in the module.
-        cell: its cell.
-        inputs: D.
-        units: H.
+        cell: the function of one timestep.
+        inputs: number of input features D.
+        units: number of hidden units H.
     """
 
     name: str
@@ -126,20 +126,20 @@ class TorchLayerSpec(_Spec):
 
 
 class TorchRun(_Spec):
-    """How a user's module has to be called, and how its output layer is called in it. Shapes: N examples, T timesteps.
+    """Calling convention of a user's module and of the output layer in it. Shapes: N examples, T timesteps.
 
     Attributes:
-        layout: what the output layer reads. ``rows``: (N, F), (N, T, F) or (T, N, F) in one call; ``flat``: (N*T, F) or
+        layout: inputs of the output layer. ``rows``: (N, F), (N, T, F) or (T, N, F) in one call; ``flat``: (N*T, F) or
             (T*N, F); ``packed``: the data of a PackedSequence; ``calls``: (N, F) in each of T calls.
-        pick: which timesteps decide: ``all``, one alone, or their ``mean``.
-        batch: number of examples that every call of the module must have; None: any.
+        pick: the timesteps that decide: ``all``, a single one, or their ``mean``.
+        batch: number of examples that every call of the module must have; None for any number.
         unbatched: whether the module reads one example without a batch axis; ``batch`` is 1.
-        sorts: whether the module packs sequences that must be sorted by length.
-        keeps: whether the module keeps tensors between calls, which are reset before each call.
-        axes: for each input array, where the examples are, None for a constant; None: by ``batch_axis``.
+        sorts: whether the module packs sequences and requires them sorted by length.
+        keeps: whether the module keeps tensors between calls. They are reset before each call.
+        axes: axis of the examples in each input array, None for a constant. None as a whole means ``batch_axis``.
         lists: positions of input arrays that the module reads as a list of numbers.
-        folds: path of a recurrent layer that reads several sequences of each example in one call -> whether the
-            sequences of an example are adjacent (``outer``) or N apart (``inner``).
+        folds: for each recurrent layer that reads several sequences of each example in one call: path -> ``outer`` if
+            the sequences of an example are adjacent, ``inner`` if they are N rows apart.
     """
 
     layout: Literal["rows", "flat", "packed", "calls"] = "rows"
@@ -157,17 +157,17 @@ class TorchSpec(_Spec):
     """Description of a user's nn.Module. Its code is never stored.
 
     Attributes:
-        module: name of its class.
-        layers: its recurrent layers, direction by direction.
-        head: path of its output nn.Linear.
-        features: inputs of the output layer.
-        classes: C, its columns.
+        module: name of the class of the module.
+        layers: recurrent layers of the module, direction by direction.
+        head: path of the output nn.Linear.
+        features: number of inputs of the output layer, F.
+        classes: number of columns of the output layer, C.
         output: ``softmax`` or ``sigmoid``.
-        many_outputs: one decision per timestep.
-        time_first: features come as (T, N, F).
+        many_outputs: whether the network makes one decision per timestep.
+        time_first: whether features have the shape (T, N, F).
         axes: number of axes of every input array, in order.
-        batch_axis: where the examples lie in inputs of more axes than that.
-        run: how the module is called; left out of JSON where it is the default.
+        batch_axis: axis of the examples in inputs that have more axes than ``batch_axis``.
+        run: calling convention of the module. The JSON omits it if it is the default.
         steps: always None: T may vary.
     """
 
@@ -187,7 +187,7 @@ class TorchSpec(_Spec):
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Digests of older folders were computed without ``run``."""
+        """Omit the default of ``run``, because digests of older folders were computed without it."""
         found: dict[str, object] = handler(self)
         if self.run == TorchRun():
             found.pop("run", None)
@@ -198,11 +198,11 @@ class LayerSpec(_Spec):
     """A layer of a Keras graph that has no hidden units to remove.
 
     Attributes:
-        name: its name in the graph.
-        kind: its Keras class, a key of :data:`unbraid.networks.graph.kinds.KINDS`.
-        settings: its checked configuration.
+        name: name of the layer in the graph.
+        kind: Keras class of the layer, a key of :data:`unbraid.networks.graph.kinds.KINDS`.
+        settings: checked configuration of the layer.
         weights: name -> shape, in the layout and the order of Keras.
-        keras: major version of Keras that wrote the file, where versions differ.
+        keras: major version of Keras that wrote the file, because versions differ for some layers.
     """
 
     type: Literal["layer"] = "layer"
@@ -221,17 +221,17 @@ class PerTimestepSpec(_Spec):
     graph: GraphSpec
 
 
-Reference = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]  # number of a value, which of its outputs
+Reference = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]  # number of a value, number of its output
 
 
 class CallSpec(_Spec):
     """One call of a layer.
 
     Attributes:
-        layer: its name.
+        layer: name of the layer.
         reads: the values that it reads. Inputs of the graph come first, then the results of the calls in order.
         states: initial states of a recurrent layer.
-        masks: explicit masks of what it reads, in order; None where the mask comes with the value.
+        masks: explicit masks of these values, in order; None for the mask of the value itself.
     """
 
     layer: str
@@ -265,10 +265,10 @@ class GraphSpec(_Spec):
     """Layers of a Keras model and their calls.
 
     Attributes:
-        inputs: its inputs, in order.
-        layers: each of them once, also where it is called several times.
-        calls: in the order of computation.
-        output: the value that it returns.
+        inputs: inputs of the graph, in order.
+        layers: the layers without duplicates, even if one is called several times.
+        calls: calls of the layers, in the order of computation.
+        output: the value that the graph returns.
         fixed: names of recurrent layers that run as they are and are not decomposed.
     """
 
@@ -283,7 +283,7 @@ class KerasSpec(TorchSpec):
     """Description of a Keras model that is a graph. It runs as a PyTorch module that is built from this description.
 
     Attributes:
-        graph: its layers and their calls.
+        graph: layers of the model and their calls.
         steps: T of a graph with one input, if the file fixes it.
     """
 
@@ -293,7 +293,7 @@ class KerasSpec(TorchSpec):
 
     @property
     def vocabularies(self) -> list[int | None]:
-        """For each input the number of word indices that its embedding has; None for an input of features."""
+        """For each input, the number of word indices of its embedding; None for an input of features."""
         embeddings = {layer.name: layer.vocabulary for layer in self.graph.layers if isinstance(layer, EmbeddingSpec)}
         found: list[int | None] = [None] * len(self.graph.inputs)
         for call in self.graph.calls:
@@ -304,12 +304,12 @@ class KerasSpec(TorchSpec):
 
 
 class LanguageTag(_Spec):
-    """How a target language begins and ends: indices into the target vocabulary.
+    """First and last token of a target language, as indices of the target vocabulary.
 
     Attributes:
-        name: the language, as ``fr``.
-        start: of the first token, ``[startfr]``.
-        end: of the last, ``[endfr]``.
+        name: the language, for example ``fr``.
+        start: index of the first token, for example ``[startfr]``.
+        end: index of the last token, for example ``[endfr]``.
     """
 
     name: str
@@ -318,17 +318,17 @@ class LanguageTag(_Spec):
 
 
 class EncoderDecoderSpec(_Spec):
-    """Two recurrent stacks: the decoder starts from the encoder's last states, layer by layer.
+    """Two recurrent stacks. Each layer of the decoder starts from the last state of the same layer of the encoder.
 
     Attributes:
-        source: embedding of the words to read.
-        encoder: 1 to 4 recurrent layers over them.
+        source: embedding of the source words.
+        encoder: 1 to 4 recurrent layers over the source words.
         target: embedding of the target words.
-        decoder: as many recurrent layers as the encoder has, of the same cells and units.
+        decoder: the same number of recurrent layers as in the encoder, with the same cells and units.
         head: name of the output layer.
-        features: its inputs, H of the last decoder layer.
-        classes: V, its columns: the target vocabulary.
-        languages: target languages, each with its first and last token.
+        features: number of inputs of the output layer, H of the last decoder layer.
+        classes: number of columns of the output layer, V, the size of the target vocabulary.
+        languages: the target languages, each with its first and last token.
         encoder_too: whether the layers of the encoder are decomposed as well (in the paper only the decoder is).
         output: always ``softmax``.
         steps: always None: S and T may vary.
@@ -354,7 +354,7 @@ class EncoderDecoderSpec(_Spec):
 
 
 def width_behind(stage: StageSpec, width: int | None) -> int | None:
-    """Features that a stage gives for each timestep, where it reads ``width``."""
+    """Return the number of features per timestep that a stage computes from ``width`` features."""
     match stage:
         case EmbeddingSpec():
             return stage.dimension
@@ -370,17 +370,17 @@ Spec = NetworkSpec | EncoderDecoderSpec | TorchSpec | KerasSpec
 
 
 def needs_module(spec: Spec) -> bool:
-    """Whether a network needs an instance of a user's class, whose code is not stored."""
+    """Return whether a network needs an instance of a user's class, whose code is not stored."""
     return isinstance(spec, TorchSpec) and not isinstance(spec, KerasSpec)
 
 
 def label_count(spec: Spec) -> int:
-    """Number of labels of a network: its languages, its classes, or 2 for a single sigmoid column."""
+    """Return the number of labels of a network: languages, classes, or 2 for a single sigmoid column."""
     return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)
 
 
 def weight_count(spec: Spec) -> int:
-    """Number of weights of a network; for a user's module, of its recurrent layers only."""
+    """Return the number of weights of a network; of a user's module only those of the recurrent layers."""
     if isinstance(spec, KerasSpec):
         return _graph_count(spec.graph) + spec.classes * (spec.features + 1)
     if isinstance(spec, TorchSpec):

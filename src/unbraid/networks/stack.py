@@ -115,7 +115,7 @@ class RecurrentStack(nn.Module):
         return (outputs if self.batch_first else outputs.transpose(0, 1).contiguous()), _pair(last)
 
     def _check_states(self, states: State, x: Tensor) -> None:
-        """torch's kernels read states of another size from beyond their end; raises DataError."""
+        """Raise DataError for states of another size, beyond whose end the kernels of torch would read."""
         sizes = [self.proj_size or self.hidden_size, self.hidden_size][: 2 if self.cell.kind == "lstm" else 1]
         expected = [(len(self.layers), x.shape[0], size) for size in sizes]
         found = [tuple(state.shape) for state in states]
@@ -152,7 +152,7 @@ class RecurrentStack(nn.Module):
         return torch.cat(outputs)[back], tuple(torch.cat(parts, 1)[:, back] for parts in zip(*states, strict=True))
 
     def _one_by_one(self) -> bool:
-        """Whether the sequences of an example run in several calls: layers are observed, or masked by timestep."""
+        """Return whether the sequences of an example run in several calls: for observation, or masks by timestep."""
         return any(isinstance(layer, PrunedRecurrentLayer) or layer._forward_hooks for layer in self.layers)
 
     def _levels(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
@@ -213,7 +213,7 @@ class CellStack(RecurrentStack):
         self.kept = [None]
 
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | State | None = None) -> Any:
-        """As torch's: (N, D) or (D,), and hx (N, H) or (H,), LSTM: a pair; returns the next hx."""
+        """Run as in torch: (N, D) or (D,), and hx (N, H) or (H,), a pair for an LSTM; return the next hx."""
         if not isinstance(input, Tensor) or input.dim() not in (1, 2):
             raise DataError(
                 f"a recurrent cell was given {tuple(getattr(input, 'shape', ()))}, expected (N, D) or (D,)."
@@ -235,7 +235,7 @@ def stack_of(original: nn.Module, fold: str | None = None) -> RecurrentStack:
 
 
 def torch_cell(original: nn.RNNBase | nn.RNNCellBase) -> Cell:
-    """The cell of a torch recurrent module."""
+    """Return the cell of a recurrent module of torch."""
     if isinstance(original, nn.LSTM | nn.LSTMCell):
         return Cell(kind="lstm")
     if isinstance(original, nn.GRU | nn.GRUCell):

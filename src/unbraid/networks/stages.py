@@ -1,7 +1,7 @@
-"""A sequential network's stages as modules. Each maps values and a validity mask to values and a validity mask.
+"""Stages of a sequential network as modules. Each maps values and a validity mask to values and a validity mask.
 
-Shapes: N examples, T timesteps, D features, H units. A mask is (N, T) booleans or None; a mask stays at N rows
-where values have K*N (K modules in one batch).
+Shapes: N examples, T timesteps, D features, H units. A mask is (N, T) booleans, False at a masked timestep, or None. If
+K modules run in one batch, values have K*N rows and a mask still has N rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Signal = tuple[Tensor, Tensor | None]
 
 
 class Embedding(nn.Module):
-    """Word indices (N, T) to vectors (N, T, D); an index below 0 is a timestep that does not count."""
+    """An embedding: word indices (N, T) to vectors (N, T, D). An index below 0 masks its timestep."""
 
     def __init__(self, spec: EmbeddingSpec) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Embedding(nn.Module):
 
 
 class Masking(nn.Module):
-    """Steps whose features all equal a value do not count."""
+    """A mask over timesteps whose features all equal a given value."""
 
     def __init__(self, spec: MaskingSpec) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Masking(nn.Module):
 
 
 class Flatten(nn.Module):
-    """(N, T, D) to (N, T*D); a mask ends here, as in Keras."""
+    """A flattening: (N, T, D) to (N, T*D). It drops the mask, as in Keras."""
 
     def __init__(self, spec: FlattenSpec) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Flatten(nn.Module):
 
 
 class Repeat(nn.Module):
-    """(N, D) to (N, times, D)."""
+    """A repetition: (N, D) to (N, times, D)."""
 
     def __init__(self, spec: RepeatSpec) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Repeat(nn.Module):
 
 
 class Activation(nn.Module):
-    """An activation by itself."""
+    """An activation that is a layer of its own."""
 
     def __init__(self, spec: ActivationSpec) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Activation(nn.Module):
 
 
 class Dense(nn.Module):
-    """act(W x + b) over the last axis."""
+    """A dense layer: act(W x + b) over the last axis."""
 
     def __init__(self, spec: DenseSpec) -> None:
         super().__init__()
@@ -98,12 +98,12 @@ class Dense(nn.Module):
 
     @property
     def units(self) -> int:
-        """H."""
+        """Number of units H."""
         return self.weight.shape[0]
 
     @property
     def rectified(self) -> bool:
-        """Whether nodes are judged by their active rate."""
+        """Whether the activation is a ReLU: nodes are compared by active rate."""
         return self.activation == "relu"
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
@@ -111,7 +111,7 @@ class Dense(nn.Module):
 
 
 class PrunedDense(nn.Module):
-    """A dense layer whose removed nodes are zero: K modules in one batch, rows (K*N, ...)."""
+    """A dense layer whose removed nodes are zero. K modules run in one batch with rows (K*N, ...)."""
 
     kept: Tensor
 
@@ -128,7 +128,7 @@ class PrunedDense(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A recurrent layer in a sequence: one direction or two, all outputs or the last."""
+    """A recurrent layer of one or two directions. It returns all outputs, or the last one."""
 
     def __init__(self, spec: RecurrentSpec) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
         (values, state), *backward = self.read(x, mask)
-        if self.flip:  # Keras' go_backwards gives its outputs in the order of reading
+        if self.flip:  # Keras' go_backwards returns outputs in the order of reading
             values = values.flip(1)
         results = [values] if self.sequences else [state[0]]
         results += [values if self.sequences else state[0] for values, state in backward]
@@ -159,7 +159,7 @@ def merged(merge: str, results: list[Tensor], mask: Tensor | None) -> Tensor:
 
     Args:
         merge: a key of the table of merges.
-        results: of one or two directions.
+        results: results of one or two directions.
         mask: (N, T), if the results are sequences. Keras sets merged outputs to zero where it is False.
     """
     if len(results) == 1:
@@ -167,7 +167,7 @@ def merged(merge: str, results: list[Tensor], mask: Tensor | None) -> Tensor:
     result: Tensor = _MERGE[merge](*results)
     if mask is None:
         return result
-    here = mask.repeat(result.shape[0] // mask.shape[0], 1)  # K*N rows, module by module
+    here = mask.repeat(result.shape[0] // mask.shape[0], 1)  # K*N rows, ordered by module
     return result * here.unsqueeze(-1)
 
 
@@ -195,11 +195,11 @@ def build_stage(spec: StageSpec) -> nn.Module:
 
 
 class StageSequence(nn.Module):
-    """Stages in order: inputs (N, T) or (N, T, D) to the output layer's features (N, F) or (N, T, F).
+    """Stages in order: inputs (N, T) or (N, T, D) to features of the output layer, (N, F) or (N, T, F).
 
     Args:
-        specs: what to build.
-        features: F.
+        specs: descriptions of the stages.
+        features: number of inputs of the output layer, F.
     """
 
     def __init__(self, specs: list[StageSpec], features: int) -> None:
@@ -211,21 +211,21 @@ class StageSequence(nn.Module):
         return self.rest(self.opening(x))
 
     def opening(self, x: Tensor) -> Signal:
-        """Inputs through the stages before the first recurrent one, which all modules of a network have in common."""
+        """Run the stages before the first recurrent stage; all modules of a network share them."""
         if (first := next(self.parameters(), None)) is not None:
             x = like_weights(x, first.dtype)
         return self._through(self.stages[: self._first_recurrent], (x, None))
 
     def rest(self, signal: Signal) -> Tensor:
-        """What :meth:`opening` gave through all other stages: the features."""
+        """Run the other stages on the result of :meth:`opening`; return the features."""
         return self._through(self.stages[self._first_recurrent :], signal)[0]
 
     def count(self, signal: Signal) -> int:
-        """N of what :meth:`opening` gave."""
+        """Return the number of examples N in a result of :meth:`opening`."""
         return len(signal[0])
 
     def opening_stages(self) -> list[nn.Module]:
-        """The stages that :meth:`opening` runs."""
+        """Return the stages that :meth:`opening` runs."""
         return list(self.stages[: self._first_recurrent])
 
     @property

@@ -1,4 +1,4 @@
-"""The sizes of inputs that a network of stages fixes: T timesteps and D features."""
+"""Sizes of the inputs of a network of stages: T timesteps and D features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, Network
 
 
 def feature_width(spec: NetworkSpec) -> int | None:
-    """Number of features D of the first stage with weights; None if a Flatten before it merges D and T."""
+    """Return the number of features D of the first stage with weights; None if a Flatten before it merges D and T."""
     for stage in spec.stages:
         if isinstance(stage, FlattenSpec):
             return None
@@ -16,11 +16,11 @@ def feature_width(spec: NetworkSpec) -> int | None:
 
 
 def fixed_steps(spec: Spec, features: int | None = None) -> int | None:
-    """Number of timesteps T that the file, or the layer behind a Flatten, requires; None if T may vary.
+    """Return the number of timesteps T that the file or the layer after a Flatten requires; None if T may vary.
 
     Args:
-        spec: the network's.
-        features: D of the inputs, for a network whose first stage flattens them.
+        spec: description of the network.
+        features: number of features D of the inputs, needed if the first stage flattens them.
     """
     if spec.steps is not None or not isinstance(spec, NetworkSpec):
         return spec.steps

@@ -20,8 +20,8 @@ Leaves = list[Tensor | None]
 class Seen(Mapping[str, Any]):
     """Layer name -> recorded value of the last pass.
 
-    A layer that ran several times in the pass has one value: its calls one after the other along the second axis, and
-    the parts of the batch along the first.
+    A layer can run several times in a pass. Its value then has the calls in order along the second axis, and the parts
+    of the batch along the first axis.
     """
 
     def __init__(self) -> None:
@@ -54,12 +54,12 @@ class Seen(Mapping[str, Any]):
 
 @contextmanager
 def watched(layers: Mapping[str, Layer], view: View) -> Iterator[Seen]:
-    """Store ``view`` of every layer that runs within the context, by layer name.
+    """Record the value of ``view`` for every layer that runs within the context.
 
     Args:
         layers: name -> layer.
-        view: gives the value to record. Its tensors are (N, T, ...); a mask (N, T) may be None where all timesteps
-            count. Tensors may be in a tuple, a dict or a dataclass.
+        view: computes the value to record from the layer, its inputs and its outputs. Tensors are (N, T, ...), alone or
+            in a tuple, a dict or a dataclass. A mask (N, T) may be None if no timestep is masked.
     """
     seen = Seen()
 
@@ -78,7 +78,7 @@ def watched(layers: Mapping[str, Layer], view: View) -> Iterator[Seen]:
 
 
 def _joined(here: Pass, calls: list[tuple[int, Any]]) -> Any:
-    """One value of all calls of a pass."""
+    """Join the values of all calls of a pass."""
     parts: list[Leaves] = []
     for part, rows in enumerate(here.picked):
         own = [_leaves(value) for number, value in calls if number == part and part not in here.dropped]
@@ -89,7 +89,7 @@ def _joined(here: Pass, calls: list[tuple[int, Any]]) -> Any:
 
 
 def _along(values: list[Leaves], axis: int) -> Leaves:
-    """Join leaves along an axis; a mask that is None where others have one marks all timesteps."""
+    """Join leaves along an axis. If only some of the masks are None, these become masks that are all true."""
     if len(values) == 1:
         return values[0]
     found: Leaves = []
@@ -107,7 +107,7 @@ def _along(values: list[Leaves], axis: int) -> Leaves:
 
 
 def _padded(parts: list[Leaves]) -> list[Leaves]:
-    """Parts of as many timesteps; the new timesteps are zeros, and a mask does not mark them."""
+    """Pad parts to the same number of timesteps with zeros; a mask is False at the new timesteps."""
     sizes = [_mask(leaves).shape[1] for leaves in parts]
     steps = max(sizes)
     if min(sizes) == steps:
@@ -122,7 +122,7 @@ def _longer(leaf: Tensor, steps: int) -> Tensor:
 
 
 def _mask(leaves: Leaves) -> Tensor:
-    """Booleans (N, T), all true, for the tensors of one call."""
+    """Make a mask (N, T), all true, for the tensors of one call."""
     like = next(leaf for leaf in leaves if leaf is not None)
     return torch.ones(like.shape[:2], dtype=torch.bool, device=like.device)
 
@@ -142,7 +142,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _like(value: Any, leaves: Leaves) -> Any:
-    """The same structure with other leaves, taken from the front of the list."""
+    """Build the same structure with other leaves, taken from the front of the list."""
     rest = list(leaves)
 
     def build(old: Any) -> Any:

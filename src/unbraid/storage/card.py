@@ -1,6 +1,6 @@
 """The model card of a saved folder: a README.md for people and for model hubs.
 
-Labels, titles and other text of users are escaped, so that Markdown and YAML in them are shown and not applied.
+Labels, titles and other text of users are escaped, so that Markdown and YAML in them are shown as text.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from unbraid.storage.layout import REFEREE
 from unbraid.storage.manifest import Manifest, ParentEntry
 from unbraid.storage.own_modules import ParentFacts, needed_argument
 
-LARGEST = 2**64  # whole numbers that JSON readers accept
-LIBRARY = "unbraid"  # how model hubs name it
-LONGEST = 200  # characters of a label that are shown
+LARGEST = 2**64  # limit of integers that JSON readers accept
+LIBRARY = "unbraid"  # name of the library on model hubs
+LONGEST = 200  # largest number of characters of a label
+FEW = 20  # longer lists are folded
+MANY = 2_000  # largest number of labels that a list shows
 CITATION = """\
-Taking recurrent networks apart into modules is the method of
+The decomposition of recurrent networks into modules is the method of
 
 > S. M. Imtiaz, F. Batole, A. Singh, R. Pan, B. Dantas Cruz, H. Rajan: *Decomposing a Recurrent Neural Network into
 > Modules for Enabling Reusability and Replacement*. ICSE 2023. arXiv:2212.05970
@@ -46,12 +48,12 @@ Taking recurrent networks apart into modules is the method of
 
 
 def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> str:
-    """The text of ``README.md``.
+    """Return the text of ``README.md``.
 
     Args:
         manifest: the content of ``unbraid.json``.
-        modules: its modules, in the manifest's order.
-        about: title, description and license; the scores are the manifest's.
+        modules: the modules, in the order of the manifest.
+        about: title, description and license. The scores are those of the manifest.
     """
     parts = [
         _front_matter(about),
@@ -74,25 +76,25 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
 
 
 def is_card(text: str) -> bool:
-    """Whether a ``README.md`` is a model card of :func:`card`; it may have been edited."""
+    """Return whether a ``README.md`` is a model card of :func:`card`, possibly an edited one."""
     start, _, rest = text.replace("\r\n", "\n").partition("\n")
     front, end, _ = rest.partition("\n---")
     return start == "---" and bool(end) and f"library_name: {LIBRARY}" in front.split("\n")
 
 
 def escape(value: object) -> str:
-    """Escape text as one line of Markdown that shows it unchanged."""
+    """Escape text for one line of Markdown, which then shows it unchanged."""
     text = "".join(c if c.isprintable() else " " for c in str(value)).strip()
     text = re.sub(r"([\\`*_{}\[\]<>()#+!|~$&:@.^])", r"\\\1", text)
     return re.sub(r"^([-=])", r"\\\1", text)
 
 
 def plain_scores(value: Any, where: str = "scores") -> Any:
-    """Convert figures to JSON: numpy values to Python's, keys to text, NaN and infinity to None.
+    """Convert scores to JSON: NumPy values to Python values, keys to text, NaN and infinity to None.
 
     Raises:
-        DataError: a value that is no number, text, boolean or None, and no list or mapping of them; deep nesting; text
-            that is not Unicode; or a whole number of more than 64 bits.
+        DataError: a value is not a number, text, boolean, None, or a list or mapping of these. Also deep nesting, text
+            that is not Unicode, and integers of more than 64 bits.
     """
     return _plain(value, where, current().json_depth)
 
@@ -122,7 +124,7 @@ def _plain(value: Any, where: str, levels: int) -> Any:
 
 
 def _text(value: str, where: str) -> str:
-    """Text that can be written as UTF-8."""
+    """Return the text; raise DataError if it cannot be written as UTF-8."""
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise DataError(f"{quoted(where)}: found half of a surrogate pair, expected whole characters.")
     return value
@@ -180,24 +182,40 @@ def _classes(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     note = "Nodes, weights, bytes and FLOPs: what a module keeps of its network."
     if calibrated:
         note += " A margin counts as margin / temperature + offset."
-    return f"{_table(head, rows)}\n\n{note}"
+    table = _table(head, rows)
+    return f"{table if len(rows) <= FEW else _folded(f'{len(rows)} classes', table)}\n\n{note}"
 
 
 def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
-    rows = []
+    rows, lists = [], []
     for number, parent in enumerate(manifest.parents):
         if _number(manifest, number) != str(number + 1):
             continue
         ios = [str(m.io) for m, e in zip(modules, manifest.modules, strict=True) if e.parent == number]
         if not ios:  # only originals of fused modules belong to this network
             continue
-        classes = ", ".join(_name(label) for label in parent.labels[:50]) + (" …" if len(parent.labels) > 50 else "")
+        classes = _names(parent.labels)
+        if len(parent.labels) > FEW:
+            title = f"{len(parent.labels)} classes"
+            lists.append(_folded(f"The {title} of network {number + 1}", classes))
+            classes = f"{title}, see below"
         rows.append([str(number + 1), ios[0], _layers(parent), classes, f"`{parent.sha256}`"])
-    return _table(["network", "input/output", "layers", "classes", "sha256 of its weights"], rows)
+    table = _table(["network", "input/output", "layers", "classes", "sha256 of its weights"], rows)
+    return "\n\n".join([table, *lists])
+
+
+def _names(labels: Sequence[object]) -> str:
+    more = f" and {len(labels) - MANY} more" if len(labels) > MANY else ""
+    return ", ".join(_name(label) for label in labels[:MANY]) + more
+
+
+def _folded(title: str, text: str) -> str:
+    """Markdown that is hidden until the reader opens it. The blank lines keep it Markdown inside of HTML."""
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _number(manifest: Manifest, parent: int) -> str:
-    """Number of a network in the card, from 1; remnants of one network have one number."""
+    """Return the number of a network in the card, from 1. All slices of one network have the same number."""
     return str(next(n for n, p in enumerate(manifest.parents) if p.sha256 == manifest.parents[parent].sha256) + 1)
 
 
@@ -242,7 +260,7 @@ def _scores(scores: Mapping[str, Any]) -> str:
 
 
 def _flat(scores: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Figures by name; names of nested figures are ``outer inner``."""
+    """Yield scores by name; names of nested scores are ``outer inner``."""
     for name, value in scores.items():
         if isinstance(value, Mapping) and not any(isinstance(v, Mapping | list) for v in value.values()):
             yield from ((f"{name} {inner}", figure) for inner, figure in value.items())
@@ -257,14 +275,19 @@ def _figure(value: Any) -> str:
 
 
 def _settings(manifest: Manifest) -> str:
-    """Each distinct configuration, with the labels of its modules."""
-    groups: dict[str, list[str]] = {}
+    """List each different configuration, with the labels of its modules."""
+    groups: dict[str, list[object]] = {}
     for entry in manifest.modules:
         dumped = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)
-        groups.setdefault(dumped, []).append(_name(entry.label))
+        groups.setdefault(dumped, []).append(entry.label)
     if len(groups) == 1:
         return f"```yaml\n{next(iter(groups))}```"
-    return "\n\n".join(f"Of {', '.join(labels)}:\n\n```yaml\n{dumped}```" for dumped, labels in groups.items())
+    parts = []
+    for dumped, labels in groups.items():
+        few = len(labels) <= FEW
+        named = f"Of {_names(labels)}:" if few else _folded(f"Of these {len(labels)} classes:", _names(labels))
+        parts.append(f"{named}\n\n```yaml\n{dumped}```")
+    return "\n\n".join(parts)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

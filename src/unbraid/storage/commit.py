@@ -1,8 +1,8 @@
-"""Replacing the files of a folder as one step, in the manner of a redo log.
+"""Replace the files of a folder as one step, with a redo log.
 
-A save writes all new files into a working folder inside the target, and then a commit record. Until the record has its
-name the old version is current, afterwards the new one. Its files are moved into place one by one. A reader takes from
-the working folder what has not been moved yet, also after a crash.
+A save writes all new files into a working folder inside the target, and then a commit record. The old version is
+current until the record has its name, and the new version afterwards. The new files are moved into place one by one. A
+reader reads files that are not moved yet from the working folder, also after a crash.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Record(BaseModel):
     """The changes that a committed working folder makes to its parent folder.
 
     Attributes:
-        token: the working folder's own.
-        files: names of the new version's files.
+        token: the token of the working folder.
+        files: names of the files of the new version.
         removed: names of files of the old version that the new one does not have.
     """
 
@@ -37,7 +37,7 @@ class Record(BaseModel):
 
 
 def commit(work: Path, files: Iterable[str], removed: Iterable[str]) -> Record:
-    """Make the files in ``work`` the current version of the folder that it is in."""
+    """Make the files in ``work`` the current version of its parent folder."""
     record = Record(token=_token(work), files=sorted(files), removed=sorted(removed))
     write_synced(work / UNCOMMITTED, record.model_dump_json().encode())
     sync(work)
@@ -47,7 +47,7 @@ def commit(work: Path, files: Iterable[str], removed: Iterable[str]) -> Record:
 
 
 def finish(work: Path, record: Record) -> None:
-    """Move the files of a committed working folder into place; doing so again, or in part, changes nothing."""
+    """Move the files of a committed working folder into place. A second or interrupted call changes nothing."""
     folder = work.parent
     for name in record.files:
         with suppress(FileNotFoundError):  # moved already
@@ -60,7 +60,7 @@ def finish(work: Path, record: Record) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Finish what a killed save committed in ``folder``, and delete what one had not committed."""
+    """Finish committed saves in ``folder`` that were killed, and delete the files of uncommitted ones."""
     for work in abandoned(folder, wait=True):
         record = _record(work)
         if record is not None:
@@ -70,7 +70,7 @@ def settle(folder: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Finish what a killed save committed in ``folder``, where that is permitted; :func:`current` reads it anyway."""
+    """Finish committed saves in ``folder`` that were killed, if permitted; :func:`current` reads them anyway."""
     with suppress(OSError):
         for work in abandoned(folder):
             record = _record(work)
@@ -79,7 +79,7 @@ def recover(folder: Path) -> None:
 
 
 def current(folder: Path, name: str) -> Path:
-    """Where the current version of a file is: in a committed working folder as long as it has not been moved."""
+    """Return the path of the current version of a file: in a committed working folder until it is moved."""
     for work in work_folders(folder):
         record = _record(work)
         if record is not None and name in record.files and os.path.lexists(work / name):
@@ -88,7 +88,7 @@ def current(folder: Path, name: str) -> Path:
 
 
 def _record(work: Path) -> Record | None:
-    """The commit record of a working folder; None where there is none, or one that no save wrote."""
+    """Read the commit record of a working folder; None if there is none, or if it was not written by a save."""
     if not os.path.lexists(work / COMMIT):
         return None
     try:

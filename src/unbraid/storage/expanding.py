@@ -1,4 +1,4 @@
-"""A sliced module's weights in the places that they have in the whole parent network."""
+"""Expand the weights of a sliced module to the whole parent network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from unbraid.storage.layout import body_weights, only_words
 
 
 def expanded(skeleton: Network, own: Mapping[str, Tensor], concern: Concern, words: Tensor | None) -> dict[str, Tensor]:
-    """The weights of the whole network: the stored ones in their places, zeros elsewhere.
+    """Return the weights of the whole network: the stored values at their positions, and zeros elsewhere.
 
     Args:
-        skeleton: the parent's structure.
+        skeleton: structure of the parent network.
         own: the stored slices.
         concern: the nodes that the module keeps.
-        words: the target words that a language's module keeps.
+        words: the target words that a module of a language keeps.
 
     Raises:
         FormatError: a tensor is missing, not used, or of another type or shape.
@@ -54,12 +54,12 @@ def _placed(
 
 
 def _places(skeleton: Network, axis: int, concern: Concern, words: Tensor | None) -> dict[str, Tensor]:
-    """Name -> the rows (``axis`` 0) or columns (1) that the numbers of a sliced body have in the whole network.
+    """Return name -> rows (``axis`` 0) or columns (1) of the values of a sliced body in the whole network.
 
-    They are found by slicing a network whose weights are their own places; these are expanded views, which take no
-    memory.
+    They are found by slicing a network whose weights are their own positions. These weights are expanded views, which
+    need no memory.
     """
-    places = Network.skeleton(skeleton.spec)  # type: ignore[arg-type]  # a sliced parent is no user's own module
+    places = Network.skeleton(skeleton.spec)  # type: ignore[arg-type]  # a sliced parent is not a user's PyTorch module
     for name, weight in list(places.named_parameters()):
         along = min(axis, weight.dim() - 1)
         line = torch.arange(weight.shape[along])

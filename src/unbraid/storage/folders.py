@@ -1,4 +1,4 @@
-"""Write folders and files completely or not at all, and read back only complete versions."""
+"""Write folders and files atomically, and read only complete versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.limits import read_regular
 from unbraid.storage.commit import commit, current, finish, settle
 from unbraid.storage.commit import recover as recover
-from unbraid.storage.layout import CARD, is_known
+from unbraid.storage.layout import CARD, MODULES, PARENTS, is_known
 from unbraid.storage.layout import MANIFEST as MANIFEST
 from unbraid.storage.manifest_checks import parse_manifest
 from unbraid.storage.workfolder import (
@@ -34,7 +34,7 @@ from unbraid.storage.workfolder import (
 T = TypeVar("T")
 LONGEST_WAIT = 60.0  # seconds that a reader waits for the end of a save
 TRIES = 100  # to make a folder that other writers delete at the same time
-NAMED = 3  # files that a refusal names, at most
+NAMED = 3  # largest number of files in an error message
 
 
 def write_folder(
@@ -42,16 +42,16 @@ def write_folder(
 ) -> None:
     """Write a folder of modules atomically: after a crash there is the old version or the new one.
 
-    Only files that the manifest of a valid Unbraid folder names are replaced. The folder keeps its mode, and its files
-    keep theirs. A symbolic link is followed. Processes and threads that write the same folder take turns.
+    Only files that the manifest of a valid Unbraid folder lists are replaced. The folder and its files keep their
+    modes. A symbolic link is followed. Processes and threads that write the same folder wait for each other.
 
     Args:
         folder: an Unbraid folder, an empty folder or a new name.
-        files: name -> content, ``unbraid.json`` among them.
-        verify: called with a folder that holds ``files``, before anything is replaced; it raises FormatError to refuse.
+        files: name -> content, including ``unbraid.json``.
+        verify: called with a folder of the new files before any file is replaced. It raises FormatError to refuse them.
 
     Raises:
-        FormatError: ``folder`` holds anything else, cannot be written, or ``verify`` refuses.
+        FormatError: ``folder`` holds other files or cannot be written, or ``verify`` raises it.
     """
     try:
         target = _real(folder, FormatError)
@@ -71,7 +71,7 @@ def _real(path: str | os.PathLike[str], error: type[UnbraidError]) -> Path:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """The folder, made where it is missing, for this writer alone; after an error nothing that was made stays."""
+    """Make a missing folder, and lock it for this writer; after an error, delete the folders that were made."""
     made: list[Path] = []
     with ExitStack() as stack:
         try:
@@ -95,7 +95,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 def _old_files(target: Path) -> set[str]:
-    """The names of files that may be replaced; raises FormatError where ``target`` holds anything else."""
+    """Return the names of files that may be replaced; raise FormatError if ``target`` holds other files."""
     found = sorted(os.listdir(target))
     if not found:
         return set()
@@ -147,7 +147,7 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
 
     Args:
         path: a regular file or a new name.
-        content: what is written.
+        content: the content of the file.
         error: class of the error that is raised.
 
     Raises:
@@ -176,13 +176,24 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
 
 
+def bytes_on_disk(folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Sizes of the files of a saved folder.
+
+    Returns:
+        bytes of ``parents`` (their weights), ``modules`` (masks and weights of the modules) and ``folder`` (all files).
+    """
+    place = Path(folder)
+    sizes = {name: current(place, name).stat().st_size for name in os.listdir(place) if is_known(name)}
+    return {"parents": sizes.get(PARENTS, 0), "modules": sizes.get(MODULES, 0), "folder": sum(sizes.values())}
+
+
 def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
-    """The content of a regular file in a saved folder.
+    """Read a regular file of a saved folder.
 
     Args:
-        folder: what a ``save`` wrote.
+        folder: path of a saved folder.
         name: name of the file.
-        sha256: digest that the content must have; None: any.
+        sha256: digest that the content must have; None for no check.
 
     Raises:
         FormatError: the file is missing, a link, not a regular file, too large, or has another digest.
@@ -190,20 +201,17 @@ def read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
     place = current(folder, name)
     content = read_regular(place, "json_bytes" if name.endswith(".json") else "file_bytes", follow=False)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise FormatError(
-            f"{folder / name}: its content is not what {MANIFEST} names (sha256 differs): the file is damaged."
-        )
+        raise FormatError(f"{folder / name}: its sha256 is not the one in {MANIFEST}: the file is damaged.")
     return content
 
 
 def consistently(folder: str | os.PathLike[str], read: Callable[[], T]) -> T:
     """Read several files of one version of a folder, also while it is saved.
 
-    A save that falls between two reads shows as a digest that differs. Then ``read`` runs once more, with a lock that
-    keeps writers out.
+    If a save happens between two reads, a digest differs. Then ``read`` runs again, with a lock that stops writers.
 
     Args:
-        folder: what is read.
+        folder: path of the folder.
         read: reads it; raises FormatError where the files do not fit each other.
 
     Returns:

@@ -23,8 +23,8 @@ from unbraid.storage.layout import is_known
 from unbraid.storage.loading import check_folder
 from unbraid.storage.manifest_checks import parse_manifest
 
-UNTOUCHED = {CARD, ".gitattributes"}  # files of a repository that does not hold anything yet
-NAMED = 5  # files that a refusal names, at most
+UNTOUCHED = {CARD, ".gitattributes"}  # files of a new repository
+NAMED = 5  # largest number of files in an error message
 Folder = str | os.PathLike[str]
 
 
@@ -33,12 +33,12 @@ def push(
 ) -> str:
     """Upload a saved folder to a repository, as one commit.
 
-    Only files that the ``unbraid.json`` of the repository names are replaced or deleted. A ``README.md`` that Unbraid
+    Only files that the ``unbraid.json`` of the repository lists are replaced or deleted. A ``README.md`` that Unbraid
     did not write is kept, with a warning.
 
     Args:
         folder: path of a saved folder.
-        repo: ``OWNER/NAME``. It is created where it does not exist.
+        repo: ``OWNER/NAME``. It is created if it does not exist.
         token: access token. Default: the token that ``hf auth login`` stored, which is sent to the default address
             only.
         private: whether a new repository is private. Existing repositories do not change.
@@ -48,7 +48,7 @@ def push(
         address of the repository.
 
     Raises:
-        FormatError: ``folder`` is not an Unbraid folder, is damaged, or holds a link in place of a file.
+        FormatError: ``folder`` is not an Unbraid folder, is damaged, or has a link instead of a file.
         HubError: the hub cannot be reached or refuses, the repository holds other files, or the extra is missing.
 
     Warns:
@@ -77,7 +77,7 @@ def pull(
     endpoint: str | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Download a saved folder, check it, and then write it as a whole.
+    """Download a saved folder, check it, and then write it atomically.
 
     Sizes are checked before the download, see ``download_bytes`` and ``download_seconds`` of
     :class:`unbraid.limits.Limits`.
@@ -122,17 +122,17 @@ def _content(folder: Folder) -> dict[str, bytes]:
     place = Path(os.path.abspath(folder))
     names = check_folder(place)
     if CARD not in names and os.path.lexists(place / CARD):
-        names = [*names, CARD]  # read_regular names the reason why it is refused
+        names = [*names, CARD]  # read_regular raises with the reason
     return {name: limits.read_regular(current(place, name), _limit(name), follow=False) for name in names}
 
 
 def _limit(name: str) -> str:
-    """Name of the limit of a file's size."""
+    """Return the name of the limit for the size of a file."""
     return "file_bytes" if name.endswith(".safetensors") else "json_bytes"
 
 
 def _listing(hub: HubClient, private: bool) -> Listing:
-    """List the files of the repository; create it where it does not exist."""
+    """List the files of the repository; create it if it does not exist."""
     try:
         return hub.listing()
     except NoRepository:
@@ -142,14 +142,14 @@ def _listing(hub: HubClient, private: bool) -> Listing:
 
 
 def _operations(hub: HubClient, listing: Listing, content: dict[str, bytes]) -> list[Any]:
-    """List the changes of a commit after which the repository holds ``content``."""
+    """List the changes of a commit that makes ``content`` the content of the repository."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     old = _old_files(hub, listing)
     foreign = sorted(name for name in content if name in listing.sizes and name not in old | {CARD})
     if foreign:
         raise HubError(
-            f"{hub.address} holds {_few(foreign)}, which its {MANIFEST} does not name and which would be overwritten: "
+            f"{hub.address} holds {_few(foreign)}, which its {MANIFEST} does not list and which would be overwritten: "
             "push to another repository, or move them away first."
         )
     if CARD in content and CARD in listing.sizes and not _is_ours(hub, listing):
@@ -165,7 +165,7 @@ def _operations(hub: HubClient, listing: Listing, content: dict[str, bytes]) -> 
 
 
 def _old_files(hub: HubClient, listing: Listing) -> set[str]:
-    """Names of files that may be replaced; raises HubError for a repository that is not Unbraid's."""
+    """Return the names of files that may be replaced; raise HubError for a repository of other files."""
     advice = "push to another repository, or empty it first"
     if MANIFEST not in listing.sizes:
         others = sorted(set(listing.sizes) - UNTOUCHED)
@@ -181,12 +181,12 @@ def _old_files(hub: HubClient, listing: Listing) -> set[str]:
 
 
 def _is_ours(hub: HubClient, listing: Listing) -> bool:
-    """Whether Unbraid wrote the repository's model card."""
+    """Return whether Unbraid wrote the model card of the repository."""
     return is_card(hub.read(listing, CARD, limits.current().json_bytes).decode("utf-8", "replace"))
 
 
 def _download(hub: HubClient, revision: str | None, progress: Progress) -> dict[str, bytes]:
-    """The files that a repository's manifest names, all of one commit."""
+    """Download the files that the manifest of a repository lists, all of one commit."""
     listing = hub.listing(revision)
     if MANIFEST not in listing.sizes:
         raise FormatError(f"{hub.address} holds no {MANIFEST}: expected a repository that 'unbraid push' made.")

@@ -1,4 +1,4 @@
-"""Reading from a model hub within limits of size and time; every error of the client as one line."""
+"""Read from a model hub within limits of size and time. Errors of the client are converted to one line."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from unbraid import limits
 from unbraid._version import __version__
 from unbraid.errors import UnbraidError, quoted
 
-IDENTITY = {"Accept-Encoding": "identity"}  # sizes on the way are those of the files
-LONGEST_REFUSAL = 2**16  # bytes of an error's body that are read
+IDENTITY = {"Accept-Encoding": "identity"}  # transferred sizes are those of the files
+LONGEST_REFUSAL = 2**16  # largest number of bytes of an error response that are read
 
 
 class HubError(UnbraidError):
-    """A hub cannot be reached, or refuses."""
+    """A hub cannot be reached, or refuses a request."""
 
 
 class NoRepository(HubError):
-    """A repository does not exist, or only for others."""
+    """A repository does not exist, or this user has no access to it."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Listing:
     """The files of one commit of a repository.
 
     Attributes:
-        commit: its id.
-        sizes: file name -> bytes; None where the hub does not give it.
+        commit: id of the commit.
+        sizes: file name -> bytes; None if the hub does not return the size.
     """
 
     commit: str
@@ -40,17 +40,17 @@ class Listing:
 
 
 class HubClient:
-    """Reads from one repository, for at most ``download_seconds`` of :class:`unbraid.limits.Limits`.
+    """Read from one repository, for at most ``download_seconds`` of :class:`unbraid.limits.Limits`.
 
     Args:
         repo: ``OWNER/NAME``.
-        endpoint: the hub's address; None: ``HF_ENDPOINT`` or the Hugging Face Hub.
+        endpoint: address of the hub; None for ``HF_ENDPOINT`` or the Hugging Face Hub.
         token: sent to that address. Without one, a stored token is sent to the default address only.
 
     Attributes:
         api: the client of ``huggingface_hub``, for writing.
-        url: the hub's address.
-        address: the repository's.
+        url: address of the hub.
+        address: address of the repository.
 
     Raises:
         HubError: a wrong repository name or address, or ``huggingface_hub`` is missing.
@@ -76,7 +76,7 @@ class HubClient:
             validate_repo_id(self.repo)
 
     def listing(self, revision: str | None = None) -> Listing:
-        """The files of a branch, tag or commit, by default of the main branch.
+        """List the files of a branch, tag or commit; by default of the main branch.
 
         Raises:
             FormatError, HubError: as :meth:`read`.
@@ -89,25 +89,25 @@ class HubClient:
             sizes = {file["rfilename"]: file.get("size") for file in found["siblings"] or []}
             commit = found["sha"]
         except (KeyError, TypeError, AttributeError):
-            raise HubError(f"{self.url} is no model hub: its answer is not a list of files.") from None
+            raise HubError(f"{self.url} is not a model hub: its answer is not a list of files.") from None
         known = all(isinstance(n, str) and (s is None or (type(s) is int and s >= 0)) for n, s in sizes.items())
         if not known or not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit):
-            raise HubError(f"{self.url} is no model hub: its answer is not a list of files.")
+            raise HubError(f"{self.url} is not a model hub: its answer is not a list of files.")
         return Listing(commit, sizes)
 
     def read(
         self, listing: Listing, name: str, allowed: int, advance: Callable[[float], object] = lambda count: None
     ) -> bytes:
-        """A file of a commit.
+        """Read a file of a commit.
 
         Args:
             listing: the commit.
-            name: of the file.
-            allowed: most bytes that are read.
-            advance: called with the number of bytes that came.
+            name: name of the file.
+            allowed: largest number of bytes to read.
+            advance: called with the number of received bytes.
 
         Raises:
-            FormatError: the file is larger than allowed, or than the hub declared.
+            FormatError: the file is larger than ``allowed`` or than the size that the hub declared.
             HubError: the hub cannot be reached, refuses, or takes too long.
         """
         declared = listing.sizes[name]
@@ -126,7 +126,7 @@ class HubClient:
                 token=self.api.token, library_name="unbraid", library_version=__version__, headers=IDENTITY
             )
             quiet = min(constants.HF_HUB_DOWNLOAD_TIMEOUT, self._left())
-            request = {"headers": headers, "timeout": quiet, "follow_redirects": True}  # a token stays with its host
+            request = {"headers": headers, "timeout": quiet, "follow_redirects": True}  # tokens go to their host only
             with get_session().stream("GET", url, **request) as response:
                 _check_status(response)
                 for chunk in response.iter_raw():
@@ -138,7 +138,7 @@ class HubClient:
         return bytes(content)
 
     def _left(self) -> float:
-        """Seconds that are left; raises HubError where there are none."""
+        """Return the remaining seconds; raise HubError if there are none."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise HubError(
@@ -149,7 +149,7 @@ class HubClient:
 
     @contextmanager
     def clear_errors(self) -> Iterator[None]:
-        """Whatever the client raises, as one line."""
+        """Convert every error of the client to one line."""
         try:
             yield
         except UnbraidError:
@@ -162,7 +162,7 @@ class HubClient:
 
 
 def _allowed_token(endpoint: str | None, token: str | None) -> str | bool | None:
-    """The token to send: None is the stored one, False is none."""
+    """Return the token to send: None for the stored token, False for no token."""
     from huggingface_hub import constants
 
     own = endpoint is None or endpoint.rstrip("/") == constants.ENDPOINT.rstrip("/")
@@ -170,7 +170,7 @@ def _allowed_token(endpoint: str | None, token: str | None) -> str | bool | None
 
 
 def _check_status(response: Any) -> None:
-    """Raise the client's own error for a refusal, of whose body only the beginning is read."""
+    """Raise the error of the client for a refusal; only the beginning of the response is read."""
     from huggingface_hub.utils import hf_raise_for_status
 
     if response.status_code < 400:
@@ -193,20 +193,20 @@ def _reason(error: BaseException, repo: str, url: str) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{url}/{repo} has no such revision."
     if isinstance(error, errors.GatedRepoError):
-        return f"{url}/{repo} asks for its owner's leave: request it there, then log in with 'hf auth login'."
+        return f"{url}/{repo} has restricted access: request access there, then log in with 'hf auth login'."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{url} has no repository {repo!r}, or none that you may see: check its name, or 'hf auth login'."
+        return f"{url} has no repository {repo!r}, or you have no access: check its name, or 'hf auth login'."
     if isinstance(error, errors.LocalTokenNotFoundError) or status in (401, 403):
-        return f"{url} refuses {repo!r} ({status or 'no token'}): log in with 'hf auth login', or use a token that may."
+        return f"{url} refuses {repo!r} ({status or 'no token'}): log in with 'hf auth login', or use another token."
     if status == 412:
-        return f"{url}/{repo} was changed by someone else at the same time: push again."
+        return f"{url}/{repo} was changed at the same time by another user: push again."
     if isinstance(error, errors.HFValidationError):
         return f"found {repo!r}, expected a repository as OWNER/NAME."
     if status is not None:
         said = (str(getattr(error, "server_message", None) or "").splitlines() or ["no reason given"])[0]
         return f"{url} answered {status} for {repo!r}: {quoted(said)}"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return f"{url} is not asked: HF_HUB_OFFLINE is set."
+        return f"{url} is not used, because HF_HUB_OFFLINE is set."
     if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(("httpx", "requests")):
         return f"{url} cannot be reached ({type(error).__name__}): check the connection, or HF_ENDPOINT."
     if error.__cause__ is not None:

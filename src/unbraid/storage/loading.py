@@ -35,8 +35,8 @@ def load_modules(
         folder: path of a folder that a ``save`` method wrote.
         kind: the expected kind; None accepts all.
         module: instances for parents that are PyTorch modules, see :class:`unbraid.storage.own_modules.ParentModules`.
-        codeless: whether parents for which ``module`` has nothing are opened without code. They keep their weights and
-            can be saved again. They cannot run.
+        codeless: whether to open parents without code if ``module`` has no instance for them. They keep their weights
+            and can be saved again. They cannot run.
 
     Returns:
         the manifest, the parents and the modules.
@@ -98,11 +98,11 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
         module: for parents that are PyTorch modules of your own. Folders hold no code. One of:
 
             - an instance of your class, used for all of these parents
-            - your class, called for each of them with the ``init`` that :meth:`unbraid.Network.from_torch` was given
+            - your class, called for each of them with the ``init`` argument of :meth:`unbraid.Network.from_torch`
             - another callable, called for each with a :class:`unbraid.ParentFacts`; it returns an instance
             - a list of these, in the order of the parents
-            - a dict of these, keyed by number of the parent (from 0), by the name that ``from_torch`` was given, or by
-              class name where one parent has that class
+            - a dict of these, keyed by number of the parent (from 0), by the ``name`` argument of ``from_torch``, or by
+              class name if one parent has that class
 
     Raises:
         FormatError: a file is missing, damaged, of a newer format, or ``module`` is missing or does not fit. The
@@ -128,7 +128,7 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
 
 
 def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
-    """Build the composition of a folder; raises FormatError for a wrong calibration or referee."""
+    """Build the composition of a folder; raise FormatError for a wrong calibration or referee."""
     place, named = Path(os.path.abspath(folder)), {m.label: m for m in modules}
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
     with _named(place / MANIFEST):
@@ -150,7 +150,7 @@ def check_folder(folder: Folder) -> list[str]:
         the names of its files.
 
     Raises:
-        FormatError: it is no Unbraid folder, a file is missing or damaged, or one has a name that none of ours has.
+        FormatError: it is not an Unbraid folder, or a file is missing, damaged, or has an unknown name.
     """
     return consistently(folder, lambda: _check_folder(folder))
 
@@ -165,14 +165,14 @@ def _check_folder(folder: Folder) -> list[str]:
 
 
 def _read_files(place: Path, kind: Kind | None = None) -> tuple[Manifest, dict[str, bytes]]:
-    """The manifest, and the content of every file that it names."""
+    """Read the manifest, and the content of every file that it lists."""
     manifest = parse_manifest(read_file(place, MANIFEST), str(place / MANIFEST), kind)
     return manifest, {name: read_file(place, name, sha256) for name, sha256 in manifest.files.items()}
 
 
 @contextmanager
 def _named(place: Path) -> Iterator[None]:
-    """Raise an error about the content of a folder as a FormatError that begins with its path."""
+    """Convert an error about the content of a folder to a FormatError that begins with its path."""
     try:
         yield
     except ModuleNeeded:

@@ -56,12 +56,12 @@ class ParentEntry(_Entry):
     Attributes:
         sha256: digest of the whole network.
         labels: names of its classes.
-        spec: its layers, with their sizes.
-        sliced_by: number of the module whose slices alone are stored; None: the whole network is.
-        vocabulary: how its texts are padded, where it has a vocabulary (the words are in ``vocabulary-P.json``).
-        target_vocabulary: the same for the target words of an encoder-decoder (``vocabulary-P-target.json``).
-        facts: of a user's PyTorch module, what helps to make an instance again. The field is left out where it is None,
-            so that readers without it still read the folder.
+        spec: its layers and their sizes.
+        sliced_by: number of the module if only its slices are stored; None if the whole network is stored.
+        vocabulary: padding of its texts, if it has a vocabulary. The words are in ``vocabulary-P.json``.
+        target_vocabulary: padding of target texts of an encoder-decoder (words in ``vocabulary-P-target.json``).
+        facts: facts about a user's PyTorch module that help to construct it again. The field is omitted if it is None,
+            so that older readers can still read the folder.
     """
 
     sha256: Digest
@@ -84,23 +84,23 @@ class ModuleEntry(_Entry):
     """One module. The bits of its masks are in ``modules.safetensors``.
 
     Attributes:
-        label: its name.
-        index: its class, a position in the labels of its parent.
+        label: label of the module.
+        index: index of its class in the labels of its parent.
         parent: number of its parent.
-        steps: layer -> timesteps that the layer ran over when it was observed.
+        steps: layer name -> number of timesteps of the layer when it was observed.
         mode: rolled or unrolled.
         by_gates: whether masks of gated layers have a gate axis.
-        edges: which edges of an unrolled node were removed.
-        idle: output columns that are always zero and share in the softmax.
-        config: the settings that it was made with.
-        compact: its layers have weights of their own, or with ``shares`` those of an earlier module.
-        shares: number of the entry whose weights it shares, in :attr:`Manifest.entries`.
-        original: of a fused module, number of the entry that it was made from.
-        words: of a language's module, how many output columns it keeps.
-        shares_head: the output columns are those of the parent and not stored again.
-        bridged: weights lead from the encoder's last states to the decoder's first states.
-        temperature: divides the margin, in a calibrated composition.
-        offset: is added to the margin, in a calibrated composition.
+        edges: the edges of an unrolled node that were removed.
+        idle: number of output columns that are always zero and take part in the softmax.
+        config: settings of the module.
+        compact: whether its layers have their own weights, or with ``shares`` those of an earlier module.
+        shares: number of the entry in :attr:`Manifest.entries` whose weights it shares.
+        original: for a fused module, number of the entry that it was made from.
+        words: for a module of a language, number of output columns that it keeps.
+        shares_head: whether the output columns are those of the parent and are not stored again.
+        bridged: whether weights map the last states of the encoder to the first states of the decoder.
+        temperature: divisor of the margin in a calibrated composition.
+        offset: value added to the margin in a calibrated composition.
     """
 
     label: Label
@@ -123,13 +123,13 @@ class ModuleEntry(_Entry):
 
 
 class Manifest(_Entry):
-    """The whole of ``unbraid.json``.
+    """The content of ``unbraid.json``.
 
     Attributes:
         format: number of the folder format.
         checksum: sha256 of the canonical JSON of all other fields; None in format 1.
-        unbraid: version of the library that wrote it.
-        kind: what the folder holds.
+        unbraid: version of the library that wrote the folder.
+        kind: kind of the content of the folder.
         files: file name -> sha256 of its bytes.
         parents: the parent networks.
         modules: the modules.
@@ -137,6 +137,8 @@ class Manifest(_Entry):
         vote: of a composition.
         scores: figures that were passed to ``save``.
         skipped: of a decomposition, labels of the classes that got no module for lack of examples.
+        stored_as: ``float16`` where float32 weights are stored in half precision. The field is left out where it is
+            None, so that readers without it still read the folder.
     """
 
     format: int
@@ -150,23 +152,31 @@ class Manifest(_Entry):
     vote: Literal["margin", "probability"] = "margin"
     scores: dict[str, Any] = {}
     skipped: Annotated[list[Label], Field(fail_fast=True)] = []
+    stored_as: Literal["float16"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if self.stored_as is None:
+            del found["stored_as"]
+        return found
 
     @property
     def entries(self) -> list[ModuleEntry]:
-        """Modules and originals, as the tensors of modules.safetensors number them."""
+        """Modules and originals, in the order of their numbers in modules.safetensors."""
         return [*self.modules, *self.originals]
 
     def to_json(self) -> bytes:
-        """The content of ``unbraid.json``, with the checksum; raises FormatError for text that is not valid Unicode."""
+        """Return the content of ``unbraid.json`` with the checksum; raise FormatError for invalid Unicode."""
         with named_errors():
             sealed = self.model_copy(update={CHECKSUM: checksum(json.loads(self.model_dump_json()))})
             return sealed.model_dump_json(indent=1).encode()
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """The checksum of a manifest: sha256 of its canonical JSON.
+    """Compute the checksum of a manifest: sha256 of its canonical JSON.
 
-    Canonical JSON has no ``checksum`` field, sorted keys, no spaces, no escapes but the necessary ones, and is UTF-8.
+    Canonical JSON has no ``checksum`` field, sorted keys, no spaces and only the necessary escapes. It is UTF-8.
 
     Args:
         content: the manifest as parsed JSON.
@@ -181,7 +191,7 @@ def checksum(content: Mapping[str, Any]) -> str:
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """Raise FormatError where a manifest cannot hold a value, in place of pydantic's and Python's errors."""
+    """Convert errors of pydantic and Python for values that a manifest cannot hold to FormatError."""
     try:
         yield
     except ValidationError as error:
@@ -191,7 +201,7 @@ def named_errors() -> Iterator[None]:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem that pydantic found: the field, what was expected, what was found."""
+    """Format the first problem that pydantic found: the field, the expected and the found value."""
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "content"
     found = first["input"]

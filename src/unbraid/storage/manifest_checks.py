@@ -24,22 +24,22 @@ from unbraid.storage.manifest import (
     first_problem,
 )
 
-FIELDS = 64  # of the manifest itself, at most
+FIELDS = 64  # largest number of fields of the manifest itself
 
 
 def parse_manifest(content: bytes, where: str, kind: Kind | None = None) -> Manifest:
     """Read ``unbraid.json``.
 
     Args:
-        content: its bytes.
-        where: its path, for messages.
-        kind: the kind that the caller expects; None: any.
+        content: content of the file.
+        where: path of the file, for messages.
+        kind: the expected kind; None for any.
 
     Returns:
-        the manifest; all numbers that refer to parents, modules and files are those of existing ones.
+        the manifest. All references to parents, modules and files are valid.
 
     Raises:
-        FormatError: not JSON, a newer format, a wrong checksum, a field that is missing or wrong, or another kind.
+        FormatError: not JSON, a newer format, a wrong checksum, a missing or wrong field, or another kind.
     """
     value = parse_json(content, where, strict=True)
     if not isinstance(value, dict):
@@ -62,10 +62,10 @@ def parse_manifest(content: bytes, where: str, kind: Kind | None = None) -> Mani
 
 
 def _check_seal(value: dict[str, Any], where: str) -> None:
-    """Format and checksum."""
+    """Check the format and the checksum."""
     number = value.get("format")
     if type(number) is not int:
-        return  # refused by its type
+        return  # refused later because of its type
     if not 1 <= number <= FORMAT:
         raise FormatError(
             f"{where}: field format: found {quoted(hex(number) if number > 2**63 else number, 40)}, this version reads "
@@ -79,13 +79,13 @@ def _check_seal(value: dict[str, Any], where: str) -> None:
         raise FormatError(f"{where}: field checksum: found one, format {UNSEALED} has none: the file is damaged.")
     if number != UNSEALED and value.get(CHECKSUM) != expected:
         raise FormatError(
-            f"{where}: field checksum: it is not that of the other fields: the file is damaged or was edited. Save the "
+            f"{where}: field checksum: it does not match the other fields: the file is damaged or was edited. Save the "
             "modules again."
         )
 
 
 def _check_counts(value: dict[str, Any], where: str) -> None:
-    """Numbers of entries, before pydantic makes an object (or an error) for each of them."""
+    """Check the numbers of entries before pydantic makes an object or an error for each of them."""
     if len(value) > FIELDS:
         raise FormatError(f"{where}: found {len(value)} fields, expected at most {FIELDS}.")
     for name in ("parents", "modules", "originals"):
@@ -104,7 +104,7 @@ def _check_counts(value: dict[str, Any], where: str) -> None:
 
 
 def _check_width(value: Any, where: str) -> None:
-    """Fields of any one object: at most two for each layer of a network."""
+    """Check the number of fields of each object: at most two for each layer of a network."""
     if isinstance(value, dict):
         check_size(len(value) // 2, "layers", where, "half the number of fields of an object")
         value = list(value.values())
@@ -114,7 +114,7 @@ def _check_width(value: Any, where: str) -> None:
 
 
 def _check_references(manifest: Manifest) -> None:
-    """Check references between fields; raises FormatError that begins with the name of the field."""
+    """Check references between fields; raise FormatError that begins with the name of the field."""
     if not manifest.modules:
         raise FormatError("modules: found none, expected at least one.")
     repeated = [label for label, times in Counter(m.label for m in manifest.modules).items() if times > 1]
@@ -135,13 +135,13 @@ def _check_references(manifest: Manifest) -> None:
         _check_parent(parent, f"parents.{number}", users[number], entries)
     unused = set(range(len(manifest.modules), len(entries))) - {entry.original for entry in manifest.modules}
     if unused:
-        raise FormatError(f"originals: found one that no module was made from (entry {min(unused)}).")
+        raise FormatError(f"originals: entry {min(unused)} is not the original of a module.")
     _check_kind(manifest)
     _check_files(manifest)
 
 
 def _check_entry(entry: ModuleEntry, parent: ParentEntry, field: str) -> None:
-    """A module and its parent."""
+    """Check a module against its parent."""
     if entry.index >= len(parent.labels):
         raise FormatError(f"{field}.index: found {entry.index}, the parent has no such class.")
     if entry.idle > len(parent.labels):
@@ -152,7 +152,7 @@ def _check_entry(entry: ModuleEntry, parent: ParentEntry, field: str) -> None:
     if (entry.words is not None) != translates or (entry.words or 0) > parent.spec.classes:
         raise FormatError(f"{field}.words: found {entry.words} for a network of {parent.spec.classes} output columns.")
     if entry.shares_head and (not translates or parent.sliced_by is not None):
-        raise FormatError(f"{field}.shares_head: found true, expected a language's module with its whole parent.")
+        raise FormatError(f"{field}.shares_head: found true, expected a module of a language with its whole parent.")
     if entry.bridged and not (translates and rolled):
         raise FormatError(f"{field}.bridged: found true, expected a rolled module of a translator.")
     settings = entry.config.model_dump()
@@ -167,7 +167,7 @@ def _check_entry(entry: ModuleEntry, parent: ParentEntry, field: str) -> None:
 
 
 def _check_others(entry: ModuleEntry, number: int, entries: list[ModuleEntry], modules: int, field: str) -> None:
-    """A module and the entries that it names."""
+    """Check a module against the entries that it refers to."""
     if entry.shares is not None:
         lent = entries[entry.shares] if entry.shares < number else None
         if lent is None or not (lent.compact and entry.compact) or lent.parent != entry.parent:
@@ -181,18 +181,18 @@ def _check_others(entry: ModuleEntry, number: int, entries: list[ModuleEntry], m
 
 
 def _check_parent(parent: ParentEntry, field: str, users: list[int], entries: list[ModuleEntry]) -> None:
-    """A parent and the modules that are parts of it."""
-    if len(parent.labels) != label_count(parent.spec):  # before anything of that size is made
+    """Check a parent and its modules."""
+    if len(parent.labels) != label_count(parent.spec):  # before objects of that size are made
         raise FormatError(f"{field}.labels: found {len(parent.labels)} for {parent.spec.classes} classes.")
     if not users:
-        raise FormatError(f"{field}: no module is a part of this network.")
+        raise FormatError(f"{field}: this network has no module.")
     sliced = parent.sliced_by
     if sliced is not None:
         fits = users == [sliced] and entries[sliced].mode is Mode.ROLLED and entries[sliced].shares is None
         if not fits or isinstance(parent.spec, TorchSpec):
-            raise FormatError(f"{field}.sliced_by: found {sliced}, expected the network's only module, a rolled one.")
+            raise FormatError(f"{field}.sliced_by: found {sliced}, expected a rolled module as the only module.")
     if parent.facts is not None and not isinstance(parent.spec, TorchSpec):
-        raise FormatError(f"{field}.facts: found some for a network that is not a PyTorch module.")
+        raise FormatError(f"{field}.facts: found facts for a network that is not a PyTorch module.")
     if parent.target_vocabulary is not None and not isinstance(parent.spec, EncoderDecoderSpec):
         raise FormatError(f"{field}.target_vocabulary: found one for a network that does not translate.")
 
@@ -227,6 +227,6 @@ def _check_files(manifest: Manifest) -> None:
     strange = sorted(set(manifest.files) - expected - optional)
     missing = sorted(expected - set(manifest.files))
     if strange:
-        raise FormatError(f"files: found {quoted(strange[0], 60)!r}, which is no file of a folder with these fields.")
+        raise FormatError(f"files: found {quoted(strange[0], 60)!r}, which does not belong to these fields.")
     if missing:
         raise FormatError(f"files: {missing[0]!r} is missing; found {quoted(sorted(manifest.files))}.")

@@ -1,4 +1,4 @@
-"""Instances of users' PyTorch modules for the parents of a folder, which holds no code: the argument ``module=``."""
+"""Instances of users' PyTorch modules for the parents of a folder without code: the argument ``module=``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from unbraid.errors import ModuleNeeded, UnbraidError, quoted, wrong_object
 from unbraid.networks.spec import TorchLayerSpec, TorchSpec, needs_module
 from unbraid.storage.manifest import Manifest, ParentEntry
 
-SHOWN = 4  # parents that a message describes
-LAYERS = 6  # layers and tables of a parent that a message names
+SHOWN = 4  # largest number of parents in a message
+LAYERS = 6  # largest number of layers and tables of a parent in a message
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class ParentFacts:
 
     Attributes:
         number: number of the parent in the folder, from 0.
-        name: the name that :meth:`unbraid.Network.from_torch` was given; None without one.
+        name: the ``name`` argument of :meth:`unbraid.Network.from_torch`, or None.
         class_name: name of the class of the module.
-        layers: its recurrent layers, direction by direction; each has ``name``, ``cell`` (with ``kind``), ``inputs``
-            and ``units``.
+        layers: its recurrent layers, direction by direction. Each layer has ``name``, ``cell`` (with ``kind``),
+            ``inputs`` and ``units``.
         embedding_rows: path of an nn.Embedding -> number of its rows; empty in folders of older versions.
-        classes: C, the columns of the output layer; None if they are not known.
-        init: the arguments of the constructor that :meth:`unbraid.Network.from_torch` was given; None without them.
+        classes: number of columns of the output layer, C; None if it is not known.
+        init: the ``init`` argument of :meth:`unbraid.Network.from_torch`, or None.
 
     Example:
         >>> facts = ParentFacts(0, "bank", "Intents", embedding_rows={"embed": 50}, classes=4, init={"words": 50})
@@ -65,7 +65,7 @@ class ParentFacts:
         return f"parent {self.number}{name} ({quoted(self.class_name, 60)}): {', '.join(sizes)}"
 
     def call(self, blank: str = "...") -> str:
-        """Format the call of the constructor; ``blank`` stands for arguments that are not stored."""
+        """Format the call of the constructor, with ``blank`` in place of arguments that are not stored."""
         name = python_name(self.class_name)
         if self.init is None:
             return f"{name}({blank})"
@@ -75,7 +75,7 @@ class ParentFacts:
 
 
 Factory = Callable[[ParentFacts], nn.Module]
-OwnModule = nn.Module | Factory  # a class counts as a factory
+OwnModule = nn.Module | Factory  # a class is a factory
 OwnModules = OwnModule | Sequence[OwnModule] | Mapping[Any, OwnModule] | None  # keys are numbers and names
 
 
@@ -88,11 +88,11 @@ class ParentModules:
         given: the argument ``module=``: an instance for all parents, a sequence in the order of the parents, a mapping
             keyed by number, name or class name, or a factory. A class is called with the stored ``init`` as keywords,
             any other callable with a :class:`ParentFacts`. Sequences and mappings may hold factories.
-        codeless: whether parents for which nothing is given are opened without code.
+        codeless: whether to open parents without an instance without code.
 
     Raises:
-        ArgumentError: ``given`` is of another class.
-        ModuleNeeded: nothing is given for a parent, or a sequence of another length.
+        ArgumentError: ``given`` has another type.
+        ModuleNeeded: there is no instance for a parent, or a sequence has another length.
     """
 
     def __init__(self, manifest: Manifest, folder: str, given: Any, codeless: bool = False) -> None:
@@ -118,10 +118,10 @@ class ParentModules:
                 raise self.refusal(self._missing(given, number))
 
     def instance(self, number: int) -> nn.Module | None:
-        """Return an instance for a parent, None where it is opened without code.
+        """Return an instance for a parent; None if it is opened without code.
 
         Raises:
-            ModuleNeeded: a factory raises, or returns something else.
+            ModuleNeeded: a factory raises, or returns another type.
         """
         chosen = self._chosen.get(number)
         if chosen is None or isinstance(chosen, nn.Module):
@@ -137,7 +137,7 @@ class ParentModules:
         return ModuleNeeded(message, quoted(self._folder), reason, facts)
 
     def _by_key(self, given: Mapping[Any, OwnModule], facts: ParentFacts) -> OwnModule | None:
-        """The value for a parent: by its number, its name, or its class name where one parent has that."""
+        """Return the value for a parent: by its number, by its name, or by a class name that is unique."""
         if facts.number in given:
             return given[facts.number]
         for names in ([f.name for f in self.facts.values()], [f.class_name for f in self.facts.values()]):
@@ -145,7 +145,7 @@ class ParentModules:
             if own is not None and own in given:
                 if names.count(own) > 1 and isinstance(given[own], nn.Module):
                     raise self.refusal(
-                        f"module= has one instance for {quoted(own)!r}, and several parents are called so."
+                        f"module= has one instance for {quoted(own)!r}, but several parents have this name."
                     )
                 return given[own]
         return None
@@ -155,7 +155,7 @@ class ParentModules:
             one = len(self.facts) == 1
             parents = "its parent network is a PyTorch module" if one else "its parent networks are PyTorch modules"
             return f"{parents}, whose code is not stored."
-        return f"module= has nothing for parent {number}; its keys are {quoted(list(given))}."
+        return f"module= has no instance for parent {number}; its keys are {quoted(list(given))}."
 
 
 def made(factory: Any, facts: ParentFacts, refusal: Callable[[str], UnbraidError]) -> nn.Module:
@@ -163,8 +163,8 @@ def made(factory: Any, facts: ParentFacts, refusal: Callable[[str], UnbraidError
 
     Args:
         factory: a class, or another callable.
-        facts: what is stored about the parent.
-        refusal: makes the error from a reason.
+        facts: stored facts about the parent.
+        refusal: makes the error for a reason.
     """
     is_class = isinstance(factory, type)
     name = quoted(getattr(factory, "__name__", type(factory).__name__), 60)
@@ -172,7 +172,7 @@ def made(factory: Any, facts: ParentFacts, refusal: Callable[[str], UnbraidError
         found = factory(**(facts.init or {})) if is_class else factory(facts)
     except UnbraidError:
         raise
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # a user's code may raise any error
         detail = quoted((str(error).splitlines() or [""])[0])
         stored = ", which stores no arguments of its constructor (init)" if is_class and facts.init is None else ""
         raise refusal(
@@ -189,8 +189,8 @@ def needed_argument(facts: Sequence[ParentFacts], blank: str = "...") -> str:
     """Format the value of ``module=`` that a folder needs.
 
     Args:
-        facts: its parents that are PyTorch modules.
-        blank: stands for arguments of a constructor that are not stored.
+        facts: facts about its parents that are PyTorch modules.
+        blank: text in place of constructor arguments that are not stored.
     """
     if all(one.init is not None for one in facts):
         values = [python_name(one.class_name) for one in facts]
@@ -214,18 +214,18 @@ def described(facts: Sequence[ParentFacts]) -> str:
 
 
 def python_name(class_name: str) -> str:
-    """A class name as Python code; ``YourModule`` for one that cannot be."""
+    """Return a class name as Python code; ``YourModule`` for an invalid name."""
     return class_name if class_name.isidentifier() and class_name.isascii() else "YourModule"
 
 
 def _keys(facts: Sequence[ParentFacts]) -> list[Any]:
-    """Names where all parents have different ones, else numbers."""
+    """Return the names of the parents if all are different, else their numbers."""
     names = [one.name for one in facts]
     return names if None not in names and len(set(names)) == len(names) else [one.number for one in facts]
 
 
 def _check(given: Any) -> None:
-    """Raise ArgumentError for anything but an instance, a factory, and sequences and mappings of them."""
+    """Raise ArgumentError unless the value is an instance, a factory, or a sequence or mapping of them."""
     parts: Iterable[Any] = (given,)
     if isinstance(given, Mapping):
         parts = given.values()

@@ -1,4 +1,4 @@
-"""Make parents and modules from the entries and tensors of a folder; raises FormatError if they do not fit.
+"""Make parents and modules from the entries and tensors of a folder; raise FormatError if they do not fit.
 
 Shapes: H units, F features, R head rows, K modules.
 """
@@ -39,12 +39,12 @@ class Content:
 
     Attributes:
         manifest: the content of ``unbraid.json``.
-        shells: the parents' structures.
+        shells: structures of the parents.
         parents: for each parent, name -> tensor.
         modules: for each module and original, name -> tensor.
         concerns: the kept hidden units of each of these.
-        words: the output columns that each of these keeps; None for modules of no language.
-        budget: memory of all content.
+        words: the output columns that each of these keeps; None for modules that are not of a language.
+        budget: memory for all content.
     """
 
     manifest: Manifest
@@ -58,10 +58,11 @@ class Content:
 
 def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
     """Read the tensors of a folder; none may be missing or unknown. Their bytes are removed from ``files``."""
-    budget = Budget(len(files[PARENTS]) + len(files[MODULES]))
-    shells = [shell_of(p, n, len(files[PARENTS]), budget) for n, p in enumerate(manifest.parents)]
+    half = manifest.stored_as == "float16"
+    budget = Budget((len(files[PARENTS]) + len(files[MODULES])) * (2 if half else 1))
+    shells = [shell_of(p, n, len(files[PARENTS]) * (2 if half else 1), budget) for n, p in enumerate(manifest.parents)]
     entries = manifest.entries
-    stored = TensorFile(files.pop(MODULES), MODULES, len(entries))
+    stored = TensorFile(files.pop(MODULES), MODULES, len(entries), half)
     for number, entry in enumerate(entries):
         check_steps(entry, shells[entry.parent])
         alone = manifest.parents[entry.parent].sliced_by is not None
@@ -71,7 +72,7 @@ def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
     own = [shells[entry.parent] for entry in entries]
     concerns = [read_concern(e, s, t, budget) for e, s, t in zip(entries, own, modules, strict=True)]
     words = [read_words(e, s, t) for e, s, t in zip(entries, own, modules, strict=True)]
-    weights = TensorFile(files.pop(PARENTS), PARENTS, len(shells))
+    weights = TensorFile(files.pop(PARENTS), PARENTS, len(shells), half)
     for number, (parent, shell) in enumerate(zip(manifest.parents, shells, strict=True)):
         if shell.skeleton is not None and parent.sliced_by is None:
             weights.check(number, shell.weights())
@@ -79,7 +80,7 @@ def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
 
 
 def rebuilt_parents(content: Content, own: ParentModules) -> list[Network]:
-    """Make the parents. For a user's PyTorch module ``own`` gives the instance."""
+    """Make the parents. ``own`` has the instances of users' PyTorch modules."""
     return [_parent(content, number, own) for number in range(len(content.shells))]
 
 
@@ -99,7 +100,7 @@ def _parent(content: Content, number: int, own: ParentModules) -> Network:
 def _own_parent(
     entry: ParentEntry, spec: TorchSpec, number: int, weights: dict[str, Tensor], own: ParentModules
 ) -> Network:
-    """A user's PyTorch module with the stored weights, or their stand-in where there is no code."""
+    """Make a user's PyTorch module with the stored weights, or a codeless one if there is no code."""
     instance = own.instance(number)
     try:
         used = codeless(spec, weights, entry.facts) if instance is None else instance
@@ -117,20 +118,18 @@ def _own_parent(
 
 def _check_digest(network: Network, entry: ParentEntry, number: int) -> None:
     if network.sha256() != entry.sha256:
-        raise FormatError(f"parent {number}: field sha256: the weights are not those that the folder names.")
+        raise FormatError(f"parent {number}: field sha256: it does not match the weights.")
 
 
 def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
-    """Check a user's own module against the manifest; raises FormatError."""
+    """Check a user's PyTorch module against the manifest; raise FormatError if they differ."""
     assert isinstance(entry.spec, TorchSpec)
     found, expected = tuple(network.head.weight.shape), (entry.spec.classes, entry.spec.features)
     if found != expected:
         raise FormatError(f"parent {number}: its output layer is {found}, field spec states {expected}.")
     for layer in entry.spec.layers:
         if network.layers[layer.name].cell != layer.cell:
-            raise FormatError(
-                f"parent {number}: layer {quoted(layer.name)!r} is of another cell than field spec states."
-            )
+            raise FormatError(f"parent {number}: layer {quoted(layer.name)!r} has another cell than in field spec.")
 
 
 def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[ConcernModule]:
@@ -157,7 +156,7 @@ def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[Concer
 
 
 def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWeights | None]:
-    """For each module the weights of its own layers; one object for modules that share them."""
+    """Return the weights of the layers of each module; modules that share weights get the same object."""
     found: list[LayerWeights | None] = []
     for number, entry in enumerate(content.manifest.entries):
         own: LayerWeights | None = None
@@ -182,7 +181,7 @@ def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWe
 
 
 def _body_key(entry: ModuleEntry, concern: Concern, weights: LayerWeights | None) -> Hashable:
-    """A key that modules of one body share: stored with the same weights, or fused without inputs; else None."""
+    """Return a key that modules of one body share, stored with the same weights or fused without inputs; or None."""
     if weights is not None:
         return (entry.parent, id(weights), *(mask.tobytes() for mask in concern.kept.values()))
     if entry.original is not None and entry.mode is Mode.ROLLED:
@@ -212,7 +211,7 @@ def _module(
 
 
 def _head(content: Content, number: int, parent: Network) -> tuple[Tensor, Tensor]:
-    """Weight (R, F) and bias (R,) of a module's output layer, over all features of its parent."""
+    """Return weight (R, F) and bias (R,) of the output layer of a module, over all features of its parent."""
     entry, tensors = content.manifest.entries[number], content.modules[number]
     if entry.shares_head:
         words = content.words[number]
@@ -222,19 +221,20 @@ def _head(content: Content, number: int, parent: Network) -> tuple[Tensor, Tenso
     weight, bias = (_of_type(tensors[f"head.{key}"], dtype, f"{where}: head.{key}") for key in ("weight", "bias"))
     if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
         raise FormatError(f"{where}: its head holds NaN or infinite values.")
-    if content.manifest.parents[entry.parent].sliced_by is None:
+    if content.manifest.parents[entry.parent].sliced_by is None and weight.shape[1] == parent.spec.features:
         return weight, bias
     features = _features(content, number)
     width = parent.spec.features if features is None else len(features)
     if weight.shape[1] != width:
         raise FormatError(f"{where}: its head reads {weight.shape[1]} features, expected {width}.")
     if features is not None:
+        content.budget.spend(4 * len(weight) * parent.spec.features)
         weight = torch.zeros(len(weight), parent.spec.features).index_copy(1, features, weight)
     return weight, bias
 
 
 def _features(content: Content, number: int) -> Tensor | None:
-    """Which features of the parent a rolled module still has; None: all of them."""
+    """Return the indices of the features of the parent that a rolled module keeps; None for all."""
     skeleton = content.shells[content.manifest.entries[number].parent].skeleton
     assert skeleton is not None
     kept = {name: kept_indices(content.concerns[number], layer) for name, layer in skeleton.layers.items()}
@@ -248,7 +248,7 @@ def _of_type(found: Tensor, dtype: torch.dtype, what: str) -> Tensor:
 
 
 def rebuilt_referee(content: bytes, where: str) -> Referee:
-    """A composition's referee, weight (F, K) and bias (K,), of any size."""
+    """Make the referee of a composition: weight (F, K) and bias (K,) of any size."""
     declared = declared_tensors(content, where, ("F32",))
     shapes = {name: one.shape for name, one in declared.items()}
     if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][1:]:
@@ -257,6 +257,6 @@ def rebuilt_referee(content: bytes, where: str) -> Referee:
     for name, tensor in tensors.items():
         if not (tensor.abs() <= LARGEST).all():
             raise FormatError(
-                f"{where}: {name}: found NaN or values above {LARGEST:g}, expected finite ones up to that."
+                f"{where}: {name}: found NaN or values above {LARGEST:g}, expected finite values up to this limit."
             )
     return Referee(tensors["weight"], tensors["bias"])

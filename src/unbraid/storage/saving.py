@@ -1,4 +1,4 @@
-"""Write modules, decompositions, compositions and translators into folders, completely or not at all."""
+"""Write modules, decompositions, compositions and translators into folders, atomically."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.voter import Vote
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
 from unbraid.networks.network import Network
+from unbraid.networks.spec import TorchSpec
 from unbraid.storage.card import CARD, RECIPE, card, plain_scores
 from unbraid.storage.folders import MANIFEST, write_folder
+from unbraid.storage.halving import as_half, check_stored, halved
 from unbraid.storage.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
 from unbraid.storage.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, named_errors
 from unbraid.storage.tuning import can_be_sliced, stored_modules
@@ -29,30 +31,31 @@ from unbraid.storage.verification import check_precision, verify
 
 def save_decomposition(
     folder: Folder, network: Network, modules: Sequence[ConcernModule], config: DecompositionConfig,
-    about: About = NOTHING,
+    about: About = NOTHING, dtype: str = "float32",
 ) -> None:  # fmt: skip
     """Write a network and its modules; raises FormatError if ``folder`` holds other files."""
-    _save(folder, "decomposition", modules, alone=False, about=about)
+    _save(folder, "decomposition", modules, alone=False, about=about, dtype=dtype)
 
 
-def save_module(folder: Folder, module: ConcernModule, about: About = NOTHING) -> None:
+def save_module(folder: Folder, module: ConcernModule, about: About = NOTHING, dtype: str = "float32") -> None:
     """Write one module with only the weights that it needs; raises FormatError if ``folder`` holds other files."""
-    _save(folder, "module", [module], alone=True, about=about)
+    _save(folder, "module", [module], alone=True, about=about, dtype=dtype)
 
 
-def save_composition(folder: Folder, composition: Composition, about: About = NOTHING) -> None:
+def save_composition(folder: Folder, composition: Composition, about: About = NOTHING, dtype: str = "float32") -> None:
     """Write a composition, each parent once; raises FormatError if ``folder`` holds other files."""
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
     scales = list(composition.calibration.values())
     composition.check_referee()
     referee = None if composition.referee is None else dict(composition.referee.named_buffers())
     _save(
-        folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about, referee=referee
-    )
+        folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about, referee=referee,
+        dtype=dtype,
+    )  # fmt: skip
 
 
 def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: About = NOTHING) -> None:
-    """Write a translator's modules, each parent once; raises FormatError if ``folder`` holds other files."""
+    """Write the modules of a translator, each parent once; raise FormatError if ``folder`` holds other files."""
     _save(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
 
 
@@ -66,7 +69,12 @@ def _save(
     scales: Sequence[Scale] | None = None,
     about: About = NOTHING,
     referee: dict[str, Tensor] | None = None,
+    dtype: str = "float32",
 ) -> None:
+    stored_as, convert = (None, _plain) if check_stored(dtype) == "float32" else ("float16", _plain_half)
+    if stored_as is not None:
+        check_precision([*modules, *_originals(modules)])
+        modules = halved(modules, alone)
     parents: list[ParentEntry] = []
     networks: list[Network] = []
     places: dict[str, int] = {}
@@ -96,7 +104,7 @@ def _save(
         entries.append(_module_entry(module, places[key], scale, shares, original, shares_head))
         own = _module_tensors(module, remnant, shares is not None, shares_head)
         bits |= {f"{number}/{name}": t for name, t in own.items()}
-    files = {PARENTS: save(_plain(weights)), MODULES: save(_plain(bits)), **texts}
+    files = {PARENTS: save(convert(weights)), MODULES: save(convert(bits)), **texts}
     if referee is not None:
         files[REFEREE] = save(_plain(referee))
     if about.recipe is not None:
@@ -105,13 +113,13 @@ def _save(
     manifest = Manifest(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
-        skipped=list(about.skipped),
+        skipped=list(about.skipped), stored_as=stored_as,
     )  # fmt: skip
     try:
         text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
     except ValueError as error:  # a lone surrogate
         raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
-    write_folder(folder, {**files, **text}, lambda place: verify(place, modules, networks))  # the card is for editing
+    write_folder(folder, {**files, **text}, lambda place: verify(place, modules, networks))  # the card may be edited
 
 
 def _parent_entry(module: ConcernModule, sliced_by: int | None) -> ParentEntry:
@@ -153,18 +161,18 @@ def _module_entry(
 
 
 def _originals(modules: Iterable[ConcernModule]) -> list[ConcernModule]:
-    """The originals of fused modules, each once."""
+    """List the originals of fused modules without duplicates."""
     return list({id(m.original): m.original for m in modules if m.original is not None}.values())
 
 
 def _lender(earlier: Sequence[ConcernModule], module: ConcernModule) -> int | None:
-    """The first module with the very same weights."""
+    """Return the number of the first module with the same weight tensors; None if there is none."""
     own = module.weights
     return None if own is None else next((n for n, other in enumerate(earlier) if other.weights is own), None)
 
 
 def _shares_head(module: ConcernModule, remnant: bool) -> bool:
-    """Whether a module of a language has the same output columns as its parent."""
+    """Return whether a module of a language has the same output columns as its parent."""
     words, own, parent = module.head.words, module.whole_head, module.origin.weights
     if remnant or words is None:
         return False
@@ -173,7 +181,7 @@ def _shares_head(module: ConcernModule, remnant: bool) -> bool:
 
 def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_head: bool) -> dict[str, Tensor]:
     tensors = {f"mask/{n}": torch.from_numpy(np.packbits(m)) for n, m in module.concern.kept.items()}
-    head = module.head if remnant else module.whole_head
+    head = module.head if remnant or _stored_narrow(module) else module.whole_head
     if not remnant and not lent:  # a remnant's own layers are all that is stored of its parent
         tensors |= {f"layer/{n}/{key}": t for n, own in (module.weights or {}).items() for key, t in own.items()}
     tensors |= {f"bridge/{name}": weight for name, weight in (module.bridges or {}).items()}
@@ -183,5 +191,17 @@ def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_hea
     return tensors if shares_head else {**tensors, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
 
 
+def _stored_narrow(module: ConcernModule) -> bool:
+    """Whether the output layer is stored over the features that the module keeps, without the columns of others.
+
+    A reader finds these features from the masks, and needs the layers of the parent for that.
+    """
+    return module.features is not None and module.head.words is None and not isinstance(module.parent.spec, TorchSpec)
+
+
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _plain_half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return _plain(as_half(tensors))

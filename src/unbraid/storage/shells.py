@@ -28,17 +28,17 @@ from unbraid.storage.tensor_files import FLOATS, Declared, Expected
 
 
 class Budget:
-    """Bytes of memory that the content of a folder takes, in all; see :func:`unbraid.limits.check_expansion`.
+    """Bytes of memory that the content of a folder needs; see :func:`unbraid.limits.check_expansion`.
 
     Args:
-        stored: bytes of the files that hold tensors.
+        stored: number of bytes of the files with tensors.
     """
 
     def __init__(self, stored: int) -> None:
         self.stored, self.decoded = stored, 0
 
     def spend(self, size: int) -> None:
-        """Add ``size`` bytes; raises FormatError where the sum is out of proportion to the files."""
+        """Add ``size`` bytes; raise FormatError if the sum is too large for the size of the files."""
         self.decoded += size
         check_expansion(self.decoded, self.stored, "the files with tensors")
 
@@ -48,9 +48,9 @@ class Shell:
     """The structure of a parent network, without weights.
 
     Attributes:
-        spec: its layers.
+        spec: description of the layers.
         layers: name -> layer on torch's meta device, in the order of computation.
-        skeleton: the whole network there; None for a user's own module.
+        skeleton: the whole network on the meta device; None for a user's PyTorch module.
     """
 
     spec: Spec
@@ -59,23 +59,23 @@ class Shell:
 
     @property
     def floats(self) -> tuple[torch.dtype, ...]:
-        """Types that weights may have."""
+        """Return the dtypes that weights may have."""
         return (torch.float32,) if self.skeleton is not None else FLOATS
 
     def weights(self) -> dict[str, Expected]:
-        """Name -> type and shape of every weight of the whole network."""
+        """Return name -> dtype and shape of every weight of the whole network."""
         assert self.skeleton is not None
         return {name: Expected(tuple(p.shape)) for name, p in self.skeleton.state_dict().items()}
 
 
 def shell_of(entry: ParentEntry, number: int, stored: int, budget: Budget) -> Shell:
-    """The structure of parent ``number``.
+    """Build the structure of parent ``number``.
 
     Args:
-        entry: its entry in the manifest.
-        number: of the parent, for messages.
-        stored: bytes of parent.safetensors.
-        budget: of the folder; a sliced network is expanded to its whole size.
+        entry: entry in the manifest.
+        number: number of the parent, for messages.
+        stored: size of parent.safetensors in bytes.
+        budget: memory budget of the folder. A sliced network is expanded to its whole size.
 
     Raises:
         FormatError: sizes that do not fit each other, or more weights than the file can hold.
@@ -96,7 +96,7 @@ def shell_of(entry: ParentEntry, number: int, stored: int, budget: Budget) -> Sh
 
 
 def check_steps(entry: ModuleEntry, shell: Shell) -> None:
-    """Raise FormatError where a module's timesteps are not those of its parent's layers."""
+    """Raise FormatError if the timesteps of a module are not those of the layers of its parent."""
     if set(entry.steps) != set(shell.layers):
         found, expected = quoted(sorted(entry.steps)), quoted(sorted(shell.layers))
         raise FormatError(f"{_named(entry)}: field steps: found {found}, expected {expected}.")
@@ -112,13 +112,13 @@ def check_steps(entry: ModuleEntry, shell: Shell) -> None:
 def module_tensors(
     entry: ModuleEntry, shell: Shell, sliced: bool, declared: Mapping[str, Declared]
 ) -> dict[str, Expected]:
-    """Name -> type and shape of every tensor of one module.
+    """Return name -> dtype and shape of every tensor of one module.
 
     Args:
-        entry: its entry in the manifest.
-        shell: its parent.
+        entry: entry in the manifest.
+        shell: structure of its parent.
         sliced: whether the parent is stored as the slices of this module.
-        declared: tensors of the file; a head may have any number of rows.
+        declared: tensors of the file. An output layer may have any number of rows.
     """
     bits = (torch.uint8,)
     found = {
@@ -129,7 +129,8 @@ def module_tensors(
     if not entry.shares_head:
         head = declared.get("head.weight")
         rows = entry.words or (head.shape[0] if head is not None and len(head.shape) == 2 else 1) or 1
-        found["head.weight"] = Expected((rows, None if sliced else shell.spec.features), shell.floats)
+        narrow = sliced or (entry.mode is Mode.ROLLED and entry.words is None and shell.skeleton is not None)
+        found["head.weight"] = Expected((rows, None if narrow else shell.spec.features), shell.floats)
         found["head.bias"] = Expected((rows,), shell.floats)
     if entry.compact and not sliced and entry.shares is None:
         for name, layer in shell.layers.items():
@@ -141,7 +142,7 @@ def module_tensors(
 
 
 def mask_shapes(entry: ModuleEntry, shell: Shell) -> dict[str, tuple[int, ...]]:
-    """Layer -> shape of its mask: (H,) rolled, (T, H) unrolled; by gates (G, H) or (T, G, H) for gated layers."""
+    """Return layer -> shape of its mask: (H,) if rolled, (T, H) if unrolled; by gates (G, H) or (T, G, H)."""
     view = Concern({}, entry.steps, entry.mode, entry.by_gates, entry.edges)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, layer in shell.layers.items():
@@ -152,7 +153,7 @@ def mask_shapes(entry: ModuleEntry, shell: Shell) -> dict[str, tuple[int, ...]]:
 
 
 def read_concern(entry: ModuleEntry, shell: Shell, tensors: Mapping[str, Tensor], budget: Budget) -> Concern:
-    """Read the masks of a module. In memory a mask takes a byte per bit, and four more in an unrolled module."""
+    """Read the masks of a module. In memory a mask needs a byte per bit, and four more in an unrolled module."""
     kept = {}
     for name, shape in mask_shapes(entry, shell).items():
         budget.spend(prod(shape) * (5 if entry.mode is Mode.UNROLLED else 1))
@@ -162,7 +163,7 @@ def read_concern(entry: ModuleEntry, shell: Shell, tensors: Mapping[str, Tensor]
 
 
 def read_words(entry: ModuleEntry, shell: Shell, tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """Which of the parent's output columns a language's module keeps, ascending (R,); None for other modules."""
+    """Return ascending indices (R,) of the output columns that a module of a language keeps; None for others."""
     if entry.words is None:
         return None
     assert isinstance(shell.spec, EncoderDecoderSpec)

@@ -1,4 +1,4 @@
-"""Reading a safetensors file: names, types and shapes are checked before any tensor is made.
+"""Read a safetensors file: names, dtypes and shapes are checked before a tensor is made.
 
 Names are ``NUMBER/NAME``: the number is that of a parent or of a module.
 """
@@ -30,7 +30,7 @@ TYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-Shape = tuple[int | None, ...]  # None: any size, which is checked where it is known
+Shape = tuple[int | None, ...]  # None for any size, which is checked later
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Expected:
     """Type and shape that a tensor must have.
 
     Attributes:
-        shape: sizes; None where any size is right.
-        dtypes: the types that are right.
+        shape: expected sizes; None for any size.
+        dtypes: accepted dtypes.
     """
 
     shape: Shape
@@ -50,7 +50,7 @@ class Expected:
         return f"{' or '.join(map(str, self.dtypes))} ({sizes})"
 
     def accepts(self, found: Declared) -> bool:
-        """Whether a tensor of that type and shape is right."""
+        """Return whether a tensor of that dtype and shape is accepted."""
         return (
             found.dtype in self.dtypes
             and len(found.shape) == len(self.shape)
@@ -60,7 +60,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Declared:
-    """Type and shape of a tensor, as the header of a file names them."""
+    """Type and shape of a tensor in the header of a file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -73,26 +73,29 @@ class TensorFile:
         content: its bytes.
         where: its path, for messages.
         owners: how many parents or modules there are.
+        half: whether float32 tensors are stored in half precision; they are float32 for all that follows.
 
     Attributes:
         declared: for each owner, name -> type and shape of its tensors.
-        size: bytes of the file.
+        size: size of the file in bytes.
 
     Raises:
-        FormatError: not a safetensors file, a type that a folder never holds, or a tensor that belongs to no owner.
+        FormatError: not a safetensors file, an unexpected type, or a tensor without an owner.
     """
 
-    def __init__(self, content: bytes, where: str, owners: int) -> None:
+    def __init__(self, content: bytes, where: str, owners: int, half: bool = False) -> None:
+        self._half = half
         self._content, self._where, self.size = content, where, len(content)
         self.declared: list[dict[str, Declared]] = [{} for _ in range(owners)]
         for name, found in declared_tensors(content, where).items():
             number, own = _split(name, owners)
             if number is None:
-                raise FormatError(f"{where}: tensor {quoted(name)!r} belongs to nothing in the folder.")
-            self.declared[number][own] = found
+                raise FormatError(f"{where}: tensor {quoted(name)!r} belongs to no parent or module.")
+            full = half and found.dtype == torch.float16
+            self.declared[number][own] = Declared(torch.float32, found.shape) if full else found
 
     def check(self, number: int, expected: Mapping[str, Expected]) -> None:
-        """Raise FormatError where the tensors of owner ``number`` are not exactly the expected ones."""
+        """Raise FormatError if the tensors of owner ``number`` are not exactly the expected ones."""
         found = self.declared[number]
         for name, wanted in expected.items():
             if name not in found:
@@ -107,18 +110,18 @@ class TensorFile:
             )
 
     def load(self) -> list[dict[str, Tensor]]:
-        """For each owner, name -> tensor; raises FormatError for a damaged file. The content is released."""
+        """Return name -> tensor for each owner, and release the content; raise FormatError for a damaged file."""
         found: list[dict[str, Tensor]] = [{} for _ in self.declared]
         for name, tensor in loaded(self._content, self._where).items():
             number, own = _split(name, len(found))
             assert number is not None
-            found[number][own] = tensor
+            found[number][own] = tensor.float() if self._half and tensor.dtype == torch.float16 else tensor
         self._content = b""
         return found
 
 
 def loaded(content: bytes, where: str) -> dict[str, Tensor]:
-    """Name -> tensor of a safetensors file whose header was checked; raises FormatError."""
+    """Return name -> tensor of a safetensors file whose header was checked; raise FormatError if it is damaged."""
     try:
         return load(content)
     except (SafetensorError, RuntimeError, ValueError, OverflowError, KeyError) as error:
@@ -126,12 +129,12 @@ def loaded(content: bytes, where: str) -> dict[str, Tensor]:
 
 
 def declared_tensors(content: bytes, where: str, types: Collection[str] = tuple(TYPES)) -> dict[str, Declared]:
-    """Name -> type and shape, as the header of a safetensors file names them.
+    """Return name -> type and shape of the tensors in the header of a safetensors file.
 
     Args:
-        content: the file's bytes.
-        where: its path, for messages.
-        types: the types that it may hold, as safetensors names them.
+        content: content of the file.
+        where: path of the file, for messages.
+        types: accepted types, by their names in safetensors.
 
     Raises:
         FormatError: not a safetensors file, or a tensor of another type.
@@ -142,7 +145,7 @@ def declared_tensors(content: bytes, where: str, types: Collection[str] = tuple(
     check_size(length, "json_bytes", where, "length of the header")
     header = parse_json(content[8 : 8 + length], where, strict=True)
     if not isinstance(header, dict):
-        raise FormatError(f"{where}: not a safetensors file (its header is no mapping).")
+        raise FormatError(f"{where}: not a safetensors file (its header is not a mapping).")
     header.pop("__metadata__", None)
     return {name: _declared(name, entry, where, types) for name, entry in header.items()}
 
@@ -159,7 +162,7 @@ def _declared(name: str, entry: object, where: str, types: Collection[str]) -> D
 
 
 def _split(name: str, owners: int) -> tuple[int | None, str]:
-    """Number and name of ``NUMBER/NAME``; no number where it is none of the owners."""
+    """Split ``NUMBER/NAME``; return None as the number if there is no such owner."""
     match = re.fullmatch(r"(0|[1-9][0-9]{0,8})/(.+)", name, re.DOTALL)
     if match is None or int(match[1]) >= owners:
         return None, name

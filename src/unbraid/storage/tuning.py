@@ -1,4 +1,4 @@
-"""Modules that were trained after they were made, as modules that a folder can hold.
+"""Convert modules that were trained after they were made to modules that a folder can hold.
 
 A folder holds whole networks and, for each module, its masks and its own weights. Weights that a module inherits from
 its parent unchanged (an embedding) are not stored with it. If they were trained, the module is stored with another
@@ -31,16 +31,16 @@ def stored_modules(modules: Sequence[ConcernModule], alone: bool) -> list[Concer
     """
     for module in modules:
         check_values(module, f"module {module.label!r}")
-    made: dict[int, ConcernModule] = {}  # by body, so that modules that share one still do
+    made: dict[int, ConcernModule] = {}  # by body, so that modules still share a body
     parents: dict[str, Network] = {}
     return [_stored(module, alone, made, parents) for module in modules]
 
 
 def can_be_sliced(module: ConcernModule) -> bool:
-    """Whether a module is stored as its slices, which are put back into their places on loading.
+    """Return whether a module is stored as slices, which are expanded to the whole network on loading.
 
-    A module of a user's own forward needs the other weights of that forward. Very small slices of a very large network
-    would not load, since the file would declare far more weights than it holds.
+    A module with a user's forward method needs all other weights of that method. Very small slices of a very large
+    network would not load, because the file would declare far more weights than it holds.
     """
     spec = module.parent.spec
     if module.concern.mode is not Mode.ROLLED or isinstance(spec, TorchSpec):

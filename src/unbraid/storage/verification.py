@@ -1,4 +1,4 @@
-"""Check a saved folder before it replaces an older one: it loads again, with the same weights."""
+"""Check that a saved folder loads again with the same weights, before it replaces an older folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unbraid.storage.own_modules import OwnModule
 def check_precision(modules: Sequence[ConcernModule]) -> None:
     """Raise FormatError for weights of a precision that a folder cannot hold, after ``.half()`` or ``.double()``.
 
-    A module has the precision of its parent; that of a parent is float32, unless it is a user's own PyTorch module.
+    A module has the precision of its parent. A parent has float32 weights, unless it is a user's PyTorch module.
     """
     for module in modules:
         parent = module.parent
@@ -38,7 +38,7 @@ def check_precision(modules: Sequence[ConcernModule]) -> None:
 
 
 def verify(place: Path, modules: Sequence[ConcernModule], parents: Sequence[Network]) -> None:
-    """Load a folder and compare it with the modules that it was written from; raises FormatError.
+    """Load a folder and compare it with the saved modules; raise FormatError if they differ.
 
     Args:
         place: folder of the files.
@@ -62,22 +62,22 @@ def verify(place: Path, modules: Sequence[ConcernModule], parents: Sequence[Netw
 
 
 def _compare(saved: ConcernModule, found: ConcernModule) -> None:
-    """All weights that a module runs with are the same, bit for bit."""
+    """Raise FormatError unless all weights that a module runs with are equal, bit for bit."""
     expected, weights = _running(saved), _running(found)
     if set(expected) != set(weights):
         raise FormatError(f"module {saved.label!r}: weights {sorted(set(expected) ^ set(weights))} differ.")
     for name, weight in expected.items():
         if not torch.equal(weight.cpu(), weights[name]):
-            raise FormatError(f"module {saved.label!r}: weight {name!r} differs from that in memory.")
+            raise FormatError(f"module {saved.label!r}: weight {name!r} differs from the weight in memory.")
     if saved.original is not None and found.original is not None:
         _compare(saved.original, found.original)
 
 
 def _running(module: ConcernModule) -> dict[str, Tensor]:
-    """The weights that a module runs with.
+    """Return the weights that a module runs with.
 
-    A folder of one module holds no others: no columns of the whole head for removed features, and no rows of a target
-    embedding for words that the module does not have.
+    A folder of one module holds no other weights: no columns of the output layer for removed features, and no rows of a
+    target embedding for words that the module does not have.
     """
     weights = {name: weight for name, weight in module.state_dict().items() if not name.startswith("whole_head.")}
     return only_words(weights, module.head.words)

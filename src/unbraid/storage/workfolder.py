@@ -1,8 +1,8 @@
 """Working folders: hidden folders in which files are prepared before they get their names.
 
 A working folder is called ``.unbraid-TOKEN`` and holds an empty file ``TOKEN``, where TOKEN is 32 random hexadecimal
-digits. Only such folders are ever deleted, so that no folder of a user's is. The process that made one holds a lock on
-it; after a kill the lock is free, and the next write to the same place deletes the folder.
+digits. Only such folders are deleted, and never a folder of the user. The process that made a working folder holds a
+lock on it. After a kill the lock is free, and the next write to the same place deletes the folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME = re.compile(r"\.unbraid-([0-9a-f]{32})")
 
 @contextmanager
 def work_folder(parent: Path, mode: int = 0o700) -> Iterator[Path]:
-    """A new working folder in ``parent``, locked; deleted at the end of the block unless it holds a commit record."""
+    """Make a locked working folder in ``parent``; delete it after the block unless it holds a commit record."""
     with ExitStack() as stack:
         work = _new_folder(parent, mode, stack)
         try:
@@ -47,7 +47,7 @@ def _new_folder(parent: Path, mode: int, stack: ExitStack) -> Path:
             write_synced(work / token, b"")
             sync(work)
             return work
-        except FileNotFoundError:  # another process took the empty folder for an abandoned one
+        except FileNotFoundError:  # another process deleted the empty folder as abandoned
             continue
         except OSError:
             remove(work)
@@ -55,31 +55,31 @@ def _new_folder(parent: Path, mode: int, stack: ExitStack) -> Path:
 
 
 def abandoned(parent: Path, wait: bool = False) -> Iterator[Path]:
-    """Working folders in ``parent`` whose process has ended, each locked while it is treated.
+    """Yield the working folders in ``parent`` whose process has ended; each is locked while it is used.
 
     Args:
-        parent: where they are.
-        wait: whether to wait for the end of processes that are still at work.
+        parent: folder that contains them.
+        wait: whether to wait for the end of running processes.
     """
     for work in work_folders(parent):
         with ExitStack() as stack:
             try:
                 free = stack.enter_context(locked(work, wait))
-            except FileNotFoundError:  # deleted meanwhile
+            except FileNotFoundError:  # deleted in the meantime
                 continue
             if free:
                 yield work
 
 
 def work_folders(parent: Path) -> list[Path]:
-    """All working folders in ``parent``, in order of their names."""
+    """List all working folders in ``parent``, sorted by name."""
     with suppress(OSError, ValueError):  # no such folder, or a NUL in its name
         return sorted(parent / name for name in os.listdir(parent) if is_work_folder(parent / name))
     return []
 
 
 def is_work_folder(path: Path) -> bool:
-    """Whether a path is a working folder: by its name, and by the marker in it unless it is empty."""
+    """Return whether a path is a working folder: by its name, and by its marker file unless it is empty."""
     named = _NAME.fullmatch(path.name)
     if named is None or path.is_symlink() or not path.is_dir():
         return False
@@ -90,7 +90,7 @@ def is_work_folder(path: Path) -> bool:
 
 
 def remove(work: Path) -> None:
-    """Delete a working folder, its marker last, so that it is recognised until the end."""
+    """Delete a working folder. Its marker file is deleted last, so that it is recognised until the end."""
     marker = work.name.removeprefix(".unbraid-")
     with suppress(OSError):
         for name in sorted(os.listdir(work), key=lambda name: (name == marker, name != COMMIT)):
@@ -100,13 +100,13 @@ def remove(work: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, wait: bool = True, shared: bool = False) -> Iterator[bool]:
-    """Lock a folder for this thread alone, or with ``shared`` for all that share it.
+    """Lock a folder for this thread only, or with ``shared`` for all readers.
 
     Yields:
-        whether it is locked; without ``wait`` another may hold it. True where the system has no such locks.
+        whether it is locked. Without ``wait`` another process may hold it. True if the system has no such locks.
 
     Raises:
-        FileNotFoundError: the folder is gone, or was gone when it could be locked.
+        FileNotFoundError: the folder does not exist, or was deleted before it could be locked.
     """
     if sys.platform == "win32":
         yield True
@@ -117,7 +117,7 @@ def locked(folder: Path, wait: bool = True, shared: bool = False) -> Iterator[bo
         try:
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.flock(place, kind if wait else kind | fcntl.LOCK_NB)
-        except OSError as error:  # others than these: a file system without locks
+        except OSError as error:  # other errors: a file system without locks
             free = error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
         if not os.path.samestat(os.fstat(place), os.stat(folder)):
             raise FileNotFoundError(errno.ENOENT, "another folder has its name now", str(folder))
@@ -127,7 +127,7 @@ def locked(folder: Path, wait: bool = True, shared: bool = False) -> Iterator[bo
 
 
 def write_synced(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Write a new file and flush it to the disk; its mode is by default what the umask gives."""
+    """Write a new file and flush it to the disk. Its default mode follows the umask."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags, 0o666 if mode is None else 0o600), "wb") as file:
         file.write(content)
@@ -138,7 +138,7 @@ def write_synced(path: Path, content: bytes, mode: int | None = None) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Flush a folder's list of names to the disk, where the system can and permits it."""
+    """Flush the list of files of a folder to the disk, if the system supports and permits it."""
     if sys.platform == "win32":
         return
     try:
@@ -148,14 +148,14 @@ def sync(folder: Path) -> None:
     try:
         os.fsync(place)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that flushes no folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot flush folders
             raise
     finally:
         os.close(place)
 
 
 def mode_of(path: Path) -> int | None:
-    """The permissions of an existing file or folder; None where there is none."""
+    """Return the permissions of a file or folder; None if it does not exist."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return stat.S_IMODE(os.lstat(path).st_mode)
     return None

@@ -242,7 +242,7 @@ def test_a_sample_that_does_not_fit_is_refused(two_parents):
         compose(modules, sample=(x, np.where(y == "b", "z", y)))
     with pytest.raises(DataError, match="60 inputs"):
         compose(modules, sample=(x, y[:5]))
-    with pytest.raises(DataError, match="carries a label"):
+    with pytest.raises(DataError, match="has a label"):
         compose(modules, sample=(x, np.full(len(x), -1)))
 
 

@@ -97,17 +97,17 @@ def test_scores_that_are_changed_behind_the_head_are_refused_with_the_share(kind
         own, scores = module(x), module.out(module.last(x))
     wrong = (own > 0.5) != (scores > 0) if labels else own.argmax(-1) != scores.argmax(-1)
     assert 0 < wrong.sum() < wrong.numel()
-    told = rf"'out' in {int(wrong.sum())} of {wrong.numel()} decisions \(\d+\.\d%\)"
+    told = rf"'out' differ in {int(wrong.sum())} of {wrong.numel()} decisions \(\d+\.\d%\)"
     y = np.eye(CLASSES, dtype=int)[np.arange(200) % CLASSES] if labels else np.arange(200) % CLASSES
     with pytest.raises(DataError, match=told):
         network.predict(x)
     for strategy in ("reconstruct", "paper"):
-        with pytest.raises(DataError, match="decides otherwise than its output layer 'out'"):
+        with pytest.raises(DataError, match="result and its output layer 'out' differ"):
             decompose(network, (x, y), strategy=strategy)
     few = agreeing(module, x, labels)
     if not labels:
         parts = decompose(network, (x[few].repeat(3, 1, 1), np.arange(12) % CLASSES))
-        with pytest.raises(DataError, match="decides otherwise"):
+        with pytest.raises(DataError, match=r"result and its output layer .* differ"):
             evaluate(compose(parts), (x, y), against=network)
 
 
@@ -163,7 +163,7 @@ def test_a_loaded_network_is_compared_as_well(tmp_path):
     network = Network.from_torch(module, x[few], head="out")
     decompose(network, (x[few].repeat(3, 1, 1), np.arange(12) % CLASSES)).save(tmp_path / "parts")
     again = load_decomposition(tmp_path / "parts", module=Corrected())
-    with pytest.raises(DataError, match="decides otherwise"):
+    with pytest.raises(DataError, match=r"result and its output layer .* differ"):
         again.network.predict(x)
 
 

@@ -277,7 +277,7 @@ class Locked(Classifier):
 def test_what_follows_the_output_layer_may_not_decide_otherwise():
     torch.manual_seed(0)
     words = torch.randint(1, 60, (40, 5))
-    with pytest.raises(errors.UnsupportedLayer, match="behind head='fc' the module changes what it decides"):
+    with pytest.raises(errors.UnsupportedLayer, match="after head='fc' the module changes its decisions"):
         Network.from_torch(Masked(), words, head="fc")
     cooled = Cooled()
     decided = Network.from_torch(cooled, words, head="fc").predict_index(words)

@@ -160,7 +160,7 @@ def test_modules_of_a_users_own_network_are_shared_without_its_code(hub, tmp_pat
 def test_a_private_repository_needs_a_token(hub, saved, tmp_path, monkeypatch):
     ours = shared(hub, saved[0] / "faq")
     hub.private.add("owner/faq")
-    with pytest.raises(HubError, match="none that you may see"):
+    with pytest.raises(HubError, match="you have no access"):
         pull("owner/faq", tmp_path / "faq", endpoint=hub.url)
     pull("owner/faq", tmp_path / "faq", token=TOKEN, endpoint=hub.url)
     assert files_of(tmp_path / "faq") == ours

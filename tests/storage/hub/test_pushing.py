@@ -83,7 +83,7 @@ def test_a_file_of_others_in_the_way_is_not_overwritten(hub, saved, tmp_path, pu
     composition = unbraid.load_composition(saved[0] / "faq")
     composition.about = composition.about.__class__(recipe="modules: []")
     composition.save(tmp_path / "faq")
-    with pytest.raises(HubError, match=r"holds 'recipe.yaml', which its unbraid.json does not name"):
+    with pytest.raises(HubError, match=r"holds 'recipe.yaml', which its unbraid.json does not list"):
         push_to(tmp_path / "faq")
     assert hub.repos["owner/faq"][-1]["recipe.yaml"] == b"theirs"
 
@@ -150,6 +150,6 @@ def test_a_change_by_others_meanwhile_is_not_overwritten(hub, saved, push_to, mo
         return prepare(*arguments)
 
     monkeypatch.setattr(sharing, "_operations", slower)
-    with pytest.raises(HubError, match="changed by someone else"):
+    with pytest.raises(HubError, match="changed at the same time"):
         push_to(saved[0] / "parts")
     assert hub.repos["owner/faq"][-1] == theirs

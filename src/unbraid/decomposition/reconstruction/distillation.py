@@ -1,6 +1,6 @@
 """Distillation: gradient steps that move a compact module towards the probabilities of its parent, without labels.
 
-It is off by default and reported separately, since modules need no retraining. Source: Hinton et al. 2015.
+It is off by default and reported separately, because modules need no training. Source: Hinton et al. 2015.
 Shapes: M decisions, F features, R rows, K classes.
 """
 
@@ -20,7 +20,7 @@ from unbraid.networks.layers import decomposable_layers
 
 LEARNING_RATE = 2e-3
 LONGEST = 1.0  # largest Euclidean norm of the gradient
-SLOWER = 0.1  # factor for parameters that read a whole state: each value depends on hundreds of weights
+SLOWER = 0.1  # factor of the rate of parameters that read a whole state: each value depends on hundreds of weights
 
 Batch = TypeVar("Batch")
 
@@ -34,14 +34,14 @@ def refined(
     decisions: ParentDecisions,
     steps: int,
 ) -> Tensor:
-    """Train a sliced body in place, and its output rows, so that the margins give the parent's probabilities.
+    """Train a sliced body in place and its output rows, so that its probabilities match those of the parent.
 
     Args:
         body: a sliced body that owns the parameters of its recurrent and dense layers.
-        features: maps inputs to the features that the rows read, (N, [T,] F).
+        features: maps inputs to the features of the output rows, (N, [T,] F).
         rows: output rows over [features, 1], (R, F + 1).
         own: indices of the rows of each of the K classes, the dominant row first.
-        heads: output layers of the parent for these classes, K.
+        heads: K output layers of the parent, one for each of these classes.
         decisions: examples and features of the parent.
         steps: number of Adam steps, one batch each, at least 1.
 
@@ -68,15 +68,15 @@ def descended(
     rates: Iterable[float],
     more: Sequence[nn.Parameter] = (),
 ) -> Tensor:
-    """Take one Adam step per batch, on the layers of a sliced body in place and on output rows.
+    """Take one Adam step per batch, on the layers of a sliced body (in place) and on output rows.
 
     Args:
         body: a sliced body that owns the parameters of its recurrent and dense layers.
         rows: output rows.
         batches: batches that ``loss`` accepts.
         loss: computes the loss of a batch and the rows; it runs the body.
-        rates: learning rate of each step; training ends with the rates or the batches.
-        more: further parameters, trained with smaller steps.
+        rates: learning rate of each step. Training ends when there are no more rates or no more batches.
+        more: further parameters, which are trained with smaller steps.
 
     Returns:
         the new rows, in the shape of the old ones.

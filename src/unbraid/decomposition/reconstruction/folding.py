@@ -1,9 +1,9 @@
 """Remove hidden units and fold a linear prediction of them into the weights that read them, in closed form.
 
-On the inputs of a module's class, the value of a removed unit is mostly a linear function of the kept units. Ridge
-regression on the module's observations fits that function. It is folded into every weight that reads the unit: the
-recurrent and input weights (so that the pre-activations of the kept gates are reproduced), the next layer and the
-output layer. There is no gradient step, and no labels are used. Related: spectral pruning of RNNs (arXiv 2105.10832),
+On inputs of the class of a module, the value of a removed unit is mostly a linear function of the kept units. Ridge
+regression on the observations of the module fits that function. It is folded into every weight that reads the unit: the
+recurrent and input weights, the next layer and the output layer. The pre-activations of the kept gates are reproduced
+in this way. No gradient step and no labels are needed. Related: spectral pruning of RNNs (arXiv 2105.10832),
 GRAIL (arXiv 2602.23795). Shapes: D inputs, H units, H' kept units, G gates, Z entries of z.
 """
 
@@ -21,28 +21,28 @@ from unbraid.networks.layers import Edit, Layer
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stages import Dense
 
-RIDGE = 1e-2  # ridge penalty as a share of the mean diagonal; a smaller one overfits wide inputs (1:N)
+RIDGE = 1e-2  # ridge penalty as a share of the mean diagonal; a smaller penalty overfits wide inputs (1:N)
 
 
 def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor, ridge: float = RIDGE) -> Tensor:
     """Compute weights over ``kept`` that best reproduce ``weight`` over all of z.
 
     Args:
-        weight: (rows, Z), over all of z.
+        weight: weights over all of z, (rows, Z).
         moment: mean of z z^T, (Z, Z) float64.
-        kept: indices of z that stay, (P,).
-        gone: indices that go, (Q,).
-        ridge: added to the diagonal, as a share of its mean, above 0.
+        kept: indices of z to keep, (P,).
+        gone: indices of z to remove, (Q,).
+        ridge: the value added to the diagonal, as a share of its mean, above 0.
 
     Returns:
-        (rows, P): minimises the mean squared change of the products, with a small ridge penalty.
+        weights (rows, P) that minimise the mean squared change of the products, with a small ridge penalty.
     """
     if len(gone) == 0:
         return weight[:, kept]
     gram = moment[kept][:, kept]
     diagonal = gram.diagonal()
     pull = torch.diag(ridge * diagonal.mean().clamp(min=1e-12).expand(len(kept)))
-    pull[-1, -1] = 0  # the last entry is the constant one
+    pull[-1, -1] = 0  # the last entry of z is the constant 1
     shared = torch.linalg.solve(gram + pull + 1e-10 * torch.eye(len(kept), dtype=gram.dtype), moment[kept][:, gone])
     return (weight[:, kept].double() + weight[:, gone].double() @ shared.t()).to(weight.dtype)
 
@@ -56,7 +56,7 @@ def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], mome
         moments: second moments of the module's observations.
 
     Returns:
-        an edit that folds the removed units into the weights that stay.
+        an edit that folds the removed units into the kept weights.
     """
 
     def edit(name: str, layer: RecurrentLayer | Dense) -> RecurrentLayer | Dense:
@@ -88,7 +88,7 @@ def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
 def source_indices(
     layers: Mapping[str, Layer], kept: Mapping[str, Tensor], sources: tuple[str, ...], width: int
 ) -> Tensor:
-    """Indices of the ``width`` features from ``sources`` that stay; all of them where they are not hidden units."""
+    """Return the kept indices of ``width`` features from ``sources``; all if the features are not hidden units."""
     if not sources:
         return torch.arange(width)
     parts, offset = [], 0
@@ -99,14 +99,14 @@ def source_indices(
 
 
 def rest(size: int, kept: Tensor) -> Tensor:
-    """The indices below ``size`` that are not among ``kept``."""
+    """Return the indices below ``size`` that are not in ``kept``."""
     mask = torch.ones(size, dtype=torch.bool)
     mask[kept] = False
     return torch.arange(size)[mask]
 
 
 def fold_layer(layer: RecurrentLayer, inputs: Tensor, kept: Tensor, moments: Moments, name: str) -> None:
-    """Fold the weights of a recurrent layer in place, at the positions that stay. z = [x (D), h (H), 1]."""
+    """Fold the weights of a recurrent layer in place, into the kept positions of z = [x (D), h (H), 1]."""
     d, h, cell = layer.inputs, layer.units, layer.cell
     one = torch.tensor([d + h])
     bias = cell.input_bias(layer.bias_ih, layer.bias_hh)

@@ -1,6 +1,6 @@
 """Scores of hidden units for a module: the mean square of (d margin / d h) * h.
 
-The derivative is taken at every timestep through the recurrence, not only on the outputs of the layer.
+The derivative is taken through the recurrence at every timestep, not only at the outputs of the layer.
 Shapes: N examples, T timesteps, H hidden units.
 """
 
@@ -26,13 +26,13 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
     """Score the hidden units of every recurrent layer for one module.
 
     Args:
-        network: the parent.
+        network: the parent network.
         head: output layer of the module, over all F features.
-        x: examples of the module's class and of other classes.
-        counted: booleans (N,) or (N, T) that mark the decisions that count.
+        x: examples of the class of the module and of other classes.
+        counted: booleans (N,) or (N, T) that mark the decisions to use.
 
     Returns:
-        layer name -> (H,) float64 >= 0.
+        layer name -> scores (H,), float64 >= 0.
     """
     sums = {name: np.zeros(layer.units) for name, layer in network.recurrent_layers().items()}
     for start in range(0, len(x), BATCH):
@@ -48,12 +48,12 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
 
 
 def combined(scores: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Combine the scores of several modules; each module has the same weight, whatever the scale of its margin."""
+    """Combine the scores of several modules. Each module has the same weight; the scale of its margin is ignored."""
     return {name: np.sum([s[name] / max(s[name].sum(), 1e-300) for s in scores], axis=0) for name in scores[0]}
 
 
 def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Tensor]:
-    """Choose the share ``keep`` of the units of each layer with the largest scores, at least one; returns indices."""
+    """Return the indices of the units of each layer with the largest scores: the share ``keep``, at least one unit."""
     kept = {}
     for name, score in scores.items():
         order = np.argsort(-score, kind="stable")[: kept_count(len(score), keep)]
@@ -62,7 +62,7 @@ def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Ten
 
 
 def checked_scores(scores: Mapping[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
-    """Check the scores of all recurrent layers; returns them as float64 (H,).
+    """Check the scores of all recurrent layers, and return them as float64 (H,).
 
     Raises:
         DataError: a layer is missing, or its scores are not H finite numbers >= 0.

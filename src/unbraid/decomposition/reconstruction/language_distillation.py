@@ -1,6 +1,6 @@
-"""Distillation of a module of a language: gradient steps towards the next-word probabilities of its parent. No labels.
+"""Distillation of a module of a language: gradient steps towards the next-word probabilities of its parent.
 
-The output layer dominates the cost of a translator, so the softmax is taken over the words of the language only.
+No labels are used. The softmax is over the words of the language only, because the output layer dominates the cost.
 Shapes: N pairs, S source words, T target words, F features, R words kept, O words of the language.
 """
 
@@ -69,7 +69,7 @@ def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> Conc
 
 
 def _with_rows(module: ConcernModule, rows: Tensor) -> ConcernModule:
-    """The module with its current layers and the given rows over [features, 1], (R, F + 1)."""
+    """Make the module with its current layers and the given rows over [features, 1], (R, F + 1)."""
     weight = module.whole_head.weight.clone()
     weight[:, module.features] = rows[:, :-1]
     head = Head(weight, rows[:, -1], module.head.idle, module.head.words)
@@ -82,7 +82,7 @@ def _with_rows(module: ConcernModule, rows: Tensor) -> ConcernModule:
 
 
 def _batches(x: Inputs, seed: int, advance: Advance) -> Iterator[Batch]:
-    """Batches of all pairs in random order, repeated without end; target columns that are all padding are dropped."""
+    """Yield batches of all pairs in random order, without end. Target columns of padding only are dropped."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(x))

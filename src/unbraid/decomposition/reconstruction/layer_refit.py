@@ -1,8 +1,8 @@
 """Refit the layers of a sliced module on the states that the module itself computes.
 
 Folding assumes that the layers below and the past states equal those of the parent. They differ a little, and the
-errors add up over layers and timesteps. So the layers are refitted from the input on: run the module, then fit the
-weights of the layer by ridge regression from its actual inputs to the pre-activations that its units have in the
+errors accumulate over layers and timesteps. So the layers are refitted in order: run the module, then fit the weights
+of the layer by ridge regression. The regression maps the inputs of the layer to the pre-activations of its units in the
 parent. This is one step of dataset aggregation (Ross et al. 2011), without labels or gradient steps. Shapes: N
 examples, T timesteps, D inputs, H units, Z entries of z, G gates.
 """
@@ -24,7 +24,7 @@ from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.watching import watched
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # penalties on the change of the weights, as shares of the mean diagonal
-JUDGING = 4  # one of so many examples chooses the penalty
+JUDGING = 4  # one of this number of examples is used to choose the penalty
 
 Index = slice | Tensor
 
@@ -41,15 +41,15 @@ def refit(
     """Fit the recurrent layers of ``body`` in place.
 
     Args:
-        parent: the whole body.
-        body: the sliced body; it owns the weights of its recurrent layers.
-        kept: layer -> indices of its kept units, (H',).
+        parent: the body of the parent network.
+        body: the sliced body, which owns the weights of its recurrent layers.
+        kept: layer name -> indices of its kept units, (H',).
         x: examples.
         device: the device of both bodies.
         weights: weight of each example, or of each timestep, (N, 1) or (N, T).
-        states: what the layers of the parent read on the same examples, layer name -> states, where that is known.
+        states: layer name -> states of the parent on the same examples. None (default) computes them.
     """
-    order = np.argsort(np.arange(len(x)) % JUDGING != 0, kind="stable")  # the judging examples come first
+    order = np.argsort(np.arange(len(x)) % JUDGING != 0, kind="stable")  # examples that choose the penalty first
     tree = to_device(next(x.take(order).batches(len(x))), device)
     large, small = decomposable_layers(parent), decomposable_layers(body)
     recurrent = {name: layer for name, layer in large.items() if isinstance(layer.module, RecurrentLayer)}
@@ -76,8 +76,8 @@ def fit_layer(
 ) -> None:
     """Fit one layer in place.
 
-    Every example counts twice: with the past of the module and with the past of the parent. A vanilla layer that is
-    fitted on its own past alone diverges, since the fit changes that past.
+    Every example is used twice: with the past states of the module and with those of the parent. A vanilla layer
+    diverges if it is fitted on its own past states only, because the fit changes these states.
     """
     x, previous, read, ours = parents.x, parents.previous, own.x, own.previous
     cell, rows = large.cell, gate_rows(large, kept)
@@ -126,10 +126,10 @@ def fit_layer(
 
 
 class Regression:
-    """Ridge regression near ``start`` (R, Z), solved in float64. Observations are added in batches and not kept.
+    """Ridge regression near ``start`` (R, Z), solved in float64. Observations are added in batches and not stored.
 
-    A quarter of the examples chooses the ridge penalty; the others fit. With wide inputs and few examples the fit
-    would otherwise follow the noise.
+    A quarter of the examples is used to choose the ridge penalty, the rest to fit. Without this choice, wide inputs and
+    few examples lead to overfitting.
     """
 
     def __init__(self, start: Tensor) -> None:
@@ -143,9 +143,9 @@ class Regression:
 
         Args:
             z: inputs of the regression, (M, Z).
-            wanted: the products that the weights should give, (M, R).
-            judging: observations that choose the penalty, booleans (M,).
-            weights: weight of each observation, (M,).
+            wanted: the target values of the products, (M, R).
+            judging: booleans (M,), True for observations that choose the penalty.
+            weights: weight of each observation, (M,); equal by default.
         """
         count = int(judging.sum())
         leading = bool(judging[:count].all())  # views are cheaper than copies
@@ -157,7 +157,7 @@ class Regression:
             self.miss[part] += (weighted @ (wanted[mine] - linear(values, self.start))).double()
 
     def solved(self) -> Tensor:
-        """The fitted weights (R, Z), or ``start`` where no fit is better."""
+        """Return the fitted weights (R, Z); ``start`` if no fit is better."""
         best = min(RIDGES, key=lambda ridge: self._judged(self._step(self.gram[0], self.miss[0], ridge)))
         if self._judged(self._step(self.gram[0], self.miss[0], best)) >= 0:
             return self.start
@@ -169,5 +169,5 @@ class Regression:
         return torch.linalg.solve(gram + pull, miss)
 
     def _judged(self, step: Tensor) -> float:
-        """Change of the squared error on the judging part by a step (Z, R)."""
+        """Compute by how much a step (Z, R) changes the squared error on the part that chooses the penalty."""
         return float((step * (self.gram[1] @ step - 2 * self.miss[1])).sum())

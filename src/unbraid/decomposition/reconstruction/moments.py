@@ -1,7 +1,8 @@
-"""Second moments of the inputs of layers, per class. They are accumulated in batches, so memory does not grow with N.
+"""Second moments of the inputs of layers, per class. They are summed over batches, so memory does not grow with N.
 
-The pre-activations of a layer are linear in its inputs z, so the mean of z z^T over a module's observations (half of
-them of its class) is all that reconstruction needs. Shapes: D inputs, H units, Z entries of z, F features, C classes.
+The pre-activations of a layer are linear in its inputs z. So reconstruction only needs the mean of z z^T over the
+observations of a module. The observations of its class have half of the weight. Shapes: D inputs, H units, Z entries of
+z, F features, C classes.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.watching import watched
 
-HEAD = "(output)"  # key of the features that the output layer reads
-RESET = "(reset)"  # suffix of a reset-before GRU's second key: its candidate reads r * h
+HEAD = "(output)"  # key of the features of the output layer
+RESET = "(reset)"  # suffix of the second key of a reset-before GRU, whose candidate reads r * h
 
-Moments = dict[str, Tensor]  # key -> (Z, Z) float64, z = [x_t, h_{t-1}, 1], of the output layer [features, 1]
+Moments = dict[str, Tensor]  # key -> (Z, Z) float64; z = [x_t, h_{t-1}, 1], for the output layer [features, 1]
 
 
 def collect(
@@ -38,18 +39,18 @@ def collect(
     """Compute the moments of all classes in one pass over the examples.
 
     Args:
-        network: the parent.
+        network: the parent network.
         x: examples.
-        targets: their labels; with many outputs only the timesteps of a layer that carry a label count.
+        targets: labels of the examples. With many outputs, only timesteps with a label are used.
         classes: indices of the classes that modules are made for.
         advance: called after every batch with the number of its examples.
-        held: takes the values of the pass.
+        held: stores the values of the pass.
 
     Returns:
-        class -> moments; the observations of the class and of all others have one half of the weight each.
+        class -> moments. The observations of the class and those of all others have half of the weight each.
 
     Raises:
-        DataError: per-timestep labels that do not line up with the network's decisions.
+        DataError: the number of labels per example differs from that of the decisions of the network.
     """
     everyone = None
     weights = {everyone: counts(targets.counted())} | {j: counts(targets.members(j)) for j in classes}
@@ -75,24 +76,24 @@ def collect(
 
 
 def mean_moments(moments: Sequence[Moments]) -> Moments:
-    """Mean of the moments of several classes."""
+    """Compute the mean of the moments of several classes."""
     return {key: torch.stack([own[key] for own in moments]).mean(0) for key in moments[0]}
 
 
 def counts(marked: np.ndarray) -> np.ndarray:
-    """Booleans (N,) or (N, T) as weights (N, 1) or (N, T)."""
+    """Convert booleans (N,) or (N, T) to weights (N, 1) or (N, T)."""
     return (marked[:, None] if marked.ndim == 1 else marked).astype(np.float32)
 
 
 def on_steps(weights: np.ndarray, steps: int) -> np.ndarray:
-    """Weights (N, T') for a layer of ``steps`` timesteps: per timestep where T' fits, else one weight per example."""
+    """Fit weights (N, T') to a layer of ``steps`` timesteps: per timestep if T' equals it, else one per example."""
     return weights if weights.shape[1] in (1, steps) else weights.max(1, keepdims=True)
 
 
 def check_steps(steps: int, labelled: int) -> None:
-    """Raise DataError where labels are per timestep and their number differs from that of the decisions."""
+    """Raise DataError if labels are per timestep and their number differs from that of the decisions."""
     if labelled not in (1, steps):
-        raise DataError(f"labels have {labelled} timesteps, the network decides at {steps}: they must line up.")
+        raise DataError(f"labels have {labelled} timesteps, the network decides at {steps}: expected equal numbers.")
 
 
 def with_one(values: Tensor) -> Tensor:
@@ -101,19 +102,19 @@ def with_one(values: Tensor) -> Tensor:
 
 
 def before(layer: Layer, inputs: tuple, h: Tensor) -> Tensor:
-    """Hidden states (N, T, H) before each timestep of a recurrent layer, from its inputs and outputs."""
+    """Return the hidden states (N, T, H) before each timestep of a recurrent layer, from its inputs and outputs."""
     initial = inputs[2] if len(inputs) > 2 else None
     first = torch.zeros_like(h[:, :1]) if initial is None else initial[0].unsqueeze(1)
     return torch.cat([h[:, 1:], first], 1) if layer.module.reverse else torch.cat([first, h[:, :-1]], 1)
 
 
 def valid_steps(inputs: tuple) -> Tensor | None:
-    """Mask of the timesteps that count for a recurrent layer, (N, T); None: all."""
+    """Return the mask (N, T) of a recurrent layer; None if no timestep is masked."""
     return inputs[1] if len(inputs) > 1 else None
 
 
 def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
-    """Inputs z of a layer at every timestep: key -> (n, T, Z); masked timesteps are zero."""
+    """Return the inputs z of a layer at every timestep: key -> (n, T, Z). Masked timesteps are zero."""
     x, valid, module = inputs[0], valid_steps(inputs), layer.module
     if not isinstance(module, RecurrentLayer):
         return {layer.name: with_one(x if x.dim() == 3 else x.unsqueeze(1))}
@@ -139,10 +140,10 @@ def _add(sums: Moments, key: str, z: Tensor, weights: np.ndarray) -> None:
 
 
 def _halves(own: Moments, everyone: Moments) -> Moments:
-    """Average the mean moments of a class and of all others; those of the class where there are no others."""
+    """Average the mean moments of a class and of all others; without others, return those of the class."""
     found = {}
     for key, whole in everyone.items():
         mine = own.get(key, torch.zeros_like(whole))
-        means = [part / part[-1, -1] for part in (mine, whole - mine) if part[-1, -1] > 0.5]  # z ends with a one
+        means = [part / part[-1, -1] for part in (mine, whole - mine) if part[-1, -1] > 0.5]  # z ends with a 1
         found[key] = torch.stack(means).mean(0) if means else whole
     return found

@@ -1,6 +1,6 @@
-"""Fit a row of an output layer to the probabilities of the parent, without labels.
+"""Fit rows of an output layer to the probabilities of the parent, without labels.
 
-Logistic regression on the features of the module by Newton's method. The loss is convex, so the solution is unique.
+The fit is a logistic regression on the features of the module, by Newton's method. Its loss is convex.
 Shapes: M decisions, F features, R rows.
 """
 
@@ -21,18 +21,18 @@ from unbraid.networks.heads import Head
 
 LOGISTIC_RIDGE = 1e-4  # penalty on the change of the row, as a share of the mean diagonal
 NEWTON_STEPS = 8
-LONGEST_STEP = 3.0  # largest Newton step: far from the solution the curvature is not reliable
+LONGEST_STEP = 3.0  # largest Newton step, because the curvature is not reliable far from the solution
 
-Margin = tuple[Sequence[int], int, Tensor]  # a module's rows, dominant first; the row to fit; P(dominant) wanted, (M,)
+Margin = tuple[Sequence[int], int, Tensor]  # rows of a module, dominant row first; the row to fit; P(dominant), (M,)
 
 
 def decided(features: Tensor, start: Tensor, margins: Sequence[Margin]) -> Tensor:
-    """Fit rows, one after another, so that their margins give the wanted probabilities.
+    """Fit rows, one after another, so that their margins give the target probabilities.
 
     Args:
         features: features of the module, (M, F).
         start: initial rows over [features, 1], (R, F + 1).
-        margins: the rows, the row to fit and the wanted probabilities of each module.
+        margins: the rows, the row to fit and the target probabilities of each module.
 
     Returns:
         the fitted rows, (R, F + 1), in the dtype of ``start``.
@@ -45,13 +45,13 @@ def decided(features: Tensor, start: Tensor, margins: Sequence[Margin]) -> Tenso
         if place == 0:
             offset = -torch.logsumexp(said, 1) if others else z.new_zeros(len(z))
             rows[own[0]] = logistic(z, offset, chance, row)
-        else:  # the second of two rows: the margin is the first minus the second
+        else:  # the second of two rows: the margin is the first row minus the second row
             rows[own[place]] = -logistic(z, said[:, 0], chance, -row)
     return rows.to(start.dtype)
 
 
 def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor:
-    """Fit w, near ``start``, so that sigmoid(offset + z w) has the smallest cross entropy to ``wanted``.
+    """Fit w near ``start`` to minimise the cross entropy of sigmoid(offset + z w) to ``wanted``.
 
     Args:
         z: (M, Z) float64.
@@ -71,7 +71,7 @@ def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor
 
 
 def fitted_head(module: ConcernModule, decisions: ParentDecisions) -> Head:
-    """Fit the second row of a two-row output layer so that P(dominant) is the parent's probability.
+    """Fit the second row of a two-row output layer, so that P(dominant) matches the probability of the parent.
 
     Args:
         module: a module whose output layer has two rows, the dominant one and its competitor.

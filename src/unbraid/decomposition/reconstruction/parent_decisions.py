@@ -1,4 +1,4 @@
-"""Examples and parent features that output layers are fitted on. They are computed once for all modules.
+"""Examples and features of the parent, on which output layers are fitted. They are computed once for all modules.
 
 Shapes: N examples, T timesteps, F features, M decisions.
 """
@@ -18,31 +18,31 @@ from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.network import Network
 
 DECIDED = 20_000  # largest number of decisions that output layers are fitted on
-HELD = 8_000_000  # largest number of feature values that are held for them
+HELD = 8_000_000  # largest number of feature values in memory
 
 
 @dataclass(frozen=True)
 class ParentDecisions:
-    """Examples for output layers, and what the output layer of the parent reads for each decision, in batches."""
+    """Examples for fitting output layers, and the features of the parent for each decision, in batches."""
 
     x: Inputs
     counted: list[Tensor]
     features: list[Tensor]
 
     def batches(self, device: torch.device) -> Iterator[tuple[Any, Tensor, Tensor]]:
-        """Inputs, mask of the decisions that count (n,) or (n, T), and the features of the parent there (M, F)."""
+        """Yield inputs, the mask of decisions to use, (n,) or (n, T), and the features of the parent there, (M, F)."""
         for batch, used, features in zip(self.x.batches(), self.counted, self.features, strict=True):
             yield to_device(batch, device), used, features
 
 
 def read_decisions(network: Network, x: Inputs, targets: Targets, known: Tensor | None = None) -> ParentDecisions:
-    """Choose examples for output layers, evenly spread over those given, in a random order that is always the same.
+    """Choose examples for output layers, evenly spread over the given ones, in a fixed random order.
 
     Args:
-        network: the parent.
+        network: the parent network.
         x: examples.
         targets: their labels.
-        known: what the output layer of the parent reads of them, (N, F) or (N, T, F), where that is known.
+        known: features of the parent for the examples, (N, F) or (N, T, F). None (default) computes them.
     """
     most = min(DECIDED, HELD // network.spec.features) // targets.counted()[0].size
     rows = np.random.default_rng(0).permutation(even(np.arange(len(x)), max(1, most)))

@@ -1,4 +1,4 @@
-"""Compact modules: few hidden units, removed units folded into the kept ones, output layer refitted on the module.
+"""Compact modules: keep few hidden units, fold the others into them, and refit the output layer on the module.
 
 Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 """
@@ -32,11 +32,11 @@ from unbraid.networks.layers import decomposable_layers, head_sources, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
 
-DEFAULT_KEEP = 0.5  # keep ratio where neither keep nor max_loss is given
-SCORED = 100  # examples with and without the class for scoring; more change the order little
-REFITTED = 200  # the same for refitting layers; the classes of one body share them
+DEFAULT_KEEP = 0.5  # keep ratio if neither keep nor max_loss is given
+SCORED = 100  # number of examples with and without the class for scoring; more hardly change the order
+REFITTED = 200  # the same for refitting layers; the classes of one body share these examples
 FEWEST = 20
-PASS = 5.0  # cost of the pass over the sample, where the scores of one class cost 1
+PASS = 5.0  # cost of the pass over the sample, relative to the scores of one class
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Compact:
     """The parts of a compact module.
 
     Attributes:
-        concern: the hidden units that it keeps.
+        concern: the kept hidden units.
         weights: layer name -> parameter name -> tensor of the smaller layer.
         head: output layer over all features of the parent, with zero weights for removed features.
     """
@@ -59,9 +59,9 @@ class FittedBody:
     """A smaller body and its output layer.
 
     Attributes:
-        body: with smaller recurrent layers, whose weights it owns.
+        body: the body; it owns the weights of its smaller recurrent layers.
         kept: layer name -> indices of its kept units.
-        inputs: indices of the features of the parent that are left, (F',).
+        inputs: indices of the kept features of the parent, (F',).
         head: output layer over all features of the parent, with zero weights for removed features.
     """
 
@@ -73,19 +73,19 @@ class FittedBody:
 
 @dataclass
 class Reconstruction:
-    """Compact modules of any size from one observation of the sample.
+    """Make compact modules of any size from one observation of the sample.
 
     Args:
-        network: the parent.
+        network: the parent network.
         x: the sampled examples.
         targets: their labels.
         classes: indices of the classes that modules are made for.
         config: settings of the decomposition.
-        advance: called with the work that is done; see :func:`observing_cost` for the total.
+        advance: called with the finished work; see :func:`observing_cost` for the total.
         score: scores the hidden units of each recurrent layer for a module, larger for units that should stay.
 
     Raises:
-        DataError: per-timestep labels that do not line up with the network's decisions.
+        DataError: the number of labels per example differs from that of the decisions of the network.
     """
 
     network: Network
@@ -128,8 +128,8 @@ class Reconstruction:
 
         Args:
             indices: indices of the classes.
-            keep: share of the hidden units of each recurrent layer that stay, in (0, 1].
-            head: all rows that their output layers need, over the features of the parent.
+            keep: share of the hidden units of each recurrent layer to keep, in (0, 1].
+            head: all rows of the output layers of these classes, over the features of the parent.
             own: indices of the rows of each class, the dominant row first.
         """
         layers = self.network.layers
@@ -166,7 +166,7 @@ class Reconstruction:
         return FittedBody(body, kept, inputs, fitted)
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
-        """Refit the layers of ``body`` in place; the classes and all others have one half of the weight each."""
+        """Refit the layers of ``body`` in place. The classes and all others have half of the weight each."""
         most = max(REFITTED // len(indices), FEWEST)  # all rows run as one batch
         rows = np.unique(np.concatenate([self._with_and_without(j, most) for j in indices]))
         targets = self.targets.take(rows)
@@ -179,7 +179,7 @@ class Reconstruction:
     def _fitted(
         self, indices: Sequence[int], whole: Head, folded: Head, own: Sequence[Sequence[int]], features: _Features
     ) -> Head:
-        """Fit the rows on the features of the module, to the scores and probabilities of the parent."""
+        """Fit the rows on the features of the module to the scores and probabilities of the parent."""
         places = features.inputs
         regression = Regression(torch.cat([folded.weight[:, places], folded.bias.unsqueeze(1)], 1))
         seen = []
@@ -210,7 +210,7 @@ class Reconstruction:
 
 
 def observing_cost(examples: int, classes: int) -> float:
-    """Work that a :class:`Reconstruction` reports: one pass over the examples, and the scores of each class."""
+    """Return the work that a :class:`Reconstruction` reports: a pass over the examples, and the scores per class."""
     return (PASS if examples else 0) + classes
 
 
@@ -220,7 +220,7 @@ def _advanced(advance: Callable[[float], object], share: float, examples: int) -
 
 @dataclass(frozen=True)
 class _Features:
-    """Features of a sliced body: either only those that are left, or all with zeros for removed units."""
+    """Features of a sliced body: either the kept features only, or all features with zeros for removed units."""
 
     body: nn.Module
     inputs: Tensor

@@ -1,4 +1,4 @@
-"""Find the smallest modules within a tolerated loss, by bisection over sizes. The observation is made only once.
+"""Find the smallest modules within a tolerated loss, by bisection over sizes. The network is observed only once.
 
 Shapes: N examples, K modules.
 """
@@ -19,15 +19,15 @@ from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress
 
-HELD_OUT = 0.2  # share of the given examples that is held out
-GRID = 32  # sizes tried are multiples of 1/GRID
+HELD_OUT = 0.2  # share of the given examples in the held-out set
+GRID = 32  # keep ratios are multiples of 1/GRID
 
 Modules = Mapping[Label, ConcernModule]
 Made = TypeVar("Made")
 
 
 def held_out_split(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split examples into indices to decompose on and held-out indices; raises ConfigError where there are too few."""
+    """Split examples into indices to decompose on and held-out indices; raise ConfigError for too few examples."""
     out = int(examples * HELD_OUT)
     if out < 1:
         raise ConfigError(
@@ -45,15 +45,15 @@ def smallest_within(
     max_loss: float,
     advance: Advance,
 ) -> Modules:
-    """Find the smallest modules whose loss is at most ``max_loss``; modules of full size where there are none.
+    """Find the smallest modules whose loss is at most ``max_loss``; if there are none, return modules of full size.
 
     Args:
-        network: the parent.
-        make: makes modules of a keep ratio.
+        network: the parent network.
+        make: makes modules with a given keep ratio.
         x: held-out inputs.
-        targets: their labels.
+        targets: labels of the held-out inputs.
         max_loss: tolerated loss of accuracy and F1, in [0, 1).
-        advance: called with the work that is done beside ``make``, in modules; see :func:`search_cost`.
+        advance: called with the finished work apart from ``make``, in units of one module; see :func:`search_cost`.
     """
     whole = make(1.0)
     classes = [network.labels.index(label) for label in whole]
@@ -74,12 +74,12 @@ def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], prog
     """Bisect over keep ratios.
 
     Args:
-        make: makes a result of a keep ratio.
-        within: whether a result is good enough.
+        make: makes a result with a given keep ratio.
+        within: returns whether a result is good enough.
         progress: factory of progress bars.
 
     Returns:
-        the smallest result found that is good enough, or that of keep ratio 1.
+        the smallest result that is good enough; the result of keep ratio 1 if there is none.
     """
     low, high, best = 0, GRID, make(1.0)
     with progress("choosing a size", (GRID - 1).bit_length()) as advance:
@@ -95,13 +95,13 @@ def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], prog
 
 
 def search_cost() -> float:
-    """Work of :func:`smallest_within` for each class: a module for each size that is tried, and its evaluation."""
-    sizes = 1 + (GRID - 1).bit_length()  # the full size, and one for each halving
+    """Return the work of :func:`smallest_within` for each class: a module for each size, and its evaluation."""
+    sizes = 1 + (GRID - 1).bit_length()  # the full size, and one size for each bisection step
     return 2.0 * sizes
 
 
 def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> np.ndarray:
-    """Accuracy and mean one-vs-rest F1 of the parent on ``classes``."""
+    """Compute accuracy and mean one-vs-rest F1 of the parent on ``classes``."""
     logits = network.logits(x.tree)
     if network.binary:
         logits = np.concatenate([-logits, logits], -1)
@@ -112,8 +112,8 @@ def parent_scores(network: Network, x: Inputs, targets: Targets, classes: list[i
 
 
 def _scores(margins: np.ndarray, targets: Targets, classes: list[int]) -> np.ndarray:
-    """Accuracy (for independent labels: F1) and mean F1 of the modules alone, from margins (..., K)."""
-    if targets.many and margins.shape[1] < targets.y.shape[1]:  # the labels are longer than every sequence here
+    """Compute accuracy (F1 for independent labels) and mean F1 of the single modules, from margins (..., K)."""
+    if targets.many and margins.shape[1] < targets.y.shape[1]:  # labels have more timesteps than every sequence here
         targets = Targets(targets.y[:, : margins.shape[1]], targets.labels, True, targets.independent)
     members = np.stack([targets.members(index) for index in classes], -1)
     counted = targets.counted() & (members.any(-1) | targets.independent)

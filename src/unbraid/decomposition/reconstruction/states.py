@@ -1,4 +1,4 @@
-"""What recurrent layers read at every timestep. Shapes: N examples, T timesteps, D inputs, H hidden units."""
+"""Inputs and states of recurrent layers. Shapes: N examples, T timesteps, D inputs, H hidden units, F features."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import NetworkSpec
 
-HELD = 128 * 2**20  # bytes of states and features of the parent that are held in memory
+HELD = 128 * 2**20  # largest number of bytes of states and features of the parent in memory
 
 
 @dataclass(frozen=True)
 class States:
-    """What one recurrent layer reads.
+    """Inputs and states of one recurrent layer.
 
     Attributes:
-        x: its inputs, (N, T, D).
-        previous: the hidden states before each timestep, (N, T, H).
-        valid: which timesteps count, (N, T); None: all.
+        x: inputs of the layer, (N, T, D).
+        previous: hidden states before each timestep, (N, T, H).
+        valid: mask (N, T), False at masked timesteps; None if no timestep is masked.
     """
 
     x: Tensor
@@ -31,19 +31,19 @@ class States:
     valid: Tensor | None = None
 
     def take(self, rows: np.ndarray) -> States:
-        """The states of some examples."""
+        """Return the states of some of the examples."""
         index = torch.from_numpy(rows).to(self.x.device)
         return States(self.x[index], self.previous[index], None if self.valid is None else self.valid[index])
 
 
 class HeldPass:
-    """Values of one pass of the parent over the sample, where they fit into memory.
+    """Values of one pass of the parent over the sample, if they fit into memory.
 
-    The batches of a user's own module may have different numbers of timesteps, so nothing is held for these.
+    Nothing is stored for a user's PyTorch module, because its batches may have different numbers of timesteps.
 
     Args:
-        network: the parent.
-        examples: N.
+        network: the parent network.
+        examples: number of examples N.
     """
 
     def __init__(self, network: Network, examples: int) -> None:
@@ -59,7 +59,7 @@ class HeldPass:
 
         Args:
             read: layer name -> [x, previous, 1], (n, T, D + H + 1).
-            features: what the output layer reads, (n, F) or (n, T, F).
+            features: inputs of the output layer, (n, F) or (n, T, F).
         """
         if not self._features and self._fits:
             values = sum(read[name].numel() for name in self._layers) + features.numel()
@@ -70,11 +70,11 @@ class HeldPass:
                 parts.append(read[name])
 
     def features(self) -> Tensor | None:
-        """What the output layer reads of all examples, (N, F) or (N, T, F); None where that was not held."""
+        """Return the inputs of the output layer for all examples, (N, F) or (N, T, F); None if they are not stored."""
         return torch.cat(self._features) if self._fits else None
 
     def states(self) -> dict[str, States] | None:
-        """What every recurrent layer reads of all examples; None where that was not held."""
+        """Return the states of every recurrent layer for all examples; None if they are not stored."""
         if not self._fits:
             return None
         found = {}

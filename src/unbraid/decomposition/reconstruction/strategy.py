@@ -1,4 +1,4 @@
-"""Reconstruction as a strategy: few hidden units, the work of the others given to them by least squares.
+"""Reconstruction as a strategy: keep few hidden units, and fold the others into them by least squares.
 
 Shapes: N examples, T timesteps, K modules.
 """
@@ -28,10 +28,10 @@ OBSERVING = "observing"
 
 
 class ReconstructionStrategy(FusingStrategy):
-    """``strategy="reconstruct"``, or the same with another score of hidden units.
+    """``strategy="reconstruct"``, or the same method with another score of hidden units.
 
     Args:
-        score: see :func:`unbraid.register_strategy`.
+        score: score of hidden units, see :func:`unbraid.register_strategy`. None for the default score.
     """
 
     settings = ReconstructConfig
@@ -82,17 +82,17 @@ class ReconstructionStrategy(FusingStrategy):
 
 @dataclass(frozen=True)
 class PreparedReconstruction:
-    """Modules of any size from one observation of the sample."""
+    """Make modules of any size from one observation of the sample."""
 
     reconstruction: Reconstruction
 
     @property
     def classes(self) -> Sequence[int]:
-        """Classes that modules can be made for."""
+        """Indices of the classes that modules can be made for."""
         return self.reconstruction.classes
 
     def module(self, index: int, keep: float | None) -> ConcernModule:
-        """The module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
+        """Make the module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
         made = self.reconstruction.make(index, DEFAULT_KEEP if keep is None else keep)
         config, network = self.reconstruction.config, self.reconstruction.network
         return ConcernModule(network, index, made.concern, made.head, config, weights=made.weights)
@@ -100,7 +100,7 @@ class PreparedReconstruction:
     def together(
         self, members: Sequence[ConcernModule], configs: Sequence[DecompositionConfig], keep: float
     ) -> list[ConcernModule]:
-        """One body for ``members``; see :class:`~unbraid.decomposition.protocol.Fusing`."""
+        """Make one body for ``members``; see :class:`~unbraid.decomposition.protocol.Fusing`."""
         network = self.reconstruction.network
         heads = [channel(network, module.index, config) for module, config in zip(members, configs, strict=True)]
         weight, bias, places = distinct_rows(heads)
@@ -110,7 +110,7 @@ class PreparedReconstruction:
         found: list[ConcernModule] = []
         for module, config, head, own in zip(members, configs, heads, places, strict=True):
             small = Head(made.head.weight[own], made.head.bias[own], head.idle)
-            first = found[0] if found else None  # all share its body
+            first = found[0] if found else None  # all modules share its body
             found.append(
                 ConcernModule(
                     network, module.index, made.concern, small, config, module.label,
@@ -122,15 +122,15 @@ class PreparedReconstruction:
 
 @dataclass(frozen=True)
 class PreparedLanguages:
-    """Modules of languages. A module of a language never gives another one, so each has a sample of its own."""
+    """Make modules of languages. A module never translates to another language, so each has its own sample."""
 
     languages: dict[int, PreparedReconstruction]
 
     @property
     def classes(self) -> Sequence[int]:
-        """Languages that modules can be made for."""
+        """Indices of the languages that modules can be made for."""
         return list(self.languages)
 
     def module(self, index: int, keep: float | None) -> ConcernModule:
-        """The module of language ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
+        """Make the module of language ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
         return self.languages[index].module(index, keep)

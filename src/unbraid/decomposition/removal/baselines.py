@@ -1,4 +1,4 @@
-"""Baselines that remove as many nodes as the paper's method: at random, or those with the smallest weights."""
+"""Baselines that remove as many nodes as the method of the paper: random nodes, or those of smallest weights."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from unbraid.networks.recurrent import RecurrentLayer
 
 
 def choose_random(removed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw as many nodes as ``removed`` (..., U) marks in each row at random; booleans (..., U)."""
+    """Draw as many random nodes as each row of ``removed`` (..., U) has; return booleans (..., U)."""
     return _smallest(rng.random(removed.shape), removed.sum(-1))
 
 
 def choose_smallest(removed: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
-    """Choose as many nodes as ``removed`` (..., U) marks in each row, with the smallest ``magnitude`` (U,)."""
+    """Choose as many nodes as each row of ``removed`` (..., U) has, those with the smallest ``magnitude`` (U,)."""
     return _smallest(np.broadcast_to(magnitude, removed.shape), removed.sum(-1))
 
 
 def magnitudes(layer: Layer, columns: slice, by_gates: bool) -> np.ndarray:
-    """Euclidean norm of the incoming weights of each node (or gate column), (U,).
+    """Compute the Euclidean norm of the incoming weights of each node or gate column, (U,).
 
     Args:
         layer: the layer.
-        columns: the columns, out of the G*H gate columns or the H nodes.
-        by_gates: whether ``columns`` counts gate columns.
+        columns: slice of the G*H gate columns or of the H nodes.
+        by_gates: whether ``columns`` is a slice of the gate columns.
     """
     module = layer.module
     kernels = [module.weight_ih, module.weight_hh] if isinstance(module, RecurrentLayer) else [module.weight]

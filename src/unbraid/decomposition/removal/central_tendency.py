@@ -1,8 +1,8 @@
 """Central tendency of many nodes at once: a mean without outliers, computed with one sort.
 
-In sorted values the distance from the median decreases and then increases. So a binary search on both sides finds the k
-nearest values, and the values that are not outliers form a window.
-Shapes: B rows (a node each), M observations.
+In sorted values, the distance from the median decreases and then increases. So a binary search on both sides finds the
+k nearest values, and the values that are not outliers form a window.
+Shapes: B rows (one node each), M observations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Indices = np.ndarray  # (B,) int64
 
 
 def central_tendency(values: np.ndarray) -> np.ndarray:
-    """Mean of |value| without outliers, which are values with |x - median| >= 2 MAD; none where the MAD is 0.
+    """Compute the mean of |value| without outliers, the values with |x - median| >= 2 MAD. A MAD of 0 has no outliers.
 
     Source: Imtiaz et al. 2023, Alg. 1; the outlier rule is that of the release. Medians are computed in the dtype of
     the values, the mean in float64.
@@ -35,13 +35,13 @@ def central_tendency(values: np.ndarray) -> np.ndarray:
     none, all_ = np.zeros(len(x), np.int64), np.full(len(x), m)
     split = _leading(lambda i: x[rows, i] < median, none, all_)
 
-    def left(j: Indices) -> np.ndarray:  # distance of the j-th value below the median, nearest first
+    def left(j: Indices) -> np.ndarray:  # distance of the j-th value below the median, nearest value first
         return np.where(j < split, np.abs(x[rows, np.maximum(split - 1 - j, 0)] - median), np.inf)
 
-    def right(j: Indices) -> np.ndarray:  # and of the j-th from the median on
+    def right(j: Indices) -> np.ndarray:  # distance of the j-th value from the median upwards
         return np.where(j < m - split, np.abs(x[rows, np.minimum(split + j, m - 1)] - median), np.inf)
 
-    k = (m + 1) // 2  # how many values lie within the (lower) MAD
+    k = (m + 1) // 2  # number of values within the (lower) MAD
     taken = _leading(lambda i: left(i) < right(k - 1 - i), np.maximum(0, k - (m - split)), np.minimum(k, split))
     lower = np.maximum(
         np.where(taken > 0, left(np.maximum(taken - 1, 0)), -np.inf),
@@ -60,7 +60,7 @@ def _middle(low: np.ndarray, high: np.ndarray, m: int) -> np.ndarray:
 
 
 def _leading(holds: Callable[[Indices], np.ndarray], low: Indices, high: Indices) -> Indices:
-    """First index per row in [low, high) where ``holds`` is false (it is true before); ``high`` where there is none."""
+    """Find the first index in [low, high) at which ``holds`` becomes false, for each row; ``high`` if there is none."""
     low, high = low.copy(), high.copy()
     while (open_ := low < high).any():
         middle = (low + high) // 2
@@ -71,7 +71,7 @@ def _leading(holds: Callable[[Indices], np.ndarray], low: Indices, high: Indices
 
 
 def _window_sums(x: np.ndarray, start: Indices, stop: Indices) -> np.ndarray:
-    """Sums of x[b, start:stop] for every row b, in float64; windows are not empty."""
+    """Compute the sum of x[b, start:stop] for every row b, in float64; windows must not be empty."""
     offset = np.arange(len(x)) * x.shape[1]
     edges = np.stack([offset + start, offset + stop], axis=-1).ravel()
     if edges[-1] == x.size:

@@ -1,4 +1,4 @@
-"""Concern identification (Imtiaz et al. 2023, Alg. 1-2): find the nodes that do less for a class than for the others.
+"""Concern identification (Imtiaz et al. 2023, Alg. 1-2): find nodes that are less active for a class than for others.
 
 Shapes: U columns of a layer (H nodes, or the H columns of one gate), T timesteps, M observations.
 Statistics are (U,) when rolled and (T, U) when unrolled.
@@ -14,29 +14,32 @@ from unbraid.config import ReluRule, RemovalConfig
 from unbraid.decomposition.removal.tangling import restore_tangled
 from unbraid.decomposition.sizes import capped, kept_count
 
-GATE_OPEN = 0.5  # a sigmoid gate from this value on counts as active
-RELEASE_RATE = -0.5  # the release removes a rectified node at this difference of rates
+GATE_OPEN = 0.5  # a sigmoid gate of at least this value is active
+RELEASE_RATE = -0.5  # the release removes a ReLU node whose rates differ by this or less
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def active_rate(values: np.ndarray) -> np.ndarray:
-    """Share of observations > 0 (ReLU), (...,) float64 in [0, 1]."""
+    """Compute the share of observations > 0 (ReLU), (...,) float64 in [0, 1]."""
     return np.asarray(np.count_nonzero(values > 0, axis=-1) / values.shape[-1])
 
 
 def open_rate(values: np.ndarray) -> np.ndarray:
-    """Share of observations of a sigmoid gate >= 0.5, (...,) float64 in [0, 1]."""
+    """Compute the share of observations >= 0.5 of a sigmoid gate, (...,) float64 in [0, 1]."""
     return np.asarray(np.count_nonzero(values >= GATE_OPEN, axis=-1) / values.shape[-1])
 
 
 def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: RemovalConfig) -> np.ndarray:
-    """Choose nodes with a smaller statistic on the class than on the others, smallest difference first, up to the cap.
+    """Choose nodes whose statistic is smaller on the class than on the other classes.
+
+    Nodes are chosen by increasing difference, up to the cap.
 
     Args:
-        positive: statistic on the class's examples, (..., U); NaN where nothing was observed.
-        negative: the same on the other classes' examples.
-        config: max_removed and overrun (the release continues past the cap while first d / this d < 1.1).
+        positive: statistic on the examples of the class, (..., U); NaN for nodes that were not observed.
+        negative: statistic on the examples of other classes, (..., U).
+        config: settings; max_removed and overrun are used. With overrun, as in the release, the choice continues past
+            the cap while (first difference) / (current difference) < 1.1.
 
     Returns:
         booleans (..., U), True = removed.
@@ -54,14 +57,14 @@ def remove_logistic(positive: np.ndarray, negative: np.ndarray, config: RemovalC
 
 
 def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: RemovalConfig) -> np.ndarray:
-    """Choose nodes that are never active on the class (CI), except those active on another example (TI).
+    """Choose nodes that are never active on the class (CI), except those that are active on another example (TI).
 
     The rule of the release instead chooses nodes whose active rate is smaller on the class by at least 0.5.
 
     Args:
-        positive: active rate on the class's examples, (..., U).
-        negative: active rate on the others.
-        config: max_removed and relu.
+        positive: active rate on the examples of the class, (..., U).
+        negative: active rate on the examples of other classes, (..., U).
+        config: settings; max_removed and relu are used.
 
     Returns:
         booleans (..., U), True = removed.
@@ -79,10 +82,10 @@ def remove_rectified(positive: np.ndarray, negative: np.ndarray, config: Removal
 
 
 def remove_share(positive: np.ndarray, negative: np.ndarray, share: float) -> np.ndarray:
-    """Choose exactly this share of the nodes, with the smallest differences of any sign.
+    """Choose a share of the nodes: those with the smallest differences of any sign.
 
-    This is not in the paper. It gives the paper's order of nodes at a chosen size, for comparison. A node that was not
-    observed is removed last. Arguments and result are those of :func:`remove_logistic`.
+    This is not in the paper. It removes nodes in the order of the paper down to a chosen size, for comparison. A node
+    that was not observed is removed last. Arguments and result are those of :func:`remove_logistic`.
     """
     d = _difference(positive, negative)
     ranks = np.argsort(np.argsort(d, axis=-1, kind="stable"), axis=-1, kind="stable")
@@ -91,4 +94,4 @@ def remove_share(positive: np.ndarray, negative: np.ndarray, share: float) -> np
 
 def _difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     d = positive - negative
-    return np.where(np.isnan(d), np.inf, d)  # a node that was not observed is no candidate
+    return np.where(np.isnan(d), np.inf, d)  # a node that was not observed is not a candidate

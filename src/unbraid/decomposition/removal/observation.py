@@ -1,6 +1,6 @@
-"""Record the values of all nodes of a network over a sample, in one pass in batches.
+"""Record the values of all nodes of a network over a sample, in one pass over batches.
 
-Shapes: R sampled examples, T timesteps, H units, G gates, U recorded columns of a layer (H, or G*H gate by gate).
+Shapes: R sampled examples, T timesteps, H units, G gates, U recorded columns of a layer (H, or G*H ordered by gate).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.watching import watched
 
-MEMORY = 256 * 2**20  # bytes of values held in memory; larger ones go to a temporary file
+MEMORY = 256 * 2**20  # bytes of values kept in memory; more values go to a temporary file
 
 
 @dataclass(frozen=True)
 class _Array:
-    """A float32 array in memory, or in a file that is mapped at each use, so that its pages can be released."""
+    """A float32 array in memory or in a file. The file is mapped at each use, so that its pages can be released."""
 
     held: np.ndarray | None
     file: str
@@ -46,7 +46,7 @@ class LayerValues:
 
     Attributes:
         stored: the array of values.
-        valid: (T, R) booleans, False at masked timesteps; None where all count.
+        valid: booleans (T, R), False at masked timesteps; None if no timestep is masked.
     """
 
     stored: _Array
@@ -54,13 +54,13 @@ class LayerValues:
 
     @property
     def values(self) -> np.ndarray:
-        """(U, T, R) float32."""
+        """Return the values, (U, T, R) float32."""
         return self.stored.open()
 
 
 @dataclass
 class Observation:
-    """Values of every layer; they may lie in a temporary file.
+    """Values of every layer, in memory or in a temporary file.
 
     Attributes:
         layers: layer name -> values.
@@ -86,7 +86,7 @@ def observe(
         x: checked inputs of the R sampled examples.
         gates: record every gate of recurrent layers instead of the hidden state.
         advance: called after every batch with the number of its examples.
-        memory: bytes of values held in memory; more are kept in a temporary file while the context lasts.
+        memory: bytes of values kept in memory. More values go to a temporary file that exists within the context.
 
     Yields:
         the observation.
@@ -111,7 +111,7 @@ def observe(
 
 
 def _values(gates: bool, layer: Layer, inputs: tuple, output: tuple) -> tuple[Tensor, Tensor | None]:
-    """Values (n, T, U) of the nodes of a layer, or of their gates, and mask (n, T)."""
+    """Return the values (n, T, U) of the nodes or the gates of a layer, and the mask (n, T)."""
     x, valid, initial = (*inputs, None, None)[:3]
     values = output[0]
     if gates and isinstance(layer.module, RecurrentLayer):
@@ -123,8 +123,8 @@ class _Room:
     """Storage for the values of one layer, (U, T, R): memory or a temporary file.
 
     Args:
-        examples: R.
-        memory: bytes that may be held in memory.
+        examples: number of examples R.
+        memory: largest number of bytes in memory.
         folder: folder of the temporary file.
     """
 
@@ -134,7 +134,7 @@ class _Room:
         self.valid: np.ndarray | None = None
 
     def put(self, start: int, values: Tensor, valid: Tensor | None) -> None:
-        """Store a batch: values (n, T, U) and mask (n, T); T may differ from the batches before."""
+        """Store a batch: values (n, T, U) and mask (n, T). Batches may differ in T."""
         count, steps, units = values.shape
         stop = start + count
         known = self.stored.shape[1]
@@ -150,7 +150,7 @@ class _Room:
             self.valid[:steps, start:stop] = True if valid is None else valid.t().cpu().numpy()
 
     def closed(self) -> LayerValues:
-        """The stored values."""
+        """Finish, and return the stored values."""
         return LayerValues(self.stored, self.valid)
 
     def _grow(self, units: int, steps: int) -> None:

@@ -1,7 +1,7 @@
-"""Concern identification over several layers: which columns of which layers are compared with each other.
+"""Concern identification over several layers: group the columns of layers that are compared with each other.
 
-Source: Imtiaz et al. 2023, Alg. 1-3. The cap counts over all layers that are judged alike (same rule, same gate, same
-timesteps), sorted together; layer by layer with ``scope="layer"`` (the release) or with a given share.
+Source: Imtiaz et al. 2023, Alg. 1-3. Columns of all layers with the same statistic, gate and timesteps are sorted
+together and share one cap. With ``scope="layer"`` (the release) or a given share, each layer has its own.
 Shapes: H nodes, G gates, T timesteps, U columns that are compared together.
 """
 
@@ -32,9 +32,9 @@ from unbraid.networks.network import Network
 from unbraid.networks.spec import TorchSpec
 from unbraid.progress import Advance
 
-Differences = dict[int, tuple[np.ndarray, np.ndarray]]  # class -> statistic on its examples, and on the others'
-Member = tuple[str, slice]  # a layer's name and its columns
-View = tuple[str, slice, Statistic]  # gate, columns and the statistic that judges them
+Differences = dict[int, tuple[np.ndarray, np.ndarray]]  # class -> statistics on its examples and on other examples
+Member = tuple[str, slice]  # name of a layer, and columns of it
+View = tuple[str, slice, Statistic]  # gate, columns and their statistic
 Replaced = Callable[[np.ndarray, Sequence[Member]], np.ndarray]
 
 
@@ -43,10 +43,10 @@ class Identification:
     """Statistics of every node for every class.
 
     Args:
-        network: the parent.
+        network: the parent network.
         config: settings.
-        views: layer name -> what of it is judged.
-        statistics: layer name -> class -> its two statistics.
+        views: layer name -> gates, columns and statistics of the layer.
+        statistics: layer name -> class -> statistics on the class and on the others.
     """
 
     network: Network
@@ -56,18 +56,18 @@ class Identification:
 
     @property
     def classes(self) -> list[int]:
-        """The classes that statistics were made for."""
+        """Return the indices of the classes that have statistics."""
         return list(next(iter(self.statistics.values())))
 
     def kept(
         self, index: int, keep: float | None = None, replaced: Replaced = lambda gone, members: gone
     ) -> dict[str, np.ndarray]:
-        """Kept nodes of one class.
+        """Choose the nodes that the module of a class keeps.
 
         Args:
-            index: the class.
-            keep: share of each layer's nodes that stays, in (0, 1]; None for the cap and the sign rule of the paper.
-            replaced: gives the removed nodes in place of those chosen, booleans (..., U).
+            index: index of the class.
+            keep: share of the nodes of each layer to keep, in (0, 1]; None for the cap and the sign rule of the paper.
+            replaced: maps the chosen nodes to the nodes that are removed instead, booleans (..., U).
 
         Returns:
             layer name -> booleans, shaped as in :class:`~unbraid.modules.concern.Concern`.
@@ -112,11 +112,11 @@ def identified(
     """Compute the statistics of every node for every class.
 
     Args:
-        network: the parent.
-        seen: values of its nodes on the sample.
-        sample: which examples count for which class.
+        network: the parent network.
+        seen: values of the nodes of the parent network on the sample.
+        sample: the positive and negative examples of each class.
         config: settings.
-        advance: called with the share of a layer that is done.
+        advance: called with the finished share of a layer.
 
     Raises:
         DataError: per-timestep labels whose number differs from that of the decisions.
@@ -138,7 +138,7 @@ def _folded(network: Network) -> set[str]:
 
 
 def _views(layer: Layer, config: RemovalConfig) -> list[View]:
-    """What of a layer is judged, and by which rule."""
+    """List the gates, columns and statistics of a layer."""
     own: Statistic = active_rate if layer.rectified else central_tendency
     if config.gates is GateView.HIDDEN or layer.cell is None:
         return [("h", slice(0, layer.units), own)]

@@ -28,7 +28,7 @@ def class_statistics(
     advance: Callable[[float], object] = lambda share: None,
     folded: bool = False,
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Compute the statistic of every class over its positive and its negative observations.
+    """Compute the statistic of every class over its positive and over its negative observations.
 
     A layer inside a user's module may run over other timesteps than the labels have. If it runs over one sequence for
     each label (the letters of each word), all timesteps of that sequence count for the label. Otherwise all timesteps
@@ -36,8 +36,8 @@ def class_statistics(
 
     Args:
         layer: recorded values (U, T, R).
-        sample: the examples that count for each class.
-        rules: columns -> statistic, covering all U.
+        sample: the positive and negative examples of each class.
+        rules: pairs of columns and their statistic, for all U columns.
         config: settings; mode and observed are used.
         advance: called after each block with its share of the work, in [0, 1].
         folded: whether the layer ran over several sequences of each example, whose timesteps follow one another.
@@ -77,7 +77,7 @@ def _lined_up(chosen: Steps, steps: int, folded: bool) -> Steps:
 def _statistic(
     values: np.ndarray, valid: np.ndarray | None, chosen: Steps, *, statistic: Statistic, config: RemovalConfig
 ) -> np.ndarray:
-    """Statistic of one group of examples: (U,) rolled, (T, U) unrolled."""
+    """Compute the statistic of one group of examples: (U,) if rolled, (T, U) if unrolled."""
     steps = values.shape[1]
     one_output = len(chosen) == 1 or steps == 1
     if valid is None and one_output:
@@ -98,7 +98,7 @@ def _statistic(
 
 
 def _at(values: np.ndarray, valid: np.ndarray | None, chosen: Steps, t: int) -> np.ndarray:
-    """Observations of one timestep, (U, M)."""
+    """Return the observations of one timestep, (U, M)."""
     rows = chosen[t if len(chosen) > 1 else 0]
     if valid is not None:
         rows = rows[valid[t, rows]]

@@ -1,4 +1,4 @@
-"""Node removal as a strategy: the method of Imtiaz et al. 2023, and two baselines that remove as many nodes.
+"""Node removal as a strategy: the method of Imtiaz et al. 2023, and two baselines that remove equally many nodes.
 
 Shapes: N examples, T timesteps, U columns of a layer.
 """
@@ -33,7 +33,7 @@ from unbraid.progress import Progress
 
 
 class Removal(Strategy):
-    """``strategy="paper"``: nodes that do less for the class than for the others are removed, up to a cap."""
+    """``strategy="paper"``: remove nodes that are less active for the class than for other classes, up to a cap."""
 
     settings = RemovalConfig
     phases: ClassVar[Mapping[str, float]] = {"observing": 1.0, "identifying": 4.0, MAKING: 1.0}
@@ -53,14 +53,14 @@ class Removal(Strategy):
     def replaced(
         self, gone: np.ndarray, members: Sequence[Member], network: Network, config: RemovalConfig, index: int
     ) -> np.ndarray:
-        """The nodes that are removed in place of ``gone``: here these themselves.
+        """Choose the nodes that are removed instead of ``gone``. This strategy returns ``gone``.
 
         Args:
-            gone: booleans (..., U), the choice of the paper.
-            members: layer names and columns that U consists of.
-            network: the parent.
+            gone: the nodes that the paper removes, booleans (..., U).
+            members: names of the layers and their columns, U columns in total.
+            network: the parent network.
             config: settings.
-            index: the class.
+            index: index of the class.
         """
         return gone
 
@@ -89,13 +89,13 @@ class PreparedRemoval:
     """Statistics of every node for every class, from which nodes are removed.
 
     Args:
-        strategy: what chooses the nodes.
-        network: the parent.
+        strategy: the strategy that chooses the nodes.
+        network: the parent network.
         x: the sampled examples.
-        targets: their labels; None for languages.
+        targets: labels of the examples; None for languages.
         config: settings.
         identification: the statistics.
-        steps: layer name -> timesteps that it ran over.
+        steps: layer name -> number of timesteps.
     """
 
     strategy: Removal
@@ -108,11 +108,11 @@ class PreparedRemoval:
 
     @property
     def classes(self) -> list[int]:
-        """Classes that modules can be made for."""
+        """Indices of the classes that modules can be made for."""
         return list(self.identification.classes)
 
     def module(self, index: int, keep: float | None) -> ConcernModule:
-        """The module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
+        """Make the module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
 
         def replaced(gone: np.ndarray, members: Sequence[Member]) -> np.ndarray:
             return self.strategy.replaced(gone, members, self.network, self.config, index)
@@ -135,7 +135,7 @@ class PreparedRemoval:
 
 
 class RandomRemoval(Removal):
-    """``strategy="random"``: as many nodes as the paper removes, drawn at random."""
+    """``strategy="random"``: remove as many nodes as the paper, drawn at random."""
 
     def replaced(
         self, gone: np.ndarray, members: Sequence[Member], network: Network, config: RemovalConfig, index: int
@@ -144,7 +144,7 @@ class RandomRemoval(Removal):
 
 
 class MagnitudeRemoval(Removal):
-    """``strategy="magnitude"``: as many nodes as the paper removes, those with the smallest weights."""
+    """``strategy="magnitude"``: remove as many nodes as the paper, those with the smallest weights."""
 
     def replaced(
         self, gone: np.ndarray, members: Sequence[Member], network: Network, config: RemovalConfig, index: int
@@ -155,7 +155,7 @@ class MagnitudeRemoval(Removal):
 
 
 def _leave_out_padding(seen: Observation, network: Network, x: Inputs) -> None:
-    """Padding of sentence pairs never counts, also where an encoder without a mask reads it."""
+    """Mask the padding of sentence pairs, even if the encoder has no mask and reads it."""
     if not isinstance(network.spec, EncoderDecoderSpec):
         return
     encoder = {spec.name for spec in network.spec.encoder}

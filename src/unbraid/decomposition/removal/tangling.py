@@ -12,7 +12,7 @@ def restore_tangled(removed: np.ndarray, negative_rate: np.ndarray) -> np.ndarra
 
     Args:
         removed: booleans, (..., H).
-        negative_rate: share of negative observations with a value > 0, (..., H), in [0, 1] or NaN (none observed).
+        negative_rate: share of negative observations with a value > 0, (..., H), in [0, 1]; NaN without observations.
 
     Returns:
         booleans (..., H), the nodes that stay removed.

@@ -142,7 +142,7 @@ def fit_linear(small: nn.Module, path: str, batches: Sequence[Any], wanted: Tens
 
 
 def stack_of(part: nn.Module) -> tuple[str, RecurrentStack]:
-    """The recurrent stack of a smaller layer, and its path within the part."""
+    """Return the recurrent stack of a smaller layer, and its path within the part."""
     if isinstance(part, ShrunkRecurrent):
         assert isinstance(part.layer, RecurrentStack)
         return ".layer", part.layer

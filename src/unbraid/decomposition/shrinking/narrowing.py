@@ -1,10 +1,10 @@
 """Find the recurrent layers whose outputs may become narrower, by trial.
 
-A trial runs the user's forward with recorded results of all recurrent layers and of all nn.Linear layers, but the layer
-on trial gives only the columns of its kept units. The layer can be narrowed if forward still runs, every layer then
-reads the recorded values with some columns missing, and the results are the recorded ones. This holds for
-selected timesteps, pooling over time, masks, concatenation and attention weights from an nn.Linear. It fails for layer
-norm, reshapes to a fixed size and products with fixed vectors. Shapes: N examples, T timesteps, H units, S states.
+A trial runs the user's forward with recorded results of all recurrent layers and nn.Linear layers. The layer on trial
+returns only the columns of its kept units. The layer can be narrowed if forward still runs, if every layer reads the
+recorded values with some columns missing, and if the results are the recorded results. This holds for selected
+timesteps, pooling over time, masks, concatenation and attention weights from an nn.Linear. It fails for layer norm,
+reshapes to a fixed size and products with fixed vectors. Shapes: N examples, T timesteps, H units, S states.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _trial(
             result = call(trial, batch)
     except Wide:
         raise
-    except Exception as error:  # whatever a user's forward raises
+    except Exception as error:  # a user's forward may raise any error
         raise Wide(f"forward fails on fewer of its outputs ({said(error)})") from error
     if idle := [replay.path for replay in replays if next(replay.calls, None) is not None]:
         raise Wide(f"forward then does not call {idle[0]!r} as often")
@@ -222,7 +222,7 @@ class _Replay:
 
 
 def _arguments(args: tuple, kwargs: dict[str, Any]) -> list[Any]:
-    """The input of a layer and its other arguments, however they were passed."""
+    """Return the input of a layer and its other arguments, passed by position or by name."""
     named = {"input": 0, "hx": 1}
     return [*args, *(kwargs[name] for name in sorted(kwargs, key=lambda name: named.get(name, 2)))]
 

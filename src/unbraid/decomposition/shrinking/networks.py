@@ -73,7 +73,7 @@ class NetworkShrinker:
 
 
 def _stage(stage: StageSpec, part: nn.Module) -> StageSpec:
-    """The description of a smaller stage; layers that were not made smaller lose their frame in ``part``."""
+    """Describe a smaller stage. Layers that were not made smaller lose their frame in ``part``."""
     if isinstance(part, Recurrent):
         for side in ("forward_layer", "backward_layer"):
             if isinstance(layer := getattr(part, side), Scattered):  # all of its units are there
@@ -88,7 +88,7 @@ def _stage(stage: StageSpec, part: nn.Module) -> StageSpec:
 
 
 def _decisions(network: Network, x: Inputs) -> Targets:
-    """The decisions of the network as labels; padded timesteps have none."""
+    """Return the decisions of the network as labels; padded timesteps have no label."""
     logits = network.logits(x.tree)
     y = network.decide(logits)
     if not network.independent:
@@ -97,7 +97,7 @@ def _decisions(network: Network, x: Inputs) -> Targets:
 
 
 def same_decisions(a: Network, b: Network, x: Inputs) -> float:
-    """Share of the decisions that are equal."""
+    """Compute the share of the decisions that are equal."""
     one, two = (network.predict_index(x.tree) for network in (a, b))
     counted = one >= 0 if one.dtype.kind == "i" else np.ones(one.shape, bool)
     return float((one == two)[counted].mean())

@@ -85,7 +85,7 @@ def runs(
 def runs_in(
     module: nn.Module, batches: Iterable[Any], paths: Sequence[str], view: Callable[[nn.Module, Call], Seen]
 ) -> Generator[tuple[dict[str, list[Seen]], list[Tensor]]]:
-    """As :func:`runs`, in the module itself. What forward stores in it is reset for each batch."""
+    """Run as :func:`runs`, but in the module itself. What forward stores in it is reset for each batch."""
     memory = Memory(module)
     seen: dict[str, list[Seen]] = {}
 

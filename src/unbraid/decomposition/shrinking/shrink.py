@@ -45,8 +45,8 @@ def shrink(
 ) -> nn.Module:
     """Make a smaller copy of a trained recurrent network, without labels.
 
-    Hidden units that the scores depend on least are removed. The remaining units take over their work by least squares
-    on ``x``, and the layers that read them are fitted to the scores of the original. There are no gradient steps unless
+    Hidden units that the scores depend on least are removed. The remaining units replace them by least squares on
+    ``x``. The layers that read these units are fitted to the scores of the original. There are no gradient steps unless
     ``refine`` is given.
 
     A PyTorch module stays an instance of its class, with the same forward and the same shapes of inputs and outputs.

@@ -119,7 +119,7 @@ class TorchShrinker:
         return self._finished(small, plan)
 
     def agreement(self, small: nn.Module, x: Inputs) -> float:
-        """Share of the decisions of the parent that a smaller module makes as well.
+        """Compute the share of the decisions of the parent that a smaller module makes as well.
 
         Raises:
             ConfigError: the scores are numbers, not classes.
@@ -161,7 +161,7 @@ class TorchShrinker:
         ]
 
     def _kept(self, keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
-        """The kept units of the layers that get smaller; ``tied``: the same in all layers with as many units."""
+        """Choose the kept units of smaller layers. With ``tied``, layers of the same size keep the same units."""
         kept = {}
         for path, scores in self.scores.items():
             if tied:
@@ -225,7 +225,7 @@ class TorchShrinker:
             )
 
     def _check_same(self) -> None:
-        """Check that plain layers of the same weights give the same results; raises UnsupportedLayer."""
+        """Check that plain layers of the same weights give the same results; raise UnsupportedLayer if not."""
         results = record(self.parent, self.first, []).results
         for given, wanted in zip(results, self.recorded.results, strict=True):
             if given.shape != wanted.shape or (
@@ -259,7 +259,7 @@ class TorchShrinker:
 
 
 def _converted(leaf: Any, dtype: torch.dtype) -> Any:
-    """A leaf of the inputs in the type of the weights, where it is a tensor of floating-point numbers."""
+    """Convert a leaf of the inputs to the dtype of the weights, if it is a floating-point tensor."""
     return like_weights(leaf, dtype) if isinstance(leaf, Tensor) else leaf
 
 
@@ -279,7 +279,7 @@ def checked_module(module: nn.Module) -> nn.Module:
 
 
 def _refittable(part: nn.Module) -> bool:
-    """Whether a part is a plain nn.Linear whose weights can be exchanged."""
+    """Return whether a part is a plain nn.Linear whose weights can be replaced."""
     plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
     return plain and "weight" in part._parameters and not part._forward_pre_hooks
 
@@ -291,7 +291,7 @@ def _shared_weights(module: nn.Module) -> set[int]:
 
 
 def _framed(part: ShrunkRecurrent, layer: nn.Module, like: Tensor) -> ShrunkRecurrent:
-    """A smaller layer with the expansion of ``part``, in the type and on the device of ``like``."""
+    """Make a smaller layer with the expansion of ``part``, in the dtype and on the device of ``like``."""
     cell = None if part.cell is None else part.cell.detach().clone()
     made = ShrunkRecurrent(layer, part.hidden_size, part.kept.clone(), part.hidden.detach().clone(), cell)
     return made.to(like.device, like.dtype).requires_grad_(like.requires_grad)

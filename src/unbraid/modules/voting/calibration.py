@@ -3,8 +3,8 @@
 A calibrated margin is margin / temperature + offset. Both numbers maximise the likelihood of a small labelled sample
 under the probabilities of the composition, softmax(logsigmoid(margins)) (Platt 1999; Guo et al. 2017).
 
-The scale of the margins depends mostly on the parent. Therefore the two numbers of a module are the sum of a part of
-its parent and a part of its own, with normal priors on both parts. The widths of the priors are chosen by
+The scale of the margins depends mostly on the parent. Therefore each of the two numbers is the sum of a part for the
+parent and a part for the module, with normal priors on both parts. The widths of the priors are chosen by
 cross-validation on the sample, from pairs that were selected on held-out parts of CLINC and Brown. With these priors a
 few examples of each class are enough, and the numbers stay finite for a class whose examples are separable.
 

@@ -122,7 +122,7 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, pr
 
     Args:
         margins: calibrated margins, floats (N, K).
-        blocks: evidence about the examples, each (N, F_b). Each block is scaled to variance 1, whatever its width.
+        blocks: evidence about the examples, each (N, F_b). Each block is scaled to variance 1, for any width.
         truth: index of the right module of each example, (N,), in [0, K).
         progress: see :mod:`unbraid.progress`.
     """

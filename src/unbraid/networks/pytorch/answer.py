@@ -18,7 +18,7 @@ from unbraid.errors import DataError
 Output = Literal["softmax", "sigmoid"]
 Order = Literal["NTC", "TNC", "NCT"]
 ORDERS: tuple[Order, ...] = ("NTC", "TNC", "NCT")
-TIE = 1e-4  # scores that differ by less, relative to the largest, may decide either way
+TIE = 1e-4  # scores with a smaller difference, relative to the largest, are a tie
 
 CHANGED = "changed"
 ACTIVATION: dict[str, Output] = {
@@ -36,10 +36,10 @@ class Answer:
     """The relation of one result of a module to the scores of its output layer.
 
     Attributes:
-        place: position among the tensors that the module returns.
+        place: position of the result in the tensors that the module returns.
         relation: "" for the scores, a key of :data:`ACTIVATION`, or ``changed`` for another function of the scores
             with the same decisions on the example.
-        order: of its axes, compared with (N, T, C): the same, (T, N, C) or (N, C, T).
+        order: order of the axes compared with (N, T, C): the same, (T, N, C) or (N, C, T).
     """
 
     place: int
@@ -64,11 +64,11 @@ def find_answer(scores: Tensor, results: Sequence[Tensor]) -> Answer | None:
 
 
 def changed_answer(scores: Tensor, results: Sequence[Tensor], others: Sequence[Tensor]) -> Answer | None:
-    """Find the first result with the shape of the scores that is no known function of any layer's scores.
+    """Find the first result with the shape of the scores that is not a known function of the scores of a layer.
 
     Args:
-        scores: of the output layer, (N, [T,] C).
-        results: what the module returned.
+        scores: scores of the output layer, (N, [T,] C).
+        results: the tensors that the module returned.
         others: scores of all layers.
     """
     for place, result in enumerate(results):
@@ -82,20 +82,20 @@ def check_answer(answer: Answer, scores: Tensor, results: Sequence[Tensor], outp
     """Compare the decisions of the module with those of its output layer, for the examples of one run.
 
     Args:
-        answer: which result to compare.
-        scores: of the output layer, (N, [T,] C).
+        answer: the result to compare.
+        scores: scores of the output layer, (N, [T,] C).
         results: the tensors that the module returned.
-        output: the output layer's activation.
-        head: its path.
+        output: activation of the output layer.
+        head: path of the output layer.
 
     Raises:
-        DataError: decisions differ; the message gives their share.
+        DataError: decisions differ. The message has their share.
     """
     wrong = disagreements(answer, scores, results, output)
     if wrong is not None and bool(wrong.any()):
         count, total = int(wrong.sum()), wrong.numel()
         raise DataError(
-            f"the module's result decides otherwise than its output layer {head!r} in {count} of {total} decisions "
+            f"the module's result and its output layer {head!r} differ in {count} of {total} decisions "
             f"({count / total:.1%}): forward changes or reorders the scores of that layer (a prior, a mask, sorting). "
             "Move that step into the layer, and restore the order of the inputs before it."
         )
@@ -107,10 +107,10 @@ def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], out
     If the result holds the same examples in another order, all examples at another position are marked.
 
     Args:
-        answer: which result to compare.
-        scores: of the output layer, (N, [T,] C).
+        answer: the result to compare.
+        scores: scores of the output layer, (N, [T,] C).
         results: the tensors that the module returned.
-        output: the output layer's activation.
+        output: activation of the output layer.
     """
     shown = answer.output
     if not scores.numel() or answer.place >= len(results) or (shown is not None and shown != output):
@@ -125,7 +125,7 @@ def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], out
 
 
 def _same_values(given: Tensor, scores: Tensor, relation: str) -> bool:
-    """Whether a result equals the function of the scores. This is the usual case, so it must be fast."""
+    """Return whether a result equals the function of the scores. This is the usual case, so it must be fast."""
     if not given.is_floating_point():
         return torch.equal(given.long(), _related(scores, relation).long())
     if relation == "" and given.data_ptr() == scores.data_ptr() and given.stride() == scores.stride():
@@ -170,7 +170,7 @@ def _shape(scores: Tensor, relation: str) -> torch.Size:
 
 
 def _aligned(result: Tensor, shape: torch.Size, order: Order) -> Tensor | None:
-    """The result as (N, [T,] C) or (N, [T]), whatever the order of its axes; None if its size differs."""
+    """Move the axes of the result to (N, [T,] C) or (N, [T]); return None if its size differs."""
     if result.numel() != shape.numel() or (order == "TNC" and len(shape) < 2):
         return None
     if order == "TNC":
@@ -198,7 +198,7 @@ def _equal(given: Tensor, values: Tensor) -> bool:
 
 
 def _holds(given: Tensor, relation: str) -> Tensor:
-    """Which independent labels a result predicts, as booleans."""
+    """Return the independent labels that a result predicts, as booleans."""
     if relation == "sigmoid" or (relation == CHANGED and bool(((given >= 0) & (given <= 1)).all())):
         return given > 0.5
     return given.exp() > 0.5 if relation == "logsigmoid" else given > 0

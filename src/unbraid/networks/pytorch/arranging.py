@@ -1,4 +1,4 @@
-"""How a module calls its output layer: all examples at once, flattened timesteps, packed data, or step by step.
+"""Arrangements of output layer calls: all examples at once, flattened timesteps, packed data, or step by step.
 
 Shapes: N examples, T timesteps, F features of the output layer, M rows.
 """
@@ -20,11 +20,11 @@ PICKS: tuple[Pick, ...] = ("all", "last", "first", "mean")
 
 
 class Arrangement(NamedTuple):
-    """What an output layer reads; see :class:`unbraid.networks.spec.TorchRun`.
+    """Arrangement of the inputs of an output layer; see :class:`unbraid.networks.spec.TorchRun`.
 
     Attributes:
-        layout: how examples and timesteps are arranged.
-        pick: which timesteps decide.
+        layout: arrangement of examples and timesteps.
+        pick: the timesteps that decide.
         time_first: whether timesteps are the outer axis.
         many: whether there is one decision for each timestep.
     """
@@ -35,11 +35,11 @@ class Arrangement(NamedTuple):
     many: bool
 
     def apply(self, calls: Sequence[Tensor], rows: int, packed: PackedSequence | None) -> Tensor:
-        """Inputs or outputs of the output layer as (N, F), or (N, T, F) for many decisions.
+        """Arrange inputs or outputs of the output layer as (N, F), or (N, T, F) for many decisions.
 
         Args:
-            calls: of each call, in order.
-            rows: N.
+            calls: the values of each call, in order.
+            rows: number of examples N.
             packed: the last packed sequence that a recurrent layer returned.
         """
         return self._picked(self._whole(calls, rows, packed))
@@ -56,7 +56,7 @@ class Arrangement(NamedTuple):
         if self.layout == "calls":
             return torch.cat([s for call in calls if (s := _steps(call, rows)) is not None], dim=1)
         if x.dim() == (2 if steps else 1):
-            return x.unsqueeze(0)  # the module dropped the axis of a single example
+            return x.unsqueeze(0)  # the module removed the axis of a single example
         if self.time_first:
             x = x.transpose(0, 1)
         return x.flatten(1, -2) if x.dim() > 3 else x
@@ -68,7 +68,7 @@ class Arrangement(NamedTuple):
 
 
 def arrangements(calls: Sequence[Tensor], rows: int, packed: PackedSequence | None) -> Iterator[Arrangement]:
-    """All arrangements that fit the shapes of the calls, the usual ones first."""
+    """Yield all arrangements that fit the shapes of the calls, usual arrangements first."""
     if len(calls) > 1:
         if all(_steps(call, rows) is not None for call in calls):
             yield from (Arrangement("calls", pick, False, pick == "all") for pick in PICKS)
@@ -91,7 +91,7 @@ def arrangements(calls: Sequence[Tensor], rows: int, packed: PackedSequence | No
 
 
 def tensors_of(result: Any) -> list[Tensor]:
-    """The tensors of a module's result; packed sequences are padded."""
+    """List the tensors of the result of a module; packed sequences are padded."""
     padded: list[Any] = []
 
     def walk(part: Any) -> Any:
@@ -111,7 +111,7 @@ def tensors_of(result: Any) -> list[Tensor]:
 
 
 def returned(result: Any) -> list[Tensor]:
-    """As :func:`tensors_of`, without gradients; a list of steps is also given as one."""
+    """List them without gradients. A list of tensors of equal shapes is followed by their stack."""
     tensors = [tensor.detach() for tensor in tensors_of(result)]
     listed = isinstance(result, list | tuple) and len(tensors) > 1 and len(leaves(result)) == len(tensors)
     if listed and len({(t.shape, t.dtype) for t in tensors}) == 1:
@@ -122,7 +122,7 @@ def returned(result: Any) -> list[Tensor]:
 def compared(
     arrangement: Arrangement, calls: Sequence[Tensor], results: list[Tensor], rows: int, packed: PackedSequence | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Scores and results in one order: (N, [T,] C), or of packed sequences the M timesteps that exist, (M, C)."""
+    """Return scores and results in one order: (N, [T,] C), or (M, C) for the M timesteps of packed sequences."""
     scores = arrangement.apply(calls, rows, packed)
     if arrangement.layout != "packed" or packed is None:
         return scores, results
@@ -144,7 +144,7 @@ def compared(
 
 
 def _steps(call: Tensor, rows: int) -> Tensor | None:
-    """One call as (N, t, F); None if it does not hold N rows."""
+    """Reshape one call to (N, t, F); return None if it does not have N rows."""
     if call.dim() == 1 and rows == 1:
         return call.view(1, 1, -1)
     if call.dim() == 2:

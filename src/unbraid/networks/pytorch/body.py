@@ -1,6 +1,6 @@
 """Use a PyTorch module as the body of a network, with replaced recurrent layers and output layer.
 
-Shapes: N examples, T timesteps, H units, F features of the output layer, K modules side by side.
+Shapes: N examples, T timesteps, H units, F features of the output layer, K modules in one batch.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class TorchBody(nn.Module):
     """Run a user's module and return the inputs of its output layer.
 
     Args:
-        module: the user's, with RecurrentStacks and a Tap in it (see :func:`prepared`).
-        spec: its description.
-        copies: K modules that run in one batch; every example is repeated K times.
-        whole: whether this is the whole network, so that decisions are compared with those of the user's module.
-        answer: which result of the module comes from the output layer; None searches for it on the first inputs.
+        module: the user's module, prepared with RecurrentStacks and a Tap (see :func:`prepared`).
+        spec: description of the module.
+        copies: number of modules K that run in one batch. Every example is repeated K times.
+        whole: whether this is the parent network, so that its decisions are compared with those of the user's module.
+        answer: the result of the module that depends on the output layer. None searches for it on the first inputs.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class TorchBody(nn.Module):
         self._caller = Caller(module, spec.run)
 
     def forward(self, x: Any) -> Tensor:
-        """Features (N, F) or (N, T, F); with K modules (K*N, ...), module by module.
+        """Compute the features (N, F) or (N, T, F); with K modules (K*N, ...), ordered by module.
 
         Raises:
-            DataError: the module's forward fails on the inputs, or its result and its output layer decide
+            DataError: the forward method of the module fails on the inputs, or its result and its output layer decide
                 differently.
         """
         weight = self.module.get_submodule(self.spec.head).weight
@@ -70,7 +70,7 @@ class TorchBody(nn.Module):
             return features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
 
     def _features(self, here: Pass, inputs: Inputs, turn: int | None = None) -> Tensor:
-        """Features of all parts of a batch."""
+        """Compute the features of all parts of a batch."""
         found = []
         for part, count in self._caller.parts(inputs):
             here.begin(part.examples, turn)
@@ -83,12 +83,12 @@ class TorchBody(nn.Module):
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _called(self, here: Pass, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-        """Call the module once: features, and the order of the examples in them."""
+        """Call the module once; return the features, and the order of the examples in them."""
         try:
             result, order = self._caller.call(inputs)
         except UnbraidError:
             raise
-        except Exception as error:  # whatever a user's forward raises
+        except Exception as error:  # a user's forward may raise any error
             raise DataError(f"the module's own forward failed on these inputs: {said(error)}") from error
         if not here.head:
             raise DataError(f"the module's forward did not run its output layer {self.spec.head!r} on these inputs.")
@@ -97,15 +97,15 @@ class TorchBody(nn.Module):
         except (RuntimeError, TypeError, AssertionError) as error:
             shapes = [tuple(x.shape) for x, _ in here.head[:3]]
             raise DataError(
-                f"output layer {self.spec.head!r} reads {shapes} for {inputs.examples} examples, which is arranged "
-                "otherwise than in the example that the network was made with."
+                f"output layer {self.spec.head!r} reads {shapes} for {inputs.examples} examples, an arrangement that "
+                "differs from that of the example of the network."
             ) from error
         if self.whole and not torch.compiler.is_compiling():
             self._compare(here, inputs, returned(result))
         return features, order
 
     def _compare(self, here: Pass, inputs: Inputs, results: list[Tensor]) -> None:
-        """Compare the decisions of the module with those of its output layer; raises DataError."""
+        """Compare the decisions of the module with those of its output layer; raise DataError if they differ."""
         if self._sought and self.answer is None:
             return
         given = [scores.detach() for _, scores in here.head]
@@ -119,7 +119,7 @@ class TorchBody(nn.Module):
             check_answer(self.answer, scores, results, self.spec.output, self.spec.head)
 
     def _others(self, inputs: Inputs) -> list[Tensor]:
-        """Scores of all layers that could be output layers."""
+        """Compute the scores of all layers that could be output layers."""
         with one_pass() as here:
             here.begin(inputs.examples)
             runs = recorded(self._caller, inputs, "inputs do")
@@ -130,7 +130,7 @@ class TorchBody(nn.Module):
         return x
 
     def count(self, x: Any) -> int:
-        """N of the inputs."""
+        """Return the number of examples N of the inputs."""
         return torch_inputs(self.spec, x).examples
 
     def opening_stages(self) -> list[nn.Module]:
@@ -143,7 +143,7 @@ class TorchBody(nn.Module):
         return features
 
     def stacks(self) -> dict[str, RecurrentStack]:
-        """Path -> recurrent stack."""
+        """Return the recurrent stacks by path."""
         return stacks_of(self.module)
 
     def exchanged(self, stacks: Mapping[str, RecurrentStack], copies: int) -> TorchBody:
@@ -222,7 +222,7 @@ def _converted(leaf: Any, dtype: torch.dtype) -> Any:
 
 
 def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
-    """Copy and prepare the user's module; raises FormatError if it is None or has other layers.
+    """Copy and prepare the user's module; raise FormatError if it is None or has other layers.
 
     A Keras graph is built from its description instead.
     """
@@ -259,7 +259,7 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
 
 
 def _built_graph(spec: KerasSpec) -> nn.Module:
-    """Build a Keras graph without memory, and check that its layers fit together; raises FormatError."""
+    """Build a Keras graph without memory, and check that its layers fit together; raise FormatError."""
     with torch.device("meta"):
         graph = KerasGraph(spec.graph)
         try:
@@ -269,7 +269,7 @@ def _built_graph(spec: KerasSpec) -> nn.Module:
         head = graph.by_name.get(spec.head)
         if not isinstance(head, DenseSpec) or (head.inputs, head.units) != (spec.features, spec.classes):
             raise FormatError(
-                f"the output layer {quoted(spec.head)!r} of the graph is no dense layer of {spec.features} inputs and "
-                f"{spec.classes} units."
+                f"the output layer {quoted(spec.head)!r} of the graph is not a dense layer of {spec.features} inputs "
+                f"and {spec.classes} units."
             )
         return prepared(graph, spec.head, {})

@@ -1,4 +1,4 @@
-"""Call a user's nn.Module with inputs of any structure, as its spec tells, and quote its errors."""
+"""Call a user's nn.Module with inputs of any structure, by the convention of its spec, and quote its errors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Caller:
     """Calls a module for one batch of any size.
 
     Args:
-        module: in eval mode. What it keeps between calls is reset to its present values after each call.
-        run: how it has to be called.
+        module: the module, in eval mode. Tensors that it keeps between calls are reset after each call.
+        run: calling convention of the module.
     """
 
     def __init__(self, module: nn.Module, run: TorchRun) -> None:
@@ -36,7 +36,7 @@ class Caller:
         """Split a batch into parts of the size that the module needs.
 
         Yields:
-            inputs of one call, and how many of its examples are not repeated ones.
+            inputs of one call, and the number of its examples without repeated ones.
         """
         if self.run.batch is None:
             yield inputs, inputs.examples
@@ -49,10 +49,10 @@ class Caller:
         """Call the module once.
 
         Returns:
-            its result, and the order of the examples in it, (N,); None: as in the inputs.
+            the result, and the order of its examples, (N,); None for the order of the inputs.
 
         Raises:
-            UnsortedError: the module packs sequences that are not one for each example, and does not sort them.
+            UnsortedError: the module packs unsorted sequences whose number is not that of the examples.
         """
         if not self.run.sorts:
             return self._once(inputs), None
@@ -74,7 +74,7 @@ class Caller:
             yield self._tree(part if order is None else part.take(order))
 
     def _observed(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
-        """The result, and the lengths if they are not sorted."""
+        """Call the module and record packed lengths; return the result, and the lengths if they are not sorted."""
         lengths = PackedLengths()
         try:
             with lengths:
@@ -111,7 +111,7 @@ def _first(leaf: Any, axis: int | None) -> Any:
 
 
 def call(module: nn.Module, x: Any) -> Any:
-    """Call a module. A tuple or list holds its arguments, a dict its arguments by name if the names fit."""
+    """Call a module. A tuple or list holds its arguments; a dict holds arguments by name if the names fit."""
     if isinstance(x, dict):
         return module(**x) if _binds(module, kwargs=x) else module(x)
     if isinstance(x, tuple | list):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unbraid.errors import FormatError, UnsupportedLayer
 
-SUPPORTED = "supported are nn.RNN, nn.LSTM, nn.GRU and their cells, with one output nn.Linear behind them"
+SUPPORTED = "supported are nn.RNN, nn.LSTM, nn.GRU and their cells, with one output nn.Linear after them"
 KINDS = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 
@@ -22,7 +22,7 @@ def recurrent_sites(module: Any) -> dict[str, nn.Module]:
         path -> nn.RNN, nn.LSTM, nn.GRU or a cell.
 
     Raises:
-        UnsupportedLayer: no recurrent layer, or one that cannot be decomposed.
+        UnsupportedLayer: there is no recurrent layer, or one that cannot be decomposed.
     """
     _check_module(module)
     _check_initialized(module)
@@ -43,7 +43,7 @@ def recurrent_sites(module: Any) -> dict[str, nn.Module]:
 
 
 def check_plain(module: nn.Module) -> None:
-    """Check that weights are finite and float32 or float64; raises UnsupportedLayer or FormatError."""
+    """Check that weights are finite and float32 or float64; raise UnsupportedLayer or FormatError."""
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, Tensor):  # extra state of a module
             continue
@@ -95,12 +95,12 @@ def _check_initialized(module: nn.Module) -> None:
 
 
 def base_kind(part: nn.Module) -> type[nn.Module] | None:
-    """The class of torch that a recurrent layer is or extends; None if there is none."""
+    """Return the torch class of a recurrent layer or of its base class; None if there is none."""
     return next((kind for kind in KINDS if isinstance(part, kind)), None)
 
 
 def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase]:
-    """Find recurrent layers that can be exchanged for plain layers of another size; raises UnsupportedLayer."""
+    """Find recurrent layers that plain layers of another size can replace; raise UnsupportedLayer for others."""
     found: dict[str, nn.RNNBase] = {}
     for name, part in recurrent_sites(module).items():
         kind = base_kind(part)

@@ -1,4 +1,4 @@
-"""Choose the output layer of a user's nn.Module: the one whose scores the module returns. Shapes: N examples."""
+"""Choose the output layer of a user's nn.Module: the layer whose scores the module returns. Shapes: N examples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Head:
     """The output layer.
 
     Attributes:
-        path: its path.
-        answer: which result comes from it; None if no result can be compared.
-        shown: whether the result is a known function of its scores, which shows how it is called.
+        path: path of the layer.
+        answer: the result that depends on it; None if no result can be compared.
+        shown: whether the result is a known function of its scores. The arrangement of its calls is then certain.
     """
 
     path: str
@@ -34,19 +34,19 @@ class Head:
 
 
 def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str | None, output: Output | None) -> Head:
-    """Find the output layer, and the result of the module that comes from it.
+    """Find the output layer, and the result of the module that depends on it.
 
     Args:
-        module: the user's.
-        run: its first call.
-        candidates: ways to take the example apart.
+        module: the user's module.
+        run: recorded values of its first call.
+        candidates: ways to split the example along its axes.
         head: path of the layer; None searches for it.
-        output: its activation, if the user named one.
+        output: activation of the layer, if the user gave one.
     """
     heads = [name for name, part in module.named_modules() if is_head(part)]
     if head is None and not heads:
         raise UnsupportedLayer(
-            f"{type(module).__name__} has no nn.Linear that could give its scores (products with an embedding and "
+            f"{type(module).__name__} has no nn.Linear that could compute its scores (products with an embedding and "
             f"distances to class vectors are not supported); {SUPPORTED}."
         )
     _check_kinds(module, run)
@@ -57,7 +57,7 @@ def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str
             fits[name] = answer
     name = _found_head(module, run, fits, heads, output) if head is None else head
     if name not in heads:
-        raise DataError(f"head={head!r} is no nn.Linear of the module; it has {heads}.")
+        raise DataError(f"head={head!r} is not an nn.Linear of the module; it has {heads}.")
     if name not in run.heads:
         raise DataError(f"head={head!r} did not run on the example.")
     _check_head(module.get_submodule(name), name, run)
@@ -70,12 +70,12 @@ def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str
 
 
 def fitting(name: str, run: Run, rows: int) -> Iterator[tuple[Arrangement, Answer]]:
-    """Arrangements of a layer's calls with which a result is a known function of its scores.
+    """Yield arrangements of the calls of a layer with which a result is a known function of its scores.
 
     Args:
         name: path of the layer.
         run: recorded values.
-        rows: examples of the call.
+        rows: number of examples of the call.
     """
     calls = [scores for _, scores in run.heads.get(name, [])]
     for arrangement in arrangements(calls, rows, run.packed) if calls else ():
@@ -85,7 +85,7 @@ def fitting(name: str, run: Run, rows: int) -> Iterator[tuple[Arrangement, Answe
 
 
 def options(head: Head, run: Run, rows: int) -> list[tuple[Arrangement, Answer | None]]:
-    """Ways in which the output layer may be called with ``rows`` examples, and the result that each shows."""
+    """List possible arrangements of the output layer with ``rows`` examples, and the result that fits each."""
     if head.shown:
         return list(fitting(head.path, run, rows))
     calls = [x for x, _ in run.heads[head.path]]
@@ -93,7 +93,7 @@ def options(head: Head, run: Run, rows: int) -> list[tuple[Arrangement, Answer |
 
 
 def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], heads: list[str], output: Output | None) -> str:
-    """Find the one layer whose scores are returned. Activated scores and decisions are preferred to plain scores."""
+    """Find the layer whose scores are returned. Activated scores and decisions are preferred to plain scores."""
     columns = {name: run.heads[name][0][1].shape[-1] for name in fits}
     numbers = [name for name in fits if columns[name] == 1 and fits[name].output is None and output != "sigmoid"]
     classes = {name: fits[name] for name in fits if name not in numbers}
@@ -106,7 +106,7 @@ def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], heads: lis
     ran = [name for name in run.heads if name in heads]
     for only in [name for name in ran if not fits and len(ran) == 1]:
         _check_head(module.get_submodule(only), only, run)
-    many = f"several layers fit: {sorted(found)}" if found else f"none of {heads} gives the module's result"
+    many = f"several layers fit: {sorted(found)}" if found else f"none of {heads} computes the module's result"
     raise DataError(f"the output layer was not found ({many}): name it with head=.")
 
 
@@ -130,13 +130,13 @@ def _check_kinds(module: nn.Module, run: Run) -> None:
             weight = weights.get(f"{name}.weight")
             if weight is not None and scores.dtype != weight.dtype:
                 raise UnsupportedLayer(
-                    f"layer {name!r} has weights of {weight.dtype} and gives {scores.dtype}: the module's forward uses "
-                    "autocast. Remove it from forward, and use it where the module is called."
+                    f"layer {name!r} has weights of {weight.dtype} and outputs of {scores.dtype}: the module's forward "
+                    "uses autocast. Remove it from forward, and use it where the module is called."
                 )
 
 
 def _changed(name: str, run: Run, candidates: list[Inputs], output: Output | None) -> Answer | None:
-    """Find a result that changes the scores but not the decisions; raises UnsupportedLayer if decisions differ."""
+    """Find a result that changes the scores but not the decisions; raise UnsupportedLayer if decisions differ."""
     others = [scores for calls in run.heads.values() for _, scores in calls]
     calls = [scores for _, scores in run.heads[name]]
     for arrangement in arrangements(calls, candidates[0].examples, run.packed):
@@ -149,7 +149,7 @@ def _changed(name: str, run: Run, candidates: list[Inputs], output: Output | Non
         wrong = disagreements(answer, scores, results, output or "softmax")
         if wrong is not None and bool(wrong.any()):
             raise UnsupportedLayer(
-                f"behind head={name!r} the module changes what it decides (for example by a mask or a prior): "
+                f"after head={name!r} the module changes its decisions (for example by a mask or a prior): "
                 "move that step into the bias of the layer, or return the scores of the layer."
             )
         return answer

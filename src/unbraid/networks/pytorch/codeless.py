@@ -1,6 +1,6 @@
-"""Stand in for a user's nn.Module whose code is not there: the same weights under the same names, and no forward.
+"""Replace a user's nn.Module whose code is missing: the same weights and names, but no forward method.
 
-With it a saved module can be inspected, copied and saved again. Everything that has to run raises an error.
+With it, a saved module can be inspected, copied and saved again. Running it raises an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.networks.pytorch.facts import TorchFacts
 from unbraid.networks.spec import TorchLayerSpec, TorchSpec
 
-DEEPEST = 64  # levels of modules inside each other
+DEEPEST = 64  # largest number of nested modules
 RECURRENT: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -43,11 +43,11 @@ def codeless(spec: TorchSpec, weights: Mapping[str, Tensor], facts: TorchFacts |
 
     Args:
         spec: description of the user's module.
-        weights: name -> tensor, as :meth:`unbraid.Network.weights` gives them.
-        facts: what else is stored about it; None in older folders.
+        weights: name -> tensor, as returned by :meth:`unbraid.Network.weights`.
+        facts: further facts about the module; None for older folders.
 
     Raises:
-        FormatError: layers that cannot be, or names that no module can have.
+        FormatError: impossible layers, or names that a module cannot have.
     """
     root = Codeless(spec.module)
     own = {name.removeprefix("body.module."): t for name, t in weights.items() if name.startswith("body.module.")}
@@ -76,7 +76,7 @@ def _tables(facts: TorchFacts | None) -> list[str]:
 
 
 def _recurrent(path: str, layers: list[TorchLayerSpec]) -> nn.RNNBase:
-    """The nn.RNN, nn.LSTM or nn.GRU of a path. Wrong sizes are found when its layers are compared with the spec."""
+    """Make the nn.RNN, nn.LSTM or nn.GRU of a path. A later comparison with the spec finds wrong sizes."""
     first = layers[0]
     both = any(layer.name.endswith(".backward") for layer in layers)
     more = {"nonlinearity": first.cell.activation} if first.cell.kind == "rnn" else {}
@@ -102,7 +102,7 @@ def _tensor(root: nn.Module, path: str, tensor: Tensor, buffer: bool) -> None:
 
 
 def _owner(root: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """The module that a path's last name belongs to; modules on the way are made."""
+    """Return the parent module of a path, and the last name of the path; make missing modules."""
     *above, name = path.split(".")
     if len(above) > DEEPEST:
         raise FormatError(f"{quoted(path, 60)!r}: modules are nested more than {DEEPEST} levels deep.")

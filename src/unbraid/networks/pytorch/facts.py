@@ -1,4 +1,4 @@
-"""Facts about a user's nn.Module that a folder stores beside its layers: name, constructor arguments, tables."""
+"""Facts about a user's nn.Module that a folder stores in addition: name, constructor arguments, tables."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import nn
 from unbraid.errors import DataError, quoted, wrong_object
 from unbraid.limits import current
 
-LONGEST_NAME = 100  # characters
-LARGEST = 2**63  # whole numbers that every JSON reader accepts
+LONGEST_NAME = 100  # largest number of characters
+LARGEST = 2**63  # limit of integers that every JSON reader accepts
 Rows = Annotated[int, Field(ge=0, le=2**31)]
 
 
 class TorchFacts(BaseModel):
-    """Facts about a user's nn.Module that help to make an instance again. They are no part of its digest.
+    """Facts about a user's nn.Module that help to construct it again. They are not part of its digest.
 
     Attributes:
-        name: the user's name of the network; None without one.
-        init: arguments of its constructor, plain JSON; None where they are not known.
+        name: name of the network that the user gave, or None.
+        init: arguments of its constructor as plain JSON; None if they are not known.
         embedding_rows: path of an nn.Embedding or nn.EmbeddingBag -> number of its rows.
-        buffers: names of its tensors that are no parameters.
+        buffers: names of its tensors that are not parameters.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,12 +41,12 @@ def facts_of(module: nn.Module, name: str | None = None, init: Mapping[str, Any]
 
     Args:
         module: the module, or its copy with replaced recurrent layers.
-        name: the user's name of the network.
+        name: name of the network, or None.
         init: arguments of its constructor.
 
     Raises:
-        DataError: a name that is empty, too long or not printable, or ``init`` holds something that JSON does not have.
-        ArgumentError: a name that is no text, or ``init`` that is no mapping.
+        DataError: a name that is empty, too long or not printable, or a value of ``init`` that JSON does not have.
+        ArgumentError: ``name`` is not text, or ``init`` is not a mapping.
     """
     parameters = dict(module.named_parameters(remove_duplicate=False))
     return TorchFacts(
@@ -82,7 +82,7 @@ def _checked_init(init: Any) -> dict[str, Any] | None:
 
 
 def _plain(value: Any, where: str, levels: int) -> Any:
-    """A value as JSON gives it back; raises DataError."""
+    """Convert a value to plain JSON values; raise DataError if JSON does not have it."""
     if levels == 0:
         raise DataError(f"{quoted(where)}: is nested more than {current().json_depth} levels deep.")
     if isinstance(value, np.generic):

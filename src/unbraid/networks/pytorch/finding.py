@@ -1,4 +1,4 @@
-"""Describe a user's nn.Module: its recurrent layers, its output layer, and how it has to be called.
+"""Describe a user's nn.Module: its recurrent layers, its output layer, and its calling convention.
 
 Shapes: N examples, T timesteps, F features, C classes.
 """
@@ -35,17 +35,17 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
     """Describe a user's module.
 
     Args:
-        module: in eval mode; its weights are made plain in place.
-        example: at least two examples, as the module reads them.
+        module: the module, in eval mode. Its weights are made plain in place.
+        example: inputs of the module with at least two examples.
         head: path of the output layer; None searches for it.
         output: ``softmax`` or ``sigmoid``; None derives it from the result of the module, else ``softmax``.
 
     Returns:
-        the description, and which result comes from the output layer (None if no result can be compared).
+        the description, and the result that depends on the output layer (None if no result can be compared).
 
     Raises:
-        UnsupportedLayer: no recurrent layer, or one that cannot be decomposed.
-        DataError: no such output layer, several candidates, or an example that does not run.
+        UnsupportedLayer: there is no recurrent layer, or one that cannot be decomposed.
+        DataError: there is no such output layer, there are several candidates, or the example does not run.
         FormatError: weights that are not finite.
         ConfigError: an unknown ``output``.
     """
@@ -71,7 +71,7 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
                 failed = failed or error
                 if settings.batch or any(len(x) > 1 for calls in run.layers.values() for x in calls):
                     raise failed from None
-                continue  # the layers read one sequence, so the module may read one example a call
+                continue  # the layers read one sequence, so the module may read one example per call
             shown = output or (None if answer is None else answer.output)
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
             _check_same(module, spec, inputs)
@@ -84,7 +84,7 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
 
 
 def _tensors(example: Any) -> tuple[Any, list[int]]:
-    """The example with tensors, and the positions of lists of numbers."""
+    """Convert the example to tensors; also return the positions of lists of numbers."""
     if not isinstance(example, tuple | list | dict | np.ndarray | Tensor):
         raise DataError(
             f"example is {type(example).__name__}, expected a tensor, a tuple or a dict of tensors. A batch object "
@@ -98,13 +98,13 @@ def _tensors(example: Any) -> tuple[Any, list[int]]:
 
 
 def _runs(module: nn.Module, memory: Memory, tree: Any, settings: TorchRun) -> Iterator[tuple[Inputs, TorchRun, Run]]:
-    """Run the example as it is and, if the caller goes on, one example in each call.
+    """Run the example as it is. For the next value, run one example in each call.
 
     Yields:
-        inputs, how the module was called, and what was recorded.
+        inputs, calling convention, and recorded values.
 
     Raises:
-        DataError: the example does not run in any way; the message is that of the first.
+        DataError: the example does not run in either way. The message is that of the first failure.
     """
     failed: DataError | None = None
     candidates = list(axis_candidates(tree))
@@ -141,7 +141,7 @@ def _packed_rows(run: Run) -> int:
 
 
 def _repeatable(module: nn.Module, memory: Memory, inputs: Inputs, settings: TorchRun) -> tuple[TorchRun, Run]:
-    """Run again, with and without reset tensors; raises UnsupportedLayer if results are random."""
+    """Run again, with and without reset tensors; raise UnsupportedLayer if results are random."""
     memory.restore()
     caller = Caller(module, settings)
     first = recorded(caller, inputs)[0]
@@ -152,7 +152,7 @@ def _repeatable(module: nn.Module, memory: Memory, inputs: Inputs, settings: Tor
     settings = settings.model_copy(update={"keeps": True})
     if not same_values(first, recorded(Caller(module, settings), inputs)[0]):
         raise UnsupportedLayer(
-            "the module gives other values each time it runs on the same example. Turn dropout off in eval mode "
+            "the module returns other values each time it runs on the same example. Turn dropout off in eval mode "
             "(F.dropout needs training=self.training), and make initial states without random numbers."
         )
     return settings, first
@@ -161,7 +161,7 @@ def _repeatable(module: nn.Module, memory: Memory, inputs: Inputs, settings: Tor
 def _arranged(
     module: nn.Module, candidates: list[Inputs], settings: TorchRun, run: Run, found: Head
 ) -> tuple[TorchRun, Arrangement, Answer | None, Inputs]:
-    """Find the batch axis of every input, and how the output layer is called, by swapping examples."""
+    """Find the batch axis of every input and the arrangement of the output layer, by swapping examples."""
     for inputs in candidates:
         if inputs.examples < 2:
             continue
@@ -211,7 +211,7 @@ def _described(
 
 
 def _check_same(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> None:
-    """Check that the module computes the same with replaced layers; raises UnsupportedLayer."""
+    """Check that the module computes the same with replaced layers; raise UnsupportedLayer if not."""
     arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
     caller = Caller(module, spec.run)
     runs = recorded(caller, inputs)
@@ -224,7 +224,7 @@ def _check_same(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> None:
     try:
         with torch.no_grad():
             given = body(inputs.tree)
-    except Exception as error:  # whatever a user's forward raises
+    except Exception as error:  # a user's forward may raise any error
         raise UnsupportedLayer(
             f"{spec.module} does more with its recurrent layers than call them ({said(error)}); {SUPPORTED}."
         ) from error
@@ -245,13 +245,13 @@ def _no_axis(inputs: Inputs, before: Tensor, head: str) -> str:
     first = next(leaf for leaf in leaves(inputs.tree) if isinstance(leaf, Tensor) and leaf.dim())
     sizes = first.shape[:2]
     if max(sizes) < 2 or (first.shape[0] < 2 and before.shape[0] < 2):
-        return "example holds one example: pass a batch of at least two different ones."
+        return "example holds one example: pass a batch of at least two different examples."
     if before.dim() == 1 or not any(before.shape[0] % size == 0 for size in sizes if size > 1):
         return (
-            f"output layer {head!r} reads {tuple(before.shape)} where the inputs are {tuple(first.shape)}; expected "
+            f"output layer {head!r} reads {tuple(before.shape)} for inputs of shape {tuple(first.shape)}; expected "
             "(N, F), (N, T, F) or (N*T, F): one row for each example or each of its timesteps."
         )
     return (
         "the batch axis was not found: swapping examples does not swap the results. Pass at least two different ones "
-        "(of one length, where the module packs with enforce_sorted=True); is batch_first=True missing?"
+        "(of one length, if the module packs with enforce_sorted=True); is batch_first=True missing?"
     )

@@ -11,7 +11,7 @@ HEADS = (nn.Linear, nn.Conv1d)
 
 
 def is_head(layer: nn.Module) -> bool:
-    """Whether a layer can be an output layer."""
+    """Return whether a layer can be an output layer."""
     if isinstance(layer, nn.Conv1d):
         plain = (layer.kernel_size, layer.stride, layer.dilation, layer.groups) == ((1,), (1,), (1,), 1)
         return plain and layer.padding in ((0,), "same", "valid", 0)
@@ -19,18 +19,18 @@ def is_head(layer: nn.Module) -> bool:
 
 
 def channels_last(layer: nn.Module, x: Tensor) -> Tensor:
-    """Inputs or outputs of an output layer, with features in the last axis."""
+    """Move the features of inputs or outputs of an output layer to the last axis."""
     return x.transpose(-1, -2) if isinstance(layer, nn.Conv1d) and x.dim() > 1 else x
 
 
 def scores_of(layer: nn.Module, features: Tensor) -> Tensor:
-    """Scores of an output layer from features in the last axis."""
+    """Compute the scores of an output layer from features in the last axis."""
     weight = layer.weight.squeeze(-1) if isinstance(layer, nn.Conv1d) else layer.weight
     return linear(features, weight, layer.bias)  # type: ignore[arg-type]  # tensors
 
 
 class Tap(nn.Linear):
-    """The output layer; every call is noted in the current pass."""
+    """An output layer that records every call in the current pass."""
 
     def __init__(self, original: nn.Linear) -> None:
         super().__init__(1, 1, original.bias is not None, device="meta")
@@ -43,7 +43,7 @@ class Tap(nn.Linear):
 
 
 class ConvTap(nn.Conv1d):
-    """The same for a convolution with kernel 1."""
+    """A convolution with kernel 1 as an output layer that records every call in the current pass."""
 
     def __init__(self, original: nn.Conv1d) -> None:
         super().__init__(1, 1, 1, bias=original.bias is not None, device="meta")
@@ -57,7 +57,7 @@ class ConvTap(nn.Conv1d):
 
 
 def tap_of(layer: nn.Module) -> Tap | ConvTap:
-    """The replacement of an output layer, with the same weights."""
+    """Make the replacement of an output layer, with the same weights."""
     if isinstance(layer, nn.Conv1d):
         return ConvTap(layer)
     assert isinstance(layer, nn.Linear)

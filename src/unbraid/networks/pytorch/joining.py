@@ -21,7 +21,7 @@ from unbraid.networks.stack import RecurrentStack
 
 
 class JoinedStack(RecurrentStack):
-    """The recurrent stacks of K bodies; rows are (N*K, ...), example by example.
+    """The recurrent stacks of K bodies. Rows are (N*K, ...), ordered by example.
 
     Args:
         stacks: K stacks of equal sizes.
@@ -46,7 +46,7 @@ class JoinedStack(RecurrentStack):
 
     def _levels(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
         k = self.bodies
-        x = x.unflatten(0, (-1, k)).transpose(0, 1).flatten(0, 1)  # body by body
+        x = x.unflatten(0, (-1, k)).transpose(0, 1).flatten(0, 1)  # ordered by body
         finals: list[State] = []
         for level, layers in enumerate(self.layers):
             own = range(level * self.directions, (level + 1) * self.directions)
@@ -60,14 +60,14 @@ class JoinedStack(RecurrentStack):
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _cut(self, state: Tensor, place: int) -> Tensor:
-        """Select the units of each body from states (N*K, H): (K*N, H')."""
+        """Select the units of each body from states (N*K, H); return (K*N, H')."""
         apart, kept = state.unflatten(0, (-1, self.bodies)).transpose(0, 1), self.places[place]
         if kept is not None:
             apart = apart.gather(-1, kept.unsqueeze(1).expand(-1, apart.shape[1], -1))
         return apart.flatten(0, 1)
 
     def _put(self, values: Tensor, place: int) -> Tensor:
-        """Put values (K*N, [T,] H') at the positions of their units, and in the order of rows: (N*K, [T,] H)."""
+        """Move values (K*N, [T,] H') to the positions of their units and the order of rows; return (N*K, [T,] H)."""
         values, kept = values.unflatten(0, (self.bodies, -1)).transpose(0, 1), self.places[place]
         if kept is not None:
             index = kept.view(1, self.bodies, *[1] * (values.dim() - 3), -1).expand(values.shape)
@@ -76,15 +76,15 @@ class JoinedStack(RecurrentStack):
 
 
 class JoinedTorchBody(TorchBody):
-    """One body that runs K of them; :meth:`holds` checks that all other weights of the bodies are still equal."""
+    """A body that runs K bodies at once. :meth:`holds` checks that all other weights of the bodies are equal."""
 
     def __init__(self, bodies: Sequence[TorchBody], stacks: dict[str, JoinedStack]) -> None:
         exchanged = bodies[0].exchanged(stacks, len(bodies))
         super().__init__(exchanged.module, bodies[0].spec, len(bodies), whole=False)
-        self._bodies = tuple(bodies)  # no submodules: they have other owners
+        self._bodies = tuple(bodies)  # not submodules: they belong to other modules
 
     def holds(self) -> bool:
-        """Whether the weights outside the recurrent layers are equal in all bodies."""
+        """Return whether the weights outside the recurrent layers are equal in all bodies."""
         first, *others = [_outside(body) for body in self._bodies]
         return all(len(first) == len(other) and all(map(_same, first, other)) for other in [*others, _outside(self)])
 
@@ -119,7 +119,7 @@ def _joined_stack(stacks: Sequence[RecurrentStack]) -> JoinedStack | None:
 
 
 def _outside(body: TorchBody) -> list[Tensor]:
-    """Parameters and buffers outside the recurrent layers."""
+    """Return the parameters and buffers outside the recurrent layers."""
     inside = {id(part) for stack in body.stacks().values() for part in stack.modules()}
     parts = [part for part in body.module.modules() if id(part) not in inside]
     return [t for part in parts for t in (*part._parameters.values(), *part._buffers.values()) if t is not None]

@@ -14,14 +14,14 @@ from torch.overrides import TorchFunctionMode
 
 from unbraid.networks.inputs import Inputs, arrays_of
 
-Rule = Callable[[Inputs], Tensor]  # inputs -> what to sort them by, (N,)
+Rule = Callable[[Inputs], Tensor]  # inputs -> sort keys, (N,)
 
 
 class UnsortedError(Exception):
     """A packing call with lengths that are not sorted.
 
     Attributes:
-        lengths: the lengths.
+        lengths: the unsorted lengths, (N,).
     """
 
     def __init__(self, lengths: Tensor) -> None:
@@ -34,7 +34,7 @@ class PackedLengths(TorchFunctionMode):
     """Record the lengths of packing calls, and all other vectors of integers that functions of torch read.
 
     Raises:
-        UnsortedError: instead of packing unsorted lengths.
+        UnsortedError: a packing call has unsorted lengths.
     """
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class PackedLengths(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def key(self, examples: int) -> Tensor | None:
-        """The lengths of the N examples in their order, if that order is not sorted; None if it is.
+        """Return the lengths of the N examples in the order of the inputs; None if that order is sorted.
 
-        A module that sorts by itself packs sorted lengths; the order of its inputs is found among the vectors that it
+        A module that sorts by itself packs sorted lengths. The order of its inputs is then found in the vectors that it
         sorted.
         """
         for lengths in self._packed:
@@ -76,11 +76,11 @@ class PackedLengths(TorchFunctionMode):
 
 
 def rule_for(key: Tensor, inputs: Inputs) -> Rule | None:
-    """Find how lengths follow from the inputs, so that later batches are sorted before they run.
+    """Find a rule that computes lengths from inputs, so that later batches are sorted before they run.
 
     Args:
         key: the lengths of these inputs, (N,).
-        inputs: with tensors as leaves.
+        inputs: the inputs, with tensors as leaves.
 
     Returns:
         a rule, or None if no array of the inputs holds the lengths.

@@ -14,10 +14,10 @@ _OWN = frozenset(vars(nn.Module()))
 
 
 class Memory:
-    """What a module keeps besides its parameters, as it is now.
+    """The current values of a module's attributes and buffers, apart from its parameters.
 
     Args:
-        module: any.
+        module: any module.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -27,7 +27,7 @@ class Memory:
         self._kept = [(part, _attributes(part), _cloned(dict(part._buffers))) for part in parts]
 
     def changed(self) -> bool:
-        """Whether a tensor was replaced or written to."""
+        """Return whether a tensor was replaced or changed in place."""
         for part, attributes, buffers in self._kept:
             now = _attributes(part, clone=False)
             if now.keys() != attributes.keys() or any(not _same(now[name], old) for name, old in attributes.items()):
@@ -37,7 +37,7 @@ class Memory:
         return False
 
     def restore(self) -> None:
-        """Reset everything to what it was."""
+        """Reset all attributes to the stored values."""
         for part, attributes, buffers in self._kept:
             own = vars(part)
             for name in set(own) - attributes.keys() - _OWN:
@@ -54,7 +54,7 @@ def _attributes(part: nn.Module, clone: bool = True) -> dict[str, Any]:
 
 
 def _cloned(value: Any) -> Any:
-    """The same value with copies of its tensors; other objects are shared."""
+    """Return the value with copies of its tensors; other objects are shared."""
     if isinstance(value, Tensor):
         return value.detach().clone() if type(value) is Tensor else value
     return map_tree(_cloned, value) if type(value) in (tuple, list, dict) else value

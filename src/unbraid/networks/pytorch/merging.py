@@ -16,10 +16,10 @@ def plain(module: nn.Module) -> list[str]:
     The forward in eval mode is the same.
 
     Args:
-        module: a copy of the user's, in eval mode.
+        module: a copy of the user's module, in eval mode.
 
     Returns:
-        what was changed, one short text each.
+        a short text for each change.
     """
     notes = []
     for path, part in list(module.named_modules()):
@@ -60,7 +60,7 @@ def _plain_part(part: nn.Module) -> list[str]:
 
 
 def _remove_parametrizations(part: nn.Module) -> None:
-    """As torch's function, which also changes the class that the copy shares with the user's module."""
+    """Remove parametrizations. The function of torch also changes the class, which the user's module shares."""
     values = {name: getattr(part, name).detach().clone() for name in part.parametrizations}  # type: ignore[union-attr]
     part.__class__ = type(part).__bases__[0]
     del part._modules["parametrizations"]

@@ -1,4 +1,4 @@
-"""Recurrent stacks of a user's module as torch's own layers."""
+"""Convert recurrent stacks of a user's module to layers of torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "
 def plain_layer(path: str, stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
     """Make an nn.RNN, nn.LSTM or nn.GRU with the weights of a stack, in the type and on the device of ``like``.
 
-    It has a bias where the stack was made from a layer with one, or where the fit needs one.
+    It has a bias if the original layer has one, or if the weights need one.
     """
     if isinstance(stack, CellStack) or stack.proj_size:
         kind = f"a cell of kind {stack.cell.kind}" if isinstance(stack, CellStack) else "an nn.LSTM with proj_size"
@@ -52,7 +52,7 @@ def plain_layer(path: str, stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
 
 
 def user_module(body: TorchBody) -> nn.Module:
-    """The user's module that a network was made from, with torch's own layers in it."""
+    """Return the user's module with layers of torch in place of the recurrent stacks."""
     memo: dict[int, Any] = {}
     for path, stack in body.stacks().items():
         first = stack.layers[0]
@@ -70,7 +70,7 @@ def user_module(body: TorchBody) -> nn.Module:
 
 
 def narrow_stack(stack: RecurrentStack, layers: list[nn.Module], inputs: int) -> RecurrentStack:
-    """The same call over smaller layers, with outputs and states of their size."""
+    """Copy a stack with smaller layers; its outputs and states have the size of these layers."""
     small = stack.exchanged(layers, [None] * len(layers))
     small.input_size, small.hidden_size = inputs, int(layers[0].units)  # type: ignore[arg-type]
     return small

@@ -1,4 +1,4 @@
-"""The stages of a network as torch's own layers, for use without the classes of this library.
+"""Convert the stages of a network to layers of torch, for use without the classes of this library.
 
 Shapes: N examples, T timesteps, D features, H hidden units, F features of the output layer, K modules, R rows.
 """
@@ -20,12 +20,12 @@ from unbraid.networks.stages import Activation, Dense, Embedding, Flatten, Recur
 
 
 class PlainRecurrent(nn.Module):
-    """One or two nn.LSTM, nn.GRU or nn.RNN layers, of one size each, with the outputs that Keras gives.
+    """One or two nn.LSTM, nn.GRU or nn.RNN layers of equal size, with the outputs of Keras.
 
     Args:
         layers: one layer for each direction.
-        reverse: which of them read backwards.
-        sequences: whether all outputs are given, or the last.
+        reverse: for each layer, whether it reads backwards.
+        sequences: whether to return all outputs instead of the last one.
         flip: whether the outputs of a layer that reads backwards stay in the order of reading.
     """
 
@@ -64,7 +64,7 @@ class Applied(nn.Module):
 
 
 class RepeatVector(nn.Module):
-    """(N, D) to (N, times, D)."""
+    """A repetition: (N, D) to (N, times, D)."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
@@ -76,14 +76,14 @@ class RepeatVector(nn.Module):
 
 
 class PlainMargins(nn.Module):
-    """Margins of modules: for each module a body, and rows over its features.
+    """Margins of modules. Each module has a body, and output rows over the features of the body.
 
     Args:
-        bodies: maps of inputs to features; modules may share one.
-        body_of: which body each module uses, K.
-        heads: output layers of the modules, K.
-        temperature: divides the margins, (K,).
-        offset: is added then, (K,).
+        bodies: modules that map inputs to features. Several modules may share one.
+        body_of: index of the body of each of the K modules.
+        heads: output layers of the K modules.
+        temperature: divisors of the margins, (K,).
+        offset: values added after the division, (K,).
     """
 
     temperature: Tensor
@@ -113,7 +113,7 @@ class PlainMargins(nn.Module):
 
 
 def plain_network(body: nn.Module, head: nn.Linear) -> nn.Sequential:
-    """The stages of a network and its output layer, which gives logits.
+    """Convert the stages of a network and its output layer, which returns logits.
 
     Raises:
         UnsupportedLayer: as :func:`plain_stages`.
@@ -122,10 +122,10 @@ def plain_network(body: nn.Module, head: nn.Linear) -> nn.Sequential:
 
 
 def plain_stages(body: nn.Module) -> nn.Sequential:
-    """The stages of a network of a Keras file, or of a rolled module of it, as torch's own layers.
+    """Convert the stages of a network of a Keras file, or of a rolled module of it, to layers of torch.
 
     Raises:
-        UnsupportedLayer: a stage or a cell that torch has no layer for; a mask of padded timesteps.
+        UnsupportedLayer: a stage or a cell for which torch has no layer, or a mask of padded timesteps.
     """
     if not isinstance(body, StageSequence):
         raise UnsupportedLayer(

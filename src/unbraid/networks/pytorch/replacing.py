@@ -15,14 +15,14 @@ from unbraid.networks.pytorch.checking import base_kind
 from unbraid.networks.pytorch.heads import tap_of
 from unbraid.networks.stack import RecurrentStack, stack_of
 
-BASE = "recurrent_base"  # in an instance of a subclass: what stands for its base class
+BASE = "recurrent_base"  # in an instance of a subclass: the replacement of its base class
 
 
 def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.Module:
-    """Copy a user's module; tensors that forward stored in it are detached from their graph.
+    """Copy a user's module, and detach tensors that forward stored in it from their graph.
 
     Args:
-        module: what to copy.
+        module: the module to copy.
         replaced: id of a part -> its replacement.
     """
     memo: dict[int, Any] = dict(replaced or {})
@@ -42,7 +42,7 @@ def prepared(module: nn.Module, head: str, folds: Mapping[str, str]) -> nn.Modul
     """Copy a user's module and replace its recurrent layers and its output layer.
 
     Args:
-        module: with plain weights.
+        module: the module, with plain weights.
         head: path of the output layer.
         folds: see :class:`unbraid.networks.spec.TorchRun`.
     """
@@ -62,13 +62,13 @@ def prepared(module: nn.Module, head: str, folds: Mapping[str, str]) -> nn.Modul
 
 
 def stacks_of(module: nn.Module) -> dict[str, RecurrentStack]:
-    """Path of a recurrent layer -> what stands for it."""
+    """Return the replacements of recurrent layers, by path."""
     found = {name: part for name, part in module.named_modules() if isinstance(part, RecurrentStack)}
     return {name.removesuffix(f".{BASE}"): stack for name, stack in found.items()}
 
 
 def _exchange_base(part: nn.Module, stack: RecurrentStack) -> None:
-    """Let the forward of a subclass call ``stack`` where it calls its base class, in place."""
+    """Change the instance of a subclass in place, so that its forward calls ``stack`` instead of its base class."""
     kind = base_kind(part)
     assert kind is not None
 

@@ -1,4 +1,4 @@
-"""Run a user's nn.Module on its example batch, also in another order, to find how it arranges examples.
+"""Run a user's nn.Module on its example batch, also in another order, to find the arrangement of examples.
 
 Shapes: N examples, T timesteps, F features of the output layer.
 """
@@ -30,14 +30,14 @@ class Run:
     """Recorded values of one call of a module.
 
     Attributes:
-        examples: N.
+        examples: number of examples N.
         results: the tensors that the module returned.
         heads: path of every layer that could be an output layer -> inputs and outputs of its calls.
         layers: path of a recurrent layer or cell -> inputs of its calls, (rows, T, D).
         packed: the last packed sequence that a recurrent layer returned.
-        convolutions: which of these layers are convolutions.
+        convolutions: paths of the layers that are convolutions.
         sorts: whether a packed sequence was made with ``enforce_sorted=True``.
-        order: order of the examples in these values; None: as in the inputs.
+        order: order of the examples in these values; None for the order of the inputs.
     """
 
     examples: int
@@ -51,28 +51,28 @@ class Run:
 
     @property
     def linears(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Path of every nn.Linear that ran -> inputs and outputs of its last call."""
+        """Return inputs and outputs of the last call of every nn.Linear that ran, by path."""
         return {name: calls[-1] for name, calls in self.heads.items() if name not in self.convolutions}
 
     @property
     def counts(self) -> dict[str, int]:
-        """Path of a layer -> number of its calls."""
+        """Return the number of calls of each layer, by path."""
         return {name: len(calls) for name, calls in self.heads.items()} | {
             n: len(calls) for n, calls in self.layers.items()
         }
 
     @property
     def rows(self) -> dict[str, set[int]]:
-        """Path of a recurrent layer -> numbers of sequences that it read."""
+        """Return the numbers of sequences that each recurrent layer read, by path."""
         return {name: {len(x) for x in calls} for name, calls in self.layers.items()}
 
     def features(self, head: str, arrangement: Arrangement) -> Tensor:
-        """Inputs of the output layer, (N, F) or (N, T, F), in the order of the inputs."""
+        """Return the inputs of the output layer, (N, F) or (N, T, F), in the order of the inputs."""
         found = arrangement.apply([x for x, _ in self.heads[head]], self.examples, self.packed)
         return found if self.order is None else found[self.order.argsort()]
 
     def layer_inputs(self, site: str) -> list[Tensor]:
-        """Inputs of a recurrent layer, in the order of the inputs if it reads one sequence of each example."""
+        """Return the inputs of a recurrent layer, in the order of the inputs if it reads one sequence per example."""
         found = self.layers[site]
         back = None if self.order is None else self.order.argsort()
         return [x if back is None or len(x) != len(back) else x[back] for x in found]
@@ -82,13 +82,13 @@ def recorded(caller: Caller, inputs: Inputs, what: str = "example does") -> list
     """Run a module once for each part of a batch.
 
     Raises:
-        DataError: its forward fails; the message starts with ``what``.
+        DataError: the forward method of the module fails. The message starts with ``what``.
     """
     return [_watched(caller, part, what) for part, _ in caller.parts(inputs)]
 
 
 def watched(module: nn.Module, example: Any, what: str = "example does") -> Run:
-    """Run a module once on inputs as it reads them; raises DataError if its forward fails."""
+    """Run a module once on inputs that it reads; raise DataError if its forward fails."""
     return _watched(Caller(module, TorchRun()), Inputs(example, 0), what)
 
 
@@ -105,7 +105,7 @@ def _watched(caller: Caller, inputs: Inputs, what: str) -> Run:
             result, run.order = caller.call(inputs)
     except (UnbraidError, UnsortedError):
         raise
-    except Exception as error:  # whatever a user's forward raises
+    except Exception as error:  # a user's forward may raise any error
         raise DataError(f"{what} not run through the module: {said(error)}") from error
     finally:
         for handle in handles:
@@ -115,7 +115,7 @@ def _watched(caller: Caller, inputs: Inputs, what: str) -> Run:
 
 
 def _clear(run: Run) -> None:
-    """A module that packs unsorted sequences runs again, sorted."""
+    """Remove the recorded values, because a module that packs unsorted sequences runs again."""
     run.heads.clear()
     run.layers.clear()
 
@@ -137,7 +137,7 @@ def _hook(run: Run, name: str) -> Callable[..., None]:
 
 
 def _sequences(layer: nn.Module, x: Any) -> Tensor:
-    """Inputs of a recurrent layer or cell as (rows, T, D)."""
+    """Convert the inputs of a recurrent layer or cell to (rows, T, D)."""
     if isinstance(x, PackedSequence):
         return pad_packed_sequence(x, batch_first=True)[0].detach()
     if isinstance(layer, nn.RNNCellBase):
@@ -148,7 +148,7 @@ def _sequences(layer: nn.Module, x: Any) -> Tensor:
 
 
 def axis_candidates(tree: Any) -> Iterator[Inputs]:
-    """All ways to take an example apart: the examples may be the first or the second axis of each array."""
+    """Yield all ways to split an example: along the first or the second axis of each array."""
     arrays = arrays_of(tree)
     seen = set()
     for axis in (0, 1):
@@ -168,7 +168,7 @@ def axis_candidates(tree: Any) -> Iterator[Inputs]:
 
 
 def same_values(first: Run, again: Run) -> bool:
-    """Whether two runs on the same inputs gave the same values."""
+    """Return whether two runs on the same inputs recorded the same values."""
     return all(
         len(calls) == len(again.heads.get(name, []))
         and all(_close(x, y) for (x, _), (y, _) in zip(calls, again.heads[name], strict=True))
@@ -177,7 +177,7 @@ def same_values(first: Run, again: Run) -> bool:
 
 
 def joined(runs: list[Run], head: str, arrangement: Arrangement, examples: int) -> Tensor | None:
-    """Inputs of the output layer for all parts, (N, F) or (N, T, F)."""
+    """Join the inputs of the output layer over all parts, (N, F) or (N, T, F)."""
     found = [run.features(head, arrangement) for run in runs]
     if len({part.shape[1:] for part in found}) > 1 or any(
         len(part) != run.examples for part, run in zip(found, runs, strict=True)
@@ -187,13 +187,13 @@ def joined(runs: list[Run], head: str, arrangement: Arrangement, examples: int) 
 
 
 class Swapping:
-    """The example in other orders, to see which axes move with the examples.
+    """Run the example in other orders, to find the axes that move with the examples.
 
     Args:
-        caller: of the module.
-        inputs: at least two different examples.
+        caller: caller of the module.
+        inputs: inputs with at least two different examples.
         head: path of the output layer.
-        arrangement: how it is called.
+        arrangement: arrangement of its calls.
     """
 
     def __init__(self, caller: Caller, inputs: Inputs, head: str, arrangement: Arrangement) -> None:
@@ -201,7 +201,7 @@ class Swapping:
         self._turned = torch.cat([torch.arange(1, inputs.examples), torch.arange(1)])
 
     def moves(self) -> bool:
-        """Whether the features move with the examples.
+        """Return whether the features move with the examples.
 
         Raises:
             DataError: all examples are the same.
@@ -214,12 +214,12 @@ class Swapping:
         if not _close(before[self._turned], after):
             return False
         if _close(before[self._turned], before):
-            raise DataError("example holds the same example several times: pass at least two different ones.")
+            raise DataError("example holds the same example several times: pass at least two different examples.")
         self._check_apart(before)
         return True
 
     def folds(self) -> dict[str, Fold]:
-        """Find how recurrent layers arrange several sequences of each example; raises UnsupportedLayer."""
+        """Find the arrangement of several sequences per example in recurrent layers; may raise UnsupportedLayer."""
         found: dict[str, Fold] = {}
         before = recorded(self.caller, self.inputs)
         after = recorded(self.caller, self.inputs.take(self._turned))
@@ -235,7 +235,7 @@ class Swapping:
                     fold = "outer"
                 if fold is None or found.get(site, fold) != fold:
                     raise UnsupportedLayer(
-                        f"layer {site!r} reads {len(x)} sequences where there are {n} examples; supported are one "
+                        f"layer {site!r} reads {len(x)} sequences for {n} examples; supported are one "
                         "sequence or the same number of sequences of each example. Check batch_first."
                     )
                 found[site] = fold
@@ -244,7 +244,7 @@ class Swapping:
         return found
 
     def fixed(self) -> bool:
-        """Whether the module fails on another number of examples."""
+        """Return whether the module fails on another number of examples."""
         more = self.inputs.take(torch.cat([torch.arange(len(self.inputs)), torch.arange(1)]))
         before, after = self._features(self.inputs), self._features(more)
         return after is None or before is None or len(after) != len(more) or not _close(after[:-1], before)
@@ -262,17 +262,17 @@ class Swapping:
         try:
             runs = recorded(self.caller, inputs)
             return joined(runs, self.head, self.arrangement, len(inputs))
-        except (DataError, UnsortedError, RuntimeError, KeyError):  # other sizes, which this arrangement does not fit
+        except (DataError, UnsortedError, RuntimeError, KeyError):  # the arrangement does not fit other sizes
             return None
 
     def _check_apart(self, before: Tensor) -> None:
-        """Replace every other example, in two ways; the results of one way must not change.
+        """Replace examples by others of the batch, in two ways. In at least one way, results must follow the examples.
 
         One way may drop the longest sequence, which can change the shape of the results.
         """
         half = torch.arange(len(self.inputs)) // 2
         found = []
-        for rows in (half, len(self.inputs) - 1 - half.flip(0)):  # in order, for modules that want sorted lengths
+        for rows in (half, len(self.inputs) - 1 - half.flip(0)):  # in order, for modules that need sorted lengths
             after = self._features(self.inputs.take(rows))
             if after is not None and after.shape == before.shape:
                 found.append(_close(before[rows], after))
