@@ -94,8 +94,10 @@ def tried(name: str, run: Callable[[], Any]) -> tuple[str, Any]:
 def exported(entry: Entry) -> str:
     """The step of the ONNX file: a composition of all modules."""
     example, _ = entry.make(np.random.default_rng(1), entry.examples)
-    network = Network.from_torch(entry.module(), example, **(entry.settings or {}))
-    parts = decompose(network, entry.make(np.random.default_rng(0), EXAMPLES), keep=0.5, samples_per_class=SAMPLES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = Network.from_torch(entry.module(), example, **(entry.settings or {}))
+        parts = decompose(network, entry.make(np.random.default_rng(0), EXAMPLES), keep=0.5, samples_per_class=SAMPLES)
     with tempfile.TemporaryDirectory() as folder:
         return tried("onnx", lambda: export_onnx(compose(parts), Path(folder) / "model.onnx", example))[0]
 

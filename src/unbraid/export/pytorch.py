@@ -48,7 +48,6 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
             f"torch {torch.__version__} cannot export a PyTorch module of your own, expected torch 2.8 or newer: "
             "upgrade torch."
         )
-    _find_orders(module, inputs)
     layers: list[nn.Module] = []
     flat = _Flat(_with_placeholders(module, layers).cpu(), inputs.tree)
     shapes = {"tensors": tuple({i: torch.export.Dim.AUTO for i in range(t.dim())} for t in flat.given)}
@@ -73,8 +72,13 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     return proto
 
 
-def _find_orders(module: nn.Module, inputs: Inputs) -> None:
-    """Run bodies that sort examples by length, because the rule of their order is found in a run without a graph."""
+def find_orders(module: nn.Module, inputs: Inputs) -> None:
+    """Run bodies that sort examples by length, because the rule of their order is found in a run without a graph.
+
+    Args:
+        module: holds the bodies.
+        inputs: an example as they read it.
+    """
     for part in list(module.modules()):
         if isinstance(part, TorchBody) and part.spec.run.sorts:
             for rows in (torch.arange(len(inputs)).flip(0), torch.arange(len(inputs))):
