@@ -23,9 +23,10 @@ from unbraid.networks.pytorch.checking import SUPPORTED, check_plain, recurrent_
 from unbraid.networks.pytorch.choosing import Head, choose_head, options
 from unbraid.networks.pytorch.lengths import PackedLengths, UnsortedError
 from unbraid.networks.pytorch.memory import Memory
-from unbraid.networks.pytorch.merging import plain
+from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import prepared, stacks_of
 from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
+from unbraid.networks.pytorch.telling import tell
 from unbraid.networks.spec import TorchLayerSpec, TorchRun, TorchSpec
 
 __all__ = ["find", "recurrent_sites"]
@@ -53,7 +54,7 @@ def find(
         ConfigError: an unknown ``output``.
     """
     sites = recurrent_sites(module)
-    plain(module)
+    merged, half = plain(module), full_precision(module)
     check_plain(module)
     wanted = _wanted(output, task)
     tree, lists = _tensors(example)
@@ -77,6 +78,7 @@ def find(
             shown = _shown(wanted, answer, output is not None)
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
             _check_same(module, spec, inputs)
+            tell(spec, answer, merged, half)
             return spec, answer
         assert failed is not None
         raise failed
