@@ -1,10 +1,12 @@
 """Errors of modules that predict numbers, compared with direct computations."""
 
+import io
 import json
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.numbers import forecaster, sample
 from unbraid import RegressionEvaluation, compose, decompose, evaluate
@@ -12,8 +14,8 @@ from unbraid.errors import ArgumentError, DataError
 from unbraid.evaluation.tables import scores_table
 
 
-def case(io="M:1", keep=0.5, classes=3, cells=("gru",), **more):
-    network = forecaster(cells, io, classes=classes, **more)
+def case(kind="M:1", keep=0.5, classes=3, cells=("gru",), **more):
+    network = forecaster(cells, kind, classes=classes, **more)
     x = sample(network)
     y = network.predict(x) + np.random.default_rng(1).normal(size=network.predict(x).shape)
     return network, x, y, decompose(network, x, keep=keep)
@@ -29,9 +31,9 @@ def by_hand(found, true):
     )
 
 
-@pytest.mark.parametrize("io", ["M:1", "M:N"])
-def test_scores_are_those_computed_by_hand(io):
-    network, x, y, parts = case(io)
+@pytest.mark.parametrize("kind", ["M:1", "M:N"])
+def test_scores_are_those_computed_by_hand(kind):
+    network, x, y, parts = case(kind)
     result = evaluate(compose(parts), (x, y), against=network)
     assert isinstance(result, RegressionEvaluation)
     parent = network.predict(x).astype(float)
@@ -90,9 +92,9 @@ def test_columns_follow_the_labels():
         evaluate(compose([parts["low"], other["volume"]]), (x, y), against=network)
 
 
-@pytest.mark.parametrize("io", ["M:1", "M:N"])
-def test_one_column_needs_no_axis(io):
-    network, x, y, parts = case(io, classes=1)
+@pytest.mark.parametrize("kind", ["M:1", "M:N"])
+def test_one_column_needs_no_axis(kind):
+    network, x, y, parts = case(kind, classes=1)
     result = evaluate(compose(parts), (x, y[..., 0]), against=network)
     assert result.modules == evaluate(compose(parts), (x, y), against=network).modules
 
@@ -130,5 +132,18 @@ def test_results_as_plain_values_and_as_a_table():
     assert plain["task"] == "regression" and set(plain["modules"]) == {"0", "1", "2"}
     assert plain["modules"]["1"]["parent"]["rmse"] == result.modules[1].parent.rmse
     table = scores_table(result)
-    assert table.row_count == 3 and len(table.columns) == 9
-    assert scores_table(evaluate(compose(parts), (x, y))).row_count == 3
+    assert table.row_count == 3 and len(table.columns) == 8
+    assert [column.header for column in scores_table(evaluate(compose(parts), (x, y))).columns] == [
+        "module", "RMSE", "MAE", "R2", "nodes",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_of_the_table_is_cut(width):
+    network, x, y, parts = case(labels=["a" * 30, "b", "c"])
+    result = evaluate(compose(parts), (x, y * 1e-6), against=network)
+    console = Console(width=width, file=io.StringIO())
+    console.print(scores_table(result, width))
+    shown = console.file.getvalue()
+    assert "\u2026" not in shown and all(len(line) <= width for line in shown.splitlines())
+    assert f"{result.modules['b'].errors.rmse:.3g}" in shown

@@ -124,9 +124,9 @@ class RegressionEvaluation:
         return "\n".join(lines)
 
 
-def figure(value: float | None) -> str:
-    """Format a score; "-" for none."""
-    return "-" if value is None else f"{value:.4g}"
+def figure(value: float | None, digits: int = 4) -> str:
+    """Format a score with a number of significant digits; "-" for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def evaluate_numbers(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatch
+from typing import TypeVar
 
 from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from unbraid.data.targets import Label
 from unbraid.errors import quoted
-from unbraid.evaluation.numbers import Errors, RegressionEvaluation, figure
+from unbraid.evaluation.numbers import NumberScore, RegressionEvaluation, figure
 from unbraid.evaluation.report import Evaluation, ModuleScore
+
+Score = TypeVar("Score")
 
 LABEL = 60  # most characters of a label
 NAMES = 16  # columns of numbers are left out rather than giving the names less than this
@@ -29,6 +33,18 @@ COLUMNS: dict[str, Callable[[ModuleScore], str]] = {
 OPTIONAL = ("Jaccard", "cohesion", "nodes", "FP rate")  # left out in this order in a narrow terminal
 
 
+NUMBER_COLUMNS: dict[str, Callable[[NumberScore], str]] = {
+    "RMSE": lambda score: figure(score.errors.rmse, 3),
+    "MAE": lambda score: figure(score.errors.mae, 3),
+    "R2": lambda score: figure(score.errors.r2, 3),
+    "net RMSE": lambda score: figure(None if score.parent is None else score.parent.rmse, 3),
+    "net R2": lambda score: figure(None if score.parent is None else score.parent.r2, 3),
+    "agreement": lambda score: figure(score.agreement, 3),
+    "nodes": lambda score: f"{score.retention.nodes:.1%}",
+}
+OPTIONAL_NUMBERS = ("nodes", "net R2", "MAE")
+
+
 @singledispatch
 def scores_table(result: Evaluation | RegressionEvaluation, width: int = 80) -> Table:
     """Make a table with the scores of each module alone.
@@ -43,41 +59,38 @@ def scores_table(result: Evaluation | RegressionEvaluation, width: int = 80) -> 
 
 @scores_table.register
 def _(result: RegressionEvaluation, width: int = 80) -> Table:
-    table = Table(
-        title="errors of each module",
-        title_justify="left",
-        caption="agreement: RMSE to the numbers of the network, over their standard deviation",
-        caption_justify="left",
-    )
-    table.add_column("module", overflow="fold")
-    for column in ("RMSE", "MAE", "R2", "network: RMSE", "MAE", "R2", "agreement", "nodes"):
-        table.add_column(column, justify="right")
-    for label, score in result.modules.items():
-        numbers = [figure(value) for one in (score.errors, score.parent) for value in _errors(one)]
-        table.add_row(Text(quoted(label, LABEL)), *numbers, figure(score.agreement), f"{score.retention.nodes:.1%}")
-    return table
-
-
-def _errors(errors: Errors | None) -> list[float | None]:
-    return [None] * 3 if errors is None else [errors.rmse, errors.mae, errors.r2]
+    columns = dict(NUMBER_COLUMNS)
+    compared = any(score.parent is not None for score in result.modules.values())
+    for name in () if compared else ("net RMSE", "net R2", "agreement"):
+        del columns[name]
+    caption = "net: the network; agreement: RMSE to its numbers, over their standard deviation" if compared else None
+    return _table(result.modules, columns, OPTIONAL_NUMBERS, width, "errors of each module", caption)
 
 
 @scores_table.register
 def _(result: Evaluation, width: int = 80) -> Table:
-    cells = {name: [name, *(show(score) for score in result.modules.values())] for name, show in COLUMNS.items()}
+    columns = dict(COLUMNS)
     if all(score.jaccard is None for score in result.modules.values()):
-        del cells["Jaccard"]
-    names = [quoted(label, LABEL) for label in result.modules]
+        del columns["Jaccard"]
+    title = f"scores of each module alone on {result.decisions:,} decisions"
+    return _table(result.modules, columns, OPTIONAL, width, title, escape(str(result.left_out_why)) or None)
+
+
+def _table(
+    modules: Mapping[Label, Score],
+    columns: Mapping[str, Callable[[Score], str]],
+    optional: Sequence[str],
+    width: int,
+    title: str,
+    caption: str | None,
+) -> Table:
+    cells = {name: [name, *(show(score) for score in modules.values())] for name, show in columns.items()}
+    names = [quoted(label, LABEL) for label in modules]
     longest = max(map(cell_len, ["module", *names]))
-    for name in OPTIONAL:
+    for name in optional:
         if _room(cells, width) < min(longest, NAMES):
             cells.pop(name, None)
-    table = Table(
-        title=f"scores of each module alone on {result.decisions:,} decisions",
-        title_justify="left",
-        caption=escape(str(result.left_out_why)) or None,
-        caption_justify="left",
-    )
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("module", overflow="fold")
     for column in cells:
         table.add_column(column, justify="right", no_wrap=True)
