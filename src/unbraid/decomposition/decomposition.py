@@ -12,6 +12,7 @@ from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
 from unbraid.errors import unknown_label
 from unbraid.modules.about import NOTHING
+from unbraid.modules.describing import modules_text
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.storage.loading import load_modules
@@ -51,6 +52,10 @@ class Decomposition(Mapping[Label, ConcernModule]):
         if label not in self._modules:
             raise unknown_label(label, self._modules, "the decomposition")
         return self._modules[label]
+
+    def __repr__(self) -> str:
+        notes = [f"strategy={self.config.strategy!r}", *([f"{len(self.skipped)} skipped"] if self.skipped else [])]
+        return modules_text("Decomposition", self, *notes)
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self._modules)

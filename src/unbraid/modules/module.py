@@ -19,6 +19,7 @@ from unbraid.data.targets import Label
 from unbraid.errors import DataError
 from unbraid.modules.building import LayerWeights, build_body, fill
 from unbraid.modules.concern import Concern
+from unbraid.modules.describing import name_text
 from unbraid.modules.origin import BodyWeights, Origin, digest, inherited, named_tensors
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_weights, set_bridges
@@ -212,6 +213,10 @@ class ConcernModule(nn.Module):
             {'gru': (16,)}
         """
         return {name: self.concern.nodes(layer) for name, layer in self.parent.layers.items()}
+
+    def __repr__(self) -> str:
+        kept = f"{self.retention().nodes:.1%} of the hidden units"
+        return f"ConcernModule({name_text(self.label)}, {self.io.value}, {self.concern.mode.value}, {kept})"
 
     def retention(self) -> Retention:
         """Count the share of the parent that the module keeps.

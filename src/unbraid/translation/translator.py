@@ -19,6 +19,7 @@ from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, IncompatibleModules
 from unbraid.modules.about import NOTHING
 from unbraid.modules.arguments import module_pairs
+from unbraid.modules.describing import modules_text
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.spec import EncoderDecoderSpec
@@ -68,6 +69,9 @@ class Translator:
             check_vocabularies(module.parent, f"module {language!r}")
             module_model(module)
             self.modules[language] = module
+
+    def __repr__(self) -> str:
+        return modules_text("Translator", self.modules)
 
     @property
     def languages(self) -> list[str]:
