@@ -137,7 +137,7 @@ class OnnxModel:
         return 2 if self.decision == "binary" else outputs["probabilities"].shape[-1]
 
     def numbers(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
-        """The predicted numbers of a regression, (N, C) or (N, T, C), from the outputs of :meth:`run`."""
+        """Return the predicted numbers of a regression, (N, C) or (N, T, C), from the outputs of :meth:`run`."""
         if "value" in outputs:
             return outputs["value"][..., None]
         if "values" not in outputs:

@@ -101,7 +101,7 @@ def _converted(program: torch.export.ExportedProgram, names: list[str], outputs:
 
 
 def _stable_sort(x: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:
-    """aten.sort.stable in ONNX, where TopK keeps equal values in their order."""
+    """Write aten.sort.stable in ONNX, where TopK keeps equal values in their order."""
     import onnxscript
 
     op: Any = onnxscript.opset18  # its stubs are narrower than its operators

@@ -158,7 +158,8 @@ class ConcernModule(nn.Module):
     def whole_head(self) -> Head:
         """The output layer over all features of the parent.
 
-        Columns of removed features have the values that they had when the module was made.
+        Columns of removed features have the values that they had when the module was made. Folders do not store them:
+        after loading they are zero.
         """
         if self.features is None:
             return self.head
