@@ -9,7 +9,7 @@ import torch
 
 import unbraid
 from tests.locations import ROOT
-from tests.scripts import blocks, long_sentences, printed_by_page
+from tests.scripts import blocks, long_sentences, printed_by_page, without_figures
 from unbraid.demo.small import small_examples, small_network, small_translator
 
 README = ROOT / "README.md"
@@ -59,9 +59,8 @@ def names(tmp_path, monkeypatch):
 
 def test_the_quickstart_runs(tmp_path):
     assert len(blocks(README, "python")) == 1 and len(blocks(README, "python")[0].splitlines()) <= 16
-    text = printed_by_page(README, tmp_path).splitlines()
-    assert re.match(r"accuracy 0\.\d+ over [\d,]+ decisions, 8 modules", text[0])
-    assert set(text[-1].split()) <= {"number", "punctuation"}
+    text = printed_by_page(README, tmp_path)
+    assert without_figures(text) == without_figures("".join(blocks(README, "text")))
     assert [path.name for path in tmp_path.iterdir()] == ["names-parts"]
     assert unbraid.load_decomposition(tmp_path / "names-parts").labels[0] == "lowercase letter"
 
