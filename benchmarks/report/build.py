@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import files
 from benchmarks.experiments.experiment import Scale
+from benchmarks.report import census as report_census
 from benchmarks.report import cluster as report_cluster
 from benchmarks.report import durability as report_durability
 from benchmarks.report import fuzz as report_fuzz
@@ -34,7 +35,8 @@ def write(scale: Scale) -> Path:
     parts += report_translation.sections(scale.folder)
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
-        parts += [*report_shrink.sections(), *report_cluster.sections(), *report_durability.sections()]
+        parts += [*report_shrink.sections(), *report_census.sections()]
+        parts += [*report_cluster.sections(), *report_durability.sections()]
         parts += [*report_fuzz.sections(), *report_fuzz.bombs()]
         path = files.ROOT / "RESULTS.md"
     path.write_text("\n".join(parts) + "\n")

@@ -229,7 +229,7 @@ class FixesTheBatch(DecidesByValue):
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        (DecidesByValue, "expected operations on tensors only"),
+        (DecidesByValue, "cannot be exported to ONNX: replace branches on values"),
         (DecidesByLength, "outputs that differ from those of PyTorch"),
         (FixesTheBatch, "number of examples in 'x' a constant"),
     ],

@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import unbraid
 from tests import factory, own_intents
 from tests.cli.shell import run
+from tests.export.test_onnx import module_of
 from tests.locations import DATA
 from tests.manifests import edit
 from unbraid.demo.small import small_translator
@@ -216,3 +217,19 @@ def test_modules_of_languages_in_half_precision(tmp_path):
     parts["fr"].save(tmp_path / "fr", dtype="float16")
     assert unbraid.load_module(tmp_path / "fr").head.weight.equal(wanted_head := rounded(parts["fr"]).head.weight)
     assert wanted_head.dtype == torch.float32
+
+
+def test_a_narrow_output_layer_of_very_many_rows_is_refused(tmp_path):
+    """In memory it has all features, so a few stored columns must not declare a large table."""
+    net = factory.network(("gru",), units=400)
+    module = module_of(net, "rolled", seed=1, kept=0)
+    unbraid.Composition({"a": module}).save(tmp_path / "x")
+    stored, rows = tensors(tmp_path / "x"), 50_000
+    width = stored["0/head.weight"].shape[1]
+    stored |= {"0/head.weight": torch.zeros(rows, width), "0/head.bias": torch.zeros(rows)}
+    save_file(stored, tmp_path / "x" / MODULES)
+    edit(tmp_path / "x")
+    assert width == 0
+    assert load_modules(tmp_path / "x")
+    with unbraid.limits.override(free_bytes=1_000_000, expansion=20), pytest.raises(FormatError, match="20 times"):
+        load_modules(tmp_path / "x")

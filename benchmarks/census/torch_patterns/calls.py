@@ -251,6 +251,6 @@ ENTRIES = [
     Entry("layer called step by step", AttentionDecoder, _targets),
     Entry("layer called step by step", FeedbackDecoder, tags(series)),
     Entry("conditional random field", CRFTagger, tags(words), {"head": "emission"}, own=_emissions),
-    Entry("conditional random field", CRFListed, tags(words), {"head": "emission"}, own=_emissions, onnx=False),
-    Entry("conditional random field", CRFOneSentence, tags(words), {"head": "emission"}, own=_emissions, onnx=False),
+    Entry("conditional random field", CRFListed, tags(words), {"head": "emission"}, own=_emissions),
+    Entry("conditional random field", CRFOneSentence, tags(words), {"head": "emission"}, own=_emissions),
 ]

@@ -101,7 +101,6 @@ class Entry:
         own: decisions of the module itself on N inputs; None: one call.
         time_first: whether the inputs are (T, N, ...).
         refused: words of the refusal; None: it must work.
-        onnx: whether it can be a graph.
         examples: in the example.
     """
 
@@ -113,7 +112,6 @@ class Entry:
     own: Callable[[nn.Module, Any], Tensor] | None = None
     time_first: bool = False
     refused: str | None = None
-    onnx: bool = True
     examples: int = 6
     title: str = ""
 

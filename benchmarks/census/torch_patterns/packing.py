@@ -159,7 +159,7 @@ def _mask(x: Any) -> dict[str, Tensor]:
 ENTRIES = [
     Entry("packed, sorted by the caller", SortedByCaller, with_lengths, own=_falling),
     Entry("packed, sorted by the caller", SortedByCallerAnyName, changed(with_lengths, _mask), own=_falling),
-    Entry("packed, sorted by the caller", SortedTagger, tags(with_lengths), own=_falling, onnx=False),
+    Entry("packed, sorted by the caller", SortedTagger, tags(with_lengths), own=_falling),
     Entry(
         "packed, sorted by the caller", BatchObject, changed(with_lengths, lambda x: (Batch(*x),)), own=_falling_batch
     ),
@@ -169,13 +169,12 @@ ENTRIES = [
     Entry("lengths", LastByLength, with_lengths),
     Entry("packed, in any order", NotSorted, with_lengths),
     Entry("packed, in any order", NotSortedStates, changed(with_lengths, lambda x: ({"text": x[0], "len": x[1]},))),
-    Entry("lists as arguments", ListOfLengths, changed(with_lengths, lambda x: (x[0], x[1].tolist())), onnx=False),
+    Entry("lists as arguments", ListOfLengths, changed(with_lengths, lambda x: (x[0], x[1].tolist()))),
     Entry(
         "lists as arguments",
         ListOfLengthsSorted,
         changed(with_lengths, lambda x: (x[0], x[1].tolist())),
         own=_falling,
-        onnx=False,
     ),
     Entry("lists as arguments", OneListedTensor, changed(with_lengths, lambda x: ([x[0]],))),
 ]

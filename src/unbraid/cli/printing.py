@@ -120,7 +120,7 @@ def modules_summary(modules: Any) -> dict[str, Any]:
 
 
 def modules_table(summary: dict[str, Any], title: str) -> Table:
-    """A table of the kept shares of each module, and the bytes of the folder where they are in the summary."""
+    """Make a table of the kept shares of each module, and of the bytes of the folder if the summary has them."""
     sizes = summary.get("bytes_on_disk")
     if sizes is not None:
         title += f"; on disk {sizes['parents']:,} bytes of parents and {sizes['modules']:,} bytes of modules"

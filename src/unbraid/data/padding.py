@@ -30,7 +30,7 @@ class Padding(BaseModel):
     unknown: int | None = Field(None, ge=0, lt=2**31)
 
     def indices(self) -> dict[str, int | None]:
-        """The fields that are word indices."""
+        """Return the fields that are word indices."""
         return {"index": self.index, "unknown": self.unknown}
 
     def __str__(self) -> str:

@@ -79,7 +79,7 @@ def only_words(content: dict[str, Any], places: Mapping[int, int], marks: Collec
     Args:
         content: the parsed ``tokenizer.json``.
         places: index of a word that stays -> its new index, from 0.
-        marks: names of tokens that stand for no word; they get the indices behind all others.
+        marks: names of tokens that are not words. Their indices follow all others.
 
     Raises:
         ConfigError: a model of pieces of words, or tokens that are added to texts.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unbraid.errors import UnbraidError
 from unbraid.export.graph import Graph
 from unbraid.export.network import Signal, averaged, margin, opening, rest
-from unbraid.export.pytorch import traced
+from unbraid.export.pytorch import find_orders, traced
 from unbraid.export.readers import Reader, input_sizes, reader_key
 from unbraid.modules.composition import Composition
 from unbraid.modules.groups import Group
@@ -184,6 +184,7 @@ def _traced(
     judged, k = composition.referee is not None, len(group.places)
     module = _GroupOutputs(group, judged, composition.many_outputs).eval()
     blocks = 1 + (k + len(group.read_sizes) if judged else 0)
+    find_orders(module, reader.inputs)
     proto = traced(module, reader.inputs, reader.names, [f"value_{n}" for n in range(blocks)])
     for value in proto.graph.input:
         sizes.setdefault(value.name, [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim])

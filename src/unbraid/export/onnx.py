@@ -20,7 +20,7 @@ from unbraid.export.composed import ReadByGroup, composed
 from unbraid.export.graph import Graph
 from unbraid.export.network import features, linear, margin, model_proto
 from unbraid.export.onnx_model import metadata
-from unbraid.export.pytorch import traced
+from unbraid.export.pytorch import find_orders, traced
 from unbraid.export.readers import Exportable, Reader, find_readers, input_sizes, parents_of, probes
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
@@ -80,6 +80,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     readers = find_readers(model, example)
     answers = Answers(model, readers).eval()
     if readers[0].own and not isinstance(model, Composition):
+        find_orders(answers, readers[0].inputs)
         proto = traced(
             answers, replace(readers[0].inputs, tree=[readers[0].inputs.tree]), readers[0].names, answers.names
         )

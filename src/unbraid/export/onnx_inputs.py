@@ -56,12 +56,12 @@ class TextReader:
 
 
 def batch_axis(shape: list[Any]) -> int:
-    """The axis of the examples."""
+    """Return the axis of the examples."""
     return next((n for n, size in enumerate(shape) if size == "batch"), 0)
 
 
 def as_inputs(x: Any, shape: list[Any], where: str) -> Inputs:
-    """Check an array for a file with one input of a shape; raises DataError."""
+    """Check an array for a file with one input of a shape; raise DataError if it does not fit."""
     array = as_array(x, "inputs")
     wanted = [size if isinstance(size, int) else None for size in shape]
     if array.dtype.kind not in "iufb" or array.ndim != len(wanted):
@@ -124,7 +124,7 @@ def _vocabulary(stored: Mapping[str, str], suffix: str, where: str) -> Vocabular
 
 
 def as_json(stored: Mapping[str, str], name: str, kind: type, where: str) -> Any:
-    """Read JSON from the metadata; raises FormatError if it is missing or of another type."""
+    """Read JSON from the metadata; raise FormatError if it is missing or of another type."""
     value = parse_json(stored.get(name, "null"), f"{where}: metadata {name}", strict=True)
     if not isinstance(value, kind):
         raise FormatError(f"{where}: metadata {name}: found {type(value).__name__}, expected {kind.__name__}.")

@@ -83,7 +83,7 @@ class OnnxModel:
         return first.vocabulary if len(self.readers) == 1 else None
 
     def _given(self, vocabulary: Vocabularies | None) -> Mapping[str, Vocabulary]:
-        """The vocabularies that replace stored ones, by the name of the reader."""
+        """Return the vocabularies that replace stored ones, by the name of the reader."""
         if vocabulary is None:
             return {}
         if isinstance(vocabulary, Vocabulary):
@@ -156,7 +156,7 @@ class OnnxModel:
         return np.where(np.isnan(votes).any(-1), -1, votes.argmax(-1))
 
     def _read(self, x: Any) -> list[tuple[list[str], Inputs]]:
-        """The inputs of each reader."""
+        """Return the inputs of each reader."""
         if is_text(x):
             readers = self.readers.values()
             return [(r.names, r.read(x, self._shapes[r.names[0]], self._where)) for r in readers]
@@ -204,7 +204,7 @@ def metadata(
     vote: str,
     readers: Mapping[str, tuple[list[str], Vocabulary | None]],
 ) -> dict[str, str]:
-    """The metadata of a file that :class:`OnnxModel` reads.
+    """Make the metadata of a file that :class:`OnnxModel` reads.
 
     Args:
         labels: names of the classes.

@@ -12,18 +12,20 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, UnbraidError
+from unbraid.errors import DataError, UnbraidError, quoted
 from unbraid.export.graph import IR_VERSION, OPSET
 from unbraid.export.packing import packed_as_masks
 from unbraid.export.splice import DOMAIN, name_sizes, splice, strip
 from unbraid.networks import stack
 from unbraid.networks.cells import State
 from unbraid.networks.inputs import Inputs, leaves, map_tree
+from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 
 _LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
@@ -52,12 +54,9 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     try:
         with _quiet(), packed_as_masks(), _lengths_may_change(flat), torch.no_grad():
             program = torch.export.export(flat, flat.given, dynamic_shapes=shapes, strict=False)
-            exported = torch.onnx.export(
-                program, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
-            )
+            exported = _converted(program, names, outputs)
     except Exception as error:  # the exporter may raise any error for the forward of a user
         raise UnbraidError(_advice(error)) from error
-    assert exported is not None
     proto = exported.model_proto
     strip(proto)
     splice(proto, layers)
@@ -71,6 +70,43 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
             )
     proto.ir_version = IR_VERSION
     return proto
+
+
+def find_orders(module: nn.Module, inputs: Inputs) -> None:
+    """Run bodies that sort examples by length, because the rule of their order is found in a run without a graph.
+
+    Args:
+        module: holds the bodies.
+        inputs: an example as they read it.
+    """
+    for part in list(module.modules()):
+        if isinstance(part, TorchBody) and part.spec.run.sorts:
+            for rows in (torch.arange(len(inputs)).flip(0), torch.arange(len(inputs))):
+                with torch.no_grad():
+                    part(inputs.take(rows).tree)
+
+
+def _converted(program: torch.export.ExportedProgram, names: list[str], outputs: list[str]) -> Any:
+    """Convert a traced module, without the optimizer of the exporter where that fails (splits of a dynamic axis)."""
+    convert = partial(
+        torch.onnx.export, program, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True,
+        verbose=False, custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
+    )  # fmt: skip
+    try:
+        return convert()
+    except RuntimeError as error:
+        if type(error).__name__ != "PassError":
+            raise
+        return convert(optimize=False)
+
+
+def _stable_sort(x: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:
+    """aten.sort.stable in ONNX, where TopK keeps equal values in their order."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18  # its stubs are narrower than its operators
+    size = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
+    return op.TopK(x, size, axis=dim, largest=int(descending), sorted=1)
 
 
 def input_names(module: nn.Module, tree: Any) -> list[str]:
@@ -139,9 +175,15 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
     for part in module.modules():
         if isinstance(part, stack.RecurrentStack):
             for layer in part.layers:
+                if not isinstance(layer, RecurrentLayer | PrunedRecurrentLayer):
+                    continue  # a joined layer for small batches, which a graph does not run
                 memo[id(layer)] = _Placeholder(layer, len(layers))
                 layers.append(layer)
-    return copy.deepcopy(module, memo).eval()
+    copied = copy.deepcopy(module, memo).eval()
+    for part in copied.modules():
+        if isinstance(part, stack.RecurrentStack) and part.proj_size:  # a graph has no operation for them
+            part.inverses = partial(list, part.inverses())  # type: ignore[method-assign]
+    return copied
 
 
 @contextmanager
@@ -178,9 +220,11 @@ def _quiet() -> Iterator[None]:
 def _advice(error: Exception) -> str:
     if isinstance(error, DataError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__  # the first error of the exporter names the operation
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return (
-        "the module's forward cannot be exported to ONNX, expected operations on tensors only: replace branches on "
-        "values, .item(), .tolist() and .numpy() by tensor operations (torch.where, masks; lengths as an input "
-        f"tensor). Message of torch: {first}"
+        "the module's forward cannot be exported to ONNX: replace branches on values, .item(), .tolist(), max() and "
+        "loops over examples by tensor operations, and "
+        f"pass lengths as a tensor. Message of torch: {quoted(first, 100)}"
     )

@@ -91,7 +91,7 @@ def find_readers(model: Exportable, example: Any) -> list[Reader]:
 
 
 def reader_key(parent: Network, parents: list[Network]) -> Hashable:
-    """A key that parents with the same input tensors share."""
+    """Return a key that parents with the same input tensors share."""
     words = [own.vocabulary for own in parents]
     digest = None if None in words or parent.vocabulary is None else parent.vocabulary.digest
     spec = parent.spec
@@ -99,7 +99,7 @@ def reader_key(parent: Network, parents: list[Network]) -> Hashable:
 
 
 def parents_of(model: Exportable) -> list[Network]:
-    """The parent of each module, or the network itself."""
+    """Return the parent of each module, or the network itself."""
     if isinstance(model, Composition):
         return [module.parent for module in model.modules_by_label.values()]
     return [model if isinstance(model, Network) else model.parent]
@@ -148,7 +148,7 @@ def _reader(model: Exportable, title: str, parents: list[Network], example: Any)
 
 
 def _titles(parents: list[Network], first: list[Network]) -> list[str]:
-    """The name of one parent of each reader, or its number among the parents; names have to differ."""
+    """Return the name of one parent of each reader, or its number in the parents; names must differ."""
     numbers = {sha256: number for number, sha256 in enumerate(dict.fromkeys(p.sha256() for p in parents))}
     plain = [f"parent_{numbers[parent.sha256()]}" for parent in first]
     named = [parent.name or number for parent, number in zip(first, plain, strict=True)]
@@ -157,7 +157,7 @@ def _titles(parents: list[Network], first: list[Network]) -> list[str]:
 
 
 def _read_by(model: Exportable, parents: list[Network]) -> list[Network | ConcernModule]:
-    """The networks or modules whose masks may fix T."""
+    """Return the networks or modules whose masks may fix T."""
     if not isinstance(model, Composition):
         return [model]
     own = {id(parent) for parent in parents}

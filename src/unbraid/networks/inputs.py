@@ -86,7 +86,7 @@ class Inputs:
 
     def take(self, rows: np.ndarray | Tensor | slice) -> Inputs:
         """Return the inputs of some of the examples."""
-        count = len(range(self.examples)[rows]) if isinstance(rows, slice) else len(rows)
+        count = len(range(self.examples)[rows]) if isinstance(rows, slice) else rows.shape[0]  # may be symbolic
         words = None if self.words is None else self.words.take(rows)  # type: ignore[arg-type]  # only in arrays
         return Inputs(self._mapped(self.tree, rows), count, self.axis, words, self.axes)
 

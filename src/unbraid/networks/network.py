@@ -168,6 +168,10 @@ class Network(nn.Module):
         Returns:
             the network, in eval mode.
 
+        Warns:
+            UnbraidWarning: weights of half precision, a module that reads one example a call, or a result that cannot
+                be compared with the output layer. The logger ``unbraid`` notes merged weights at level INFO.
+
         Raises:
             UnsupportedLayer: the module cannot be decomposed exactly; the message names the reason.
             DataError: no output layer was found, a regression, an example that does not run, or a value of ``init``

@@ -158,9 +158,7 @@ class RecurrentStack(nn.Module):
     def _levels(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
         finals: list[State] = []
         if initial and self.proj_size:
-            inverse = [
-                nn.functional.linear(s, torch.linalg.pinv(p)) for s, p in zip(initial[0], self.projections, strict=True)
-            ]
+            inverse = [nn.functional.linear(s, p) for s, p in zip(initial[0], self.inverses(), strict=True)]
             initial = (torch.stack(inverse), initial[1])
         for level in range(self.num_layers):
             outs = []
@@ -174,6 +172,10 @@ class RecurrentStack(nn.Module):
                 outs.append(self._projected(self._full(out, place), place) if last else out)
             x = torch.cat(outs, dim=-1)
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def inverses(self) -> list[Tensor]:
+        """The pseudo-inverse of each projection, (H, P)."""
+        return [torch.linalg.pinv(p) for p in self.projections]
 
     def _projected(self, values: Tensor, place: int) -> Tensor:
         return nn.functional.linear(values, self.projections[place]) if self.proj_size else values

@@ -29,7 +29,7 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 def check_stored(dtype: Any) -> Stored:
-    """Check the name of a type for stored weights; raises ConfigError."""
+    """Check the name of a type for stored weights; raise ConfigError for another name."""
     if not isinstance(dtype, str) or dtype not in get_args(Stored):
         raise ConfigError(f"dtype={quoted(repr(dtype), 40)}: expected 'float32' or 'float16'.")
     return "float16" if dtype == "float16" else "float32"
@@ -97,7 +97,7 @@ def _rounded(
     parents: dict[str, Network],
     bodies: dict[int, ConcernModule],
 ) -> ConcernModule:
-    """A module of the rounded parent."""
+    """Make a module of the rounded parent."""
     sha256 = module.origin.sha256
     if sha256 not in parents:
         parents[sha256] = module.origin.changed(_all(module.origin.weights, f"the parent of module {module.label!r}"))
@@ -115,7 +115,7 @@ def _rounded(
 
 
 def _rounded_copy(module: ConcernModule, memo: dict[int, Any]) -> ConcernModule:
-    """A copy whose present weights are rounded, of a module that is stored without its whole parent."""
+    """Copy a module that is stored without its whole parent, with its present weights rounded."""
     found = copy.deepcopy(module, memo)
     for name, tensor in [*found.named_parameters(), *found.named_buffers()]:
         if tensor.is_floating_point():

@@ -133,12 +133,12 @@ class Manifest(_Entry):
         files: file name -> sha256 of its bytes.
         parents: the parent networks.
         modules: the modules.
-        originals: what fused modules were made from, so that they can be taken apart again.
-        vote: of a composition.
-        scores: figures that were passed to ``save``.
-        skipped: of a decomposition, labels of the classes that got no module for lack of examples.
-        stored_as: ``float16`` where float32 weights are stored in half precision. The field is left out where it is
-            None, so that readers without it still read the folder.
+        originals: the originals of fused modules, which ``unfuse`` returns.
+        vote: kind of vote of a composition.
+        scores: scores that were passed to ``save``.
+        skipped: for a decomposition, labels of the classes without a module because they had too few examples.
+        stored_as: ``float16`` if float32 weights are stored in half precision. The field is omitted if it is None, so
+            that older readers can still read the folder.
     """
 
     format: int

@@ -33,17 +33,17 @@ def save_decomposition(
     folder: Folder, network: Network, modules: Sequence[ConcernModule], config: DecompositionConfig,
     about: About = NOTHING, dtype: str = "float32",
 ) -> None:  # fmt: skip
-    """Write a network and its modules; raises FormatError if ``folder`` holds other files."""
+    """Write a network and its modules; raise FormatError if ``folder`` holds other files."""
     _save(folder, "decomposition", modules, alone=False, about=about, dtype=dtype)
 
 
 def save_module(folder: Folder, module: ConcernModule, about: About = NOTHING, dtype: str = "float32") -> None:
-    """Write one module with only the weights that it needs; raises FormatError if ``folder`` holds other files."""
+    """Write one module with only the weights that it needs; raise FormatError if ``folder`` holds other files."""
     _save(folder, "module", [module], alone=True, about=about, dtype=dtype)
 
 
 def save_composition(folder: Folder, composition: Composition, about: About = NOTHING, dtype: str = "float32") -> None:
-    """Write a composition, each parent once; raises FormatError if ``folder`` holds other files."""
+    """Write a composition, each parent once; raise FormatError if ``folder`` holds other files."""
     modules = [module.renamed(label) for label, module in composition.modules_by_label.items()]
     scales = list(composition.calibration.values())
     composition.check_referee()
@@ -192,7 +192,7 @@ def _module_tensors(module: ConcernModule, remnant: bool, lent: bool, shares_hea
 
 
 def _stored_narrow(module: ConcernModule) -> bool:
-    """Whether the output layer is stored over the features that the module keeps, without the columns of others.
+    """Return whether the output layer is stored only over the features that the module keeps.
 
     A reader finds these features from the masks, and needs the layers of the parent for that.
     """

@@ -64,9 +64,11 @@ class Observation:
 
     Attributes:
         layers: layer name -> values.
+        steps: timesteps that the network decides at, 1 if it decides once.
     """
 
     layers: dict[str, LayerValues] = field(default_factory=dict)
+    steps: int = 1
 
 
 @contextmanager
@@ -95,7 +97,8 @@ def observe(
         start = 0
         with watched(network.layers, partial(_values, gates)) as seen:
             for batch in x.batches():
-                network.features(to_device(batch, network.device))
+                features = network.features(to_device(batch, network.device))
+                found.steps = max(found.steps, features.shape[1] if features.dim() > 2 else 1)
                 for name, (values, valid) in seen.items():
                     room = rooms.setdefault(name, _Room(len(x), memory // len(network.layers), Path(folder)))
                     room.put(start, values, valid)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unbraid.config import CapScope, GateView, Mode, RemovalConfig
+from unbraid.decomposition.reconstruction.moments import check_steps
 from unbraid.decomposition.removal.central_tendency import central_tendency
 from unbraid.decomposition.removal.identification import (
     Statistic,
@@ -28,6 +29,7 @@ from unbraid.decomposition.sampling import Sample
 from unbraid.networks.cells import CANDIDATE
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
+from unbraid.networks.spec import TorchSpec
 from unbraid.progress import Advance
 
 Differences = dict[int, tuple[np.ndarray, np.ndarray]]  # class -> statistics on its examples and on other examples
@@ -115,13 +117,24 @@ def identified(
         sample: the positive and negative examples of each class.
         config: settings.
         advance: called with the finished share of a layer.
+
+    Raises:
+        DataError: per-timestep labels whose number differs from that of the decisions.
     """
+    check_steps(seen.steps, len(next(iter(sample.positive.values()))))
     views = {name: _views(layer, config) for name, layer in network.layers.items()}
     statistics: dict[str, Differences] = {}
+    folded = _folded(network)
     for name, parts in views.items():
         rules = [(columns, statistic) for _, columns, statistic in parts]
-        statistics[name] = class_statistics(seen.layers[name], sample, rules, config, advance)
+        statistics[name] = class_statistics(seen.layers[name], sample, rules, config, advance, name in folded)
     return Identification(network, config, views, statistics)
+
+
+def _folded(network: Network) -> set[str]:
+    """Names of the layers of a user's module that read several sequences of each example in one call."""
+    sites = network.spec.run.folds if isinstance(network.spec, TorchSpec) else {}
+    return {name for name in network.layers if any(name == site or name.startswith(f"{site}.") for site in sites)}
 
 
 def _views(layer: Layer, config: RemovalConfig) -> list[View]:

@@ -15,7 +15,6 @@ from unbraid.config import Mode, Observed, RemovalConfig
 from unbraid.decomposition.removal.identification import Statistic
 from unbraid.decomposition.removal.observation import LayerValues
 from unbraid.decomposition.sampling import Sample, Steps
-from unbraid.errors import DataError
 from unbraid.networks.threads import given_threads
 
 BLOCK = 64 * 2**20  # bytes of values that are processed at a time
@@ -27,28 +26,28 @@ def class_statistics(
     rules: list[tuple[slice, Statistic]],
     config: RemovalConfig,
     advance: Callable[[float], object] = lambda share: None,
+    folded: bool = False,
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Compute the statistic of every class over its positive and over its negative observations.
+
+    A layer inside a user's module may run over other timesteps than the labels have. If it runs over one sequence for
+    each label (the letters of each word), all timesteps of that sequence count for the label. Otherwise all timesteps
+    of an example count for each of its labels.
 
     Args:
         layer: recorded values (U, T, R).
         sample: the positive and negative examples of each class.
         rules: pairs of columns and their statistic, for all U columns.
         config: settings; mode and observed are used.
-        advance: called after each block with the share of the block in the work, in [0, 1].
+        advance: called after each block with its share of the work, in [0, 1].
+        folded: whether the layer ran over several sequences of each example, whose timesteps follow one another.
 
     Returns:
-        class -> (positive, negative), each (U,) if rolled and (T, U) if unrolled; NaN if there is no observation.
-
-    Raises:
-        DataError: the number of labels per example differs from the number of timesteps of the layer.
+        class -> (positive, negative), each (U,) when rolled and (T, U) when unrolled; NaN where nothing was observed.
     """
     units, steps, _ = layer.values.shape
-    chosen = {(j, sign): s for sign, by in enumerate((sample.positive, sample.negative)) for j, s in by.items()}
-    if len(next(iter(chosen.values()))) not in (1, steps):
-        raise DataError(
-            f"labels have {len(next(iter(chosen.values())))} timesteps, a layer has {steps}: expected equal numbers."
-        )
+    both = enumerate((sample.positive, sample.negative))
+    chosen = {(j, sign): _lined_up(s, steps, folded) for sign, by in both for j, s in by.items()}
     shape = (units,) if config.mode is Mode.ROLLED else (steps, units)
     results = {key: np.full(shape, np.nan) for key in chosen}
     block = max(1, BLOCK // max(layer.values[0].nbytes, 1))
@@ -63,6 +62,16 @@ def class_statistics(
                     results[key][..., part] = result
                 advance((part.stop - part.start) / units)
     return {j: (results[j, 0], results[j, 1]) for j in sample.positive}
+
+
+def _lined_up(chosen: Steps, steps: int, folded: bool) -> Steps:
+    """The examples to observe at each of ``steps`` timesteps of a layer; one entry where there is one output."""
+    labels = len(chosen)
+    if labels in (1, steps):
+        return chosen
+    if folded and steps % labels == 0:
+        return [chosen[t // (steps // labels)] for t in range(steps)]
+    return [np.sort(np.concatenate(chosen))] * steps  # an example counts once for each of its labels
 
 
 def _statistic(
@@ -97,8 +106,8 @@ def _at(values: np.ndarray, valid: np.ndarray | None, chosen: Steps, t: int) -> 
 
 
 def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Select ascending ``rows`` along the last axis; return a view if they are adjacent."""
-    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+    """The examples ``rows``, ascending, along the last axis; a view where they lie together and none repeats."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         return values[..., rows[0] : rows[-1] + 1]
     return np.take(values, rows, axis=-1)
 

@@ -39,14 +39,14 @@ class _Probe(Removal):
 
 
 def unit_scores(
-    module: nn.Module, stacks: Mapping[str, RecurrentStack], batch: Any, sources: Sequence[Source]
+    module: nn.Module, stacks: Mapping[str, RecurrentStack], batches: Sequence[Any], sources: Sequence[Source]
 ) -> dict[str, list[np.ndarray]]:
     """Score the hidden units of recurrent layers.
 
     Args:
         module: a user's module with RecurrentStacks in it.
         stacks: path -> stack whose units are scored.
-        batch: inputs.
+        batches: inputs.
         sources: where the scores of the module are.
 
     Returns:
@@ -65,24 +65,34 @@ def unit_scores(
     places = [(path, place) for path, own in probes.items() for place in range(len(own))]
     with torch.enable_grad():
         paths = [source.path for source in sources if source.path is not None]
-        linears, results = next(runs_in(watched, [batch], paths, linear_outputs))
-        goals = [goal for source in sources for goal in objectives(source, source.read(linears, results))]
         totals = [np.zeros(stacks[path].hidden_size) for path, _ in places]
-        zeros = [zero for path, place in places for zero, _ in probes[path][place].seen]
-        for goal in goals if all(goal.requires_grad for goal in goals) else []:
-            gradients = iter(torch.autograd.grad(goal, zeros, retain_graph=True, allow_unused=True))
-            found = [np.zeros_like(total) for total in totals]
-            for at, (path, place) in enumerate(places):
-                for _, hidden in probes[path][place].seen:
-                    gradient = next(gradients)
-                    if gradient is not None:
-                        found[at] += (gradient * hidden).double().square().sum((0, 1)).numpy()
-            whole = max(sum(own.sum() for own in found), 1e-300)
-            totals = [total + own / whole for total, own in zip(totals, found, strict=True)]
+        squares = [np.zeros_like(total) for total in totals]
+        for linears, results in runs_in(watched, batches, paths, linear_outputs):
+            goals = [goal for source in sources for goal in objectives(source, source.read(linears, results))]
+            seen = [probes[path][place].seen for path, place in places]
+            found = _gradients(goals, seen)
+            for at, own in enumerate(seen):
+                totals[at] += found[at]
+                squares[at] += np.sum([h.double().square().sum((0, 1)).numpy() for _, h in own], axis=0)
+                own.clear()
     scored: dict[str, list[np.ndarray]] = {path: [] for path in probes}
-    for total, (path, place) in zip(totals, places, strict=True):
-        if not total.any():
-            squares = [h.double().square().sum((0, 1)).numpy() for _, h in probes[path][place].seen]
-            total = np.sum(squares, axis=0)
-        scored[path].append(np.asarray(total))
+    for total, square, (path, _) in zip(totals, squares, places, strict=True):
+        scored[path].append(total if total.any() else square)
     return scored
+
+
+def _gradients(goals: Sequence[Tensor], seen: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> list[np.ndarray]:
+    """Sums of (d goal / d h * h) squared of the units of each layer; each goal adds 1 in all."""
+    totals = [np.zeros(own[0][1].shape[-1]) for own in seen]
+    zeros = [zero for own in seen for zero, _ in own]
+    for goal in goals if all(goal.requires_grad for goal in goals) else []:
+        gradients = iter(torch.autograd.grad(goal, zeros, retain_graph=True, allow_unused=True))
+        found = [np.zeros_like(total) for total in totals]
+        for at, own in enumerate(seen):
+            for _, hidden in own:
+                gradient = next(gradients)
+                if gradient is not None:
+                    found[at] += (gradient * hidden).double().square().sum((0, 1)).numpy()
+        whole = max(sum(own.sum() for own in found), 1e-300)
+        totals = [total + own / whole for total, own in zip(totals, found, strict=True)]
+    return totals

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unbraid.decomposition.shrinking.running import ADVICE
 from unbraid.errors import DataError, quoted
 from unbraid.networks.inputs import Inputs, leaves, map_tree
 from unbraid.networks.precision import HALF
@@ -51,8 +52,7 @@ def module_inputs(module: nn.Module, x: Any) -> Inputs:
             return inputs
         found = found or inputs
     if found is None:
-        assert problem is not None
-        raise problem
+        raise DataError(f"{str(problem).rstrip('.')}. {ADVICE}") from problem
     return found
 
 

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unbraid.decomposition.shrinking.running import Call, Record, fresh, same_random_numbers
 from unbraid.networks.inputs import leaves
+from unbraid.networks.pytorch.arranging import tensors_of
 from unbraid.networks.pytorch.calling import call, said
 
 SIZE_NAME = re.compile(r"hid|unit|rnn|lstm|gru|state|h_dim|h_size|^h$", re.IGNORECASE)  # attributes that may hold H
@@ -153,7 +154,7 @@ def _trial(
         raise Wide(f"forward fails on fewer of its outputs ({said(error)})") from error
     if idle := [replay.path for replay in replays if next(replay.calls, None) is not None]:
         raise Wide(f"forward then does not call {idle[0]!r} as often")
-    results = [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
+    results = tensors_of(result)
     same = len(results) == len(recorded.results) and all(map(_equal, results, recorded.results))
     if not same:
         raise Wide("the module returns its outputs, or values that it computes from them without an nn.Linear")

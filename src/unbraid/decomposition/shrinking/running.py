@@ -14,9 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import DataError, UnbraidError
-from unbraid.networks.inputs import leaves
+from unbraid.networks.pytorch.arranging import tensors_of
 from unbraid.networks.pytorch.calling import call, said
+from unbraid.networks.pytorch.memory import Memory
 from unbraid.networks.pytorch.replacing import copied
+
+ADVICE = (
+    "If it needs batches of one size, sequences sorted by length, or one example a call, shrink its network: "
+    "unbraid.shrink(unbraid.Network.from_torch(module, example), x)."
+)
 
 Seen = TypeVar("Seen")
 
@@ -79,7 +85,8 @@ def runs(
 def runs_in(
     module: nn.Module, batches: Iterable[Any], paths: Sequence[str], view: Callable[[nn.Module, Call], Seen]
 ) -> Generator[tuple[dict[str, list[Seen]], list[Tensor]]]:
-    """Run as :func:`runs`, but in the module itself: states that forward stores remain in it."""
+    """Run as :func:`runs`, but in the module itself. What forward stores in it is reset for each batch."""
+    memory = Memory(module)
     seen: dict[str, list[Seen]] = {}
 
     def hook_of(path: str) -> Callable[[nn.Module, tuple, dict, Any], None]:
@@ -93,13 +100,14 @@ def runs_in(
     with same_random_numbers():
         for batch in batches:
             seen.clear()
+            memory.restore()
             try:
                 result = call(module, batch)
             except UnbraidError:
                 raise
-            except Exception as error:  # a user's forward may raise any error
-                raise DataError(f"the module's own forward failed on x: {said(error)}") from error
-            yield dict(seen), [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
+            except Exception as error:  # whatever a user's forward raises
+                raise DataError(f"the module's own forward failed on x: {said(error)}. {ADVICE}") from error
+            yield dict(seen), tensors_of(result)
 
 
 def record(module: nn.Module, batch: Any, paths: Sequence[str]) -> Record:

@@ -113,7 +113,7 @@ def shrink(
         own, sources = model.to_torch(), [Source(spec.head, output=spec.output)]
         return _sized(
             inputs,
-            lambda some: TorchShrinker(own, some, sources, style, refine, seed),
+            lambda some: TorchShrinker(own, some, sources, style, refine, seed, spec.run),
             TorchShrinker.agreement,
             settings,
         )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unbraid.decomposition.shrinking.running import Call, fresh
 from unbraid.errors import DataError
 from unbraid.networks.pytorch.answer import Output, find_answer
+from unbraid.networks.pytorch.heads import channels_last
 from unbraid.networks.pytorch.running import watched
 
 
@@ -33,8 +34,8 @@ class Source:
     output: Output | None = None
 
     def read(self, linears: dict[str, list[Tensor]], results: Sequence[Tensor]) -> Tensor:
-        """Return the scores of one run."""
-        return results[self.place] if self.path is None else linears[self.path][-1]
+        """The scores of one run; those of several calls of the layer are joined along their first axis."""
+        return results[self.place] if self.path is None else torch.cat(linears[self.path])
 
     def decide(self, scores: Tensor) -> Tensor | None:
         """Decisions (..., ) or (..., C) of scores (..., C); None where they are numbers, not classes."""
@@ -68,9 +69,8 @@ def find_sources(module: nn.Module, batch: Any) -> list[Source]:
 
 
 def linear_outputs(part: nn.Module, made: Call) -> Tensor:
-    """Return the view of :func:`~unbraid.decomposition.shrinking.running.runs` that sources read."""
-    found: Tensor = made.result
-    return found
+    """The view of :func:`~unbraid.decomposition.shrinking.running.runs` that sources read."""
+    return channels_last(part, made.result)
 
 
 def objectives(source: Source, scores: Tensor) -> list[Tensor]:

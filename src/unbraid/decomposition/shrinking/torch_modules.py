@@ -25,9 +25,11 @@ from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import ConfigError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
+from unbraid.networks.pytorch.calling import Caller
 from unbraid.networks.pytorch.checking import check_plain, whole_layers
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.spec import TorchRun
 from unbraid.networks.stack import RecurrentStack
 
 SCORED = 200  # examples that score the hidden units
@@ -50,6 +52,7 @@ class TorchShrinker:
         style: ``auto``, ``plain`` or ``wrapped``.
         refine: number of steps of distillation.
         seed: seed of the choice of examples.
+        run: how the module has to be called; None: with any number of examples, as they are.
 
     Raises:
         UnsupportedLayer: no recurrent layer, or one that cannot be made smaller.
@@ -57,7 +60,14 @@ class TorchShrinker:
     """
 
     def __init__(
-        self, module: nn.Module, x: Inputs, sources: Sequence[Source] | None, style: str, refine: int, seed: int
+        self,
+        module: nn.Module,
+        x: Inputs,
+        sources: Sequence[Source] | None,
+        style: str,
+        refine: int,
+        seed: int,
+        run: TorchRun | None = None,
     ) -> None:
         self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
         self.module = checked_module(module)
@@ -65,7 +75,9 @@ class TorchShrinker:
         dtype = next(iter(self.sites.values())).weight_ih_l0.dtype
         assert isinstance(dtype, torch.dtype)
         self.dtype = dtype
+        self._caller = Caller(self.module, run or TorchRun())
         first = self._batches(x.take(slice(TRIED)))[0]
+        self._tried = self._caller.run.batch or min(TRIED, len(x))
         shared = _shared_weights(self.module)
         self.linears = [
             p for p, part in self.module.named_modules() if _refittable(part) and id(part.weight) not in shared
@@ -81,8 +93,7 @@ class TorchShrinker:
         self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
         self._check_same()
         rows = self._rows(SCORED)
-        (batch,) = self._batches(x.take(rows), len(rows))[:1]
-        self.scores = unit_scores(self.parent, self.stacks, batch, self.sources)
+        self.scores = unit_scores(self.parent, self.stacks, self._batches(x.take(rows), len(rows)), self.sources)
         self._sample: Sample | None = None
         self._decided: tuple[list[Any], list[list[Tensor]]] | None = None
 
@@ -129,7 +140,7 @@ class TorchShrinker:
     def sample(self) -> Sample:
         """Values of the parent that layers are fitted to."""
         if self._sample is None:
-            steps = max(own.shape[0] * own.shape[1] for own in self._first_outputs()) / max(len(self._rows(TRIED)), 1)
+            steps = max(own.shape[0] * own.shape[1] for own in self._first_outputs()) / self._tried
             width = sum(len(stack.layers) * 4 * stack.hidden_size for stack in self.stacks.values())
             rows = self._rows(max(8, min(FITTED, int(HELD / max(steps * width, 1)))))
             self._sample = observe(self.parent, self._batches(self.x.take(rows)), self.stacks, self.linears)
@@ -187,7 +198,7 @@ class TorchShrinker:
             if inside or stack.hidden_size < original.hidden_size or stack.input_size < original.input_size:
                 like = original.weight_ih_l0
                 assert isinstance(like, Tensor)
-                layer: nn.Module = plain_layer(stack, like)
+                layer: nn.Module = plain_layer(path, stack, like)
                 if isinstance(part, ShrunkRecurrent):
                     layer = _framed(part, layer, like)
                 memo[id(original)] = layer
@@ -240,10 +251,11 @@ class TorchShrinker:
         return np.sort(np.random.default_rng(self.seed).permutation(len(self.x))[:most])
 
     def _batches(self, x: Inputs, size: int = BATCH) -> list[Any]:
-        return [
-            map_tree(lambda leaf: _converted(leaf, self.dtype), to_device(batch, torch.device("cpu")))
-            for _, batch in x.by_length(size)
-        ]
+        found = []
+        for rows, batch in x.by_length(size):
+            tree = map_tree(lambda leaf: _converted(leaf, self.dtype), to_device(batch, torch.device("cpu")))
+            found += list(self._caller.trees(Inputs(tree, len(rows), x.axis, axes=x.axes)))
+        return found
 
 
 def _converted(leaf: Any, dtype: torch.dtype) -> Any:

@@ -90,11 +90,8 @@ def arrangements(calls: Sequence[Tensor], rows: int, packed: PackedSequence | No
                 yield Arrangement("flat", pick, time_first, pick == "all")
 
 
-def returned(result: Any) -> list[Tensor]:
-    """List the tensors of the result of a module.
-
-    Packed sequences are padded. A list of tensors of equal shapes is followed by their stack.
-    """
+def tensors_of(result: Any) -> list[Tensor]:
+    """List the tensors of the result of a module; packed sequences are padded."""
     padded: list[Any] = []
 
     def walk(part: Any) -> Any:
@@ -110,7 +107,12 @@ def returned(result: Any) -> list[Tensor]:
             map_tree(padded.append, part)
 
     walk(result)
-    tensors = [leaf.detach() for leaf in padded if isinstance(leaf, Tensor)]
+    return [leaf for leaf in padded if isinstance(leaf, Tensor)]
+
+
+def returned(result: Any) -> list[Tensor]:
+    """List them without gradients. A list of tensors of equal shapes is followed by their stack."""
+    tensors = [tensor.detach() for tensor in tensors_of(result)]
     listed = isinstance(result, list | tuple) and len(tensors) > 1 and len(leaves(result)) == len(tensors)
     if listed and len({(t.shape, t.dtype) for t in tensors}) == 1:
         tensors.append(torch.stack(tensors, 1))

@@ -20,7 +20,7 @@ from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.answer import Answer, changed_answer, check_answer, find_answer
 from unbraid.networks.pytorch.arranging import Arrangement, compared, returned
 from unbraid.networks.pytorch.calling import Caller, said
-from unbraid.networks.pytorch.merging import plain
+from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
 from unbraid.networks.pytorch.running import recorded
 from unbraid.networks.reading import torch_inputs
@@ -237,6 +237,7 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
     try:
         own = copied(module).eval()
         plain(own)
+        full_precision(own)
         if not isinstance(own.get_submodule(spec.head), nn.Linear | nn.Conv1d):
             raise AttributeError
         ready = prepared(own, spec.head, spec.run.folds)

@@ -67,6 +67,12 @@ class Caller:
             order = self._rule(inputs).argsort(descending=True, stable=True)
         return self._once(inputs.take(order)), order
 
+    def trees(self, inputs: Inputs) -> Iterator[Any]:
+        """The inputs of each call that a batch needs, as the module itself reads them; see :func:`call`."""
+        for part, _ in self.parts(inputs):
+            order = self.call(part)[1] if self.run.sorts else None
+            yield self._tree(part if order is None else part.take(order))
+
     def _observed(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
         """Call the module and record packed lengths; return the result, and the lengths if they are not sorted."""
         lengths = PackedLengths()
@@ -80,13 +86,17 @@ class Caller:
             return None, error.lengths
         return result, lengths.key(inputs.examples)
 
-    def _once(self, inputs: Inputs) -> Any:
+    def _tree(self, inputs: Inputs) -> Any:
         tree = inputs.tree
         if self.run.unbatched:
             tree = map_tree(lambda leaf: _first(leaf, inputs.axis_of(leaf)), tree)
-        if self.run.lists:
+        if self.run.lists and not torch.compiler.is_compiling():  # a graph has tensors only
             listed = {id(leaf) for place, leaf in enumerate(arrays_of(inputs.tree)) if place in self.run.lists}
             tree = map_tree(lambda leaf: leaf.tolist() if id(leaf) in listed else leaf, tree)
+        return tree
+
+    def _once(self, inputs: Inputs) -> Any:
+        tree = self._tree(inputs)
         if (here := current()) is not None:
             here.start_call()
         try:

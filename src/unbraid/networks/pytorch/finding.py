@@ -22,9 +22,10 @@ from unbraid.networks.pytorch.checking import SUPPORTED, check_plain, recurrent_
 from unbraid.networks.pytorch.choosing import Head, choose_head, options
 from unbraid.networks.pytorch.lengths import PackedLengths, UnsortedError
 from unbraid.networks.pytorch.memory import Memory
-from unbraid.networks.pytorch.merging import plain
+from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import prepared, stacks_of
 from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
+from unbraid.networks.pytorch.telling import tell
 from unbraid.networks.spec import TorchLayerSpec, TorchRun, TorchSpec
 
 __all__ = ["find", "recurrent_sites"]
@@ -49,7 +50,7 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
         ConfigError: an unknown ``output``.
     """
     sites = recurrent_sites(module)
-    plain(module)
+    merged, half = plain(module), full_precision(module)
     check_plain(module)
     if output not in (None, "softmax", "sigmoid"):
         raise ConfigError(f"output={output!r}: expected 'softmax' or 'sigmoid', or None to derive it.")
@@ -74,6 +75,7 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
             shown = output or (None if answer is None else answer.output)
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
             _check_same(module, spec, inputs)
+            tell(spec, answer, merged, half)
             return spec, answer
         assert failed is not None
         raise failed

@@ -13,7 +13,7 @@ from unbraid.networks.precision import HALF
 def plain(module: nn.Module) -> list[str]:
     """Compute parametrized and masked weights once and keep the results, in place.
 
-    The forward in eval mode is the same. Weights of half precision become float32.
+    The forward in eval mode is the same.
 
     Args:
         module: a copy of the user's module, in eval mode.
@@ -25,10 +25,15 @@ def plain(module: nn.Module) -> list[str]:
     for path, part in list(module.named_modules()):
         if changed := _plain_part(part):
             notes.append(f"layer {path!r}: {', '.join(changed)} merged into its weights")
-    if half := sorted({str(p.dtype) for p in [*module.parameters(), *module.buffers()] if p.dtype in HALF}):
-        module.float()
-        notes.append(f"weights of {', '.join(half)} computed in float32")
     return notes
+
+
+def full_precision(module: nn.Module) -> list[str]:
+    """Convert weights of half precision to float32, in place; returns the names of their types."""
+    half = sorted({str(p.dtype) for p in [*module.parameters(), *module.buffers()] if p.dtype in HALF})
+    if half:
+        module.float()
+    return half
 
 
 def _plain_part(part: nn.Module) -> list[str]:

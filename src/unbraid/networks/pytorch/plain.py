@@ -18,13 +18,17 @@ from unbraid.networks.stack import CellStack, RecurrentStack
 KINDS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
-def plain_layer(stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
+def plain_layer(path: str, stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
     """Make an nn.RNN, nn.LSTM or nn.GRU with the weights of a stack, in the type and on the device of ``like``.
 
     It has a bias if the original layer has one, or if the weights need one.
     """
     if isinstance(stack, CellStack) or stack.proj_size:
-        raise UnsupportedLayer("nn.RNNCell, nn.LSTMCell, nn.GRUCell and proj_size have no plain layer yet.")
+        kind = f"a cell of kind {stack.cell.kind}" if isinstance(stack, CellStack) else "an nn.LSTM with proj_size"
+        raise UnsupportedLayer(
+            f"layer {path!r} is {kind}; only nn.RNN, nn.LSTM and nn.GRU without projection can be made smaller, or "
+            "plain. decompose() supports it."
+        )
     cell, layers = stack.cell, list(stack.layers)
     settings: dict[str, Any] = {
         "num_layers": stack.num_layers,
@@ -50,10 +54,10 @@ def plain_layer(stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
 def user_module(body: TorchBody) -> nn.Module:
     """Return the user's module with layers of torch in place of the recurrent stacks."""
     memo: dict[int, Any] = {}
-    for stack in body.stacks().values():
+    for path, stack in body.stacks().items():
         first = stack.layers[0]
         assert isinstance(first, RecurrentLayer)
-        memo[id(stack)] = plain_layer(stack, first.weight_ih).eval()
+        memo[id(stack)] = plain_layer(path, stack, first.weight_ih).eval()
     tap = body.module.get_submodule(body.spec.head)
     linear = copied_linear(tap)
     weight, bias = (nn.Parameter(p.detach().clone()) for p in (linear.weight, linear.bias))

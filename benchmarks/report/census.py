@@ -1,0 +1,57 @@
+"""The section about recurrent PyTorch classes that work from end to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks import files
+from benchmarks.report.tables import table
+
+CAPTION = """\
+Each class is written for this census in the way that a pattern is used in public code, with random weights. *classes*:
+number of classes of the pattern that are meant to work. *work*: of these, how many pass all steps but the last two:
+`from_torch`, decisions equal to those of the module on {unseen:,} unseen examples, `decompose` with both strategies,
+saved, loaded in a fresh process with equal margins, composed, edited, fused. *shrink*: how many are shrunk to half of
+the hidden units and keep at least half of their decisions (by chance it is a third). *ONNX*: how many compositions are
+exported and give the margins of torch on batches of several sizes; *of*: of as many that were tried. *refused*:
+classes that are not supported, where `from_torch` raises an error. The table behind quotes every refusal.
+"""
+LAST = ("shrink", "onnx")
+
+
+def sections() -> Iterable[str]:
+    """The tables, where there is a result."""
+    path = files.RESULTS / "census_pytorch.json"
+    if not path.exists():
+        return
+    found = json.loads(path.read_text())
+    classes: dict[str, dict[str, Any]] = found["classes"]
+    patterns = list(dict.fromkeys(row["pattern"] for row in classes.values()))
+    yield "\n## PyTorch classes that work from end to end\n"
+    yield CAPTION.format(unseen=found["unseen"])
+    rows = [_row(p, [row for row in classes.values() if row["pattern"] == p], found["steps"]) for p in patterns]
+    rows.append(_row("all", list(classes.values()), found["steps"]))
+    yield table(["pattern", "classes", "work", "shrink", "ONNX", "refused"], rows)
+    yield ""
+    yield table(["step", "refusal or failure", "classes"], _quoted(classes))
+
+
+def _row(pattern: str, rows: list[dict[str, Any]], steps: list[str]) -> list[str]:
+    meant = [row["steps"] for row in rows if not row["refused"]]
+    work = [own for own in meant if all(own.get(step) == "ok" for step in steps if step not in LAST)]
+    exported = [own["onnx"] for own in meant if "onnx" in own]
+    onnx = f"{exported.count('ok')} of {len(exported)}" if len(exported) < len(meant) else str(exported.count("ok"))
+    shrunk = sum(own.get("shrink") == "ok" for own in meant)
+    return [pattern, str(len(meant)), str(len(work)), str(shrunk), onnx, str(len(rows) - len(meant))]
+
+
+def _quoted(classes: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Sentences, each with the classes that it was raised for."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for name, row in classes.items():
+        for step, text in row["steps"].items():
+            if text != "ok":
+                told.setdefault((step, text.removeprefix("refused: ").replace("|", "\\|")), []).append(name)
+    return [[step, text, ", ".join(names)] for (step, text), names in told.items()]
