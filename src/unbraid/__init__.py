@@ -13,7 +13,7 @@ from unbraid.decomposition.protocol import Prepared, Strategy
 from unbraid.decomposition.shrinking.shrink import shrink
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
-from unbraid.evaluation.evaluate import Evaluation, evaluate
+from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
 from unbraid.export.onnx import export_onnx
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
@@ -34,6 +34,7 @@ __all__ = [
     "Network",
     "ParentFacts",
     "Prepared",
+    "RegressionEvaluation",
     "Strategy",
     "Translator",
     "UnbraidError",

@@ -238,6 +238,8 @@ class ReconstructConfig(DecompositionConfig):
     Attributes:
         max_loss: instead of a size: find the smallest modules whose composition loses at most this share of accuracy.
             Each module alone loses at most this much F1. Both are measured on a held-out fifth of the examples; [0, 1).
+            For a regression: the largest mean squared difference to the numbers of the parent, as a share of their
+            variance (0.01 is one point of R2), for each number.
         refine: number of gradient steps of distillation from the parent, without labels. For a module of a language
             they use all of its pairs and ignore ``samples_per_class``.
         mode: always ``rolled``.

@@ -96,8 +96,44 @@ class Answers:
             yield "\t".join(shown)
 
 
-def answers(model: Network | Composition | OnnxModel, x: Any) -> Answers:
+@dataclass(frozen=True)
+class Numbers:
+    """Predicted numbers of N examples.
+
+    Attributes:
+        labels: names of the C columns.
+        predicted: (N, C), or (N, T, C) with predictions for each timestep; NaN at padding.
+    """
+
+    labels: list[Label]
+    predicted: np.ndarray
+
+    def above(self, threshold: float | None) -> Numbers:
+        """Raise ConfigError for a threshold, as there are no probabilities."""
+        if threshold is not None:
+            raise ConfigError("--threshold is a probability, and this model predicts numbers: leave it out.")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON; null at padding."""
+        numbers = self.predicted.astype(object)
+        numbers[np.isnan(self.predicted)] = None
+        return {"labels": self.labels, "predicted": numbers.tolist()}
+
+    def lines(self, probabilities: bool) -> Iterator[str]:
+        """One line per example: its numbers, timestep after timestep, separated by tabs."""
+        if probabilities:
+            raise ConfigError("--probabilities: this model predicts numbers and has no probabilities: leave it out.")
+        for row in self.predicted.reshape(len(self.predicted), -1).tolist():
+            yield "\t".join(f"{number:.6g}" for number in row)
+
+
+def answers(model: Network | Composition | OnnxModel, x: Any) -> Answers | Numbers:
     """Run a model once; raise DataError for inputs that do not fit."""
+    if isinstance(model, OnnxModel) and model.decision == "numbers":
+        return Numbers(model.labels, model.numbers(model.run(x)))
+    if not isinstance(model, OnnxModel) and model.task == "regression":
+        return Numbers(model.labels, model.predict(x))
     if isinstance(model, OnnxModel):
         outputs = model.run(x)
         shares = outputs["probabilities"] if "probabilities" in outputs else outputs["probability"][..., None]

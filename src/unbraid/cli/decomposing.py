@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,8 +19,8 @@ from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitectu
 from unbraid.data.files import read_examples, read_pair_columns
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.errors import ConfigError, UnbraidError
-from unbraid.networks.keras.loss import Task
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 from unbraid.progress import bar
 from unbraid.storage.folders import bytes_on_disk
 from unbraid.storage.halving import check_stored, half_precision_change
@@ -124,15 +124,18 @@ def decompose(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decompose a trained network into one module per class, or a translator into one per target language."""
+    """Decompose a trained network into one module per class or predicted number; a translator into one per language.
+
+    Networks that predict numbers need no labels.
+    """
     check_stored(dtype)
     names, found = read_labels(labels), None
     if module:
-        found = read_examples(data, x, y)
+        found = read_examples(data, x, y, need_labels=task != "regression")
         own = None if vocabulary is None else shown_vocabulary(vocabulary)
         network = torch_network(
             model, own_modules(module, []), found.x, names or found.labels, own, name, read_init(init), output_layer,
-            activation,
+            activation, task,
         )  # fmt: skip
     else:
         _need_module({"--init": init, "--name": name, "--output-layer": output_layer, "--activation": activation})
@@ -141,16 +144,17 @@ def decompose(
     if network.io is IOArchitecture.ENCODER_DECODER:
         target_words = None if target_vocabulary is None else shown_vocabulary(target_vocabulary)
         columns = read_pair_columns(data, x, target, y)
-        network, examples = ready_for(network.with_vocabulary(own, target_words), columns)
+        network, pairs = ready_for(network.with_vocabulary(own, target_words), columns)
+        examples: tuple[Any, Any] = pairs
     else:
         if target is not None or target_vocabulary is not None:
             raise UnbraidError(
                 f"--target and --target-vocabulary are options for translators; {model} is {network.io}."
             )
-        found = found or read_examples(data, x, y)
+        found = found or read_examples(data, x, y, need_labels=network.task != "regression")
         if not module:
             network = _open_network(model, names or found.labels, task).with_vocabulary(own)
-        examples = found.x, found.y_for(network.labels)
+        examples = found.x, None if network.task == "regression" else found.y_for(network.labels)
     given = {
         "strategy": strategy,
         "head": head,
@@ -189,7 +193,7 @@ def _need_module(given: dict[str, object]) -> None:
         raise ConfigError(f"{wrong[0]} is for PyTorch state dicts: give their code with --module {CODE}.")
 
 
-def _open_network(path: Path, labels: list[str] | None, task: Task | None) -> Network:
+def _open_network(path: Path, labels: list[str] | None, task: GivenTask | None) -> Network:
     opened = open_any(path, Beside(labels=labels, task=task))
     if not isinstance(opened, Network):
         raise UnbraidError(f"{path} already holds modules, expected a trained .h5 or .keras model.")

@@ -57,7 +57,7 @@ _SENTENCES = (  # Python calls in messages -> what does the same here
         "Give each network its own: --vocabulary NUMBER=FILE",
     ),
     (r"compose\(modules, sample=\(x, y\)\), on the command line ", ""),
-    (r" to unbraid\.load, or --task classification", ""),
+    (r" to unbraid\.load, or --task", ""),
     (
         r"build the module, fill it with unbraid\.load_weights\(module, path\), and pass it to "
         r"unbraid\.Network\.from_torch\(module, example=\.\.\.\)",

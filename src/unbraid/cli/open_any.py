@@ -16,9 +16,9 @@ from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModu
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.keras.loss import Task
 from unbraid.networks.loading import load
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 from unbraid.networks.spec import TorchSpec
 from unbraid.storage.folders import consistently, recover
 from unbraid.storage.loading import composition_of, load_modules
@@ -45,7 +45,7 @@ class Beside:
     runs: bool = False
     vocabularies: Mapping[str | None, Path] = field(default_factory=dict)
     labels: Sequence[str] | None = None
-    task: Task | None = None
+    task: GivenTask | None = None
     several: bool = False
 
 

@@ -10,7 +10,7 @@ import typer
 
 from unbraid.errors import DataError, quoted
 from unbraid.limits import check_size, parse_json, read_regular
-from unbraid.networks.keras.loss import Task
+from unbraid.networks.outputs import GivenTask
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write. An existing Unbraid folder is replaced.")]
@@ -22,8 +22,11 @@ Data = Annotated[
     typer.Argument(help="Examples: .npz with arrays x, y (and labels), or .csv/.jsonl/.parquet with text and labels."),
 ]
 AsTask = Annotated[
-    Task | None,
-    typer.Option("--task", help="Of a model file: classification, for outputs that are scores [default: by its loss]."),
+    GivenTask | None,
+    typer.Option(
+        "--task",
+        help="Of a model: classification for outputs that are scores, regression for numbers [default: by its loss].",
+    ),
 ]
 X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
 Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]

@@ -46,6 +46,7 @@ def _network(network: Network) -> dict[str, Any]:
     return {
         "io": str(network.io),
         "output": network.spec.output,
+        "task": network.task,
         "decision": _decision(network),
         "columns": spec.classes,
         "loss": network.loss,
@@ -61,9 +62,11 @@ def _network(network: Network) -> dict[str, Any]:
 
 
 def _decision(network: Network) -> str:
-    """Return the kind of decision: ``classes``, ``binary``, ``independent`` (labels) or ``words``."""
+    """Return the kind of decision: ``classes``, ``binary``, ``independent`` (labels), ``numbers`` or ``words``."""
     if network.io is IOArchitecture.ENCODER_DECODER:
         return "words"
+    if network.task == "regression":
+        return "numbers"
     return "independent" if network.independent else "binary" if network.binary else "classes"
 
 
@@ -73,6 +76,7 @@ _COUNTED = {
     "independent": "{labels} independent labels ({output}, one column each)",
     "binary": "{labels} classes ({output}, one column)",
     "classes": "{labels} classes ({output})",
+    "numbers": "{labels} predicted numbers ({output}, one column each)",
 }
 
 

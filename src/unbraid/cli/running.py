@@ -76,7 +76,8 @@ def evaluate(
         network = opened
     composition, network = named(composition, names), named(network, names)
     classes = composition.labels if network is None else network.labels
-    result = run_evaluate(composition, (examples.x, examples.y_for(classes)), against=network)
+    y = examples.y if composition.task == "regression" else examples.y_for(classes)
+    result = run_evaluate(composition, (examples.x, y), against=network)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
@@ -104,7 +105,7 @@ def predict(
     task: AsTask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the labels of examples: one line each (with many outputs, tab-separated).
+    """Predict the labels or the numbers of examples: one line each (several outputs are tab-separated).
 
     An .onnx file runs with ONNX Runtime. It stores its labels and its vocabulary; no code is needed.
     """

@@ -14,8 +14,8 @@ from unbraid.data.files import read_examples
 from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
 from unbraid.errors import UnbraidError
 from unbraid.export.onnx import export_onnx
-from unbraid.networks.keras.loss import Task
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 from unbraid.progress import bar
 
 
@@ -41,7 +41,7 @@ def shrink(
         str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")
     ] = None,
     task: Annotated[
-        Task | None,
+        GivenTask | None,
         typer.Option("--task", help="classification, for outputs that are scores [default: by the loss of the file]."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,

@@ -17,6 +17,7 @@ from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import ConfigError, DataError
 from unbraid.networks.loading import load_weights
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 from unbraid.storage.own_modules import ParentFacts, made
 
 EXAMPLES = 8  # number of examples of the batch that from_torch runs
@@ -33,6 +34,7 @@ def torch_network(
     init: dict[str, Any] | None,
     head: str | None,
     output: Any,
+    task: GivenTask | None = None,
 ) -> Network:
     """Make a network of a state dict.
 
@@ -46,6 +48,7 @@ def torch_network(
         init: arguments of the constructor.
         head: path of the output layer.
         output: activation of the output layer.
+        task: task of the network; None for a classifier.
 
     Raises:
         UnbraidError: as :func:`unbraid.load_weights` and :meth:`unbraid.Network.from_torch`.
@@ -59,7 +62,7 @@ def torch_network(
     load_weights(module, file)
     example = _example(module, x, vocabulary)
     with renamed({**TORCH, "example": "DATA"}):
-        return Network.from_torch(module, example, head, labels, output, vocabulary, name, init)
+        return Network.from_torch(module, example, head, labels, output, vocabulary, name, init, task)
 
 
 def _refusal(reason: str) -> ConfigError:

@@ -22,7 +22,8 @@ class Targets:
     """Checked labels of examples or timesteps.
 
     Attributes:
-        y: class indices (N,) or (N, T), -1 for a missing label; for independent labels 0/1, (N, C) or (N, T, C).
+        y: class indices (N,) or (N, T), -1 for a missing label; for independent labels 0/1, (N, C) or (N, T, C),
+            -1 in all columns for a missing one.
         labels: names of the C classes.
         many: whether there is one label per timestep.
         independent: whether an example may have several labels (sigmoid outputs).
@@ -39,7 +40,8 @@ class Targets:
 
     def counted(self) -> np.ndarray:
         """Return booleans (N,) or (N, T): True where there is a label."""
-        return np.ones(self.y.shape[:-1], bool) if self.independent else self.y >= 0
+        labelled = self.y >= 0
+        return np.all(labelled, axis=-1) if self.independent else labelled
 
     def take(self, rows: np.ndarray) -> Targets:
         """Return the labels of some of the examples."""

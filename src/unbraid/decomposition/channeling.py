@@ -17,7 +17,8 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
     """Build the output layer of a module from the C columns of the parent's output layer.
 
     ``mean`` keeps the dominant column and the mean of the others, as in the paper. ``softmax`` keeps all columns, so
-    that P(dominant) equals the softmax probability of the parent. With sigmoid outputs, a module keeps its own column.
+    that P(dominant) equals the softmax probability of the parent. With sigmoid outputs or
+    numbers, a module keeps its own column.
     Modules of an encoder-decoder keep the whole output layer.
 
     Args:
@@ -34,7 +35,7 @@ def channel(network: Network, index: int, config: DecompositionConfig) -> Head:
     if network.binary:
         sign = 1.0 if index == 1 else -1.0
         return Head(sign * weight[:1], sign * bias[:1])
-    if network.spec.output == "sigmoid":
+    if network.spec.output != "softmax":
         return Head(weight[index : index + 1], bias[index : index + 1])
     others = [c for c in range(network.spec.classes) if c != index]
     if config.head is HeadKind.SOFTMAX:

@@ -8,9 +8,10 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig, Words
 from unbraid.data.files import as_pair
-from unbraid.data.targets import Label, plain_labels, read_targets
+from unbraid.data.targets import Label, Targets, plain_labels, read_targets
 from unbraid.data.texts import is_text
 from unbraid.decomposition.decomposition import Decomposition
+from unbraid.decomposition.everywhere import check_settings, everywhere, inputs_of
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.parent_accuracy import warn_near_chance
 from unbraid.decomposition.protocol import MAKING
@@ -20,6 +21,7 @@ from unbraid.decomposition.strategies import strategy_of
 from unbraid.errors import wrong_object
 from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.networks.own_words import with_own_words
 from unbraid.networks.precision import check_full
@@ -39,14 +41,14 @@ def decompose(
     progress: Progress | bool | None = None,
     **settings: Unpack[Settings],
 ) -> Decomposition:
-    """Decompose a trained network into one module per class.
+    """Decompose a trained network into one module per class, or per output column of a regression.
 
     Args:
         network: the trained network.
         examples: (x, y). Labels y are indices or names, (N,), or (N, T) for many outputs; -1 or "" marks a missing
             label. For an encoder-decoder, x is a dict of ``source`` and ``target``, and y holds the target language of
             each pair. A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` is
-            accepted as well.
+            accepted as well. A regression needs no labels: (x, y) or x alone, where a tuple of two is always (x, y).
         config: all settings; the strategy is ``reconstruct`` by default.
         progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
             or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
@@ -57,7 +59,8 @@ def decompose(
         the modules by label. Classes with fewer than two examples get no module and are listed in ``skipped``.
 
     Raises:
-        ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use.
+        ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use. Of a
+            regression also a strategy that compares classes.
         DataError: inputs or labels that do not fit the network, or no class with two examples. With
             ``missing="error"`` also a class with fewer than two examples.
         UnknownLabel: ``classes`` has a label that the network does not have.
@@ -78,8 +81,11 @@ def decompose(
         ['travel', 'weather']
     """
     check_network(network, "network")
-    examples = as_pair(examples, network.labels)
-    check_pair(examples, "examples")
+    if network.task == "regression":
+        examples = inputs_of(examples), None
+    else:
+        examples = as_pair(examples, network.labels)
+        check_pair(examples, "examples")
     if config is not None and not isinstance(config, DecompositionConfig):
         raise wrong_object(config, "config", "a DecompositionConfig", "pass single settings as keywords")
     if settings.get("classes") is not None:
@@ -97,21 +103,19 @@ def _decomposed(
         return decompose_languages(network, examples, config, progress)
     if config.words is Words.OWN:
         network = with_own_words(network, examples[0])
-    x = network.check(examples[0])
-    targets = read_targets(
-        network.align(examples[1], x, examples[0]),
-        network.labels,
-        many=network.io.many_outputs,
-        independent=network.independent,
-        examples=len(x),
-    )
     strategy, held_out, rounds = strategy_of(config), None, 1.0
+    numbers = network.task == "regression"
+    if numbers:
+        check_settings(strategy, config)
+    x = network.check(examples[0])
+    targets = everywhere(network, x) if numbers else _labelled(network, x, examples)
     if isinstance(config, ReconstructConfig) and config.max_loss is not None:
         kept, out = held_out_split(len(x), config.seed)
         held_out, rounds = (x.take(out), targets.take(out)), search_cost()
     kept_x, kept_targets = (x, targets) if held_out is None else (x.take(kept), targets.take(kept))
     skipped = skipped_labels(kept_targets, config)
-    warn_near_chance(network, x, targets, config.padding_labels, is_text(examples[0]))
+    if not numbers:
+        warn_near_chance(network, x, targets, config.padding_labels, is_text(examples[0]))
     phases = {**strategy.phases, MAKING: rounds * strategy.phases.get(MAKING, 1.0)}
     with joined(progress, "decomposing", phases) as within:
         prepared = strategy.prepare(network, kept_x, kept_targets, config, within)
@@ -129,3 +133,13 @@ def _decomposed(
             assert isinstance(config, ReconstructConfig) and config.max_loss is not None
             found = smallest_within(network, modules, *held_out, config.max_loss, advance)
             return Decomposition(network, found, config, skipped)
+
+
+def _labelled(network: Network, x: Inputs, examples: tuple[Any, Any]) -> Targets:
+    return read_targets(
+        network.align(examples[1], x, examples[0]),
+        network.labels,
+        many=network.io.many_outputs,
+        independent=network.independent,
+        examples=len(x),
+    )

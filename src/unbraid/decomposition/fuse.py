@@ -15,6 +15,7 @@ import torch
 from unbraid.config import DecompositionConfig, GateView, Mode, ReconstructConfig
 from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.reconstruct import observing_cost
 from unbraid.decomposition.strategies import fusing_name, fusing_strategy
 from unbraid.errors import ConfigError, DataError, IncompatibleModules
@@ -110,6 +111,8 @@ def _config(module: ConcernModule, keep: float) -> DecompositionConfig:
 
 def _decided(network: Network, x: Any, used: list[int]) -> Targets:
     """Return the predictions of the network as labels; raise DataError if a class in use occurs less than twice."""
+    if network.task == "regression":
+        return everywhere(network, network.check(x))
     logits = network.logits(x)
     y = network.decide(logits).astype(np.int64)
     if not network.independent:

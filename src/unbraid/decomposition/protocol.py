@@ -74,6 +74,7 @@ class Strategy(ABC):
         settings: the class of the settings, a subclass of :class:`unbraid.DecompositionConfig`.
         phases: phase of the work -> its estimated share of the time, for progress. :meth:`prepare` opens the phases by
             name; ``making modules`` follows it.
+        numbers: whether it can decompose regression networks, which have no classes. Default False.
 
     Example:
         >>> import unbraid
@@ -98,6 +99,7 @@ class Strategy(ABC):
 
     settings: ClassVar[type[DecompositionConfig]]
     phases: ClassVar[Mapping[str, float]] = {MAKING: 1.0}
+    numbers: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(

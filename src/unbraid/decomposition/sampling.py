@@ -125,7 +125,7 @@ def _class_counts(targets: Targets, config: DecompositionConfig) -> np.ndarray:
     if not targets.independent:
         return np.bincount(targets.y[targets.y >= 0].ravel(), minlength=len(targets.labels))
     padded = np.any([targets.members(j) for j in config.padding_labels], axis=0) if config.padding_labels else False
-    return (targets.y * ~np.asarray(padded)[..., None]).reshape(-1, len(targets.labels)).sum(0)
+    return ((targets.y == 1) & ~np.asarray(padded)[..., None]).reshape(-1, len(targets.labels)).sum(0)
 
 
 def _per_class(

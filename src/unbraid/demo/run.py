@@ -12,7 +12,7 @@ from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.demo.names import NameExamples, load_names
 from unbraid.demo.training import train_names
-from unbraid.evaluation.evaluate import Evaluation, evaluate
+from unbraid.evaluation.evaluate import Evaluation, evaluate_classes
 from unbraid.evaluation.tables import scores_table
 from unbraid.modules.compose import compose
 from unbraid.networks.network import Network
@@ -41,7 +41,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
     console.print(f"\n[bold]2. Decompose[/bold] it into one module per class, each with {KEEP:.0%} of the nodes")
     parts = _modules(network, data, seed)
     parts.save(folder / "parts")
-    result = evaluate(compose(parts), test, against=network)
+    result = evaluate_classes(compose(parts), test, against=network)
     console.print(str(result))
     console.print(scores_table(result, console.width))
 
@@ -50,7 +50,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
     console.print(f"\n[bold]3. Reuse[/bold] three of the modules as a classifier: {[worst, *others]}")
     few = compose([parts[label] for label in (worst, *others)])
     few.save(folder / "few")
-    _tell(console, evaluate(few, test, against=network))
+    _tell(console, evaluate_classes(few, test, against=network))
 
     console.print(f"\n[bold]4. Replace[/bold] the weakest module, {worst!r}, by the module of a better network")
     better = _modules(train_names(data, EPOCHS_BETTER, seed + 1, bar), data, seed)
@@ -58,7 +58,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
     sample = (data.x_train[::STEP], data.y_train[::STEP])  # margins of two networks need a calibration
     fixed = compose({**parts, worst: better[worst]}, sample=sample)
     fixed.save(folder / "fixed")
-    _compare(console, result, evaluate(fixed, test, against=network), worst)
+    _compare(console, result, evaluate_classes(fixed, test, against=network), worst)
     np.savez(folder / "test.npz", x=data.x_test, y=data.y_test, labels=np.asarray(data.labels))
     np.savez(folder / "train.npz", x=data.x_train, y=data.y_train, labels=np.asarray(data.labels))
     console.print(

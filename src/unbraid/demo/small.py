@@ -84,6 +84,29 @@ def small_modules(count: int = 120) -> tuple[Decomposition, np.ndarray, np.ndarr
     return decompose(network, (x, y)), x, y
 
 
+def small_forecaster(count: int = 120, seed: int = 0) -> tuple[Network, np.ndarray, np.ndarray]:
+    """Make an LSTM with random weights that predicts two numbers, and random series with noisy targets.
+
+    Args:
+        count: N.
+        seed: seed of the weights and of the series.
+
+    Returns:
+        the network, the series x, float32 (N, T, 3), and the targets y, float32 (N, 2).
+
+    Example:
+        >>> network, x, y = small_forecaster()
+        >>> network.task, network.labels, network.predict(x).shape
+        ('regression', ['low', 'high'], (120, 2))
+    """
+    stages = [RecurrentSpec(name="lstm", cell=Cell(kind="lstm"), inputs=3, units=UNITS, sequences=False)]
+    spec = NetworkSpec(stages=stages, head="output", features=UNITS, classes=2, output="linear")
+    network = Network(spec, _random_weights(spec, seed), ["low", "high"])
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, STEPS, 3)).astype(np.float32)
+    return network, x, network.predict(x) + rng.normal(size=(count, 2)).astype(np.float32) / 10
+
+
 def small_translator(languages: Sequence[str] = ("fr", "de"), seed: int = 0) -> tuple[Network, Pairs]:
     """Make an encoder-decoder with random weights and vocabularies, and a few sentence pairs.
 

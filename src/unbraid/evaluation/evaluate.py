@@ -10,6 +10,7 @@ from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets
 from unbraid.errors import DataError, quoted, wrong_object
 from unbraid.evaluation.metrics import cohesion, coupling, detection, expected_calibration_error, jaccard
+from unbraid.evaluation.numbers import RegressionEvaluation, evaluate_numbers
 from unbraid.evaluation.report import Evaluation, LeftOut, ModuleScore
 from unbraid.evaluation.truth import columns_of, read_truth
 from unbraid.modules.arguments import check_network, check_pair
@@ -18,10 +19,12 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.threads import few_threads
 
-__all__ = ["Evaluation", "LeftOut", "ModuleScore", "evaluate"]
+__all__ = ["Evaluation", "LeftOut", "ModuleScore", "RegressionEvaluation", "evaluate"]
 
 
-def evaluate(composition: Composition, examples: Any, against: Network | None = None) -> Evaluation:
+def evaluate(
+    composition: Composition, examples: Any, against: Network | None = None
+) -> Evaluation | RegressionEvaluation:
     """Evaluate a composition, and each of its modules alone.
 
     Args:
@@ -29,11 +32,13 @@ def evaluate(composition: Composition, examples: Any, against: Network | None = 
         examples: (x, y), inputs and labels. Labels are names or indices, (N,), or (N, T) for many outputs; independent
             labels are 0/1 columns (N, C). Indices count the labels of ``against``, or of the composition without it.
             Examples of classes without a module are left out and counted. A DataFrame or a Dataset with columns
-            ``text`` and ``label`` is accepted as well.
+            ``text`` and ``label`` is accepted as well. For a regression y holds numbers, one column for each output of
+            ``against``, or of the composition without it: (N, C) or (N, T, C). Missing targets are NaN.
         against: the parent network, or another network of the same classes, to compare with. None by default.
 
     Returns:
-        accuracy, comparison with the network, calibration error, and the scores of each module.
+        accuracy, comparison with the network, calibration error, and the scores of each module. For a regression a
+        :class:`~unbraid.evaluation.numbers.RegressionEvaluation`: errors of each module and of the network.
 
     Raises:
         DataError: inputs or labels that do not fit, or no example of a class of the composition.
@@ -56,14 +61,17 @@ def evaluate(composition: Composition, examples: Any, against: Network | None = 
     _check_composition(composition)
     if against is not None:
         check_network(against, "against")
-    examples = as_pair(examples, composition.labels if against is None else against.labels)
+    numbers = composition.task == "regression"
+    if not numbers:
+        examples = as_pair(examples, composition.labels if against is None else against.labels)
     check_pair(examples, "examples")
     parents = {id(module.parent): module.parent for module in composition.modules_by_label.values()}
     with few_threads([*parents.values(), *([] if against is None else [against])]):
-        return _evaluated(composition, examples, against)
+        return (evaluate_numbers if numbers else evaluate_classes)(composition, examples, against)
 
 
-def _evaluated(composition: Composition, examples: tuple[Any, Any], against: Network | None) -> Evaluation:
+def evaluate_classes(composition: Composition, examples: tuple[Any, Any], against: Network | None) -> Evaluation:
+    """Implement :func:`evaluate` for modules of classes."""
     x, y = examples
     margins = composition.margins(x)
     truth = read_truth(composition, against, composition.align(y, x), len(margins))

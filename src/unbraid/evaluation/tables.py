@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import singledispatch
 
 from rich.cells import cell_len
 from rich.markup import escape
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unbraid.errors import quoted
+from unbraid.evaluation.numbers import Errors, RegressionEvaluation, figure
 from unbraid.evaluation.report import Evaluation, ModuleScore
 
 LABEL = 60  # most characters of a label
@@ -27,7 +29,8 @@ COLUMNS: dict[str, Callable[[ModuleScore], str]] = {
 OPTIONAL = ("Jaccard", "cohesion", "nodes", "FP rate")  # left out in this order in a narrow terminal
 
 
-def scores_table(result: Evaluation, width: int = 80) -> Table:
+@singledispatch
+def scores_table(result: Evaluation | RegressionEvaluation, width: int = 80) -> Table:
     """Make a table with the scores of each module alone.
 
     Args:
@@ -35,6 +38,32 @@ def scores_table(result: Evaluation, width: int = 80) -> Table:
         width: width of the terminal. Columns that do not fit are left out, and long names of modules are wrapped.
             Headers are never cut.
     """
+    raise TypeError(f"{type(result).__name__} is no evaluation")
+
+
+@scores_table.register
+def _(result: RegressionEvaluation, width: int = 80) -> Table:
+    table = Table(
+        title="errors of each module",
+        title_justify="left",
+        caption="agreement: RMSE to the numbers of the network, over their standard deviation",
+        caption_justify="left",
+    )
+    table.add_column("module", overflow="fold")
+    for column in ("RMSE", "MAE", "R2", "network: RMSE", "MAE", "R2", "agreement", "nodes"):
+        table.add_column(column, justify="right")
+    for label, score in result.modules.items():
+        numbers = [figure(value) for one in (score.errors, score.parent) for value in _errors(one)]
+        table.add_row(Text(quoted(label, LABEL)), *numbers, figure(score.agreement), f"{score.retention.nodes:.1%}")
+    return table
+
+
+def _errors(errors: Errors | None) -> list[float | None]:
+    return [None] * 3 if errors is None else [errors.rmse, errors.mae, errors.r2]
+
+
+@scores_table.register
+def _(result: Evaluation, width: int = 80) -> Table:
     cells = {name: [name, *(show(score) for score in result.modules.values())] for name, show in COLUMNS.items()}
     if all(score.jaccard is None for score in result.modules.values()):
         del cells["Jaccard"]

@@ -21,6 +21,7 @@ from unbraid.export.readers import Reader, input_sizes, reader_key
 from unbraid.modules.composition import Composition
 from unbraid.modules.groups import Group
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RepeatSpec
 from unbraid.networks.stages import StageSequence
 
@@ -75,7 +76,7 @@ def composed(
         sizes: the sizes of the inputs of traced groups are added, by name.
 
     Returns:
-        names of the margins and of the probabilities, (N, [T,] K).
+        names of the margins and of the probabilities, (N, [T,] K); of a regression the name of the numbers.
     """
     found: list[tuple[list[int], Found]] = []
     for group, at in zip(_groups(composition), reader_of_groups(composition, readers), strict=True):
@@ -83,7 +84,13 @@ def composed(
         one = _traced if reader.own else _written
         found.append((group.places, one(graph, group, composition, reader, sizes)))
     columns = {place: value for places, one in found for place, value in zip(places, one.margins, strict=True)}
-    joined = graph.node("Concat", *(columns[place] for place in sorted(columns)), axis=-1)
+    in_order = [columns[place] for place in sorted(columns)]
+    if composition.task == "regression":
+        parents = [module.parent for module in composition.modules_by_label.values()]
+        activations = [OUTPUTS[parent.spec.output].activation for parent in parents]
+        pairs = zip(in_order, activations, strict=True)
+        return [graph.node("Concat", *(graph.activated(value, activation) for value, activation in pairs), axis=-1)]
+    joined = graph.node("Concat", *in_order, axis=-1)
     scaled = graph.node("Div", joined, graph.constant(composition.temperature))
     margins = graph.node("Add", scaled, graph.constant(composition.offset))
     if composition.referee is not None:

@@ -26,6 +26,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import to_device
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import NetworkSpec, RepeatSpec, TorchSpec
 from unbraid.storage.folders import write_file
 
@@ -40,6 +41,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     - network: ``probabilities`` (N, C) or (N, T, C)
     - module: ``probability`` of its class, (N,) or (N, T)
     - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K), of its calibration or referee
+    - of a regression: ``values`` (N, C) or (N, T, C), of a module ``value`` (N,) or (N, T)
 
     N is dynamic. T is dynamic except for unrolled modules and where the weights of the network fix it. The metadata
     holds the labels and the vocabularies, so that ``unbraid predict FILE DATA`` needs no other file.
@@ -110,15 +112,21 @@ class Answers(nn.Module):
     def names(self) -> list[str]:
         """Names of the outputs."""
         if isinstance(self.model, ReadByGroup):
-            return ["margins", "probabilities"]
+            return ["values"] if self.model.composition.task == "regression" else ["margins", "probabilities"]
+        if self.model.task == "regression":
+            return ["values" if isinstance(self.model, Network) else "value"]
         return ["probabilities" if isinstance(self.model, Network) else "probability"]
 
     def forward(self, trees: list[Any]) -> tuple[Tensor, ...]:
         """Compute the outputs from one tree of inputs for each reader."""
         if not isinstance(self.model, ReadByGroup):
             scores = self.model(trees[0])
-            return (self.model.activate(scores) if isinstance(self.model, Network) else torch.sigmoid(scores),)
+            if isinstance(self.model, ConcernModule) and self.model.task != "regression":
+                return (torch.sigmoid(scores),)
+            return ((self.model if isinstance(self.model, Network) else self.model.parent).activate(scores),)
         scores = self.model(trees)
+        if self.model.composition.task == "regression":
+            return (self.model.composition.activate(scores),)
         if self.model.composition.independent:
             return scores, torch.sigmoid(scores)
         return scores, torch.softmax(nn.functional.logsigmoid(scores), dim=-1)
@@ -151,9 +159,10 @@ def _written(model: Exportable, readers: list[Reader], answers: Answers) -> Any:
         found = features(graph, model.body, "x")  # type: ignore[arg-type]  # no TorchBody
         inputs["x"] = input_sizes(readers[0])
         if isinstance(model, Network):
-            values = [graph.activated(linear(graph, model.head, found), model.spec.output)]
+            values = [graph.activated(linear(graph, model.head, found), OUTPUTS[model.spec.output].activation)]
         else:
-            values = [graph.node("Sigmoid", margin(graph, model.head, found))]
+            activation = OUTPUTS[model.parent.spec.output].activation if model.task == "regression" else "sigmoid"
+            values = [graph.activated(margin(graph, model.head, found), activation)]
     device = parents_of(model)[0].device
     with torch.inference_mode():
         results = answers(to_device([reader.inputs.tree for reader in readers], device))
@@ -189,6 +198,8 @@ def _describe(proto: Any, model: Exportable, readers: list[Reader]) -> None:
     binary = isinstance(model, Network) and model.binary
     independent = not isinstance(model, ConcernModule) and model.independent
     decision = "binary" if binary else "independent" if independent else "classes"
+    if model.task == "regression":
+        decision = "numbers"
     vote = model.vote if isinstance(model, Composition) else "margin"
     words = {reader.name: (reader.names, reader.parents[0].vocabulary) for reader in readers}
     stored = metadata(model.labels, kind, decision, vote, words)

@@ -24,7 +24,7 @@ from unbraid.networks.inputs import Inputs
 
 Vocabularies = Vocabulary | Mapping[str, Vocabulary]
 BATCH = 512  # examples of one run
-DECISIONS = ("classes", "binary", "independent")
+DECISIONS = ("classes", "binary", "independent", "numbers")
 TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}
 
 
@@ -38,7 +38,8 @@ class OnnxModel:
 
     Attributes:
         labels: names of the classes.
-        decision: ``classes``, ``binary`` (one column for two classes) or ``independent`` labels.
+        decision: ``classes``, ``binary`` (one column for two classes), ``independent`` labels or
+            ``numbers``.
         readers: name -> inputs and vocabulary in use; the name is "" in a file with one vocabulary or none.
 
     Raises:
@@ -127,11 +128,21 @@ class OnnxModel:
 
     def _columns(self, outputs: dict[str, np.ndarray]) -> int:
         """Return the number of labels of the outputs."""
+        if self.decision == "numbers":
+            return self.numbers(outputs).shape[-1]
         if "probability" in outputs:
             return 1
         if "probabilities" not in outputs:
             raise FormatError(f"{self._where}: has outputs {sorted(outputs)}, expected probabilities.")
         return 2 if self.decision == "binary" else outputs["probabilities"].shape[-1]
+
+    def numbers(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
+        """The predicted numbers of a regression, (N, C) or (N, T, C), from the outputs of :meth:`run`."""
+        if "value" in outputs:
+            return outputs["value"][..., None]
+        if "values" not in outputs:
+            raise FormatError(f"{self._where}: has outputs {sorted(outputs)}, expected values.")
+        return outputs["values"]
 
     def decide(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """Decide as the exported model does.

@@ -38,13 +38,13 @@ def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[L
     if not plain:
         return []
     found = []
-    independent = all(module.parent.independent for module in modules.values())  # independent labels: there is no vote
-    if not independent and len(parents) > 1:
+    voting = any(module.parent.task == "classification" for module in modules.values())
+    if voting and len(parents) > 1:
         found.append(
             f"modules of {len(parents)} networks vote together, and their margins are not comparable: "
             f"{_not_calibrated(plain)}. {CALIBRATE}"
         )
-    elif not independent and len(plain) < len(modules):
+    elif voting and len(plain) < len(modules):
         found.append(f"{_not_calibrated(plain)} as the other modules are. {CALIBRATE}")
     unknown = [label for label, m in modules.items() if _reads_indices(m) and m.parent.vocabulary is None]
     if len(parents) > 1 and unknown:

@@ -18,6 +18,7 @@ def check_compatible(modules: list[ConcernModule]) -> None:
                 f"module {module.label!r} translates into a language, expected modules of classifiers: use "
                 "unbraid.Translator, or 'unbraid compose FOLDER' without a recipe on the command line."
             )
+    _check_task(modules)
     if all(m.parent.vocabulary is not None for m in modules):
         _check_places(modules)
         return  # each module reads text with its own vocabulary
@@ -29,6 +30,23 @@ def check_compatible(modules: list[ConcernModule]) -> None:
                     f"modules {first.label!r} and {other.label!r} read different inputs: {what} {mine} and {theirs}. "
                     "Compose modules whose networks read the same input."
                 )
+
+
+def _check_task(modules: list[ConcernModule]) -> None:
+    """Check that either all modules predict numbers, at the same places, or none does."""
+    for other in modules:
+        pair = [m.parent.task == "regression" for m in (modules[0], other)]
+        if pair[0] != pair[1]:
+            kinds = ["predicts a number" if numbers else "decides on a class" for numbers in pair]
+            raise IncompatibleModules(
+                f"module {modules[0].label!r} {kinds[0]} and module {other.label!r} {kinds[1]}: compose modules of one "
+                "task."
+            )
+        if pair[0] and other.io.many_outputs != modules[0].io.many_outputs:
+            raise IncompatibleModules(
+                f"modules {modules[0].label!r} ({modules[0].io}) and {other.label!r} ({other.io}) predict numbers, and "
+                "only one of them at each timestep: compose modules of one kind of output."
+            )
 
 
 def _check_places(modules: list[ConcernModule]) -> None:

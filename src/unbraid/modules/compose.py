@@ -23,7 +23,7 @@ def compose(
     referee: bool = False,
     progress: Progress = silent,
 ) -> Composition:
-    """Combine modules of one or of several parent networks into a classifier.
+    """Combine modules of one or of several parent networks into a classifier, or into a regression of one column each.
 
     Args:
         modules: a Decomposition, a mapping label -> module, or an iterable of modules.

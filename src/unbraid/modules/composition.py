@@ -1,4 +1,4 @@
-"""Compositions: classifiers made of modules. This file changes, calibrates, fuses and saves them.
+"""Compositions: classifiers and regressions made of modules. This file changes, calibrates, fuses and saves them.
 
 How they decide is in :mod:`unbraid.modules.voter`, how they run in :mod:`unbraid.modules.running`.
 Shapes: N examples, T timesteps, K modules.
@@ -25,8 +25,9 @@ from unbraid.progress import Progress, silent
 
 
 class Composition(Voter):
-    """A classifier made of modules, of one parent network or of several.
+    """A classifier or a regression made of modules, of one parent network or of several.
 
+    Modules of classes vote. Modules of regressions give one column of numbers each, without a vote.
     :func:`unbraid.compose` builds one, and also calibrates the vote or warns where margins are not comparable.
 
     A composition holds the modules themselves. Training one of them changes this composition and every other one that
@@ -190,7 +191,7 @@ class Composition(Voter):
 
         Raises:
             DataError: inputs or labels do not fit, a margin is NaN, or a class has no example.
-            IncompatibleModules: the labels are independent.
+            IncompatibleModules: the labels are independent, or the modules predict numbers.
 
         Warns:
             UnbraidWarning: a referee is dropped. :meth:`with_referee` fits both.
@@ -203,6 +204,7 @@ class Composition(Voter):
             >>> composition.with_calibration(x, y).is_calibrated
             True
         """
+        self._check_voting("calibration")
         if self.independent:
             raise IncompatibleModules(
                 "calibration makes margins comparable, but these labels are independent: each has its own decision."
@@ -229,7 +231,7 @@ class Composition(Voter):
 
         Raises:
             DataError: inputs or labels do not fit, a margin is NaN, or a class has no example.
-            IncompatibleModules: a single module, one decision per timestep, or independent labels.
+            IncompatibleModules: a single module, one decision per timestep, independent labels, or numbers.
 
         Example:
             >>> import unbraid
@@ -239,6 +241,7 @@ class Composition(Voter):
             >>> composition.with_referee(x, y).predict(x).shape
             (120,)
         """
+        self._check_voting("a referee")
         referees.check_task(self.labels, self.independent, self.many_outputs)
         scales, judge = referees.fit_labelled(self.evidence(x), y, self.labels, self._parents, progress)
         return Composition(self.modules_by_label, self.vote, scales, judge)
@@ -376,6 +379,12 @@ class Composition(Voter):
         found = Composition(modules, self.vote, calibration)
         warn(self._referee_dropped() + vote_problems(modules, found.calibration), stacklevel=4)
         return found
+
+    def _check_voting(self, what: str) -> None:
+        if self.task == "regression":
+            raise IncompatibleModules(
+                f"{what} is for modules that vote, and these predict numbers, one column each: leave it out."
+            )
 
     def _referee_dropped(self) -> list[str]:
         return [] if self.referee is None else [REFEREE_DROPPED]

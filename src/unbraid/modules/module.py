@@ -26,6 +26,7 @@ from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_weights, set
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import Task, check_decides
 from unbraid.networks.precision import check_values
 from unbraid.networks.pytorch.plain_stages import PlainMargins, plain_stages
 from unbraid.networks.snapshot import unchanged
@@ -33,7 +34,7 @@ from unbraid.networks.spec import NetworkSpec
 
 
 class ConcernModule(nn.Module):
-    """The part of a parent network that decides for one class; a detector of that class.
+    """The part of a parent network that decides for one class, or predicts one of its numbers.
 
     A rolled module has smaller standard layers: slices of the parent's layers, or reconstructed weights of the same
     shapes. An unrolled module has the parent's weights and a mask for each timestep. The output is a *margin*, the
@@ -198,6 +199,11 @@ class ConcernModule(nn.Module):
         return self.parent.io
 
     @property
+    def task(self) -> Task:
+        """The task of the parent."""
+        return self.parent.task
+
+    @property
     def kept_nodes(self) -> dict[str, np.ndarray]:
         """Masks of the kept hidden units.
 
@@ -291,7 +297,8 @@ class ConcernModule(nn.Module):
             x: inputs as the parent reads them: arrays, or text where the parent has a vocabulary.
 
         Returns:
-            log-odds of the class, float (N,), or (N, T) with one decision per timestep; NaN at padding.
+            log-odds of the class, float (N,), or (N, T) with one decision per timestep; NaN at padding. Of a regression
+            the number before the output activation.
 
         Raises:
             DataError: the inputs do not fit the network.
@@ -326,6 +333,7 @@ class ConcernModule(nn.Module):
             >>> bool(((0 <= found) & (found <= 1)).all())
             True
         """
+        check_decides(self.task, "predict_proba")
         return torch.sigmoid(torch.from_numpy(self.margins(x))).numpy()
 
     def claims(self, x: Any) -> np.ndarray:
@@ -347,16 +355,19 @@ class ConcernModule(nn.Module):
             >>> parts["travel"].claims(x).dtype
             dtype('bool')
         """
+        check_decides(self.task, "claims")
         return self.margins(x) > 0
 
     def predict(self, x: Any) -> np.ndarray:
         """Give the label of the module for each example that it claims, and None for the others.
 
+        A module of a regression gives its number for each example.
+
         Args:
             x: inputs, as for :meth:`margins`.
 
         Returns:
-            array of objects, (N,) or (N, T).
+            array of objects, (N,) or (N, T); of a regression floats.
 
         Raises:
             DataError: the inputs do not fit the network.
@@ -369,6 +380,8 @@ class ConcernModule(nn.Module):
             >>> set(found) <= {"travel", None}
             True
         """
+        if self.task == "regression":
+            return self.parent.activate(torch.from_numpy(self.margins(x))).numpy()
         claimed = self.claims(x)
         found = np.full(claimed.shape, None, dtype=object)
         found[claimed] = self.label

@@ -21,6 +21,7 @@ from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs, map_tree
+from unbraid.networks.outputs import Task
 
 
 class JointModules(nn.Module):
@@ -57,7 +58,13 @@ class JointModules(nn.Module):
     @property
     def independent(self) -> bool:
         """Whether an example can have several labels, because it can in all parent networks."""
-        return all(m.parent.independent for m in self.modules_by_label.values())
+        return self.task == "labels"
+
+    @property
+    def task(self) -> Task:
+        """The task of all parents; ``classification`` where some have independent labels and some have not."""
+        tasks = {m.parent.task for m in self.modules_by_label.values()}
+        return tasks.pop() if len(tasks) == 1 else "classification"
 
     @property
     def io(self) -> IOArchitecture:
@@ -99,7 +106,11 @@ class JointModules(nn.Module):
     def plain_margins(self, x: Any) -> Tensor:
         """Compute margins of all examples without calibration, (N, [T,] K)."""
         self.check_text(x)
-        return self._joined([torch.from_numpy(group.margins(x)) for group in self._groups])
+        found = [torch.from_numpy(group.margins(x)) for group in self._groups]
+        steps = sorted({margins.shape[1] for margins in found}) if self.many_outputs else []
+        if len(steps) > 1:
+            raise DataError(f"the modules give {steps} timesteps on these inputs: compose networks that give as many.")
+        return self._joined(found)
 
     @property
     def groups(self) -> nn.ModuleList:

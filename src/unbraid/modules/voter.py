@@ -24,6 +24,7 @@ from unbraid.modules.running import JointModules
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
 from unbraid.modules.voting.referee import Referee
 from unbraid.networks.inputs import check_decided, to_device
+from unbraid.networks.outputs import check_decides
 
 ROWS = 4096  # examples whose evidence is in memory at a time
 Vote = Literal["margin", "probability"]
@@ -40,7 +41,8 @@ class Voter(JointModules):
 
     Raises:
         IncompatibleModules: no module, or modules that read different inputs.
-        ConfigError: an unknown ``vote``, a calibration out of range, or a referee of other modules.
+        ConfigError: an unknown ``vote``, a calibration out of range, or a referee of other modules. For modules that
+            predict numbers also any vote, calibration or referee.
     """
 
     temperature: Tensor
@@ -61,6 +63,7 @@ class Voter(JointModules):
         for place, name in enumerate(("temperature", "offset")):
             self.register_buffer(name, torch.tensor([s[place] for s in self.calibration.values()]), persistent=False)
         self.referee = referee
+        self._check_task()
         self.check_referee()
 
     @property
@@ -80,6 +83,8 @@ class Voter(JointModules):
 
     def margins(self, x: Any) -> np.ndarray:
         """Compute the margins of all modules for all examples, in batches.
+
+        Of a regression, these are the outputs before their activation.
 
         Each module reads text with its own vocabulary, so parents with different vocabularies can be combined. With a
         referee, margins are the log-odds of its probabilities.
@@ -123,7 +128,7 @@ class Voter(JointModules):
             float (N, K) or (N, T, K), in [0, 1].
 
         Raises:
-            DataError: as :meth:`margins`.
+            DataError: as :meth:`margins`, or the modules predict numbers.
 
         Example:
             >>> import unbraid
@@ -134,6 +139,7 @@ class Voter(JointModules):
             >>> bool((abs(found.sum(axis=1) - 1) < 1e-4).all())
             True
         """
+        check_decides(self.task, "predict_proba")
         return self.shares(self.margins(x))
 
     def shares(self, margins: np.ndarray) -> np.ndarray:
@@ -148,6 +154,7 @@ class Voter(JointModules):
         Returns:
             integers (N,) or (N, T), -1 at padding; for independent labels booleans (..., K).
         """
+        check_decides(self.task, "predict_index")
         return self.decide(self.margins(x))
 
     def decide(self, margins: np.ndarray) -> np.ndarray:
@@ -172,13 +179,14 @@ class Voter(JointModules):
         return np.where(np.isnan(margins).any(-1), -1, votes.argmax(-1))
 
     def predict(self, x: Any) -> np.ndarray:
-        """Predict labels.
+        """Predict labels, or the numbers of a regression.
 
         Args:
             x: inputs, as for :meth:`margins`.
 
         Returns:
-            labels (N,) or (N, T); for independent labels booleans (..., K), one column for each label.
+            labels (N,) or (N, T); for independent labels booleans (..., K), one column for each label. For a regression
+            floats (N, K) or (N, T, K), one column for each module, in the order of :attr:`labels`.
 
         Raises:
             DataError: the inputs do not fit the networks.
@@ -191,9 +199,24 @@ class Voter(JointModules):
             >>> set(composition.predict(x).tolist()) <= set(composition.labels)
             True
         """
+        if self.task == "regression":
+            return self.activate(torch.from_numpy(self.margins(x))).numpy()
         if self.independent:
             return self.predict_index(x)
         return labels_at(self.labels, self.predict_index(x))
+
+    def activate(self, margins: Tensor) -> Tensor:
+        """Convert outputs (..., K) of modules of a regression to numbers, with the output activation of each parent."""
+        parents = [module.parent for module in self.modules_by_label.values()]
+        return torch.stack([parent.activate(margins[..., k]) for k, parent in enumerate(parents)], dim=-1)
+
+    def _check_task(self) -> None:
+        """Raise ConfigError for settings of a vote where modules predict numbers."""
+        if self.task == "regression" and (self.is_calibrated or self.vote != "margin"):
+            raise ConfigError(
+                "these modules predict numbers, one column each, and do not vote: leave out vote=, calibration and "
+                "referee."
+            )
 
     def check_referee(self) -> None:
         """Raise ConfigError for a referee that was fitted on other modules or without their vocabularies."""

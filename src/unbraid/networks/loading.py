@@ -18,16 +18,16 @@ from unbraid.data.targets import Label
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, quoted, wrong_object
 from unbraid.limits import check_expansion, read_regular
-from unbraid.networks.keras.loss import Task
 from unbraid.networks.keras.reading import load_keras
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 
 
 def load(
     path: str | PathLike[str],
     labels: Sequence[Label] | None = None,
     vocabulary: Vocabulary | None = None,
-    task: Task | None = None,
+    task: GivenTask | None = None,
     output: str | None = None,
     weights: str | PathLike[str] | None = None,
 ) -> Network:
@@ -37,10 +37,11 @@ def load(
 
     Args:
         path: the file.
-        labels: names of the classes in the order of the output columns, (C,); 0..C-1 by default.
+        labels: names of the classes, or of the predicted numbers, in the order of the output columns, (C,); 0..C-1 by
+            default.
         vocabulary: converts text to word indices; None for a network that reads numbers only.
-        task: ``"classification"`` treats the outputs as scores of classes. None (the default) derives it from the
-            stored training loss and the output activation, and refuses a network that may be a regressor.
+        task: ``"classification"`` treats the outputs as scores of classes, ``"regression"`` as numbers. None (the
+            default) derives it from the stored training loss and the output activation.
         output: name of the output layer, for a model with several outputs. None for a model with one.
         weights: a file that ``model.save_weights`` wrote; ``path`` is then the JSON of ``model.to_json``. None for a
             file that holds both.
@@ -50,9 +51,9 @@ def load(
 
     Raises:
         FormatError: the file does not exist, is damaged, or is a PyTorch file (use Network.from_torch).
-        UnsupportedLayer: a layer that cannot be computed exactly, or a network that may be a regressor.
+        UnsupportedLayer: a layer that cannot be computed exactly, or outputs that may be scores or numbers.
         DataError: labels or a vocabulary that do not fit.
-        ConfigError: a task that is not supported, or an output that the model does not have.
+        ConfigError: a task that does not exist, or an output that the model does not have.
 
     Example:
         >>> import unbraid

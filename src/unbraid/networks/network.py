@@ -18,10 +18,12 @@ from unbraid.data.targets import Label, labels_at
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
+from unbraid.networks.outputs import OUTPUTS, GivenTask, Task, check_decides, check_task, task_of
 from unbraid.networks.precision import check_values, full
 from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.body import TorchBody, own_module
@@ -58,7 +60,7 @@ class Network(nn.Module):
     Args:
         spec: description of the body and the output layer.
         weights: name -> tensor, as returned by :meth:`weights`; copied.
-        labels: names of the classes in the order of the output columns, (C,); 0..C-1 by default.
+        labels: names of the classes or numbers in the order of the output columns, (C,); 0..C-1 by default.
         module: an instance of the user's module where ``spec`` is a TorchSpec. It is copied; its weights are not used.
         vocabulary: converts text to word indices; None for a network that reads numbers only.
 
@@ -143,6 +145,7 @@ class Network(nn.Module):
         vocabulary: Vocabulary | None = None,
         name: str | None = None,
         init: Mapping[str, Any] | None = None,
+        task: GivenTask | None = None,
     ) -> Network:
         """Make a network of a PyTorch module.
 
@@ -154,16 +157,18 @@ class Network(nn.Module):
                 by name.
             head: path of the output nn.Linear. None searches for the layer whose scores, or a softmax, sigmoid or
                 argmax of them, the module returns. An activated result is preferred to plain scores.
-            labels: names of the classes, (C,); 0..C-1 by default.
+            labels: names of the classes or of the predicted numbers, (C,); 0..C-1 by default.
             output: ``softmax`` (classes) or ``sigmoid`` (independent labels, or one column for two classes). None
-                derives it from the result of the module. One column without a sigmoid is refused as a regression
-                unless ``output="sigmoid"`` is given.
+                derives it from the result of the module. One column without a sigmoid needs ``output="sigmoid"`` or
+                ``task="regression"``.
             vocabulary: converts text to word indices. The module then gets indices (N, T), and lengths (N,) if it takes
                 two arguments.
             name: a name for the network, at most 100 characters. Saved folders show it, and ``module=`` of the load
                 functions accepts it as a key.
             init: the arguments that ``module`` was constructed with, as keywords; values that JSON has. Folders store
                 them, so that ``module=`` of the load functions can be the class itself.
+            task: ``regression`` for a module that returns numbers: the outputs of its output layer, or a sigmoid, tanh
+                or relu of them. None, the default, for a classifier.
 
         Returns:
             the network, in eval mode.
@@ -174,9 +179,9 @@ class Network(nn.Module):
 
         Raises:
             UnsupportedLayer: the module cannot be decomposed exactly; the message names the reason.
-            DataError: no output layer was found, a regression, an example that does not run, or a value of ``init``
-                that JSON does not have. Later calls raise it where the result of the module and its output layer decide
-                differently.
+            DataError: no output layer was found, one column without a task, an example that does not run, or a value of
+                ``init`` that JSON does not have. Later calls raise it where the result of the module and its output
+                layer decide differently.
 
         Example:
             >>> import torch
@@ -194,9 +199,10 @@ class Network(nn.Module):
         """
         recurrent_sites(module)  # refuse before anything is copied
         check_tree(example, "examples")
+        check_task(task)
         with torch.inference_mode(False):  # weights that are copied in inference mode cannot have gradients
             own = copied(module).eval()
-            spec, answer = find(own, example, head, output)
+            spec, answer = find(own, example, head, output, task)
             network = cls.__new__(cls)
             nn.Module.__init__(network)
             network._build(spec, labels, own, answer)
@@ -299,6 +305,11 @@ class Network(nn.Module):
         return decomposable_layers(self.body)
 
     @property
+    def task(self) -> Task:
+        """What the outputs are: scores of classes (``classification``), independent ``labels``, or ``regression``."""
+        return task_of(self.spec.output, self.spec.classes)
+
+    @property
     def classes(self) -> int:
         """Number of labels: C, or 2 for a single sigmoid column."""
         return max(self.spec.classes, 2) if self.binary else self.spec.classes
@@ -348,10 +359,15 @@ class Network(nn.Module):
 
     def activate(self, logits: Tensor) -> Tensor:
         """Apply the output activation over the last axis."""
-        return torch.softmax(logits, -1) if self.spec.output == "softmax" else torch.sigmoid(logits)
+        return ACTIVATIONS[OUTPUTS[self.spec.output].activation](logits)
+
+    def _activated(self, x: Any) -> np.ndarray:
+        """Compute the outputs with their activation, in batches: (N, C) or (N, T, C)."""
+        inputs = self.check(x)
+        return run_batched(lambda b: self.activate(self(b)), inputs, self.device, decided=not self.io.many_outputs)
 
     def logits(self, x: Any) -> np.ndarray:
-        """Compute the logits of all examples, in batches.
+        """Compute the logits of all examples, in batches: the outputs before their activation.
 
         Args:
             x: word indices (N, T), features (N, T, D), or text if the network has a vocabulary. A PyTorch module takes
@@ -382,7 +398,7 @@ class Network(nn.Module):
             float array (N, C), or (N, T, C) for many outputs, each value in [0, 1].
 
         Raises:
-            DataError: the inputs do not fit.
+            DataError: the inputs do not fit, or the network is a regression.
 
         Example:
             >>> from unbraid.demo.small import small_examples, small_network
@@ -391,8 +407,8 @@ class Network(nn.Module):
             >>> network.predict_proba(x).shape
             (120, 3)
         """
-        inputs = self.check(x)
-        return run_batched(lambda b: self.activate(self(b)), inputs, self.device, decided=not self.io.many_outputs)
+        check_decides(self.task, "predict_proba")
+        return self._activated(x)
 
     def predict_index(self, x: Any) -> np.ndarray:
         """Predict class indices.
@@ -405,8 +421,9 @@ class Network(nn.Module):
             independent labels.
 
         Raises:
-            DataError: the inputs do not fit.
+            DataError: the inputs do not fit, or the network is a regression.
         """
+        check_decides(self.task, "predict_index")
         return self.decide(self.logits(x))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
@@ -417,14 +434,15 @@ class Network(nn.Module):
         return np.where(np.isnan(logits).any(-1), -1, decided)
 
     def predict(self, x: Any) -> np.ndarray:
-        """Predict labels.
+        """Predict labels, or the numbers of a regression.
 
         Args:
             x: as for :meth:`logits`.
 
         Returns:
-            labels (N,), or (N, T) for many outputs; booleans (..., C) for independent labels. Padded timesteps of
-            shorter texts get "", or -1 where all labels are numbers.
+            labels (N,), or (N, T) for many outputs; booleans (..., C) for independent labels; for a regression floats
+            (N, C) or (N, T, C), also with one column. Padded timesteps of shorter texts get "", or -1 where all labels
+            are numbers, and NaN in a regression.
 
         Raises:
             DataError: the inputs do not fit, or the network is an encoder-decoder.
@@ -438,6 +456,8 @@ class Network(nn.Module):
         """
         if isinstance(self.spec, EncoderDecoderSpec):
             raise DataError("an encoder-decoder returns sentences, not labels: use unbraid.Translator on its modules.")
+        if self.task == "regression":
+            return self._activated(x)
         if self.independent:
             return self.predict_index(x)
         return labels_at(self.labels, self.predict_index(x))

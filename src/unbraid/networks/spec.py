@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from unbraid.networks.cells import Cell, Known
+from unbraid.networks.outputs import OUTPUTS, Output
 
 Size = Annotated[int, Field(ge=1, le=2**31)]
 
@@ -94,7 +95,8 @@ class NetworkSpec(_Spec):
         stages: all layers before the output layer.
         features: number of inputs of the output layer, F.
         classes: number of columns of the output layer, C.
-        output: ``softmax`` over C classes, or ``sigmoid`` for C independent labels (one column: a binary decision).
+        output: ``softmax`` over C classes, ``sigmoid`` for C independent labels (one column: a binary decision), or C
+            numbers, see :data:`unbraid.networks.outputs.OUTPUTS`.
         steps: number of timesteps T that the file of the network fixes, or None.
     """
 
@@ -103,7 +105,7 @@ class NetworkSpec(_Spec):
     head: str
     features: Size
     classes: Size
-    output: Literal["softmax", "sigmoid"] = "softmax"
+    output: Output = "softmax"
     steps: Size | None = None
 
 
@@ -162,7 +164,7 @@ class TorchSpec(_Spec):
         head: path of the output nn.Linear.
         features: number of inputs of the output layer, F.
         classes: number of columns of the output layer, C.
-        output: ``softmax`` or ``sigmoid``.
+        output: as of a :class:`NetworkSpec`.
         many_outputs: whether the network makes one decision per timestep.
         time_first: whether features have the shape (T, N, F).
         axes: number of axes of every input array, in order.
@@ -177,7 +179,7 @@ class TorchSpec(_Spec):
     head: str
     features: Size
     classes: Size
-    output: Literal["softmax", "sigmoid"]
+    output: Output
     many_outputs: bool
     time_first: bool
     axes: Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(fail_fast=True)]
@@ -375,8 +377,10 @@ def needs_module(spec: Spec) -> bool:
 
 
 def label_count(spec: Spec) -> int:
-    """Return the number of labels of a network: languages, classes, or 2 for a single sigmoid column."""
-    return len(spec.languages) if isinstance(spec, EncoderDecoderSpec) else max(spec.classes, 2)
+    """Return the number of labels of a network: languages, numbers, classes, or 2 for a single sigmoid column."""
+    if isinstance(spec, EncoderDecoderSpec):
+        return len(spec.languages)
+    return spec.classes if OUTPUTS[spec.output].numbers else max(spec.classes, 2)
 
 
 def weight_count(spec: Spec) -> int:

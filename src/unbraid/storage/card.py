@@ -17,6 +17,7 @@ from unbraid.errors import DataError, quoted
 from unbraid.limits import current
 from unbraid.modules.about import About
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec, needs_module
 from unbraid.storage.layout import CARD as CARD
 from unbraid.storage.layout import RECIPE as RECIPE
@@ -60,7 +61,7 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
         f"# {escape(about.title or _title(manifest))}",
         *(escape(part) for part in re.split(r"\n\s*\n", about.description or "") if part.strip()),
         _summary(manifest, modules),
-        "## Classes",
+        "## Predicted numbers" if _numbers(manifest) else "## Classes",
         _classes(manifest, modules),
         "## Networks they come from",
         _parents(manifest, modules),
@@ -147,27 +148,36 @@ def _title(manifest: Manifest) -> str:
         return f"A module for {manifest.modules[0].label}"
     if manifest.kind == "translator":
         return "A translator made of modules"
-    return "A classifier made of modules" if manifest.kind == "composition" else "The modules of a recurrent network"
+    made = "regression" if _numbers(manifest) else "classifier"
+    return f"A {made} made of modules" if manifest.kind == "composition" else "The modules of a recurrent network"
+
+
+def _numbers(manifest: Manifest) -> bool:
+    """Whether the modules predict numbers."""
+    return any(OUTPUTS[parent.spec.output].numbers for parent in manifest.parents)
 
 
 def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     ios = ", ".join(dict.fromkeys(str(module.io) for module in modules))
     one = len(modules) == 1
-    voting = f" The modules vote by {manifest.vote}." if manifest.kind == "composition" else ""
+    numbers = _numbers(manifest)
+    voting = f" The modules vote by {manifest.vote}." if manifest.kind == "composition" and not numbers else ""
     if REFEREE in manifest.files:
         voting = (
             "A referee decides: a linear layer over the margins, features and inputs, fitted on labelled examples. "
             f"Without it the modules vote by {manifest.vote}."
         )
+    part = "predicted number" if numbers else "class"
     return (
-        f"{len(modules)} module{'' if one else 's'}, {'for one class' if one else 'one per class'}, taken out of "
+        f"{len(modules)} module{'' if one else 's'}, {'for one' if one else 'one per'} {part}, taken out of "
         f"{_count(len({p.sha256 for p in manifest.parents}), 'trained recurrent network')} with Unbraid "
         f"{manifest.unbraid}, with no retraining. Inputs and outputs over time: {ios}.{voting}"
     )
 
 
 def _classes(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
-    head = ["class", "network", "its class there", "mode", "nodes", "recurrent weights", "weights", "bytes", "FLOPs"]
+    what = "output" if _numbers(manifest) else "class"
+    head = [what, "network", f"its {what} there", "mode", "nodes", "recurrent weights", "weights", "bytes", "FLOPs"]
     calibrated = any((e.temperature, e.offset) != (1, 0) for e in manifest.modules)
     rows = []
     for entry, module in zip(manifest.modules, modules, strict=True):
@@ -200,7 +210,8 @@ def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
             lists.append(_folded(f"The {title} of network {number + 1}", classes))
             classes = f"{title}, see below"
         rows.append([str(number + 1), ios[0], _layers(parent), classes, f"`{parent.sha256}`"])
-    table = _table(["network", "input/output", "layers", "classes", "sha256 of its weights"], rows)
+    outputs = "outputs" if _numbers(manifest) else "classes"
+    table = _table(["network", "input/output", "layers", outputs, "sha256 of its weights"], rows)
     return "\n\n".join([table, *lists])
 
 
@@ -246,6 +257,9 @@ def _use(manifest: Manifest) -> str:
         "composition": ("composition", "composition.predict(x)  # labels"),
         "translator": ("translator", f'translator.translate(["..."], to={label})'),
     }[manifest.kind]
+    if _numbers(manifest):
+        member = f"parts[{label}]" if manifest.kind == "decomposition" else name
+        after = f"{member}.predict(x)  # numbers"
     if any(isinstance(p.spec, EncoderDecoderSpec) for p in manifest.parents) and manifest.kind != "translator":
         after = f"unbraid.Translator([{name if manifest.kind == 'module' else f'*{name}.values()'}])"
     call = f'{name} = unbraid.load_{manifest.kind}("path/to/this/folder"{argument})'

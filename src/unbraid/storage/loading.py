@@ -136,7 +136,8 @@ def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[Concern
         for label, scale in scales.items():
             check_scale(label, scale)
     if REFEREE not in manifest.files:
-        return Composition(named, manifest.vote, scales)
+        with _named(place / MANIFEST):
+            return Composition(named, manifest.vote, scales)
     with _named(place):
         referee = rebuilt_referee(read_file(place, REFEREE, manifest.files[REFEREE]), REFEREE)
     with _named(place / REFEREE):

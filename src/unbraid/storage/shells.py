@@ -20,6 +20,7 @@ from unbraid.modules.concern import Concern
 from unbraid.networks.checking import run_flow
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, TorchSpec, weight_count
 from unbraid.storage.layout import PARENTS
@@ -129,6 +130,7 @@ def module_tensors(
     if not entry.shares_head:
         head = declared.get("head.weight")
         rows = entry.words or (head.shape[0] if head is not None and len(head.shape) == 2 else 1) or 1
+        rows = 1 if OUTPUTS[shell.spec.output].numbers else rows
         narrow = sliced or (entry.mode is Mode.ROLLED and entry.words is None and shell.skeleton is not None)
         found["head.weight"] = Expected((rows, None if narrow else shell.spec.features), shell.floats)
         found["head.bias"] = Expected((rows,), shell.floats)

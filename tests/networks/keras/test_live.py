@@ -46,6 +46,18 @@ def test_a_live_model_of_two_inputs_and_outputs(keras):
     np.testing.assert_allclose(network.predict_proba(x), model.predict(list(x), verbose=0)[1], atol=1e-5)
 
 
+@pytest.mark.parametrize("activation", [None, "sigmoid", "tanh"])
+def test_a_live_regression(keras, activation):
+    stages = [keras.layers.Input((8, 3)), keras.layers.Conv1D(4, 3), keras.layers.LSTM(4)]
+    model = keras.Sequential([*stages, keras.layers.Dense(2, activation=activation)])
+    model.compile(loss="mse")
+    x = np.random.default_rng(0).normal(size=(5, 8, 3)).astype("float32")
+    network = unbraid.Network.from_keras(model, example=x)
+    np.testing.assert_allclose(network.predict(x), model.predict(x, verbose=0), atol=1e-5)
+    assert network.task == "regression"
+    assert unbraid.Network.from_keras(model, example=x, task="regression").task == "regression"
+
+
 def test_what_is_no_usable_model_is_refused(keras):
     with pytest.raises(ArgumentError, match=r"keras\.Model"):
         unbraid.Network.from_keras("model.keras")

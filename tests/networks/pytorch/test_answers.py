@@ -219,7 +219,7 @@ def test_one_linear_column_is_a_regression():
 
     x = inputs(40)
     for settings in ({}, {"head": "out"}, {"output": "softmax"}):
-        with pytest.raises(DataError, match=r"regression output.*head='out', output='sigmoid'"):
+        with pytest.raises(DataError, match=r"regression output.*task='regression', or head='out', output='sigmoid'"):
             Network.from_torch(seeded(Plain, 1), x, **settings)
     module = seeded(Plain, 1)
     network = Network.from_torch(module, x, output="sigmoid")

@@ -1,4 +1,6 @@
-"""Distillation: gradient steps that move a compact module towards the probabilities of its parent, without labels.
+"""Distillation: gradient steps that move a compact module towards the probabilities or numbers of its parent.
+
+No labels are used.
 
 It is off by default and reported separately, because modules need no training. Source: Hinton et al. 2015.
 Shapes: M decisions, F features, R rows, K classes.
@@ -12,8 +14,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, linear
+from torch.nn.functional import linear
 
+from unbraid.decomposition.reconstruction.objectives import Objective
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions
 from unbraid.networks.heads import Head, margin
 from unbraid.networks.layers import decomposable_layers
@@ -33,8 +36,9 @@ def refined(
     heads: Sequence[Head],
     decisions: ParentDecisions,
     steps: int,
+    objective: Objective,
 ) -> Tensor:
-    """Train a sliced body in place and its output rows, so that its probabilities match those of the parent.
+    """Train a sliced body in place and its output rows, so that its probabilities or numbers match those of the parent.
 
     Args:
         body: a sliced body that owns the parameters of its recurrent and dense layers.
@@ -44,6 +48,7 @@ def refined(
         heads: K output layers of the parent, one for each of these classes.
         decisions: examples and features of the parent.
         steps: number of Adam steps, one batch each, at least 1.
+        objective: the values that the margins give.
 
     Returns:
         the new rows, (R, F + 1).
@@ -52,10 +57,10 @@ def refined(
     def loss(batch: tuple[object, Tensor, Tensor], rows: Tensor) -> Tensor:
         inputs, used, parents = batch
         with torch.no_grad():
-            wanted = torch.stack([torch.sigmoid(head.margin(parents)) for head in heads])
+            wanted = objective.wanted(torch.stack([head.margin(parents) for head in heads]))
         scores = linear(features(inputs)[used], rows[:, :-1], rows[:, -1])
         said = torch.stack([margin(scores[..., list(places)]) for places in own])
-        return binary_cross_entropy_with_logits(said, wanted)
+        return objective.loss(said, wanted)
 
     return descended(body, rows, islice(cycle(decisions.batches(rows.device)), steps), loss, repeat(LEARNING_RATE))
 

@@ -22,6 +22,7 @@ from unbraid.decomposition.reconstruction.folding import reconstructed_head, rec
 from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
 from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, refit
 from unbraid.decomposition.reconstruction.moments import Moments, collect, counts, mean_moments, with_one
+from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
 from unbraid.decomposition.reconstruction.output_rows import decided
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, even, read_decisions
 from unbraid.decomposition.reconstruction.states import HeldPass, States
@@ -179,7 +180,7 @@ class Reconstruction:
     def _fitted(
         self, indices: Sequence[int], whole: Head, folded: Head, own: Sequence[Sequence[int]], features: _Features
     ) -> Head:
-        """Fit the rows on the features of the module to the scores and probabilities of the parent."""
+        """Fit the rows on the features of the module to the scores and probabilities or the numbers of the parent."""
         places = features.inputs
         regression = Regression(torch.cat([folded.weight[:, places], folded.bias.unsqueeze(1)], 1))
         seen = []
@@ -189,15 +190,17 @@ class Reconstruction:
                 judging = used.nonzero()[:, 0] < -(-len(used) // JUDGING)
                 regression.add(with_one(seen[-1]), whole(parents), judging)
             new = regression.solved()
-            deciding = self.config.head is not HeadKind.MEAN and whole.words is None
-            asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices if deciding]
+            objective = OBJECTIVES[self.network.task]
+            deciding = objective.probabilities and self.config.head is not HeadKind.MEAN and whole.words is None
+            imitates = deciding or not objective.probabilities
+            asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices if imitates]
             if deciding:
                 chances = [torch.sigmoid(head.margin(torch.cat(self.deciding.features))) for head in asked]
                 place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
                 margins = [(list(rows), place, chance) for rows, chance in zip(own, chances, strict=True)]
                 new = decided(torch.cat(seen), new, margins)
-        if self.config.refine and deciding:
-            new = refined(features.body, features, new, own, asked, self.deciding, self.config.refine)
+        if self.config.refine and imitates:
+            new = refined(features.body, features, new, own, asked, self.deciding, self.config.refine, objective)
         weight = folded.weight.detach().clone()
         weight[:, places] = new[:, :-1]
         return Head(weight, new[:, -1], folded.idle, folded.words)

@@ -17,6 +17,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import Task
 from unbraid.progress import Advance, Progress
 
 HELD_OUT = 0.2  # share of the given examples in the held-out set
@@ -52,12 +53,13 @@ def smallest_within(
         make: makes modules with a given keep ratio.
         x: held-out inputs.
         targets: labels of the held-out inputs.
-        max_loss: tolerated loss of accuracy and F1, in [0, 1).
+        max_loss: tolerated loss of accuracy and F1, in [0, 1). For a regression: the tolerated mean squared difference
+            to the numbers of the parent, as a share of their variance, for each number.
         advance: called with the finished work apart from ``make``, in units of one module; see :func:`search_cost`.
     """
     whole = make(1.0)
     classes = [network.labels.index(label) for label in whole]
-    parent = parent_scores(network, x, targets, classes)
+    loss = _LOSSES[network.task](network, x, targets, classes)
     advance(len(classes))
 
     @contextmanager
@@ -65,7 +67,7 @@ def smallest_within(
         yield lambda amount: advance(amount * len(classes))
 
     def within(tried: Modules) -> bool:
-        return bool(np.max(parent - _scores(Composition(tried).margins(x.tree), targets, classes)) <= max_loss)
+        return loss(Composition(tried)) <= max_loss
 
     return smallest(lambda keep: whole if keep == 1 else make(keep), within, rounds)
 
@@ -92,6 +94,32 @@ def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], prog
                 low = middle
             advance(1)
     return best
+
+
+def _accuracy_loss(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> Callable[[Composition], float]:
+    """What modules lose of the parent's accuracy and F1, the larger of the two."""
+    parent = parent_scores(network, x, targets, classes)
+    return lambda tried: float(np.max(parent - _scores(tried.margins(x.tree), targets, classes)))
+
+
+def _squared_loss(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> Callable[[Composition], float]:
+    """The mean squared difference to the parent's numbers, over their variance; the largest of all numbers."""
+    parent = network.predict(x.tree)[..., classes]
+    counted = ~np.isnan(parent).any(-1)
+    spread = np.maximum(parent[counted].var(0, dtype=np.float64), 1e-12)
+
+    def loss(tried: Composition) -> float:
+        missed = np.square(tried.predict(x.tree)[counted] - parent[counted], dtype=np.float64)
+        return float((missed.mean(0) / spread).max())
+
+    return loss
+
+
+_LOSSES: Mapping[Task, Callable[[Network, Inputs, Targets, list[int]], Callable[[Composition], float]]] = {
+    "classification": _accuracy_loss,
+    "labels": _accuracy_loss,
+    "regression": _squared_loss,
+}
 
 
 def search_cost() -> float:

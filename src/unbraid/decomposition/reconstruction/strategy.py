@@ -35,6 +35,7 @@ class ReconstructionStrategy(FusingStrategy):
     """
 
     settings = ReconstructConfig
+    numbers = True
     phases: ClassVar[Mapping[str, float]] = {OBSERVING: 1.0, MAKING: 2.0}
 
     def __init__(self, score: NodeScore | None = None) -> None:

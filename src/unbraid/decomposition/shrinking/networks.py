@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
 from unbraid.data.targets import Targets
+from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
 from unbraid.decomposition.sampling import choose
-from unbraid.errors import DataError
+from unbraid.errors import ConfigError, DataError
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Scattered
@@ -89,6 +90,8 @@ def _stage(stage: StageSpec, part: nn.Module) -> StageSpec:
 
 def _decisions(network: Network, x: Inputs) -> Targets:
     """Return the decisions of the network as labels; padded timesteps have no label."""
+    if network.task == "regression":
+        return everywhere(network, x)
     logits = network.logits(x.tree)
     y = network.decide(logits)
     if not network.independent:
@@ -97,7 +100,9 @@ def _decisions(network: Network, x: Inputs) -> Targets:
 
 
 def same_decisions(a: Network, b: Network, x: Inputs) -> float:
-    """Compute the share of the decisions that are equal."""
+    """Compute the share of the decisions that are equal; raise ConfigError for numbers."""
+    if a.task == "regression":
+        raise ConfigError("max_loss compares decisions, and the network predicts numbers: give keep.")
     one, two = (network.predict_index(x.tree) for network in (a, b))
     counted = one >= 0 if one.dtype.kind == "i" else np.ones(one.shape, bool)
     return float((one == two)[counted].mean())

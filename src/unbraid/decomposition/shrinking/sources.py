@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from unbraid.decomposition.shrinking.running import Call, fresh
 from unbraid.errors import DataError
-from unbraid.networks.pytorch.answer import Output, find_answer
+from unbraid.networks.outputs import OUTPUTS, Output
+from unbraid.networks.pytorch.answer import find_answer
 from unbraid.networks.pytorch.heads import channels_last
 from unbraid.networks.pytorch.running import watched
 
@@ -41,7 +42,8 @@ class Source:
         """Decisions (..., ) or (..., C) of scores (..., C); None where they are numbers, not classes."""
         if self.output == "sigmoid":
             return scores > 0
-        return scores.argmax(-1) if scores.dim() > 1 and scores.shape[-1] > 1 else None
+        numbers = self.output is not None and OUTPUTS[self.output].numbers
+        return scores.argmax(-1) if scores.dim() > 1 and scores.shape[-1] > 1 and not numbers else None
 
 
 def find_sources(module: nn.Module, batch: Any) -> list[Source]:

@@ -19,9 +19,10 @@ from unbraid.networks.keras.conversion import Translation
 from unbraid.networks.keras.files import SavedModel
 from unbraid.networks.keras.graph import INPUT, Graph, call, is_list_of_tensors, source
 from unbraid.networks.keras.layers import translate
-from unbraid.networks.keras.loss import Task, check_classifier, read_loss
+from unbraid.networks.keras.loss import read_loss, task_by
 from unbraid.networks.keras.recurrent import KINDS
 from unbraid.networks.keras.weights import Place, Variable
+from unbraid.networks.outputs import GivenTask
 from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
@@ -41,7 +42,9 @@ def two_inputs(saved: SavedModel) -> bool:
     return isinstance(inputs, list) and len(inputs) == 2 and all(isinstance(i, list) for i in inputs)
 
 
-def read_encoder_decoder(saved: SavedModel, task: Task | None = None) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:
+def read_encoder_decoder(
+    saved: SavedModel, task: GivenTask | None = None
+) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:
     """Its spec, which names no languages, and its weights.
 
     Args:
@@ -162,7 +165,7 @@ def _stateless(layer: LayerConfig, recurrent: int) -> LayerConfig:
 
 
 def _assembled(
-    saved: SavedModel, sides: list[list[Translation]], task: Task | None
+    saved: SavedModel, sides: list[list[Translation]], task: GivenTask | None
 ) -> tuple[EncoderDecoderSpec, dict[str, Tensor]]:
     file, (encoder, decoder) = saved.file, sides
     softmax = (
@@ -173,8 +176,12 @@ def _assembled(
     if not isinstance(head, DenseSpec) or head.activation not in ("softmax", "linear"):
         raise UnsupportedLayer(f"{file}: a decoder ends with a Dense over its words, softmax or linear (logits).")
     loss = read_loss(saved.compiled, head.name)
-    if loss.name is not None:  # without a loss, a decoder that reads words gives scores of words
-        check_classifier(file, head.name, "softmax" if softmax else head.activation, loss, task)
+    activation = "softmax" if softmax else head.activation  # without a loss, a decoder of words gives scores of words
+    if loss.name is not None and task_by(file, head.name, activation, loss, task) == "regression":
+        raise UnsupportedLayer(
+            f"{file}: its decoder reads words, so its outputs are scores of words, expected task='classification'; "
+            "found a regression by its loss or task=."
+        )
     weights = {f"head.{name}": w for name, w in decoder[-1].weights.items()}
     parts: dict[str, Any] = {}
     for (words, layers), stages in zip((("source", "encoder"), ("target", "decoder")), (encoder, decoder[:-1]),

@@ -10,14 +10,15 @@ from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.files import SavedModel
 from unbraid.networks.keras.graph_reading import ReadGraph, head_of, read_graph
 from unbraid.networks.keras.heads import output_of
-from unbraid.networks.keras.loss import Task, check_classifier, read_loss
+from unbraid.networks.keras.loss import read_loss
 from unbraid.networks.keras.wiring import Wiring, wired
+from unbraid.networks.outputs import GivenTask
 from unbraid.networks.pytorch.body import layer_names
 from unbraid.networks.spec import DenseSpec, KerasSpec, RecurrentSpec, TorchLayerSpec
 
 
 def read_graph_network(
-    saved: SavedModel, task: Task | None = None, output: str | None = None
+    saved: SavedModel, task: GivenTask | None = None, output: str | None = None
 ) -> tuple[KerasSpec, dict[str, Tensor], str]:
     """The description of the network, its weights, and the name of the output in the file.
 
@@ -27,7 +28,7 @@ def read_graph_network(
         output: name of the output layer of a model with several outputs.
 
     Raises:
-        UnsupportedLayer: a layer that cannot be run exactly, or a network that may be a regressor.
+        UnsupportedLayer: a layer that cannot be run exactly, or outputs that may be scores or numbers.
         FormatError: the configuration or the weights are not what Keras writes.
         ConfigError: ``output`` is no output of the model, or is missing where there are several.
     """
@@ -36,9 +37,8 @@ def read_graph_network(
     read = read_graph(saved, wiring, wiring.outputs[name])
     number, head = head_of(wiring, read)
     loss = read_loss(saved.compiled, name)
-    check_classifier(saved.file, head.name, head.activation, loss, task)
     spec = _spec(saved, read, number, head)
-    spec = spec.model_copy(update={"output": output_of(saved.file, head, loss)})
+    spec = spec.model_copy(update={"output": output_of(saved.file, head, loss, task)})
     weights = {f"body.module.{key}": weight for key, weight in read.weights.items()}
     weights |= {f"head.{key}": read.weights[f"{head.name}.{key}"] for key in ("weight", "bias")}
     return spec, weights, name

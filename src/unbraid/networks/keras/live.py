@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, DataError, UnsupportedLayer, quoted, wrong_object
 from unbraid.networks.inputs import leaves
-from unbraid.networks.keras.loss import Task
 from unbraid.networks.keras.reading import load_keras
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 
 ATOL = 1e-4
 
@@ -25,7 +26,7 @@ def from_keras(
     model: Any,
     example: Any = None,
     labels: Sequence[Label] | None = None,
-    task: Task | None = None,
+    task: GivenTask | None = None,
     output: str | None = None,
 ) -> Network:
     """Make a network of a Keras model in memory, on any backend of Keras 3.
@@ -43,7 +44,7 @@ def from_keras(
 
     Raises:
         ArgumentError: ``model`` is no Keras model.
-        UnsupportedLayer: a layer that cannot be run exactly, or a network that may be a regressor.
+        UnsupportedLayer: a layer that cannot be run exactly, or outputs that may be scores or numbers.
         ConfigError: the model has no weights yet, or an argument does not fit.
         DataError: the predictions on the example differ.
     """
@@ -74,6 +75,7 @@ def _check_same(model: Any, network: Network, example: Any, output: str | None) 
     elif isinstance(given, list | tuple):
         given = given[list(model.output_names).index(output)] if output in model.output_names else given[0]
     wanted = np.asarray(leaves(given)[0])
-    found = [network.predict_proba(example), network.logits(example)]
+    logits = network.logits(example)
+    found = [network.activate(torch.from_numpy(logits)).numpy(), logits]
     if not any(one.shape == wanted.shape and np.allclose(one, wanted, atol=ATOL, rtol=1e-4) for one in found):
         raise DataError("the network and the Keras model predict differently on the example: report this as a bug.")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from unbraid.errors import ConfigError, UnsupportedLayer, quoted
+from unbraid.errors import UnsupportedLayer, quoted
 from unbraid.networks.keras.config import shown
-
-Task = Literal["classification", "regression"]
+from unbraid.networks.outputs import GivenTask
 
 _CROSS_ENTROPY = ("crossentropy", "bce", "cce", "xent", "logloss")
 _OF_SCORES = (*_CROSS_ENTROPY, "hinge", "focal")
 _OF_PROBABILITIES = (*_OF_SCORES, "nll", "negativeloglikelihood")
 _EVIDENCE = {"linear": _OF_SCORES, "sigmoid": _OF_PROBABILITIES}  # a Gaussian NLL reads linear outputs, too
+_OF_NUMBERS = ("mse", "mae", "mape", "msle", "rmse", "squared", "absolute", "huber", "logcosh", "poisson", "quantile")
+_BETWEEN = ("softmax", "sigmoid", "linear")  # activations that classifiers and regressors have
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Loss:
         if activation == "softmax" or (self.name is None and activation != "linear"):
             return True
         return self._has(_EVIDENCE.get(activation, _OF_PROBABILITIES))
+
+    def regresses(self, activation: str) -> bool:
+        """Whether a network with this output activation and this loss predicts numbers."""
+        if self.classifies(activation):
+            return self.name is None and activation not in _BETWEEN
+        return (self.name or "").replace("_", "").isalnum() and self._has(_OF_NUMBERS)  # not a list of losses
 
     def _has(self, parts: tuple[str, ...]) -> bool:
         plain = "".join(c for c in (self.name or "").lower() if c.isalnum())
@@ -66,18 +73,8 @@ def read_loss(compiled: Any, output: str | None = None) -> Loss:
     return Loss(None if stored is None else quoted(stored))
 
 
-def check_task(task: Task | None) -> None:
-    """Raise ConfigError for a task that is unknown or not supported."""
-    if task == "regression":
-        raise ConfigError(
-            "task='regression': regression networks are not supported yet; Unbraid decomposes classifiers."
-        )
-    if task not in (None, "classification"):
-        raise ConfigError(f"task={quoted(repr(task))}: expected 'classification' or None.")
-
-
-def check_classifier(file: str, head: str, activation: str, loss: Loss, task: Task | None) -> None:
-    """Raise UnsupportedLayer for a regressor, and for a network that may be one.
+def task_by(file: str, head: str, activation: str, loss: Loss, task: GivenTask | None) -> GivenTask:
+    """The task of a network.
 
     Args:
         file: name of the file, for messages.
@@ -85,12 +82,18 @@ def check_classifier(file: str, head: str, activation: str, loss: Loss, task: Ta
         activation: its activation.
         loss: what the file stores.
         task: what the user stated; None decides by the loss and the activation.
+
+    Raises:
+        UnsupportedLayer: the loss and the activation leave the task open.
     """
-    if task == "classification" or loss.classifies(activation):
-        return
+    if task is not None:
+        return task
+    if loss.regresses(activation):
+        return "regression"
+    if loss.classifies(activation):
+        return "classification"
     trained = "the file stores no loss" if loss.name is None else f"it was trained with the loss {shown(loss.name)}"
     raise UnsupportedLayer(
-        f"{file}: the output layer {shown(head)} has activation {shown(activation)} and {trained}, as in a regression "
-        "network, which Unbraid does not support yet. If its outputs are scores of classes, pass "
-        "task='classification' to unbraid.load, or --task classification."
+        f"{file}: the output layer {shown(head)} has activation {shown(activation)} and {trained}, so its outputs may "
+        "be scores of classes or numbers. Pass task='classification' or task='regression' to unbraid.load, or --task."
     )

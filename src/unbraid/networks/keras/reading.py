@@ -24,10 +24,11 @@ from unbraid.networks.keras.graph_network import read_graph_network
 from unbraid.networks.keras.hdf5 import Shape
 from unbraid.networks.keras.heads import output_of
 from unbraid.networks.keras.layers import translate
-from unbraid.networks.keras.loss import Loss, Task, check_classifier, check_task, read_loss
+from unbraid.networks.keras.loss import Loss, read_loss
 from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.weights import Place, Variable
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask, check_task
 from unbraid.networks.spec import (
     ActivationSpec,
     DenseSpec,
@@ -58,7 +59,7 @@ _ZERO_AT_ZERO = (
 def load_keras(
     path: str | PathLike[str],
     labels: Sequence[Label] | None = None,
-    task: Task | None = None,
+    task: GivenTask | None = None,
     output: str | None = None,
     weights: str | PathLike[str] | None = None,
 ) -> Network:
@@ -67,8 +68,8 @@ def load_keras(
     Args:
         path: the file.
         labels: the classes' names in the order of the output columns; 0..C-1 by default.
-        task: ``"classification"`` reads the outputs as scores of classes. None (the default) decides by the stored
-            loss and the output activation, and refuses a network that may be a regressor.
+        task: ``"classification"`` reads the outputs as scores of classes, ``"regression"`` as numbers. None (the
+            default) decides by the stored loss and the output activation.
         output: name of the output layer, of a model with several outputs.
         weights: a file of ``model.save_weights``; ``path`` is then the JSON of ``model.to_json``.
 
@@ -79,9 +80,9 @@ def load_keras(
 
     Raises:
         FormatError: there is no such file, or it is not what Keras writes.
-        UnsupportedLayer: the model has a layer that Unbraid cannot run exactly, or may be a regressor.
+        UnsupportedLayer: the model has a layer that Unbraid cannot run exactly, or the task is open.
         DataError: the labels are not C different ones.
-        ConfigError: a task that is not supported, or an output that the model does not have.
+        ConfigError: a task that does not exist, or an output that the model does not have.
     """
     check_task(task)
     spec, arrays, loss = _read(
@@ -104,7 +105,7 @@ def _opener(path: str | PathLike[str], weights: str | PathLike[str] | None) -> O
 
 
 def _read(
-    opener: Opener, task: Task | None, output: str | None
+    opener: Opener, task: GivenTask | None, output: str | None
 ) -> tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]:
     """The description, the weights and the training loss in a file.
 
@@ -121,7 +122,9 @@ def _read(
         return spec, weights, read_loss(saved.compiled, name)
 
 
-def _read_stages(opener: Opener, task: Task | None) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
+def _read_stages(
+    opener: Opener, task: GivenTask | None
+) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
     spec: NetworkSpec | EncoderDecoderSpec
     with opener() as saved:
         if two_inputs(saved):
@@ -180,7 +183,7 @@ def _fused(stages: list[Translation]) -> list[Translation]:
 
 
 def _assembled(
-    saved: SavedModel, stages: list[Translation], shape: Shape, task: Task | None
+    saved: SavedModel, stages: list[Translation], shape: Shape, task: GivenTask | None
 ) -> tuple[NetworkSpec, dict[str, Tensor]]:
     """The network's spec and weights: the last dense layer is its output layer."""
     file = saved.file
@@ -189,7 +192,6 @@ def _assembled(
         last = "nothing" if head is None else f"{head.type} {head.name!r}"
         raise UnsupportedLayer(f"{file}: the model ends with {last}; supported: a Dense or TimeDistributed(Dense).")
     loss = read_loss(saved.compiled, head.name)
-    check_classifier(file, head.name, head.activation, loss, task)
     body = [stage.spec for stage in stages[:-1] if stage.spec is not None]
     _check_body(file, body)
     spec = NetworkSpec(
@@ -197,7 +199,7 @@ def _assembled(
         head=head.name,
         features=head.inputs,
         classes=head.units,
-        output=output_of(file, head, loss),
+        output=output_of(file, head, loss, task),
         steps=shape[0],
     )
     prefixes = [f"body.stages.{i}." for i in range(len(body))] + ["head."]

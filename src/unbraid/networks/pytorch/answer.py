@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from unbraid.errors import DataError
+from unbraid.networks.outputs import NUMBERS, OUTPUTS, Output
 
-Output = Literal["softmax", "sigmoid"]
 Order = Literal["NTC", "TNC", "NCT"]
 ORDERS: tuple[Order, ...] = ("NTC", "TNC", "NCT")
 TIE = 1e-4  # scores with a smaller difference, relative to the largest, are a tie
@@ -48,8 +48,13 @@ class Answer:
 
     @property
     def output(self) -> Output | None:
-        """The output activation that the relation implies; None if it implies none."""
+        """The output activation that the relation implies for a classifier; None if it implies none."""
         return ACTIVATION.get(self.relation)
+
+    @property
+    def numbers(self) -> Output | None:
+        """The kind of output that the relation implies for a regression; None if it implies none."""
+        return NUMBERS.get(self.relation or "linear")
 
 
 def find_answer(scores: Tensor, results: Sequence[Tensor]) -> Answer | None:
@@ -113,13 +118,16 @@ def disagreements(answer: Answer, scores: Tensor, results: Sequence[Tensor], out
         output: activation of the output layer.
     """
     shown = answer.output
-    if not scores.numel() or answer.place >= len(results) or (shown is not None and shown != output):
+    numbers = OUTPUTS[output].numbers
+    if not scores.numel() or answer.place >= len(results) or not (numbers or shown in (None, output)):
         return None  # the user asked for another activation
     given = _aligned(results[answer.place], _shape(scores, answer.relation), answer.order)
     if given is None:
         return None
     if answer.relation != CHANGED and _same_values(given, scores, answer.relation):
         return scores.new_zeros(scores.shape[:1], dtype=torch.bool)
+    if numbers:
+        return ~_near(given, _related(scores, "" if answer.relation == CHANGED else answer.relation))
     moved = _moved(given, scores, answer.relation)
     return _decided_otherwise(given, scores, answer.relation, output) if moved is None else moved
 
@@ -159,7 +167,7 @@ def _moved(given: Tensor, scores: Tensor, relation: str) -> Tensor | None:
 
 def _relations(scores: Tensor, result: Tensor) -> tuple[str, ...]:
     if result.is_floating_point():
-        return "", "softmax", "log_softmax", "sigmoid", "logsigmoid"
+        return "", "tanh", "relu", "softmax", "log_softmax", "sigmoid", "logsigmoid"
     if result.dtype.is_complex or result.numel() == 0:
         return ()
     return ("positive", "argmax") if scores.shape[-1] > 1 else ("positive",)
@@ -188,7 +196,15 @@ def _related(scores: Tensor, relation: str) -> Tensor:
         return (torch.softmax if relation == "softmax" else torch.log_softmax)(scores, -1)
     if relation in ("sigmoid", "logsigmoid"):
         return (torch.sigmoid if relation == "sigmoid" else logsigmoid)(scores)
+    if relation in ("tanh", "relu"):
+        return (torch.tanh if relation == "tanh" else torch.relu)(scores)
     return scores.argmax(-1) if relation == "argmax" else scores > 0
+
+
+def _near(given: Tensor, values: Tensor) -> Tensor:
+    """Mark the rows of numbers that are equal up to rounding."""
+    close: Tensor = (given - values).abs().amax(-1) <= TIE * (1 + values.abs().amax())
+    return close
 
 
 def _equal(given: Tensor, values: Tensor) -> bool:

@@ -11,7 +11,8 @@ from torch import nn
 
 from unbraid.errors import DataError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs
-from unbraid.networks.pytorch.answer import Answer, Output, changed_answer, disagreements, find_answer
+from unbraid.networks.outputs import OUTPUTS, Output
+from unbraid.networks.pytorch.answer import Answer, changed_answer, disagreements, find_answer
 from unbraid.networks.pytorch.arranging import Arrangement, arrangements, compared
 from unbraid.networks.pytorch.checking import SUPPORTED
 from unbraid.networks.pytorch.heads import is_head, scores_of
@@ -62,7 +63,7 @@ def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str
         raise DataError(f"head={head!r} did not run on the example.")
     _check_head(module.get_submodule(name), name, run)
     columns = run.heads[name][0][1].shape[-1]
-    if columns == 1 and output != "sigmoid" and (name not in fits or fits[name].output != "sigmoid"):
+    if columns == 1 and output in (None, "softmax") and (name not in fits or fits[name].output != "sigmoid"):
         raise DataError(_regression(name))
     if name in fits:
         return Head(name, fits[name], shown=True)
@@ -95,7 +96,10 @@ def options(head: Head, run: Run, rows: int) -> list[tuple[Arrangement, Answer |
 def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], heads: list[str], output: Output | None) -> str:
     """Find the layer whose scores are returned. Activated scores and decisions are preferred to plain scores."""
     columns = {name: run.heads[name][0][1].shape[-1] for name in fits}
-    numbers = [name for name in fits if columns[name] == 1 and fits[name].output is None and output != "sigmoid"]
+    if output is not None and OUTPUTS[output].numbers:
+        fits = {name: answer for name, answer in fits.items() if answer.numbers is not None}
+    single = output in (None, "softmax")
+    numbers = [name for name in fits if columns[name] == 1 and fits[name].output is None and single]
     classes = {name: fits[name] for name in fits if name not in numbers}
     shown = [name for name, answer in classes.items() if answer.output is not None]
     found = shown or list(classes)
@@ -112,8 +116,8 @@ def _found_head(module: nn.Module, run: Run, fits: dict[str, Answer], heads: lis
 
 def _regression(name: str) -> str:
     return (
-        f"layer {name!r} has one column without a sigmoid, a regression output, but classes are needed. "
-        f"If it is the logit of two classes, pass head={name!r}, output='sigmoid'; else pass another layer as head=."
+        f"layer {name!r} has one column without a sigmoid, a regression output or the logit of two classes. Pass "
+        f"task='regression', or head={name!r}, output='sigmoid', or another layer as head=."
     )
 
 
@@ -148,12 +152,21 @@ def _changed(name: str, run: Run, candidates: list[Inputs], output: Output | Non
             continue
         wrong = disagreements(answer, scores, results, output or "softmax")
         if wrong is not None and bool(wrong.any()):
-            raise UnsupportedLayer(
-                f"after head={name!r} the module changes its decisions (for example by a mask or a prior): "
-                "move that step into the bias of the layer, or return the scores of the layer."
-            )
+            raise UnsupportedLayer(_after(name, output))
         return answer
     return None
+
+
+def _after(name: str, output: Output | None) -> str:
+    if output is not None and OUTPUTS[output].numbers:
+        return (
+            f"after head={name!r} the module changes the numbers (for example by a scale or by adding an input): "
+            "return the outputs of the layer, or a sigmoid, tanh or relu of them."
+        )
+    return (
+        f"after head={name!r} the module changes its decisions (for example by a mask or a prior): "
+        "move that step into the bias of the layer, or return the scores of the layer."
+    )
 
 
 def _check_head(layer: nn.Module, name: str, run: Run) -> None:

@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, F features, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from unbraid.errors import ConfigError, DataError, UnbraidError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, arrays_of, leaves, map_tree, with_arrays
-from unbraid.networks.pytorch.answer import Answer, Output
+from unbraid.networks.outputs import NUMBERS, GivenTask, Output
+from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.arranging import Arrangement
 from unbraid.networks.pytorch.body import TorchBody, layer_names
 from unbraid.networks.pytorch.calling import Caller, said
@@ -31,7 +32,9 @@ from unbraid.networks.spec import TorchLayerSpec, TorchRun, TorchSpec
 __all__ = ["find", "recurrent_sites"]
 
 
-def find(module: nn.Module, example: Any, head: str | None, output: Output | None) -> tuple[TorchSpec, Answer | None]:
+def find(
+    module: nn.Module, example: Any, head: str | None, output: str | None, task: GivenTask | None = None
+) -> tuple[TorchSpec, Answer | None]:
     """Describe a user's module.
 
     Args:
@@ -39,6 +42,7 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
         example: inputs of the module with at least two examples.
         head: path of the output layer; None searches for it.
         output: ``softmax`` or ``sigmoid``; None derives it from the result of the module, else ``softmax``.
+        task: ``regression`` for numbers; ``output`` is then None, or the activation of the numbers.
 
     Returns:
         the description, and the result that depends on the output layer (None if no result can be compared).
@@ -52,8 +56,7 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
     sites = recurrent_sites(module)
     merged, half = plain(module), full_precision(module)
     check_plain(module)
-    if output not in (None, "softmax", "sigmoid"):
-        raise ConfigError(f"output={output!r}: expected 'softmax' or 'sigmoid', or None to derive it.")
+    wanted = _wanted(output, task)
     tree, lists = _tensors(example)
     memory = Memory(module)
     failed: UnbraidError | None = None
@@ -65,14 +68,14 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
                 )
             candidates = [inputs] if settings.batch else list(axis_candidates(tree))
             try:
-                found = choose_head(module, run, candidates, head, output)
+                found = choose_head(module, run, candidates, head, wanted)
                 settings, arrangement, answer, inputs = _arranged(module, candidates, settings, run, found)
             except DataError as error:
                 failed = failed or error
                 if settings.batch or any(len(x) > 1 for calls in run.layers.values() for x in calls):
                     raise failed from None
                 continue  # the layers read one sequence, so the module may read one example per call
-            shown = output or (None if answer is None else answer.output)
+            shown = _shown(wanted, answer, output is not None)
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
             _check_same(module, spec, inputs)
             tell(spec, answer, merged, half)
@@ -81,6 +84,24 @@ def find(module: nn.Module, example: Any, head: str | None, output: Output | Non
         raise failed
     finally:
         memory.restore()
+
+
+def _wanted(output: str | None, task: GivenTask | None) -> Output | None:
+    """The kind of output that the user named; of a regression at least a linear one."""
+    allowed: Mapping[str, Output] = NUMBERS if task == "regression" else {"softmax": "softmax", "sigmoid": "sigmoid"}
+    if output is None:
+        return "linear" if task == "regression" else None
+    if output not in allowed:
+        expected = " or ".join(map(repr, allowed))
+        raise ConfigError(f"output={output!r}: expected {expected}, or None to derive it.")
+    return allowed[output]
+
+
+def _shown(wanted: Output | None, answer: Answer | None, named: bool) -> Output | None:
+    """The kind of output: as the user named it, else as the result of the module shows."""
+    if named or answer is None:
+        return wanted
+    return answer.output if wanted is None else answer.numbers or wanted
 
 
 def _tensors(example: Any) -> tuple[Any, list[int]]:

@@ -1,0 +1,186 @@
+"""Regression networks are decomposed into one module per output column."""
+
+import numpy as np
+import pytest
+import torch
+
+import unbraid
+from tests.numbers import KINDS, N, forecaster, sample
+from unbraid import DecompositionConfig, compose, decompose
+from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.everywhere import everywhere
+from unbraid.decomposition.reconstruction.folding import reconstructed_head
+from unbraid.decomposition.reconstruction.layer_refit import RIDGES
+from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
+from unbraid.errors import ConfigError, DataError, UnknownLabel
+
+CASES = [
+    (("lstm",), "M:1"),
+    (("gru", "gru"), "M:N"),
+    (("vanilla",), "M:1"),
+    (("gru-before",), "M:1"),
+    (("lstm",), "1:N"),
+    (("lstm", "gru"), "M:1"),
+]
+
+
+@pytest.mark.parametrize("output", KINDS)
+@pytest.mark.parametrize(("cells", "io"), CASES)
+def test_modules_of_full_size_give_the_numbers_of_the_parent(cells, io, output):
+    network = forecaster(cells, io, output=output)
+    x = sample(network)
+    parts = decompose(network, x, keep=1.0)
+    wanted = network.predict(x)
+    assert wanted.shape == (N, 3) if io == "M:1" else wanted.ndim == 3
+    np.testing.assert_allclose(compose(parts).predict(x), wanted, atol=1e-5)
+    for column, (label, module) in enumerate(parts.items()):
+        assert label == column and module.task == "regression"
+        np.testing.assert_allclose(module.predict(x), wanted[..., column], atol=1e-5)
+
+
+def test_one_column_is_one_smaller_network():
+    network = forecaster(classes=1, labels=["price"])
+    x = sample(network)
+    parts = decompose(network, x, keep=0.25)
+    assert parts.labels == ["price"] and parts["price"].retention().nodes == 0.25
+    assert parts["price"].predict(x).shape == (N,) and compose(parts).predict(x).shape == (N, 1)
+    assert network.predict(x).shape == (N, 1) and network.classes == 1 and not network.binary
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("cells", "io"), CASES[:3])
+def test_the_row_is_the_ridge_solution_on_the_states_of_the_module(cells, io, seed):
+    """A row solves least squares over the stored features, with additional equations for the penalty."""
+    network = forecaster(cells, io, seed=seed)
+    x = network.check(sample(network, seed=seed))
+    config = DecompositionConfig(keep=0.5)
+    made = Reconstruction(network, x, everywhere(network, x), [1], config)
+    fitted = made.fitted_body([1], 0.5, channel(network, 1, config), [[0]])
+    start = reconstructed_head(channel(network, 1, config), made.moments[1], fitted.inputs)
+    start = torch.cat([start.weight[:, fitted.inputs], start.bias.unsqueeze(1)], 1)[0].double().numpy()
+    with torch.inference_mode():
+        features = fitted.body(torch.from_numpy(x.tree))
+        z = torch.cat([features, torch.ones_like(features[..., :1])], -1).flatten(0, -2).double().numpy()
+        wanted = network(torch.from_numpy(x.tree))[..., 1].flatten().double().numpy()
+    found = np.append(fitted.head.weight[0, fitted.inputs].numpy(), fitted.head.bias.numpy())
+    size = np.square(z).sum(0).mean()
+    solutions = [start]
+    for ridge in RIDGES:
+        pull = np.sqrt(ridge * size) * np.eye(z.shape[1])
+        solutions.append(np.linalg.lstsq(np.vstack([z, pull]), np.append(wanted, pull @ start), rcond=None)[0])
+    assert min(np.abs(found - own).max() for own in solutions) < 1e-4 * (1 + np.abs(found).max())
+
+
+def test_targets_are_not_used():
+    network = forecaster()
+    x = sample(network)
+    plain = compose(decompose(network, x, keep=0.5)).predict(x)
+    for y in (None, np.zeros((N, 3)), np.full(N, np.nan), "anything"):
+        np.testing.assert_array_equal(compose(decompose(network, (x, y), keep=0.5)).predict(x), plain)
+
+
+def test_the_numbers_of_a_smaller_module_are_nearer_than_their_mean():
+    network = forecaster(units=16, classes=4)
+    x = sample(network, 400)
+    wanted, found = network.predict(x), compose(decompose(network, x, keep=0.75)).predict(x)
+    assert (np.square(found - wanted).mean(0) < wanted.var(0)).all()
+
+
+def test_distillation_lowers_the_error_on_the_sample():
+    network = forecaster(units=12)
+    x = sample(network, 300)
+    wanted = network.predict(x)
+    errors = [
+        np.square(compose(decompose(network, x, keep=0.25, refine=steps)).predict(x) - wanted).mean() / wanted.var()
+        for steps in (0, 300)
+    ]
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("output", ["linear", "linear+sigmoid"])
+@pytest.mark.parametrize("max_loss", [0.01, 0.2, 0.9])
+def test_max_loss_bounds_the_error_on_held_out_inputs(output, max_loss):
+    from unbraid.decomposition.reconstruction.size_search import held_out_split
+
+    network = forecaster(units=12, output=output)
+    x = sample(network, 400)
+    parts = decompose(network, x, max_loss=max_loss)
+    held = x[held_out_split(len(x), 0)[1]]
+    wanted, found = network.predict(held), compose(parts).predict(held)
+    assert (np.square(found - wanted).mean(0) / wanted.var(0) <= max_loss * 1.001 + 1e-9).all()
+    sizes = [decompose(network, x, max_loss=loss)[0].retention().nodes for loss in (0.001, 0.9)]
+    assert sizes[1] < sizes[0]
+
+
+def test_chosen_columns():
+    network = forecaster(labels=["low", "high", "close"])
+    x = sample(network)
+    parts = decompose(network, x, classes=["close", "low"], keep=1.0)
+    assert parts.labels == ["low", "close"]
+    np.testing.assert_allclose(compose(parts).predict(x), network.predict(x)[:, [0, 2]], atol=1e-5)
+    with pytest.raises(UnknownLabel, match="volume"):
+        decompose(network, x, classes=["volume"])
+
+
+@pytest.mark.parametrize("strategy", ["paper", "random", "magnitude"])
+def test_strategies_that_compare_classes_are_refused(strategy):
+    network = forecaster()
+    with pytest.raises(ConfigError, match=rf"strategy='{strategy}' compares classes, and the network is a regression"):
+        decompose(network, sample(network), strategy=strategy)
+    with pytest.raises(ConfigError, match="compares classes"):
+        decompose(network, sample(network), mode="unrolled")
+
+
+def test_a_registered_score_works():
+    def by_fan_out(network, head, x, counted):
+        return {name: layer.weight_hh.abs().sum(0).numpy() for name, layer in network.recurrent_layers().items()}
+
+    unbraid.register_strategy("fan_out_of_numbers", score=by_fan_out)
+    network = forecaster()
+    x = sample(network)
+    assert decompose(network, x, strategy="fan_out_of_numbers", keep=0.5).labels == [0, 1, 2]
+
+
+def test_bad_input():
+    network = forecaster()
+    x = sample(network)
+    with pytest.raises(DataError, match="1 examples, expected at least 2"):
+        decompose(network, x[:1])
+    with pytest.raises(DataError):
+        decompose(network, x[..., :2])
+    with pytest.raises(DataError):
+        decompose(network, np.where(x == x[0, 0, 0], np.nan, x))
+    with pytest.raises(ConfigError, match="padding_label"):
+        decompose(network, x, padding_label=0)
+    with pytest.raises(DataError):
+        decompose(network, x.tolist()[:0])
+
+
+def test_padded_timesteps_do_not_count():
+    network = forecaster(("gru",), "M:N", mask=True)
+    x = sample(network)
+    x[:, 3:] = 0.0
+    parts = decompose(network, x, keep=1.0)
+    np.testing.assert_allclose(compose(parts).predict(x), network.predict(x), atol=1e-5)
+
+
+def test_fused_modules_share_one_body():
+    network = forecaster(units=12)
+    x = sample(network, 300)
+    parts = decompose(network, x, keep=0.5)
+    whole = compose(parts).fuse()
+    np.testing.assert_allclose(whole.predict(x), network.predict(x), atol=1e-5)
+    fused = compose(parts).fuse(x, keep=0.75)
+    assert fused[0].body is fused[2].body and fused.task == "regression"
+    assert (np.square(fused.predict(x) - network.predict(x)).mean(0) < network.predict(x).var(0)).all()
+    np.testing.assert_array_equal(fused.unfuse().predict(x), compose(parts).predict(x))
+
+
+def test_a_smaller_network_predicts_numbers():
+    network = forecaster(units=12)
+    x = sample(network, 300)
+    small = unbraid.shrink(network, x, keep=0.5)
+    assert small.task == "regression" and small.predict(x).shape == (300, 3)
+    np.testing.assert_allclose(unbraid.shrink(network, x, keep=1.0).predict(x), network.predict(x), atol=1e-6)
+    with pytest.raises(ConfigError, match=r"max_loss compares decisions.*give keep"):
+        unbraid.shrink(network, x, max_loss=0.1)
