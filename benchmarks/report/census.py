@@ -15,8 +15,8 @@ number of classes of the pattern that are meant to work. *work*: of these, how m
 `from_torch`, decisions equal to those of the module on {unseen:,} unseen examples, `decompose` with both strategies,
 saved, loaded in a fresh process with equal margins, composed, edited, fused. *shrink*: how many are shrunk to half of
 the hidden units and keep at least half of their decisions (by chance it is a third). *ONNX*: how many compositions are
-exported and give the margins of torch on batches of several sizes; *of*: of as many that were tried. *refused*:
-classes that are not supported, where `from_torch` raises an error. The table behind quotes every refusal.
+exported and give the margins of torch on batches of several sizes, of as many as were tried if fewer.
+*refused*: classes that are not supported, where `from_torch` raises an error. The table behind quotes every refusal.
 """
 LAST = ("shrink", "onnx")
 
@@ -28,7 +28,8 @@ def sections() -> Iterable[str]:
         return
     found = json.loads(path.read_text())
     classes: dict[str, dict[str, Any]] = found["classes"]
-    patterns = list(dict.fromkeys(row["pattern"] for row in classes.values()))
+    refused = {row["pattern"] for row in classes.values() if row["refused"]}
+    patterns = sorted({row["pattern"] for row in classes.values()}, key=lambda pattern: (pattern in refused, pattern))
     yield "\n## PyTorch classes that work from end to end\n"
     yield CAPTION.format(unseen=found["unseen"])
     rows = [_row(p, [row for row in classes.values() if row["pattern"] == p], found["steps"]) for p in patterns]
@@ -42,7 +43,7 @@ def _row(pattern: str, rows: list[dict[str, Any]], steps: list[str]) -> list[str
     meant = [row["steps"] for row in rows if not row["refused"]]
     work = [own for own in meant if all(own.get(step) == "ok" for step in steps if step not in LAST)]
     exported = [own["onnx"] for own in meant if "onnx" in own]
-    onnx = f"{exported.count('ok')} of {len(exported)}" if len(exported) < len(meant) else str(exported.count("ok"))
+    onnx = str(exported.count("ok")) + ("" if len(exported) == len(meant) else f" of {len(exported)}")
     shrunk = sum(own.get("shrink") == "ok" for own in meant)
     return [pattern, str(len(meant)), str(len(work)), str(shrunk), onnx, str(len(rows) - len(meant))]
 
