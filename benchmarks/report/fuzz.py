@@ -50,7 +50,7 @@ def bombs() -> Iterable[str]:
         "*aborted*: the process ended because 6 GiB were not enough, *no end*: 60 seconds of CPU time were not.\n"
         "`python -m benchmarks.measure.bombs` repeats the measurement of this version.\n"
     )
-    found = json.loads(path.read_text())
+    found = {name: one for name, one in json.loads(path.read_text()).items() if name != "measured_on"}
     rows = [
         [name, one["fault"], f"{one['bytes']:,}", *(_cost(one[when]) for when in ("before", "after"))]
         for name, one in found.items()

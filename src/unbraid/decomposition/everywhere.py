@@ -33,7 +33,7 @@ def everywhere(network: Network, x: Inputs) -> Targets:
 
 
 def inputs_of(examples: object) -> object:
-    """The inputs of examples of a regression: x of a pair (x, y), else the examples themselves; y is not used."""
+    """Return the inputs of examples of a regression: x of a pair (x, y), or the examples themselves."""
     return examples[0] if type(examples) is tuple and len(examples) == 2 else examples
 
 

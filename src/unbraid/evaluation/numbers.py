@@ -202,7 +202,7 @@ def relative_error(found: np.ndarray, parent: np.ndarray) -> float | None:
 
 
 def _columns(composition: Composition, against: Network | None) -> list[int]:
-    """The column of each module among the targets: those of ``against``, or of the composition."""
+    """Return the column of each module among the targets: those of ``against``, or of the composition."""
     if against is None:
         return list(range(len(composition.labels)))
     if against.task != "regression" or against.io.many_outputs != composition.many_outputs:

@@ -38,7 +38,7 @@ NUMBERS: Mapping[str, Output] = {kind.activation: name for name, kind in OUTPUTS
 
 
 def task_of(output: Output, columns: int) -> Task:
-    """The task of a network: ``labels`` for several sigmoid columns, ``regression`` for numbers."""
+    """Return the task of a network: ``labels`` for several sigmoid columns, ``regression`` for numbers."""
     if OUTPUTS[output].numbers:
         return "regression"
     return "labels" if output == "sigmoid" and columns > 1 else "classification"

@@ -174,7 +174,7 @@ class RecurrentStack(nn.Module):
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def inverses(self) -> list[Tensor]:
-        """The pseudo-inverse of each projection, (H, P)."""
+        """Compute the pseudo-inverse of each projection, (H, P)."""
         return [torch.linalg.pinv(p) for p in self.projections]
 
     def _projected(self, values: Tensor, place: int) -> Tensor:

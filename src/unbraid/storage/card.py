@@ -153,7 +153,7 @@ def _title(manifest: Manifest) -> str:
 
 
 def _numbers(manifest: Manifest) -> bool:
-    """Whether the modules predict numbers."""
+    """Return whether the modules predict numbers."""
     return any(OUTPUTS[parent.spec.output].numbers for parent in manifest.parents)
 
 

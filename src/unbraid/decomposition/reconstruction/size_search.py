@@ -97,13 +97,13 @@ def smallest(make: Callable[[float], Made], within: Callable[[Made], bool], prog
 
 
 def _accuracy_loss(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> Callable[[Composition], float]:
-    """What modules lose of the parent's accuracy and F1, the larger of the two."""
+    """Compute the loss of accuracy and of F1 against the parent; return the larger one."""
     parent = parent_scores(network, x, targets, classes)
     return lambda tried: float(np.max(parent - _scores(tried.margins(x.tree), targets, classes)))
 
 
 def _squared_loss(network: Network, x: Inputs, targets: Targets, classes: list[int]) -> Callable[[Composition], float]:
-    """The mean squared difference to the parent's numbers, over their variance; the largest of all numbers."""
+    """Compute the mean squared difference to each of the parent's numbers, over its variance; return the largest."""
     parent = network.predict(x.tree)[..., classes]
     counted = ~np.isnan(parent).any(-1)
     spread = np.maximum(parent[counted].var(0, dtype=np.float64), 1e-12)

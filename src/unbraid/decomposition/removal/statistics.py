@@ -65,7 +65,7 @@ def class_statistics(
 
 
 def _lined_up(chosen: Steps, steps: int, folded: bool) -> Steps:
-    """The examples to observe at each of ``steps`` timesteps of a layer; one entry where there is one output."""
+    """Return the examples to observe at each of ``steps`` timesteps of a layer; one entry where there is one output."""
     labels = len(chosen)
     if labels in (1, steps):
         return chosen
@@ -106,7 +106,7 @@ def _at(values: np.ndarray, valid: np.ndarray | None, chosen: Steps, t: int) -> 
 
 
 def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The examples ``rows``, ascending, along the last axis; a view where they lie together and none repeats."""
+    """Select the examples ``rows``, ascending, along the last axis; a view if they are adjacent and none repeats."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         return values[..., rows[0] : rows[-1] + 1]
     return np.take(values, rows, axis=-1)

@@ -105,7 +105,7 @@ def runs_in(
                 result = call(module, batch)
             except UnbraidError:
                 raise
-            except Exception as error:  # whatever a user's forward raises
+            except Exception as error:  # a user's forward may raise any error
                 raise DataError(f"the module's own forward failed on x: {said(error)}. {ADVICE}") from error
             yield dict(seen), tensors_of(result)
 

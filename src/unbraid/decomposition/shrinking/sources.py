@@ -35,7 +35,7 @@ class Source:
     output: Output | None = None
 
     def read(self, linears: dict[str, list[Tensor]], results: Sequence[Tensor]) -> Tensor:
-        """The scores of one run; those of several calls of the layer are joined along their first axis."""
+        """Return the scores of one run; those of several calls of the layer are joined along their first axis."""
         return results[self.place] if self.path is None else torch.cat(linears[self.path])
 
     def decide(self, scores: Tensor) -> Tensor | None:
@@ -71,7 +71,7 @@ def find_sources(module: nn.Module, batch: Any) -> list[Source]:
 
 
 def linear_outputs(part: nn.Module, made: Call) -> Tensor:
-    """The view of :func:`~unbraid.decomposition.shrinking.running.runs` that sources read."""
+    """Make the view of :func:`~unbraid.decomposition.shrinking.running.runs` that sources read."""
     return channels_last(part, made.result)
 
 

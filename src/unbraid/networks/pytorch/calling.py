@@ -68,7 +68,7 @@ class Caller:
         return self._once(inputs.take(order)), order
 
     def trees(self, inputs: Inputs) -> Iterator[Any]:
-        """The inputs of each call that a batch needs, as the module itself reads them; see :func:`call`."""
+        """Return the inputs of each call that a batch needs, as the module itself reads them; see :func:`call`."""
         for part, _ in self.parts(inputs):
             order = self.call(part)[1] if self.run.sorts else None
             yield self._tree(part if order is None else part.take(order))

@@ -87,7 +87,7 @@ def find(
 
 
 def _wanted(output: str | None, task: GivenTask | None) -> Output | None:
-    """The kind of output that the user named; of a regression at least a linear one."""
+    """Return the kind of output that the user named; a regression has at least a linear one."""
     allowed: Mapping[str, Output] = NUMBERS if task == "regression" else {"softmax": "softmax", "sigmoid": "sigmoid"}
     if output is None:
         return "linear" if task == "regression" else None
@@ -98,7 +98,7 @@ def _wanted(output: str | None, task: GivenTask | None) -> Output | None:
 
 
 def _shown(wanted: Output | None, answer: Answer | None, named: bool) -> Output | None:
-    """The kind of output: as the user named it, else as the result of the module shows."""
+    """Return the kind of output that the user named, or that the result of the module shows."""
     if named or answer is None:
         return wanted
     return answer.output if wanted is None else answer.numbers or wanted

@@ -1,4 +1,4 @@
-"""Tell what a network does otherwise than the user's module, once, when the network is made."""
+"""Report differences between a network and the user's module, once, when the network is made."""
 
 from __future__ import annotations
 
