@@ -382,7 +382,7 @@ def test_modules_of_users_own_networks_are_saved_as_trained(way, part, tmp_path)
     np.testing.assert_allclose(whole.margins(x), expected, atol=1e-5)
     whole.save(tmp_path / "whole")
     again = load_composition(tmp_path / "whole", module=Own())
-    np.testing.assert_array_equal(again.margins(x), whole.margins(x))
+    np.testing.assert_allclose(again.margins(x), whole.margins(x), atol=1e-6)  # joined or one by one: other sums
     parts[1].save(tmp_path / "alone")
     np.testing.assert_array_equal(load_module(tmp_path / "alone", module=Own()).margins(x), own)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.networks.keras.making import MODEL, C, D, H, T, dense, embedding, layer, lstm, refused, resized, sequential
+from unbraid import load
 from unbraid.errors import ConfigError, FormatError, UnbraidWarning, UnsupportedLayer
 from unbraid.networks.keras.reading import load_keras
 
@@ -105,16 +106,17 @@ def test_unsupported(legacy, stage, parts):
     refused(legacy(model=sequential(embedding(), stage, dense())), *parts, error=UnsupportedLayer)
 
 
+def test_two_activations_of_scores_are_refused(legacy):
+    tail = [dense(), layer("Activation", "a", activation="softmax")]
+    refused(legacy(model=sequential(embedding(), lstm(), *tail)), "supported", error=UnsupportedLayer)
+
+
 @pytest.mark.parametrize(
     "tail",
-    [
-        [dense(activation="tanh")],
-        [dense(activation="linear"), layer("Activation", "a", activation="relu")],
-        [dense(), layer("Activation", "a", activation="softmax")],
-    ],
+    [[dense(activation="tanh")], [dense(activation="linear"), layer("Activation", "a", activation="relu")]],
 )
-def test_unsupported_activations_behind_the_recurrence(legacy, tail):
-    refused(legacy(model=sequential(embedding(), lstm(), *tail)), "supported", error=UnsupportedLayer)
+def test_outputs_that_cannot_be_scores_are_numbers(legacy, tail):
+    assert load(legacy(model=sequential(embedding(), lstm(), *tail))).task == "regression"
 
 
 def test_one_softmax_unit(legacy):
