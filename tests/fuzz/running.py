@@ -1,5 +1,6 @@
 """Runs one input in this process."""
 
+import importlib
 import shutil
 import tempfile
 from contextlib import suppress
@@ -27,6 +28,7 @@ KINDS = [
 
 def warm_up():
     """Make the valid inputs, and use one of each kind, so that workers need not import or make anything."""
+    importlib.import_module("torch._dynamo")  # torch imports it when layers first run on the meta device
     with tempfile.TemporaryDirectory() as temporary:
         for number, (name, files) in enumerate(folders.bases.folders().items()):
             place = Path(temporary) / str(number)
