@@ -14,17 +14,8 @@ from unbraid.decomposition.removal.observation import observe
 from unbraid.modules.concern import Concern
 from unbraid.networks.cells import Cell
 from unbraid.networks.reading import check_inputs
-from unbraid.networks.spec import (
-    DenseSpec,
-    EmbeddingSpec,
-    EncoderDecoderSpec,
-    FlattenSpec,
-    LanguageTag,
-    MaskingSpec,
-    NetworkSpec,
-    RecurrentSpec,
-    RepeatSpec,
-)
+from unbraid.networks.spec import EncoderDecoderSpec, LanguageTag, NetworkSpec
+from unbraid.networks.stage_spec import DenseSpec, EmbeddingSpec, FlattenSpec, MaskingSpec, RecurrentSpec, RepeatSpec
 
 CELLS = {
     "vanilla": Cell(kind="rnn"),

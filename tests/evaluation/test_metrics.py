@@ -9,7 +9,8 @@ from tests import factory
 from tests.factory import CELLS
 from tests.modules.test_module import module_of
 from unbraid.evaluation.metrics import cohesion, coupling, detection, jaccard
-from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec
+from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
 
 flags = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30)
 

@@ -8,7 +8,9 @@ from unbraid.data.vocabulary import read_vocabulary
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import DataError, FormatError, IncompatibleModules, UnbraidError
 from unbraid.modules.about import About
-from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec
+from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage import hub
 from unbraid.storage.loading import check_folder
 from unbraid.storage.manifest import ParentEntry

@@ -10,7 +10,7 @@ from tests.factory import CELLS, IO
 from unbraid import ConcernModule, DecompositionConfig
 from unbraid.decomposition.channeling import channel
 from unbraid.errors import DataError, UnsupportedLayer
-from unbraid.networks.spec import ActivationSpec, DenseSpec, FlattenSpec, RecurrentSpec, RepeatSpec
+from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, FlattenSpec, RecurrentSpec, RepeatSpec
 
 WAYS = {
     "rolled": {"mode": "rolled"},

@@ -8,7 +8,7 @@ from tests.factory import CELLS, IO, watched
 from unbraid import Network
 from unbraid.errors import DataError, FormatError
 from unbraid.networks.cells import Cell
-from unbraid.networks.spec import ActivationSpec, RepeatSpec
+from unbraid.networks.stage_spec import ActivationSpec, RepeatSpec
 
 SHAPES = {
     "one layer": {"count": 1},

@@ -19,7 +19,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.folders import consistently, recover
 from unbraid.storage.loading import composition_of, load_modules
 from unbraid.translation.translator import Translator

@@ -15,7 +15,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.cells import Cell
 from unbraid.networks.network import Network
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.translation.translator import Translator
 
 LABEL = 60  # largest number of characters of a label or a name

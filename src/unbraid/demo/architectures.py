@@ -7,16 +7,8 @@ from typing import Literal
 
 from unbraid.config import IOArchitecture
 from unbraid.networks.cells import Cell
-from unbraid.networks.spec import (
-    EmbeddingSpec,
-    EncoderDecoderSpec,
-    FlattenSpec,
-    LanguageTag,
-    NetworkSpec,
-    RecurrentSpec,
-    RepeatSpec,
-    StageSpec,
-)
+from unbraid.networks.spec import EncoderDecoderSpec, LanguageTag, NetworkSpec
+from unbraid.networks.stage_spec import EmbeddingSpec, FlattenSpec, RecurrentSpec, RepeatSpec, StageSpec
 
 
 def sequence_spec(

@@ -14,7 +14,8 @@ from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.networks.cells import Cell
 from unbraid.networks.network import Network
-from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, NetworkSpec, RecurrentSpec
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec
+from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
 from unbraid.translation.pairs import Pairs, find_tag, make_pairs
 from unbraid.translation.words import sentence_vocabulary
 

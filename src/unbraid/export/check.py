@@ -20,7 +20,8 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks import timesteps
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.network import Network
-from unbraid.networks.spec import EmbeddingSpec, NetworkSpec
+from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import EmbeddingSpec
 
 TOLERANCE = 1e-5  # largest difference, relative to the largest output or to 1
 

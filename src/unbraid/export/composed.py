@@ -22,7 +22,8 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.groups import Group
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
-from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RepeatSpec
+from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import EmbeddingSpec, RepeatSpec
 from unbraid.networks.stages import StageSequence
 
 

@@ -25,7 +25,7 @@ from unbraid.export.graph import IR_VERSION, OPSET, Graph
 from unbraid.export.recurrent import recurrent
 from unbraid.networks.heads import Head
 from unbraid.networks.recurrent import PrunedRecurrentLayer
-from unbraid.networks.spec import ActivationSpec, EmbeddingSpec
+from unbraid.networks.stage_spec import ActivationSpec, EmbeddingSpec
 from unbraid.networks.stages import (
     Dense,
     Embedding,

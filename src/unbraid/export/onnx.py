@@ -27,7 +27,9 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import to_device
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
-from unbraid.networks.spec import NetworkSpec, RepeatSpec, TorchSpec
+from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import RepeatSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.folders import write_file
 
 

@@ -21,7 +21,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs, leaves
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.torch_spec import TorchSpec
 
 Exportable = Network | ConcernModule | Composition
 STEPS = 5  # timesteps of a generated example

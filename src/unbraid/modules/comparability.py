@@ -11,7 +11,9 @@ from unbraid.data.targets import Label
 from unbraid.errors import UnbraidWarning, quoted
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
-from unbraid.networks.spec import EmbeddingSpec, KerasSpec, TorchSpec
+from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.stage_spec import EmbeddingSpec
+from unbraid.networks.torch_spec import TorchSpec
 
 SHOWN = 5  # most labels in a message
 REFEREE_DROPPED = (

@@ -5,7 +5,9 @@ from __future__ import annotations
 from unbraid.config import IOArchitecture
 from unbraid.errors import IncompatibleModules
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.spec import EmbeddingSpec, KerasSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
+from unbraid.networks.torch_spec import TorchSpec
 
 
 def check_compatible(modules: list[ConcernModule]) -> None:

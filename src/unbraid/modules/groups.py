@@ -23,8 +23,10 @@ from unbraid.networks.joined import NotJoinable
 from unbraid.networks.layers import pruned
 from unbraid.networks.removal import Removal
 from unbraid.networks.snapshot import own_copy, tables, unchanged
-from unbraid.networks.spec import EmbeddingSpec, NetworkSpec, RecurrentSpec, TorchSpec
+from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
 from unbraid.networks.stages import PrunedDense
+from unbraid.networks.torch_spec import TorchSpec
 
 ROWS = 4096  # rows of one batch, summed over the modules that run in it
 

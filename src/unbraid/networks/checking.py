@@ -11,17 +11,9 @@ from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError, UnsupportedLayer, quoted, wrong_object
 from unbraid.limits import check_size
 from unbraid.networks.flow import Flow
-from unbraid.networks.spec import (
-    ActivationSpec,
-    DenseSpec,
-    EncoderDecoderSpec,
-    KerasSpec,
-    NetworkSpec,
-    RecurrentSpec,
-    Spec,
-    StageSpec,
-    label_count,
-)
+from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, label_count
+from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, RecurrentSpec, StageSpec
 
 
 def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:

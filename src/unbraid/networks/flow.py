@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from unbraid.errors import FormatError, quoted
-from unbraid.networks.spec import (
+from unbraid.networks.stage_spec import (
     ActivationSpec,
     DenseSpec,
     EmbeddingSpec,

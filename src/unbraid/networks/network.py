@@ -21,6 +21,7 @@ from unbraid.errors import DataError, FormatError, UnsupportedLayer
 from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.outputs import OUTPUTS, GivenTask, Task, check_decides, check_task, task_of
@@ -37,19 +38,10 @@ from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
-from unbraid.networks.spec import (
-    EmbeddingSpec,
-    EncoderDecoderSpec,
-    FlattenSpec,
-    KerasSpec,
-    NetworkSpec,
-    RecurrentSpec,
-    RepeatSpec,
-    Spec,
-    TorchSpec,
-    needs_module,
-)
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, needs_module
+from unbraid.networks.stage_spec import EmbeddingSpec, FlattenSpec, RecurrentSpec, RepeatSpec
 from unbraid.networks.stages import StageSequence
+from unbraid.networks.torch_spec import TorchSpec
 
 
 class Network(nn.Module):

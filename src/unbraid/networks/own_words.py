@@ -13,7 +13,8 @@ import numpy as np
 from unbraid.data.texts import is_text
 from unbraid.errors import ConfigError
 from unbraid.networks.network import Network
-from unbraid.networks.spec import EmbeddingSpec, NetworkSpec
+from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import EmbeddingSpec
 
 TABLE = "body.stages.0.weight"
 

@@ -1,8 +1,8 @@
 """The current pass over a user's module: the rows of its layers, and the timesteps they already ran over.
 
 A module may call one layer several times in one pass (a cell in a loop, one encoder for two sequences). A batch may run
-in several parts (see :class:`unbraid.networks.spec.TorchRun`). Layers and hooks read the pass from here, because the
-body calls them through the forward method of the user. A pass belongs to one thread.
+in several parts (see :class:`unbraid.networks.torch_spec.TorchRun`). Layers and hooks read the pass from here, because
+the body calls them through the forward method of the user. A pass belongs to one thread.
 """
 
 from __future__ import annotations

@@ -11,9 +11,12 @@ from unbraid.data.arrays import NUMBERS, as_array
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, quoted
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, Words, arrays_of, leaves, map_tree, with_arrays
-from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, KerasSpec, NetworkSpec, Spec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec
+from unbraid.networks.stage_spec import EmbeddingSpec
 from unbraid.networks.timesteps import feature_width, fixed_steps
+from unbraid.networks.torch_spec import TorchSpec
 
 
 def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> Inputs:

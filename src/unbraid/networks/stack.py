@@ -29,7 +29,7 @@ class RecurrentStack(nn.Module):
     Args:
         original: the module to replace; its weights are copied with their dtype.
         fold: how rows are arranged if the module reads several sequences of each example in one call (see
-            :class:`unbraid.networks.spec.TorchRun`); None: one sequence of each example.
+            :class:`unbraid.networks.torch_spec.TorchRun`); None: one sequence of each example.
     """
 
     def __init__(self, original: nn.RNNBase, fold: str | None = None) -> None:

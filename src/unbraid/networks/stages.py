@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unbraid.networks.cells import ACTIVATIONS, State
 from unbraid.networks.precision import like_weights
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import (
+from unbraid.networks.stage_spec import (
     ActivationSpec,
     DenseSpec,
     EmbeddingSpec,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unbraid.networks.spec import DenseSpec, EmbeddingSpec, FlattenSpec, NetworkSpec, RecurrentSpec, Spec
+from unbraid.networks.spec import NetworkSpec, Spec
+from unbraid.networks.stage_spec import DenseSpec, EmbeddingSpec, FlattenSpec, RecurrentSpec
 
 
 def feature_width(spec: NetworkSpec) -> int | None:

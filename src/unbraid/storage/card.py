@@ -18,7 +18,9 @@ from unbraid.limits import current
 from unbraid.modules.about import About
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.outputs import OUTPUTS
-from unbraid.networks.spec import EncoderDecoderSpec, RecurrentSpec, TorchSpec, needs_module
+from unbraid.networks.spec import EncoderDecoderSpec, needs_module
+from unbraid.networks.stage_spec import RecurrentSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import CARD as CARD
 from unbraid.storage.layout import RECIPE as RECIPE
 from unbraid.storage.layout import REFEREE

@@ -25,8 +25,10 @@ from unbraid.data.padding import Padding
 from unbraid.errors import DataError, FormatError, quoted
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.networks.checking import check_label
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.pytorch.facts import TorchFacts
-from unbraid.networks.spec import EncoderDecoderSpec, KerasSpec, NetworkSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec
+from unbraid.networks.torch_spec import TorchSpec
 
 FORMAT = 2
 UNSEALED = 1  # the format without a checksum

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from unbraid.config import DecompositionConfig, GateView, Mode, UnknownStrategyConfig
 from unbraid.errors import ConfigError, FormatError, quoted
 from unbraid.limits import check_size, parse_json
-from unbraid.networks.spec import EncoderDecoderSpec, TorchSpec, label_count
+from unbraid.networks.spec import EncoderDecoderSpec, label_count
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import MODULES, PARENTS, RECIPE, REFEREE, vocabulary_file
 from unbraid.storage.manifest import (
     CHECKSUM,

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from unbraid.errors import ModuleNeeded, UnbraidError, quoted, wrong_object
-from unbraid.networks.spec import TorchLayerSpec, TorchSpec, needs_module
+from unbraid.networks.spec import needs_module
+from unbraid.networks.torch_spec import TorchLayerSpec, TorchSpec
 from unbraid.storage.manifest import Manifest, ParentEntry
 
 SHOWN = 4  # largest number of parents in a message

@@ -24,7 +24,8 @@ from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.codeless import codeless
 from unbraid.networks.snapshot import address
-from unbraid.networks.spec import TorchSpec, needs_module
+from unbraid.networks.spec import needs_module
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.expanding import expanded
 from unbraid.storage.layout import MODULES, PARENTS
 from unbraid.storage.manifest import Manifest, ModuleEntry, ParentEntry

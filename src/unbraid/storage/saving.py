@@ -19,7 +19,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.voter import Vote
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
 from unbraid.networks.network import Network
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.card import CARD, RECIPE, card, plain_scores
 from unbraid.storage.folders import MANIFEST, write_folder
 from unbraid.storage.halving import as_half, check_stored, halved

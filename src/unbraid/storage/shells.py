@@ -22,7 +22,8 @@ from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, TorchSpec, weight_count
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, weight_count
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import PARENTS
 from unbraid.storage.manifest import ModuleEntry, ParentEntry
 from unbraid.storage.tensor_files import FLOATS, Declared, Expected

@@ -15,7 +15,8 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.origin import BodyWeights
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_values
-from unbraid.networks.spec import TorchSpec, weight_count
+from unbraid.networks.spec import weight_count
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import body_weights, only_words
 
 

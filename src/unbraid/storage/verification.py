@@ -12,7 +12,7 @@ from unbraid.errors import FormatError
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import only_words
 from unbraid.storage.loading import composition_of, load_modules
 from unbraid.storage.own_modules import OwnModule

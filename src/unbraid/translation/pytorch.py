@@ -18,8 +18,9 @@ from unbraid.networks.inputs import leaves
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.calling import call, said
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import EmbeddingSpec, EncoderDecoderSpec, LanguageTag, RecurrentSpec
+from unbraid.networks.spec import EncoderDecoderSpec, LanguageTag
 from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
 
 
 def encoder_decoder_from_torch(

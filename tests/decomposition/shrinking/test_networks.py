@@ -7,7 +7,7 @@ from tests import factory
 from unbraid import Network, Vocabulary, compose, decompose, export_onnx, shrink
 from unbraid.demo.small import small_examples, small_network
 from unbraid.errors import ConfigError, DataError
-from unbraid.networks.spec import RecurrentSpec
+from unbraid.networks.stage_spec import RecurrentSpec
 
 
 def error(small, network, x):

@@ -29,7 +29,7 @@ from unbraid.decomposition.sampling import Sample
 from unbraid.networks.cells import CANDIDATE
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.progress import Advance
 
 Differences = dict[int, tuple[np.ndarray, np.ndarray]]  # class -> statistics on its examples and on other examples

@@ -16,7 +16,8 @@ from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Scattered
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import DenseSpec, NetworkSpec, RecurrentSpec, StageSpec
+from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import DenseSpec, RecurrentSpec, StageSpec
 from unbraid.networks.stages import Dense, Recurrent, StageSequence
 
 

@@ -21,7 +21,8 @@ from unbraid.errors import ConfigError, wrong_object
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
-from unbraid.networks.spec import EncoderDecoderSpec, TorchSpec
+from unbraid.networks.spec import EncoderDecoderSpec
+from unbraid.networks.torch_spec import TorchSpec
 from unbraid.progress import Progress, shown
 
 DEFAULT_KEEP = 0.3

@@ -29,8 +29,8 @@ from unbraid.networks.pytorch.calling import Caller
 from unbraid.networks.pytorch.checking import check_plain, whole_layers
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
-from unbraid.networks.spec import TorchRun
 from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.torch_spec import TorchRun
 
 SCORED = 200  # examples that score the hidden units
 FITTED = 400  # largest number of examples that the layers are fitted on

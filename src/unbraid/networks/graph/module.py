@@ -17,16 +17,8 @@ from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.graph.kind import Mask, Settings
 from unbraid.networks.graph.kinds import KINDS
 from unbraid.networks.graph.recurrence import KerasRecurrent, recurrent_shapes
-from unbraid.networks.spec import (
-    DenseSpec,
-    EmbeddingSpec,
-    GraphInput,
-    GraphLayer,
-    GraphSpec,
-    LayerSpec,
-    PerTimestepSpec,
-    RecurrentSpec,
-)
+from unbraid.networks.graph_spec import GraphInput, GraphLayer, GraphSpec, LayerSpec, PerTimestepSpec
+from unbraid.networks.stage_spec import DenseSpec, EmbeddingSpec, RecurrentSpec
 from unbraid.networks.stages import Recurrent, build_stage
 
 STEPS = 128

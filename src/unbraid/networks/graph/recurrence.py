@@ -12,8 +12,8 @@ from unbraid.networks.cells import ACTIVATIONS, State
 from unbraid.networks.graph.convolution import CONVOLUTION
 from unbraid.networks.graph.kind import Kind, Mask, Settings, Shapes, Weight, Weights
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import RecurrentSpec
 from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stage_spec import RecurrentSpec
 from unbraid.networks.stages import merged
 
 MAX_STEPS = 2**20  # of a recurrent layer, as in saved folders

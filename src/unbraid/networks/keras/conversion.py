@@ -13,7 +13,7 @@ from unbraid.errors import FormatError
 from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.hdf5 import Shape
 from unbraid.networks.keras.weights import Variable
-from unbraid.networks.spec import StageSpec
+from unbraid.networks.stage_spec import StageSpec
 
 Read = Callable[[Sequence[Variable]], list[np.ndarray]]
 

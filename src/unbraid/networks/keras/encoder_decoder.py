@@ -23,13 +23,8 @@ from unbraid.networks.keras.loss import read_loss, task_by
 from unbraid.networks.keras.recurrent import KINDS
 from unbraid.networks.keras.weights import Place, Variable
 from unbraid.networks.outputs import GivenTask
-from unbraid.networks.spec import (
-    ActivationSpec,
-    DenseSpec,
-    EmbeddingSpec,
-    EncoderDecoderSpec,
-    RecurrentSpec,
-)
+from unbraid.networks.spec import EncoderDecoderSpec
+from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, EmbeddingSpec, RecurrentSpec
 
 _STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from unbraid.errors import ConfigError, UnsupportedLayer, quoted
 from unbraid.networks.graph.module import KerasGraph
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.files import SavedModel
 from unbraid.networks.keras.graph_reading import ReadGraph, head_of, read_graph
@@ -14,7 +15,8 @@ from unbraid.networks.keras.loss import read_loss
 from unbraid.networks.keras.wiring import Wiring, wired
 from unbraid.networks.outputs import GivenTask
 from unbraid.networks.pytorch.body import layer_names
-from unbraid.networks.spec import DenseSpec, KerasSpec, RecurrentSpec, TorchLayerSpec
+from unbraid.networks.stage_spec import DenseSpec, RecurrentSpec
+from unbraid.networks.torch_spec import TorchLayerSpec
 
 
 def read_graph_network(

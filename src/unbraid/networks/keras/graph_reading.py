@@ -20,6 +20,7 @@ from unbraid.errors import DataError, FormatError, UnbraidWarning, UnsupportedLa
 from unbraid.networks.graph.kind import Settings
 from unbraid.networks.graph.kinds import KINDS
 from unbraid.networks.graph.module import KerasGraph, Value, input_size, weight_names
+from unbraid.networks.graph_spec import CallSpec, GraphInput, GraphLayer, GraphSpec, LayerSpec, PerTimestepSpec
 from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.conversion import Translation, activation, tensor
 from unbraid.networks.keras.files import SavedModel
@@ -30,16 +31,7 @@ from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.settings import plain_settings
 from unbraid.networks.keras.weights import Variable
 from unbraid.networks.keras.wiring import MODELS, Call, Wiring, wrapped_layer
-from unbraid.networks.spec import (
-    CallSpec,
-    DenseSpec,
-    GraphInput,
-    GraphLayer,
-    GraphSpec,
-    LayerSpec,
-    PerTimestepSpec,
-    RecurrentSpec,
-)
+from unbraid.networks.stage_spec import DenseSpec, RecurrentSpec
 
 _LAYERS = ("Embedding", "Masking", "Dense", "RepeatVector")  # of one input, translated as stages are
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from unbraid.errors import UnsupportedLayer
 from unbraid.networks.keras.loss import Loss, task_by
 from unbraid.networks.outputs import NUMBERS, GivenTask, Output
-from unbraid.networks.spec import DenseSpec
+from unbraid.networks.stage_spec import DenseSpec
 
 
 def output_of(file: str, head: DenseSpec, loss: Loss, task: GivenTask | None = None) -> Output:

@@ -21,7 +21,7 @@ from unbraid.networks.keras.conversion import (
 from unbraid.networks.keras.hdf5 import Shape
 from unbraid.networks.keras.recurrent import KINDS, bidirectional, recurrent
 from unbraid.networks.keras.weights import Variable
-from unbraid.networks.spec import ActivationSpec, DenseSpec, EmbeddingSpec, FlattenSpec, MaskingSpec, RepeatSpec
+from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, EmbeddingSpec, FlattenSpec, MaskingSpec, RepeatSpec
 
 
 def check_supported(layers: Sequence[LayerConfig], besides: Sequence[str] = ()) -> None:

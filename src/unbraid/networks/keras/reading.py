@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unbraid.data.targets import Label
 from unbraid.errors import FormatError, UnsupportedLayer
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.keras.config import LayerConfig
 from unbraid.networks.keras.conversion import ELEMENTWISE, Translation
 from unbraid.networks.keras.encoder_decoder import read_encoder_decoder, two_inputs
@@ -29,16 +30,8 @@ from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.weights import Place, Variable
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask, check_task
-from unbraid.networks.spec import (
-    ActivationSpec,
-    DenseSpec,
-    EmbeddingSpec,
-    EncoderDecoderSpec,
-    KerasSpec,
-    NetworkSpec,
-    RecurrentSpec,
-    StageSpec,
-)
+from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec
+from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, EmbeddingSpec, RecurrentSpec, StageSpec
 
 _ZERO_AT_ZERO = (
     "tanh",

@@ -17,7 +17,7 @@ from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.conversion import Read, Translation, activation, expect_axes, tensor
 from unbraid.networks.keras.hdf5 import Shape
 from unbraid.networks.keras.weights import Variable
-from unbraid.networks.spec import RecurrentSpec
+from unbraid.networks.stage_spec import RecurrentSpec
 
 Kind = Literal["rnn", "lstm", "gru"]
 KINDS: dict[str, Kind] = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru"}

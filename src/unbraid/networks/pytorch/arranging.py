@@ -20,7 +20,7 @@ PICKS: tuple[Pick, ...] = ("all", "last", "first", "mean")
 
 
 class Arrangement(NamedTuple):
-    """Arrangement of the inputs of an output layer; see :class:`unbraid.networks.spec.TorchRun`.
+    """Arrangement of the inputs of an output layer; see :class:`unbraid.networks.torch_spec.TorchRun`.
 
     Attributes:
         layout: arrangement of examples and timesteps.

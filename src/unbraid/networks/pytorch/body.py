@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.networks.graph.module import KerasGraph, run_shapes
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
 from unbraid.networks.passes import Pass, one_pass
@@ -26,8 +27,9 @@ from unbraid.networks.pytorch.running import recorded
 from unbraid.networks.reading import torch_inputs
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
-from unbraid.networks.spec import DenseSpec, KerasSpec, TorchSpec
 from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stage_spec import DenseSpec
+from unbraid.networks.torch_spec import TorchSpec
 
 
 class TorchBody(nn.Module):

@@ -15,7 +15,7 @@ from unbraid.networks.inputs import Inputs, arrays_of, map_tree
 from unbraid.networks.passes import current
 from unbraid.networks.pytorch.lengths import PackedLengths, Rule, UnsortedError, rule_for
 from unbraid.networks.pytorch.memory import Memory
-from unbraid.networks.spec import TorchRun
+from unbraid.networks.torch_spec import TorchRun
 
 
 class Caller:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.networks.pytorch.facts import TorchFacts
-from unbraid.networks.spec import TorchLayerSpec, TorchSpec
+from unbraid.networks.torch_spec import TorchLayerSpec, TorchSpec
 
 DEEPEST = 64  # largest number of nested modules
 RECURRENT: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

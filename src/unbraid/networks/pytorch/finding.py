@@ -27,7 +27,7 @@ from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import prepared, stacks_of
 from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
 from unbraid.networks.pytorch.telling import tell
-from unbraid.networks.spec import TorchLayerSpec, TorchRun, TorchSpec
+from unbraid.networks.torch_spec import TorchLayerSpec, TorchRun, TorchSpec
 
 __all__ = ["find", "recurrent_sites"]
 

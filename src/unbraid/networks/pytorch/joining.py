@@ -16,8 +16,8 @@ from unbraid.networks.passes import current
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import unchanged
-from unbraid.networks.spec import TorchRun
 from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.torch_spec import TorchRun
 
 
 class JoinedStack(RecurrentStack):

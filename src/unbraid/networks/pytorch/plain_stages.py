@@ -15,7 +15,7 @@ from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.heads import Head, margin
 from unbraid.networks.pytorch.plain import KINDS
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.spec import StageSpec
+from unbraid.networks.stage_spec import StageSpec
 from unbraid.networks.stages import Activation, Dense, Embedding, Flatten, Recurrent, Repeat, StageSequence
 
 

@@ -44,7 +44,7 @@ def prepared(module: nn.Module, head: str, folds: Mapping[str, str]) -> nn.Modul
     Args:
         module: the module, with plain weights.
         head: path of the output layer.
-        folds: see :class:`unbraid.networks.spec.TorchRun`.
+        folds: see :class:`unbraid.networks.torch_spec.TorchRun`.
     """
     layers = {name: part for name, part in module.named_modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)}
     sites = {name: part for name, part in layers.items() if BASE not in part._modules}  # others were prepared before

@@ -20,7 +20,7 @@ from unbraid.networks.pytorch.arranging import Arrangement, returned
 from unbraid.networks.pytorch.calling import Caller, said
 from unbraid.networks.pytorch.heads import HEADS, channels_last
 from unbraid.networks.pytorch.lengths import UnsortedError
-from unbraid.networks.spec import TorchRun
+from unbraid.networks.torch_spec import TorchRun
 
 Fold = Literal["outer", "inner"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from unbraid.errors import UnbraidWarning, quoted
 from unbraid.networks.pytorch.answer import Answer
-from unbraid.networks.spec import TorchSpec
+from unbraid.networks.torch_spec import TorchSpec
 
 notes = logging.getLogger("unbraid")
 
