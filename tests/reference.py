@@ -115,21 +115,35 @@ def plain(network):
 # --- forward ------------------------------------------------------------------------------------------------------
 
 
+# Keras's definitions of its activations, by the names of this library.
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+ACTIVATIONS = {
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "linear": lambda x: x,
+    "hard_sigmoid": lambda x: np.minimum(1, np.maximum(0, x / 6 + 0.5)),
+    "hard_sigmoid_keras2": lambda x: np.minimum(1, np.maximum(0, 0.2 * x + 0.5)),
+    "softmax": lambda x: np.exp(x) / np.exp(x).sum(),
+    "log_softmax": lambda x: x - np.log(np.exp(x).sum()),
+    "elu": lambda x: np.where(x > 0, x, np.exp(x) - 1),
+    "selu": lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * (np.exp(x) - 1)),
+    "gelu": lambda x: x * 0.5 * (1 + np.array([math.erf(value / math.sqrt(2)) for value in x])),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "mish": lambda x: x * np.tanh(np.log(1 + np.exp(x))),
+    "softplus": lambda x: np.log(1 + np.exp(x)),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "relu6": lambda x: np.minimum(6, np.maximum(x, 0)),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+    "hard_silu": lambda x: x * np.minimum(1, np.maximum(0, x / 6 + 0.5)),
+    "hard_tanh": lambda x: np.minimum(1, np.maximum(-1, x)),
+    "log_sigmoid": lambda x: -np.log(1 + np.exp(-x)),
+    "exponential": np.exp,
+}
+
+
 def activate(name, x):
-    if name == "tanh":
-        return np.tanh(x)
-    if name == "sigmoid":
-        return 1 / (1 + np.exp(-x))
-    if name == "relu":
-        return np.maximum(x, 0)
-    if name == "linear":
-        return x
-    if name == "hard_sigmoid":
-        return np.minimum(1, np.maximum(0, x / 6 + 0.5))
-    if name == "hard_sigmoid_keras2":
-        return np.minimum(1, np.maximum(0, 0.2 * x + 0.5))
-    assert name == "softmax"
-    return np.exp(x) / np.exp(x).sum()
+    return ACTIVATIONS[name](x)
 
 
 def one_step(cell, gates, x, h, c):

@@ -19,7 +19,6 @@ AVOIDED = re.compile(
     r"|(is|are) no (text|number|mapping|label|file|dense|model|key))\b",
     re.IGNORECASE,
 )
-NOT_YET = ("networks/graph", "networks/keras")  # files and packages that still have to be reworded
 # A summary of a function starts with a verb, as in "Return whether the weights are equal.", and ends with a period.
 NOUN_PHRASE = re.compile(r"(An?|The|All|Any|Some|Those|These|Each|Every|What|Which|Whether|How|Where|Why|As)\b")
 LONGEST = 30  # words of a sentence in a docstring; the goal is 25
@@ -41,7 +40,6 @@ def test_docstrings_comments_and_messages_use_standard_terms():
     found = [
         f"{name}:{line}: {match[0]!r} in {text.strip()[:80]!r}"
         for name, path in FILES.items()
-        if not name.startswith(NOT_YET)
         for line, text in texts(path)
         for match in AVOIDED.finditer(text)
     ]
@@ -65,7 +63,6 @@ def test_summaries_of_functions_are_imperative_sentences():
     found = [
         f"{name}:{line}: {text}"
         for name, path in FILES.items()
-        if not name.startswith(NOT_YET)
         for line, text in summaries(path)
         if NOUN_PHRASE.match(text) or not re.match(r"[A-Z].*[.:]$", text) or "; raises " in text
     ]
@@ -84,15 +81,10 @@ def test_sentences_of_docstrings_are_short():
     found = [
         f"{name}: {' '.join(text.split())}"
         for name, path in FILES.items()
-        if not name.startswith(NOT_YET)
         for text in sentences(path)
         if sum(bool(re.search("[A-Za-z]", word)) for word in text.split()) > LONGEST
     ]
     assert not found, "\n".join(found)
-
-
-def test_files_that_are_not_reworded_yet_exist():
-    assert all(any(name.startswith(prefix) for name in FILES) for prefix in NOT_YET)
 
 
 @pytest.mark.parametrize("name", [name for name in unbraid.__all__ if name != "__version__"])

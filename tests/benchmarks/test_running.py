@@ -139,9 +139,13 @@ def test_an_interrupted_write_leaves_no_json(tmp_path, monkeypatch):
 def start(folder, jobs, allowed):
     """Return a program that runs six experiments; those with a seed of at least ``allowed`` never end."""
     (folder / "allowed").write_text(str(allowed))
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder), str(jobs)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(jobs)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts)
+
+
+def heeds_interrupts():
+    """Reset SIGINT, which is ignored where the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def started(folder):

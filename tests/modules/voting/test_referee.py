@@ -14,7 +14,8 @@ from tests.manifests import edit
 from unbraid import Composition, compose, decompose
 from unbraid.cli.open_any import open_any
 from unbraid.data.vocabulary import Vocabulary
-from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules, UnbraidError
+from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules
+from unbraid.export.onnx_model import OnnxModel
 from unbraid.modules.groups import Evidence
 from unbraid.modules.voting import referee
 from unbraid.storage.loading import check_folder
@@ -248,8 +249,16 @@ def test_what_it_cannot_decide_is_refused(mixed):
         plain.with_referee(x[y != 1], y[y != 1])
     with pytest.raises(ConfigError, match=r"expected \d+ and 2"):
         Composition({"one": plain["one"], "many": plain["many"]}, referee=plain.with_referee(x, y).referee)
-    with pytest.raises(UnbraidError, match="without_referee"):
-        unbraid.export_onnx(plain.with_referee(x, y), "nowhere.onnx")
+
+
+def test_a_referee_is_exported(mixed, tmp_path):
+    plain, x, y, _, _ = mixed
+    pytest.importorskip("onnxruntime")
+    refereed = plain.with_referee(x, y)
+    unbraid.export_onnx(refereed, tmp_path / "x.onnx")
+    outputs = OnnxModel(tmp_path / "x.onnx").run(x)
+    np.testing.assert_allclose(outputs["margins"], refereed.margins(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs["probabilities"], refereed.predict_proba(x), atol=1e-5)
 
 
 BROKEN = {

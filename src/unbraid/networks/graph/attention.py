@@ -73,7 +73,7 @@ def _multi_head(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mas
     key_mask = masks[2] if len(x) == 3 else None
 
     def projected(name: str, values: Tensor) -> Tensor:
-        """(N, T, D) to (N, A, T, K)."""
+        """Convert (N, T, D) to (N, A, T, K)."""
         found = torch.einsum("ntd,dak->natk", values, w[f"{name}_kernel"])
         return found + w[f"{name}_bias"].unsqueeze(1) if f"{name}_bias" in w else found
 

@@ -61,7 +61,7 @@ def _conv(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) ->
 
 
 def _depthwise_weight(kernel: Tensor) -> Tensor:
-    """(*K, D, M) to (D*M, 1, *K)."""
+    """Convert (*K, D, M) to (D*M, 1, *K)."""
     return kernel.movedim((-2, -1), (0, 1)).flatten(0, 1).unsqueeze(1)
 
 
@@ -116,7 +116,7 @@ def _max_pool(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]
 
 
 def _average_pool(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
-    """The mean of the values in each window; padding does not count."""
+    """Compute the mean of the values in each window, without padding."""
     padded, sizes, strides = _pool(settings, x, 0.0)
     counted, _, _ = _pool(settings, [torch.ones_like(x[0])], 0.0)
 
@@ -141,7 +141,7 @@ def _global_max(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mas
 
 
 def _global_average(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
-    """The mean; of one axis of timesteps, over those that the mask does not exclude."""
+    """Compute the mean; over timesteps, only of those that the mask includes."""
     _channels_last(settings)
     if masks[0] is None or x[0].dim() != 3:
         return _kept(settings, x[0], x[0].flatten(1, -2).mean(1))

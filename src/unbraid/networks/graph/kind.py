@@ -47,7 +47,7 @@ class Settings:
         self.values, self.keras = values, keras
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value; the default where it is missing or null."""
+        """Return the value, or the default if it is missing or null."""
         value = self.values.get(name)
         return default if value is None else value
 
@@ -75,7 +75,7 @@ def drop_mask(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
 
 
 def no_weights(settings: Settings, shapes: Shapes) -> list[Weight]:
-    """A layer without weights."""
+    """Return a layer without weights."""
     return []
 
 
@@ -101,7 +101,7 @@ class Kind:
 
 
 def axis_of(settings: Settings, dims: int, default: int = -1) -> int:
-    """The one axis of a setting, from 1 on; raises ValueError for several axes or the axis of examples."""
+    """Return the one axis of a setting, from 1 on; raise ValueError for several axes or the axis of examples."""
     value = settings.get("axis", default)
     values = value if isinstance(value, list) else [value]
     if len(values) != 1 or type(values[0]) is not int:
@@ -113,7 +113,7 @@ def axis_of(settings: Settings, dims: int, default: int = -1) -> int:
 
 
 def along(values: Tensor, dims: int, axis: int) -> Tensor:
-    """A vector shaped so that it lies along one of ``dims`` axes."""
+    """Reshape a vector so that it varies along one of ``dims`` axes."""
     shape = [1] * dims
     shape[axis] = -1
     return values.reshape(shape)

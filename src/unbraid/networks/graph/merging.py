@@ -61,7 +61,7 @@ def _dot(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> 
 
 
 def _combined(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
-    """The mask of a merge: Keras 2 needs a timestep in every mask, Keras 3 in any, if every value has a mask."""
+    """Return the mask of a merge: Keras 2 needs a timestep in every mask, Keras 3 in any, if every value has a mask."""
     given = [mask for mask in masks if mask is not None]
     if not given or (settings.keras >= 3 and len(given) < len(masks)):
         return None
@@ -69,7 +69,7 @@ def _combined(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
 
 
 def _joined(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
-    """The mask of a concatenation."""
+    """Return the mask of a concatenation."""
     if all(mask is None for mask in masks):
         return None
     whole = [

@@ -130,7 +130,7 @@ class KerasGraph(nn.Module):
 
 
 def _value(values: list[Value], reference: tuple[int, int]) -> Tensor:
-    """The value of a reference; raises DataError for an output that the layer does not give."""
+    """Return the value of a reference; raise DataError for an output that the layer does not give."""
     number, output = reference
     if output >= len(values[number][0]):
         raise DataError(f"output {output} of value {number} is read; there are {len(values[number][0])} outputs.")
@@ -138,7 +138,7 @@ def _value(values: list[Value], reference: tuple[int, int]) -> Tensor:
 
 
 def weight_names(name: str) -> str:
-    """Where a :class:`KerasRecurrent` has a weight that a recurrent stage calls ``forward_layer.weight_ih``."""
+    """Convert the name of a weight in a recurrent stage to its name in a :class:`KerasRecurrent`."""
     direction, _, weight = name.rpartition(".")
     return f"layers.{int(direction == 'backward_layer')}.{weight}"
 
@@ -159,7 +159,7 @@ def _per_timestep(graph: nn.Module, x: Tensor, mask: Mask) -> Tensor:
 
 
 def run_shapes(graph: KerasGraph) -> Tensor:
-    """Run a graph of the meta device for two examples, and return the shape of its output; raises DataError."""
+    """Run a graph of the meta device for two examples, and return the shape of its output; raise DataError."""
     _check_references(graph.spec)
     with torch.device("meta"):
         result: Tensor = graph(*[torch.zeros(input_size(given)) for given in graph.spec.inputs])
@@ -180,7 +180,7 @@ def _check_references(spec: GraphSpec) -> None:
 
 
 def input_size(given: GraphInput) -> list[int]:
-    """The size of two examples, with :data:`STEPS` for every size that is not fixed; raises DataError if too large."""
+    """Return the size of two examples, with :data:`STEPS` for open sizes; raise DataError if too large."""
     size = [2, *[one or STEPS for one in given.shape]]
     if prod(size) > LARGEST:
         raise DataError(f"input {quoted(given.name)!r} has shape {tuple(given.shape)}: too large.")

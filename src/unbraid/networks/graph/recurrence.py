@@ -20,7 +20,7 @@ MAX_STEPS = 2**20  # of a recurrent layer, as in saved folders
 
 
 def recurrent_shapes(spec: RecurrentSpec, x: Tensor) -> list[Tensor]:
-    """The outputs and last states of a recurrent layer on the meta device, without a loop over the timesteps.
+    """Return outputs and last states of a recurrent layer on the meta device, without a loop over the timesteps.
 
     Raises:
         ValueError: values of another shape than (N, T, D).
@@ -80,7 +80,7 @@ class KerasRecurrent(RecurrentStack):
 
 
 def _conv_lstm(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
-    """An LSTM whose products are convolutions: (N, T, *, D) to (N, [T,] *, F)."""
+    """Run an LSTM whose products are convolutions: (N, T, *, D) to (N, [T,] *, F)."""
     if masks[0] is not None:
         raise ValueError("a convolutional LSTM reads a mask, expected none")
     if x[0].is_meta and x[0].shape[1] > 2**12:

@@ -40,7 +40,7 @@ class Archive:
             raise foreign
 
     def read(self, member: str) -> bytes:
-        """Content of a member; raises FormatError where it is missing, encrypted, damaged or of another size."""
+        """Read a member; raise FormatError if it is missing, encrypted, damaged or of another size."""
         if member not in self._members:
             raise FormatError(
                 f"{self.name}: member {member!r} is missing, found {shown(sorted(self._members))}; {WHOLE}."
@@ -58,7 +58,7 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open a ``.keras`` file; raises FormatError where it is damaged."""
+    """Open a ``.keras`` file; raise FormatError if it is damaged."""
     name, size = path.name, path.stat().st_size
     with (
         reading(name, "the .keras archive"),
@@ -69,7 +69,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 class _ShortReads(io.BufferedReader):
-    """A file that refuses one large read: zipfile reads the whole list of members at once, whatever its size."""
+    """A file that refuses one large read, because zipfile reads the whole list of members at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _MAX_DIRECTORY:

@@ -1,6 +1,6 @@
 """Texts of an HDF5 object's attributes, read from the bytes of the file.
 
-The HDF5 library allocates whatever length an attribute declares for a text: one changed byte costs 4 GB. So the library
+The HDF5 library allocates the length that an attribute declares for a text: one changed byte costs 4 GB. So the library
 only confirms type and shape, and the texts are read here. Layout: HDF5 file format specification 3.0, IV.
 """
 
@@ -39,7 +39,7 @@ def attribute_texts(content: Content, header: int, name: str, count: int) -> lis
 
 
 def _named_data(content: Content, at: int, size: int) -> tuple[bytes, int, int]:
-    """An attribute message's name, and where its data begins and ends."""
+    """Return the name in an attribute message, and the start and the end of its data."""
     version, _, name, datatype, dataspace = unpack_from("<BBHHH", content, at)
     start = at + (9 if version == 3 else 8)
     step = 8 if version == 1 else 1  # version 1 pads each part
@@ -76,7 +76,7 @@ def _attributes(content: Content, header: int) -> Iterator[tuple[int, int]]:
 
 
 def _first_block(content: Content, header: int, modern: bool) -> tuple[int, int]:
-    """Where the messages in an object's header begin and end, for version 1 of the header and for version 2."""
+    """Return the start and the end of the messages in the header of an object, of version 1 or 2."""
     if not modern:
         (size,) = unpack_from("<I", content, header + 8)
         return header + 16, header + 16 + size

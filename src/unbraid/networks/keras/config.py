@@ -34,11 +34,11 @@ class Config:
         self.values: dict[str, Any] = values
 
     def get(self, field: str, default: Any = None) -> Any:
-        """The field as it is."""
+        """Return the field without a check."""
         return self.values.get(field, default)
 
     def text(self, field: str) -> str:
-        """A string that is not empty and has no control characters or lone surrogates."""
+        """Return a string that is not empty and has no control characters or lone surrogates."""
         value = self.get(field)
         named = isinstance(value, str) and value and len(value) <= MAX_NAME and value.isprintable()
         return value if named else self._refuse(field, f"a name of at most {MAX_NAME} printable characters")
@@ -49,28 +49,28 @@ class Config:
         return value if isinstance(value, bool) else self._refuse(field, "true or false")
 
     def size(self, field: str, largest: int = MAX_SIZE) -> int:
-        """A whole number from 1 on."""
+        """Return a whole number from 1 on."""
         value = self.get(field)
         return value if is_size(value, largest) else self._refuse(field, f"a whole number from 1 to {largest}")
 
     def number(self, field: str) -> float:
-        """A finite number."""
+        """Return a finite number."""
         value = self.get(field)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             self._refuse(field, "a number")
         return float(value)
 
     def items(self, field: str) -> list[Any]:
-        """A list."""
+        """Return a list."""
         value = self.get(field)
         return value if isinstance(value, list) else self._refuse(field, "a list")
 
     def child(self, field: str) -> Config:
-        """An object inside this one."""
+        """Return a nested object."""
         return Config(self.file, f"{self.where}, {field!r}", self.get(field))
 
     def unsupported(self, found: str, supported: str) -> UnsupportedLayer:
-        """The error that says which layer cannot be run and what can."""
+        """Make the error for a layer that is not supported; it lists what is."""
         return UnsupportedLayer(f"{self.file}: {self.where} {found}; supported: {supported}.")
 
     def _refuse(self, field: str, expected: str) -> Any:
@@ -120,15 +120,15 @@ class LayerConfig(Config):
             raise self.unsupported("is quantized", "float weights")
 
     def inner(self, field: str) -> LayerConfig:
-        """The layer that this one wraps."""
+        """Return the layer that this one wraps."""
         return LayerConfig(self.file, self.get(field), self.keras, f"the layer inside {shown(self.name)}")
 
 
 def is_size(value: Any, largest: int = MAX_SIZE) -> bool:
-    """Whether it is a whole number from 1 on (Python's True is none)."""
+    """Return whether a value is a whole number of at least 1; ``True`` is not."""
     return type(value) is int and 1 <= value <= largest
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: at most 200 printable characters."""
+    """Shorten a value for a message to 200 printable characters."""
     return quoted(reprlib.repr(value))

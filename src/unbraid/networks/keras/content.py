@@ -22,7 +22,7 @@ _HEAD = 512  # bytes that are looked at
 
 _TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _FOREIGN = {  # first bytes -> what the file is and what to do
-    b"version https://git-lfs": "a Git LFS pointer, which stands for the file: run 'git lfs pull' in its repository",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file: run 'git lfs pull' in its repository",
     b"\x80": f"a pickle, as torch writes it; {TORCH_ADVICE}",
     b"\x1f\x8b": "compressed with gzip: unpack it first",
     b"\x93NUMPY": f"a NumPy array, not a model: {WHOLE}",
@@ -40,7 +40,7 @@ _FOREIGN_MEMBERS = {  # end of a zip member's name -> the same
 
 
 def content_of(path: Path) -> Literal["hdf5", "zip"]:
-    """Whether a file is HDF5 (``.h5``) or a zip (``.keras``).
+    """Return whether a file is HDF5 (``.h5``) or a zip (``.keras``).
 
     Raises:
         FormatError: it is missing, unreadable, too large, not a regular file, or neither of the two.
@@ -65,7 +65,7 @@ def content_of(path: Path) -> Literal["hdf5", "zip"]:
 
 
 def foreign_archive(name: str, members: list[str]) -> FormatError | None:
-    """The error for a zip file that another program wrote; None where its members are those of a ``.keras`` file."""
+    """Return the error for a zip file of another program; None if its members are those of a ``.keras`` file."""
     if _MEMBERS & set(members):
         return None
     for end, what in _FOREIGN_MEMBERS.items():
@@ -75,7 +75,7 @@ def foreign_archive(name: str, members: list[str]) -> FormatError | None:
 
 
 def _first_bytes(path: Path) -> bytes:
-    """The start of a regular file; a pipe or a device is not read from."""
+    """Read the start of a regular file; pipes and devices are not read."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         with open(os.open(path, flags), "rb") as stream:

@@ -40,7 +40,7 @@ class Translation:
 
 
 def expect_axes(layer: LayerConfig, shape: Shape, axes: int) -> Shape:
-    """The shape, once it has as many axes as the layer reads; FormatError otherwise."""
+    """Return the shape; raise FormatError if it has another number of axes than the layer reads."""
     if len(shape) != axes:
         wanted = {1: "one vector an example", 2: "a sequence of vectors (return_sequences=True before it?)"}[axes]
         raise FormatError(f"{layer.file}: {layer.where} reads shape {shape}, expected {wanted}.")
@@ -59,12 +59,12 @@ def activation(layer: LayerConfig, field: str, allowed: Sequence[str] = ELEMENTW
 
 
 def tensor(array: np.ndarray) -> Tensor:
-    """As a tensor of its own memory, rows together."""
+    """Convert an array to a contiguous tensor with its own memory."""
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def dense_weights(layer: LayerConfig, inputs: int | None, units: int, part: str, read: Read) -> dict[str, Tensor]:
-    """A dense layer's weight (H, D) and bias (H,)."""
+    """Return the weight (H, D) and the bias (H,) of a dense layer."""
     biased = layer.flag("use_bias", True)
     variables = [Variable(part, 0, (inputs, units))] + [Variable(part, 1, (units,))] * biased
     kernel, *bias = read(variables)

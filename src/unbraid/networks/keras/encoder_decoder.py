@@ -30,7 +30,7 @@ _STATES = {"SimpleRNN": 1, "GRU": 1, "LSTM": 2}
 
 
 def two_inputs(saved: SavedModel) -> bool:
-    """Whether the model is Functional and reads two things: an encoder-decoder, or nothing that Unbraid runs."""
+    """Return whether the model is Functional with two inputs: an encoder-decoder, or a model that is not supported."""
     if saved.model.get("class_name") not in ("Functional", "Model"):
         return False
     inputs = Config(saved.file, "the model", saved.model.get("config")).get("input_layers")
@@ -98,7 +98,7 @@ def _chain(graph: Graph, layer: LayerConfig) -> list[LayerConfig]:
 
 
 def _starter(graph: Graph, layer: LayerConfig) -> LayerConfig:
-    """The encoder's layer whose last state a decoder's layer starts from."""
+    """Return the encoder's layer whose last state a decoder's layer starts from."""
     arguments, settings = call(layer)
     states: Any = settings.get("initial_state")
     if states is None:
@@ -130,7 +130,7 @@ class _Reader:
             seen[layer.kind] += 1
 
     def side(self, chain: list[LayerConfig]) -> list[Translation]:
-        """The stages of an encoder or a decoder."""
+        """Return the stages of an encoder or a decoder."""
         shape: tuple[int | None, ...] = (None,)
         stages = []
         recurrent = sum(layer.kind in KINDS for layer in chain)
@@ -150,7 +150,7 @@ class _Reader:
 
 
 def _stateless(layer: LayerConfig, recurrent: int) -> LayerConfig:
-    """A recurrent layer that gives all its outputs and no states: the body passes these on."""
+    """Return a recurrent layer with all outputs and without states, which the body passes on."""
     if layer.kind not in KINDS:
         return layer
     if layer.flag("go_backwards") and recurrent > 1:

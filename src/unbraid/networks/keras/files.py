@@ -50,7 +50,7 @@ class SavedModel:
 
 @contextmanager
 def open_keras(path: str | PathLike[str]) -> Iterator[SavedModel]:
-    """Open a ``.h5`` or ``.keras`` file by what it holds, whatever its name.
+    """Open a ``.h5`` or ``.keras`` file by its content; its name does not matter.
 
     Raises:
         FormatError: it is neither, or damaged.
@@ -149,7 +149,7 @@ def _json(name: str, field: str, text: str | bytes) -> Any:
 
 
 def major_version(name: str, version: str | None) -> int:
-    """2 or 3: which Keras wrote the file. They differ in hard_sigmoid; a file without a version is an old one."""
+    """Return the major version of Keras, 2 or 3, which differ in hard_sigmoid; 2 for a file without a version."""
     if version is None:
         return 2
     major = version.split(".")[0]

@@ -16,7 +16,7 @@ _MASK_OPERATIONS = ("NotEqual", "Any", "Equal")  # Keras 3 stores masks as opera
 
 
 def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
-    """The layers after the input, and the input's shape without the examples' axis.
+    """Return the layers after the input, and the shape of the input without the axis of examples.
 
     Raises:
         UnsupportedLayer: the model is no chain of layers.
@@ -42,7 +42,7 @@ def layer_chain(model: Config, keras: int) -> tuple[list[LayerConfig], Shape]:
 
 
 def model_layers(model: Config, keras: int) -> list[LayerConfig]:
-    """All layers of a model; raises FormatError for too many, or for two of one name."""
+    """Return all layers of a model; raise FormatError for too many, or for two of one name."""
     values = model.items("layers")
     check_size(len(values), "layers", model.file, "number of layers")
     layers = [LayerConfig(model.file, value, keras, f"layer {i}") for i, value in enumerate(values)]
@@ -55,7 +55,7 @@ def model_layers(model: Config, keras: int) -> list[LayerConfig]:
 
 
 def _input_shape(model: Config, layers: list[LayerConfig]) -> Shape:
-    """What one example looks like, from whichever field this version of Keras wrote it to."""
+    """Return the shape of one example, from the field in which this version of Keras stores it."""
     first = layers[0]
     for config, field in [(first, "batch_shape"), (first, "batch_input_shape"), (model, "build_input_shape")]:
         if config.get(field) is not None:
@@ -102,19 +102,19 @@ class Graph:
             )
 
     def ends(self, field: str) -> list[Any]:
-        """The model's inputs or outputs."""
+        """Return the inputs or the outputs of the model."""
         ends = self.model.items(field)
         return ends if ends and isinstance(ends[0], list) else [ends]
 
     def end(self, field: str) -> LayerConfig:
-        """The layer that is the model's one input or output."""
+        """Return the only input layer or output layer of the model."""
         ends = self.ends(field)
         if len(ends) != 1:
             raise UnsupportedLayer(f"{self.model.file}: the model has {len(ends)} {field}; supported: one.")
         return self.layer(source(self.model, ends[0])[0])
 
     def layer(self, name: str) -> LayerConfig:
-        """A layer by its name."""
+        """Return a layer by its name."""
         if name not in self.layers:
             raise FormatError(f"{self.model.file}: layer {shown(name)} is read but missing; expected it in 'layers'.")
         return self.layers[name]
@@ -156,7 +156,7 @@ class Graph:
         return {operation.name for operation in operations}
 
     def _compares(self, operation: LayerConfig, masker: LayerConfig) -> bool:
-        """Whether the operation finds what the layer marks as not counting."""
+        """Return whether the operation computes the mask of the layer."""
         arguments, _ = call(operation)
         value = masker.number("mask_value") if masker.kind == "Masking" else 0
         return (
@@ -168,7 +168,7 @@ class Graph:
 
 
 def masker_behind(layer: LayerConfig, before: LayerConfig | None) -> LayerConfig | None:
-    """Which layer made the mask that reaches the layer after this one."""
+    """Return the layer that made the mask of the next layer."""
     if layer.kind == "Masking" or (layer.kind == "Embedding" and layer.flag("mask_zero")):
         return layer
     recurrent = layer.kind in KINDS or layer.kind == "Bidirectional"
@@ -193,7 +193,7 @@ def call(layer: LayerConfig) -> tuple[list[Any], dict[str, Any]]:
 
 
 def only_argument(layer: LayerConfig) -> Any:
-    """What a layer reads."""
+    """Return the inputs of a layer."""
     arguments, _ = call(layer)
     if len(arguments) == 1 and is_list_of_tensors(arguments[0]):
         arguments = arguments[0]  # Keras 3, as a merge reads them
@@ -203,7 +203,7 @@ def only_argument(layer: LayerConfig) -> Any:
 
 
 def is_list_of_tensors(value: Any) -> bool:
-    """Whether it is a list of what :func:`source` reads."""
+    """Return whether a value is a list of inputs, as :func:`source` reads them."""
     return isinstance(value, list) and all(isinstance(part, list | dict) for part in value)
 
 

@@ -22,7 +22,7 @@ from unbraid.networks.torch_spec import TorchLayerSpec
 def read_graph_network(
     saved: SavedModel, task: GivenTask | None = None, output: str | None = None
 ) -> tuple[KerasSpec, dict[str, Tensor], str]:
-    """The description of the network, its weights, and the name of the output in the file.
+    """Return the description of the network, its weights, and the name of the output in the file.
 
     Args:
         saved: the file.
@@ -61,7 +61,7 @@ def _chosen(wiring: Wiring, output: str | None) -> str:
 
 
 def _spec(saved: SavedModel, read: ReadGraph, number: int, head: DenseSpec) -> KerasSpec:
-    """The description, without the output activation."""
+    """Return the description, without the output activation."""
     graph = read.spec
     features = read.reads[number][0]
     if sum(call.layer == head.name for call in graph.calls) > 1:

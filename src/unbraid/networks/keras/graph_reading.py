@@ -74,7 +74,7 @@ def check_kinds(wiring: Wiring) -> None:
 
 
 def _unsupported(layer: LayerConfig) -> str | None:
-    """The class that is not supported, of the layer or of the one that it wraps; None where it is."""
+    """Return the class that is not supported, of the layer or of its wrapped layer; None if it is supported."""
     if layer.custom:
         return layer.described
     if layer.kind == "TimeDistributed":
@@ -276,7 +276,7 @@ def _needed(wiring: Wiring, output: tuple[int, int]) -> set[int]:
 
 
 def _plain(layer: LayerConfig) -> LayerConfig:
-    """A recurrent layer without the settings that the graph handles: its states, and states between calls."""
+    """Return a recurrent layer without the settings that the graph handles: its states, and states between calls."""
     values = dict(layer.values)
     wrapped = [name for name in ("layer", "backward_layer") if isinstance(values.get(name), dict)]
     if any(part.flag("stateful") for part in [layer, *(layer.inner(name) for name in wrapped)]):
@@ -294,7 +294,7 @@ def _plain(layer: LayerConfig) -> LayerConfig:
 
 
 def head_of(wiring: Wiring, read: ReadGraph) -> tuple[int, DenseSpec]:
-    """The number of the call and the dense layer that gives the output, with the activation behind it.
+    """Return the number of the output call, its dense layer, and the activation after it.
 
     Raises:
         UnsupportedLayer: the output does not come from a dense layer.

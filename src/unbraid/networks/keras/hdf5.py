@@ -42,22 +42,22 @@ class Store:
         self.file, self._opened, self._content, self._left = file, opened, content, len(content)
 
     def root(self) -> h5py.Group:
-        """The topmost group."""
+        """Return the topmost group."""
         with reading(self.file, "the root group"):
             return self._opened["/"]
 
     def members(self, group: h5py.Group) -> list[str]:
-        """What lies in a group; names that are no text (h5py gives bytes) are of no use to anyone."""
+        """List the members of a group; names that are not valid text are left out."""
         with reading(self.file, f"group {shown(group.name)}"):
             return [name for name in group if isinstance(name, str)]
 
     def has(self, group: h5py.Group, name: str) -> bool:
-        """Whether a group has a member or an attribute of that name; a link is not followed, it may lead elsewhere."""
+        """Return whether a group has a member or an attribute of a name. Links are not followed."""
         with reading(self.file, f"group {shown(group.name)}"):
             return bool(group.id.links.exists(name.encode())) or name in group.attrs
 
     def group(self, parent: h5py.Group, path: str) -> h5py.Group:
-        """The group at a path."""
+        """Return the group at a path."""
         found = self._at(parent, path)
         if not isinstance(found, h5py.Group):
             problem = "is missing" if found is None else "is no group"
@@ -65,14 +65,14 @@ class Store:
         return found
 
     def text_attribute(self, group: h5py.Group, field: str) -> str | None:
-        """A string attribute; None where there is none."""
+        """Return a string attribute; None if it is missing."""
         with reading(self.file, f"field {field!r}"):
             if field not in group.attrs:
                 return None
             return self._texts(group, field, shape=())[0]
 
     def text_list(self, group: h5py.Group, field: str, length: int | None = None) -> list[str]:
-        """An attribute of ``length`` strings; None for any number of them."""
+        """Return an attribute of ``length`` strings; None for any number of them."""
         with reading(self.file, f"field {field!r} of {shown(group.name)}"):
             if field not in group.attrs:
                 wanted = "names" if length is None else f"{length} names"
@@ -84,12 +84,12 @@ class Store:
             return self._texts(group, field, shape=(length,))
 
     def array(self, parent: h5py.Group, path: str, shape: Shape, used: bool = True) -> np.ndarray:
-        """The dataset at a path as float32.
+        """Return the dataset at a path as float32.
 
         Args:
             parent: where the path starts.
             path: names joined by slashes.
-            shape: what it must have; None stands for any size.
+            shape: expected shape; None for any size.
             used: whether its values are read. If not, the dataset only has to exist, and the result is empty.
 
         Raises:
@@ -126,7 +126,7 @@ class Store:
         self._left -= found.nbytes
 
     def _texts(self, group: h5py.Group, field: str, shape: tuple[int, ...]) -> list[str]:
-        """The texts of an attribute of that shape."""
+        """Return the strings of an attribute of this shape."""
         attribute = h5py.h5a.open(group.id, field.encode())
         kind = h5py.check_string_dtype(attribute.dtype)
         if attribute.shape != shape or kind is None:
@@ -142,7 +142,7 @@ class Store:
         return [v.decode("utf-8") for v in np.atleast_1d(group.attrs[field]).tolist()]
 
     def _at(self, parent: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
-        """What lies at a path, step by step, so that no link leads out of the file."""
+        """Return the object at a path. Each step is checked, so that no link leaves the file."""
         found = parent
         for step in [part for part in path.split("/") if part]:
             with reading(self.file, self._name(parent, path)):

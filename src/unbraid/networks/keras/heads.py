@@ -9,7 +9,7 @@ from unbraid.networks.stage_spec import DenseSpec
 
 
 def output_of(file: str, head: DenseSpec, loss: Loss, task: GivenTask | None = None) -> Output:
-    """The kind of output.
+    """Return the kind of output.
 
     Args:
         file: name of the file, for messages.

@@ -44,7 +44,7 @@ def check_heaps(name: str, content: Content) -> None:
 
 
 def heap_text(content: Content, reference: bytes) -> str:
-    """The text that a 16-byte reference (length, address, object) points to.
+    """Return the text that a 16-byte reference (length, address, object) points to.
 
     The HDF5 library allocates the length of the reference before it compares it with the object. This function
     compares first.
@@ -78,7 +78,7 @@ def _size(content: Content, start: int) -> int:
 
 
 def _adds_up(content: Content, start: int) -> bool:
-    """Whether the heap's objects follow one another to its end."""
+    """Return whether the objects of the heap are contiguous up to its end."""
     end = start + _size(content, start)
     if not start + _HEADER <= end <= len(content):
         return False

@@ -43,7 +43,7 @@ def check_supported(layers: Sequence[LayerConfig], besides: Sequence[str] = ()) 
 
 
 def _unsupported(layer: LayerConfig) -> str | None:
-    """The class that Unbraid cannot run, of the layer itself or of the one that it wraps; None where it can."""
+    """Return the class that is not supported, of the layer or of its wrapped layer; None if it is supported."""
     if layer.custom or layer.kind not in _LAYERS:
         return layer.described
     if layer.kind in _WRAPPED:
@@ -54,7 +54,7 @@ def _unsupported(layer: LayerConfig) -> str | None:
 
 
 def translate(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
-    """A layer as a stage.
+    """Convert a layer to a stage.
 
     Args:
         layer: its configuration.

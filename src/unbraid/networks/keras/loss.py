@@ -35,13 +35,13 @@ class Loss:
         return self.from_logits and self._has(("binarycrossentropy", "binaryfocal"))
 
     def classifies(self, activation: str) -> bool:
-        """Whether a network with this output activation and this loss is a classifier."""
+        """Return whether a network with this output activation and this loss is a classifier."""
         if activation == "softmax" or (self.name is None and activation != "linear"):
             return True
         return self._has(_EVIDENCE.get(activation, _OF_PROBABILITIES))
 
     def regresses(self, activation: str) -> bool:
-        """Whether a network with this output activation and this loss predicts numbers."""
+        """Return whether a network with this output activation and this loss predicts numbers."""
         if self.classifies(activation):
             return self.name is None and activation not in _BETWEEN
         return (self.name or "").replace("_", "").isalnum() and self._has(_OF_NUMBERS)  # not a list of losses
@@ -52,7 +52,7 @@ class Loss:
 
 
 def read_loss(compiled: Any, output: str | None = None) -> Loss:
-    """The loss in a ``training_config`` (``.h5``) or a ``compile_config`` (``.keras``).
+    """Return the loss in a ``training_config`` (``.h5``) or a ``compile_config`` (``.keras``).
 
     Args:
         compiled: the parsed JSON, or None.
@@ -74,7 +74,7 @@ def read_loss(compiled: Any, output: str | None = None) -> Loss:
 
 
 def task_by(file: str, head: str, activation: str, loss: Loss, task: GivenTask | None) -> GivenTask:
-    """The task of a network.
+    """Return the task of a network.
 
     Args:
         file: name of the file, for messages.

@@ -21,7 +21,7 @@ _CUDNN_SETTINGS = {"activation": "tanh", "recurrent_activation": "sigmoid", "use
 
 
 def modern(layer: LayerConfig, places: tuple[Place, ...]) -> tuple[LayerConfig, tuple[Place, ...]]:
-    """A layer in its current form, and where its variables are.
+    """Return a layer in its current form, and where its variables are.
 
     Raises:
         UnsupportedLayer: an RNN around another cell.
@@ -44,7 +44,7 @@ def modern(layer: LayerConfig, places: tuple[Place, ...]) -> tuple[LayerConfig, 
 
 
 def cudnn_cells(layer: LayerConfig) -> bool:
-    """Whether a layer, or both directions of one, have their weights in the layout of CuDNN."""
+    """Return whether a layer, or both directions of one, have their weights in the layout of CuDNN."""
     inner = layer.inner("layer") if layer.kind == "Bidirectional" else layer
     return inner.kind in CUDNN
 
@@ -60,7 +60,7 @@ def from_cudnn(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def cudnn_variables(variables: list[Variable]) -> list[Variable]:
-    """The same variables with the shapes that CuDNN layers store: biases are one row of two."""
+    """Return the same variables in the shapes of CuDNN layers, whose biases are two in one row."""
     found = []
     for variable in variables:
         shape = variable.shape

@@ -93,14 +93,14 @@ Opener = Callable[[], AbstractContextManager[SavedModel]]
 
 
 def _opener(path: str | PathLike[str], weights: str | PathLike[str] | None) -> Opener:
-    """What opens the model: one file, or a structure and its weights."""
+    """Return the reader of the model: of one file, or of a structure and its weights."""
     return partial(open_keras, path) if weights is None else partial(open_parts, path, weights)
 
 
 def _read(
     opener: Opener, task: GivenTask | None, output: str | None
 ) -> tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]:
-    """The description, the weights and the training loss in a file.
+    """Return the description, the weights and the training loss in a file.
 
     A chain of layers becomes a network of stages, and a model of source and target words an encoder-decoder. All other
     models become graphs.
@@ -109,7 +109,7 @@ def _read(
         try:
             return _read_stages(opener, task)
         except UnsupportedLayer:
-            pass  # read again as a graph, which names what is not supported
+            pass  # read again as a graph, which names all unsupported layers
     with opener() as saved:
         spec, weights, name = read_graph_network(saved, task, output)
         return spec, weights, read_loss(saved.compiled, name)
@@ -129,7 +129,7 @@ def _read_stages(
 
 
 def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> list[Translation]:
-    """Each layer as a stage; those that do nothing are left out."""
+    """Convert each layer to a stage; layers without an effect are left out."""
     counts, turns = Counter(layer.kind for layer in layers), Counter[str]()
     stages: list[Translation] = []
     masker: LayerConfig | None = None
@@ -178,7 +178,7 @@ def _fused(stages: list[Translation]) -> list[Translation]:
 def _assembled(
     saved: SavedModel, stages: list[Translation], shape: Shape, task: GivenTask | None
 ) -> tuple[NetworkSpec, dict[str, Tensor]]:
-    """The network's spec and weights: the last dense layer is its output layer."""
+    """Return the network's spec and weights: the last dense layer is its output layer."""
     file = saved.file
     head = stages[-1].spec if stages else None
     if not isinstance(head, DenseSpec):
@@ -201,7 +201,7 @@ def _assembled(
 
 
 def _check_body(file: str, body: Sequence[StageSpec]) -> None:
-    """What stands behind a recurrent layer must work on what is left of its nodes, with the others at zero."""
+    """Check that layers after a recurrent layer work with only some of its units, the others being zero."""
     recurrent = False
     for stage in body:
         recurrent |= isinstance(stage, RecurrentSpec)

@@ -27,7 +27,7 @@ _SAME = ("units", "activation", "recurrent_activation", "use_bias", "return_sequ
 
 
 def recurrent(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
-    """A SimpleRNN, LSTM or GRU of one direction."""
+    """Return the stage of a SimpleRNN, LSTM or GRU of one direction."""
     if layer.flag("zero_output_for_mask"):
         raise layer.unsupported("has zero_output_for_mask", "False, the default")
     steps, inputs = expect_axes(layer, shape, 2)
@@ -45,7 +45,7 @@ def recurrent(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
 
 
 def bidirectional(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
-    """A Bidirectional around one of them."""
+    """Return the stage of a Bidirectional layer."""
     forward = layer.inner("layer")
     _check_directions(layer, forward)
     merge = layer.get("merge_mode", "concat")
@@ -73,7 +73,7 @@ def bidirectional(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
 
 
 def gives_sequences(layer: LayerConfig) -> bool:
-    """Whether a recurrent layer gives all its outputs."""
+    """Return whether a recurrent layer gives all its outputs."""
     return (layer.inner("layer") if layer.kind == "Bidirectional" else layer).flag("return_sequences")
 
 
@@ -97,7 +97,7 @@ def check_unrolled(layer: LayerConfig) -> None:
 
 
 def _check_directions(layer: LayerConfig, forward: LayerConfig) -> None:
-    """The two directions must be the same layer, read from either end."""
+    """Check that both directions are the same layer, read from either end."""
     if forward.flag("go_backwards") and forward.flag("return_sequences"):
         raise layer.unsupported("wraps a layer with go_backwards and return_sequences", "one that reads forwards")
     if layer.get("backward_layer") is None:
@@ -155,6 +155,6 @@ def _weights(cell: Cell, arrays: list[np.ndarray], direction: str) -> dict[str, 
 
 
 def _in_torch_order(array: np.ndarray, kind: str) -> np.ndarray:
-    """The last axis' gates (..., G*H) from Keras' order to torch's."""
+    """Reorder the gates of the last axis (..., G*H) from Keras' order to torch's."""
     gates = dict(zip(_KERAS_GATES[kind], np.split(array, len(_KERAS_GATES[kind]), axis=-1), strict=True))
     return np.concatenate([gates[g] for g in GATES[kind]], axis=-1)

@@ -19,7 +19,7 @@ _REFUSED = ("renorm", "fused", "virtual_batch_size", "use_gate", "return_state",
 
 
 def plain_settings(layer: LayerConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    """The settings that a kind of layer reads.
+    """Return the settings that a kind of layer reads.
 
     Args:
         layer: the layer.

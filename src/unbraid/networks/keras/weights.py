@@ -54,7 +54,7 @@ class Weights(Protocol):
     """Reads the variables of one layer."""
 
     def arrays(self, places: Sequence[Place], variables: Sequence[Variable]) -> list[np.ndarray]:
-        """The variables as float32.
+        """Return the variables as float32.
 
         Args:
             places: from a layer of the model down to the one whose variables are read.
@@ -109,7 +109,7 @@ class ArchiveWeights:
         return self.store.array(group, path, variable.shape, variable.used)
 
     def _group(self, parent: h5py.Group, place: Place) -> h5py.Group:
-        """The group of a layer; Keras 2.12 to 2.15 skips numbers, so only the order of the groups counts."""
+        """Return the group of a layer; Keras 2.12 to 2.15 skips numbers, so only the order of the groups counts."""
         snake = snake_case(place.kind)
         pattern = re.compile(rf"{snake}(?:_(\d{{1,9}}))?")
         found = 0
@@ -125,6 +125,6 @@ class ArchiveWeights:
 
 
 def snake_case(kind: str) -> str:
-    """The name of a class in a ``.keras`` file, as Keras writes it."""
+    """Return the name of a class in a ``.keras`` file, as Keras writes it."""
     plain = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", plain).lower()

@@ -80,7 +80,7 @@ class Wiring:
 
 
 def wired(model: Config, keras: int) -> Wiring:
-    """The calls of a whole model.
+    """Return the calls of a whole model.
 
     Raises:
         UnsupportedLayer: the model is a class of its own, or is called in a way that is not supported.
@@ -115,7 +115,7 @@ def wired(model: Config, keras: int) -> Wiring:
 
 
 def wrapped_layer(layer: LayerConfig, shape: Shape, places: tuple[Place, ...], file: str) -> Wiring:
-    """The calls of the layer or model that a wrapper holds; it reads one value of a shape."""
+    """Return the calls of the layer or model in a wrapper, which reads one value of a shape."""
     inner = layer.inner("layer")
     found = Wiring(file, layer.keras, [(f"{layer.name} input", shape)])
     within = (*places, Place(inner.name, inner.kind, wrapped=True))
@@ -132,7 +132,7 @@ def wrapped_layer(layer: LayerConfig, shape: Shape, places: tuple[Place, ...], f
 def _nested(
     found: Wiring, layer: LayerConfig, given: list[Reference], prefix: str, places: tuple[Place, ...]
 ) -> list[Reference]:
-    """The results of a model inside a model."""
+    """Return the results of a model inside a model."""
     body = Config(layer.file, layer.where, layer.values)
     return _model(found, layer.kind, body, model_layers(body, layer.keras), given, prefix, places)
 
@@ -163,7 +163,7 @@ def _model(
 
 
 def _called(found: Wiring, call: Call) -> list[Reference]:
-    """The results of a call: of a layer its first output, of a nested model all of them."""
+    """Return the results of a call: the first output of a layer, all outputs of a nested model."""
     call.cudnn = call.layer.kind in ("Bidirectional", *CUDNN) and cudnn_cells(call.layer)
     layer, places = call.layer, call.places = modern(call.layer, call.places)
     if layer.kind in MODELS and not layer.custom:
@@ -298,7 +298,7 @@ def _arguments(layer: LayerConfig, node: Any) -> _Arguments:
 
 
 def _masks(layer: LayerConfig, settings: dict[str, Any]) -> list[Key | None]:
-    """The explicit masks of a call, which Keras 3 writes as values of its own."""
+    """Return the explicit masks of a call, which Keras 3 stores as values."""
     given = settings.pop("mask", None)
     masks = [None if mask is None else history(layer, mask) for mask in (given if _many(given) else [given])]
     for name, place in _MASKS.items():
@@ -333,7 +333,7 @@ def history(reader: Config, value: Any) -> Key:
 
 
 def ends(model: Config, field: str) -> list[Any]:
-    """The inputs or outputs of a model: one, a list, or in Keras 3 a mapping by name."""
+    """Return the inputs or outputs of a model: one, a list, or in Keras 3 a mapping by name."""
     found = model.get(field)
     if isinstance(found, dict):
         return list(found.values())
@@ -342,7 +342,7 @@ def ends(model: Config, field: str) -> list[Any]:
 
 
 def graph_name(prefix: str, name: str) -> str:
-    """A name that a module can have."""
+    """Return a name that a module can have."""
     plain = prefix + name.replace(".", "_")
     return f"{plain}_" if plain in _TAKEN else plain
 
@@ -351,7 +351,7 @@ _TAKEN = frozenset((*dir(KerasGraph), "spec", "by_name", "training"))  # attribu
 
 
 def input_shape(model: Config, layers: list[LayerConfig]) -> Shape:
-    """The shape of one example, from whichever field this version of Keras wrote it to."""
+    """Return the shape of one example, from the field in which this version of Keras stores it."""
     first = layers[0]
     while first.kind in MODELS or first.kind in (*QUANTIZE, "TimeDistributed", "Bidirectional"):
         if first.get("batch_input_shape") is not None or first.get("batch_shape") is not None:
