@@ -71,12 +71,6 @@ class Run:
         found = arrangement.apply([x for x, _ in self.heads[head]], self.examples, self.packed)
         return found if self.order is None else found[self.order.argsort()]
 
-    def layer_inputs(self, site: str) -> list[Tensor]:
-        """Return the inputs of a recurrent layer, in the order of the inputs if it reads one sequence per example."""
-        found = self.layers[site]
-        back = None if self.order is None else self.order.argsort()
-        return [x if back is None or len(x) != len(back) else x[back] for x in found]
-
 
 def recorded(caller: Caller, inputs: Inputs, what: str = "example does") -> list[Run]:
     """Run a module once for each part of a batch.
