@@ -20,6 +20,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
+from unbraid.networks.own_cells import register_cell
 from unbraid.storage.halving import half_precision_change
 from unbraid.storage.loading import load_composition, load_module
 from unbraid.storage.own_modules import ParentFacts
@@ -52,6 +53,7 @@ __all__ = [
     "load_module",
     "load_translator",
     "load_weights",
+    "register_cell",
     "register_strategy",
     "shrink",
 ]

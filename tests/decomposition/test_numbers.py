@@ -10,8 +10,8 @@ from unbraid import DecompositionConfig, compose, decompose
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.folding import reconstructed_head
-from unbraid.decomposition.reconstruction.layer_refit import RIDGES
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
+from unbraid.decomposition.reconstruction.regression import RIDGES
 from unbraid.errors import ConfigError, DataError, UnknownLabel
 
 CASES = [

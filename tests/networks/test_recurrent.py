@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from tests import reference
 from tests.factory import CELLS
 from tests.networks.test_cells import as_oracle, every_cell, random_layer
-from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer, scan, zero_state
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer, scan
 from unbraid.networks.removal import GatesGone, NodesGone, Removal
+from unbraid.networks.step_layer import zero_state
 
 TORCH = {"vanilla": torch.nn.RNN, "relu": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 sizes = st.fixed_dictionaries(

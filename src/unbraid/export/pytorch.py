@@ -25,6 +25,7 @@ from unbraid.export.splice import DOMAIN, name_sizes, splice, strip
 from unbraid.networks import stack
 from unbraid.networks.cells import State
 from unbraid.networks.inputs import Inputs, leaves, map_tree
+from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 
@@ -173,6 +174,11 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
     """Copy a module with placeholders for its recurrent layers; the replaced layers are appended to ``layers``."""
     memo: dict[int, Any] = {}
     for part in module.modules():
+        if isinstance(part, OwnStack):
+            raise UnbraidError(
+                f"{part.cell.name} is your own class of cells, for which ONNX has no operator: run the modules with "
+                "PyTorch."
+            )
         if isinstance(part, stack.RecurrentStack):
             for layer in part.layers:
                 if not isinstance(layer, RecurrentLayer | PrunedRecurrentLayer):

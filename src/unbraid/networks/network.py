@@ -18,10 +18,10 @@ from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.outputs import GivenTask, check_task
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.predictor import Predictor
 from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.body import TorchBody, own_module
-from unbraid.networks.pytorch.calling import check_tree
 from unbraid.networks.pytorch.facts import TorchFacts, facts_of
 from unbraid.networks.pytorch.finding import find, recurrent_sites
 from unbraid.networks.pytorch.heads import copied_linear
@@ -32,7 +32,7 @@ from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, needs_module
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
-from unbraid.networks.stages import StageSequence
+from unbraid.networks.stages import Dense, StageSequence
 from unbraid.networks.torch_spec import TorchSpec
 
 
@@ -182,7 +182,6 @@ class Network(Predictor):
             ('out', 3)
         """
         recurrent_sites(module)  # refuse before anything is copied
-        check_tree(example, "examples")
         check_task(task)
         with torch.inference_mode(False):  # weights that are copied in inference mode cannot have gradients
             own = copied(module).eval()
@@ -376,6 +375,6 @@ class Network(Predictor):
                     f"weight {name!r} holds NaN or infinite values: retrain the network, or save the file again."
                 )
 
-    def recurrent_layers(self) -> dict[str, RecurrentLayer]:
+    def recurrent_layers(self) -> dict[str, RecurrentLayer | OwnLayer]:
         """Return name -> recurrent layer, a subset of :attr:`layers`."""
-        return {n: layer.module for n, layer in self.layers.items() if isinstance(layer.module, RecurrentLayer)}
+        return {n: layer.module for n, layer in self.layers.items() if not isinstance(layer.module, Dense)}

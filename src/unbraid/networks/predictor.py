@@ -22,7 +22,6 @@ from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.outputs import OUTPUTS, Task, check_decides, task_of
 from unbraid.networks.precision import check_values, full
-from unbraid.networks.pytorch.calling import check_tree
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.spec import EncoderDecoderSpec, Spec
 from unbraid.networks.stage_spec import FlattenSpec, RecurrentSpec, RepeatSpec
@@ -216,8 +215,6 @@ class Predictor(nn.Module):
             DataError: the inputs do not fit.
         """
         check_values(self.head, "the network")
-        if isinstance(self.spec, TorchSpec):
-            check_tree(x, "inputs")
         return check_inputs(self.spec, x, self.vocabulary)
 
     def align(self, y: Any, x: Inputs, texts: Any) -> Any:

@@ -14,12 +14,13 @@ from unbraid.errors import DataError
 from unbraid.networks.cells import Cell, State
 from unbraid.networks.passes import current
 from unbraid.networks.removal import AtStep, Removal
+from unbraid.networks.step_layer import StepLayer, zero_state
 
 VECTOR = 16  # float32 numbers in the widest CPU register
 _FUSED = {"lstm": torch.lstm, "gru": torch.gru}
 
 
-class RecurrentLayer(nn.Module):
+class RecurrentLayer(StepLayer):
     """One direction of one recurrent layer of any cell, with the weight layout of nn.LSTM.
 
     Args:
@@ -30,8 +31,8 @@ class RecurrentLayer(nn.Module):
     """
 
     def __init__(self, cell: Cell, inputs: int, units: int, reverse: bool = False) -> None:
-        super().__init__()
-        self.cell, self.reverse = cell, reverse
+        super().__init__(reverse)
+        self.cell = cell
         rows = len(cell.gates) * units
         self.weight_ih = nn.Parameter(torch.zeros(rows, inputs))
         self.weight_hh = nn.Parameter(torch.zeros(rows, units))
@@ -47,6 +48,21 @@ class RecurrentLayer(nn.Module):
     def inputs(self) -> int:
         """D."""
         return self.weight_ih.shape[1]
+
+    @property
+    def kernel(self) -> Tensor:
+        """Input weights, (G*H, D)."""
+        return self.weight_ih
+
+    @property
+    def incoming(self) -> Tensor:
+        """All weights that a gate column reads with, (G*H, D + H)."""
+        return torch.cat([self.weight_ih, self.weight_hh], 1)
+
+    @property
+    def strength(self) -> Tensor:
+        """Sum of |weight| of the edges from each hidden unit (column) to each hidden unit (row), (H, H)."""
+        return self.weight_hh.abs().unflatten(0, (len(self.cell.gates), -1)).sum(0)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         """Compute all outputs and the last state.
@@ -75,52 +91,11 @@ class RecurrentLayer(nn.Module):
         outputs, state = self._fused(x.flip(1) if self.reverse else x, initial)
         return (outputs.flip(1) if self.reverse else outputs), state
 
-    def check(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> None:
-        """Check that the inputs fit the weights.
-
-        The kernels of torch read beyond the end of weights that are too small.
-
-        Args:
-            x: inputs (N, T, D).
-            valid: booleans (N, T).
-            initial: h (and c), each (N, H).
-
-        Raises:
-            DataError: a shape, dtype or device that does not fit.
-        """
-        if x.dim() != 3 or x.shape[2] != self.inputs or x.shape[1] == 0:
-            raise DataError(
-                f"a recurrent layer got inputs of shape {tuple(x.shape)}, expected (N, T, {self.inputs}) with at "
-                "least one timestep: give as many features per timestep as in training."
-            )
-        self._check_kind("inputs", x)
-        if valid is not None and (valid.shape != x.shape[:2] or valid.dtype != torch.bool):
-            raise DataError(
-                f"the mask of a recurrent layer is {valid.dtype} {tuple(valid.shape)}, expected booleans "
-                f"{tuple(x.shape[:2])}."
-            )
-        if initial is not None:
-            self.check_initial(initial, x.shape[0])
-
-    def check_initial(self, initial: State, examples: int) -> None:
-        """Raise DataError for first states that are not (N, H) or have another dtype or device than the weights."""
-        count, expected = 2 if self.cell.kind == "lstm" else 1, (examples, self.units)
-        shapes = [tuple(state.shape) for state in initial]
-        if shapes != [expected] * count:
-            raise DataError(
-                f"initial states have shapes {shapes}, expected {count} of shape {expected}: give one state for each "
-                "example."
-            )
-        for state in initial:
-            self._check_kind("initial states", state)
-
-    def _check_kind(self, what: str, values: Tensor) -> None:
-        weight = self.weight_hh
-        if values.dtype != weight.dtype or values.device != weight.device:
-            raise DataError(
-                f"{what} of a recurrent layer are {values.dtype} on {values.device}, its weights {weight.dtype} on "
-                f"{weight.device}: convert one to the other."
-            )
+    def scan(
+        self, x: Tensor, state: State, valid: Tensor | None = None, removal: Removal | None = None
+    ) -> tuple[Tensor, State]:
+        """Compute the recurrence for K modules in one batch; see :func:`scan`."""
+        return scan(self, x, state, valid, removal)
 
     def gates(self, x: Tensor, outputs: Tensor, initial: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the values of all gates at all timesteps from the outputs, with one product and no scan.
@@ -218,9 +193,10 @@ class PrunedRecurrentLayer(nn.Module):
     """
 
     def __init__(
-        self, layer: RecurrentLayer, removal: Removal, modules: int, opens: bool, interleaved: bool = False
+        self, layer: StepLayer, removal: Removal, modules: int, opens: bool, interleaved: bool = False
     ) -> None:
         super().__init__()
+        layer.check_removal(removal)
         self.layer, self.removal, self.modules_count = layer, removal, modules
         self.opens, self.interleaved = opens, interleaved
 
@@ -245,7 +221,7 @@ class PrunedRecurrentLayer(nn.Module):
             state = tuple(self._apart(s, k) for s in initial)
         if valid is not None and self.interleaved:
             valid = valid[::k]  # the K copies of an example have the same length
-        outputs, state = scan(self.layer, x, state, valid, removal)
+        outputs, state = self.layer.scan(x, state, valid, removal)
         return self._together(outputs), tuple(self._together(s) for s in state)
 
     def _check(self, x: Tensor, valid: Tensor | None, initial: State | None, k: int) -> None:
@@ -277,12 +253,6 @@ class PrunedRecurrentLayer(nn.Module):
     def _together(self, values: Tensor) -> Tensor:
         """Reshape (K, N, ...) to rows, in the original order."""
         return (values.transpose(0, 1) if self.interleaved else values).flatten(0, 1)
-
-
-def zero_state(cell: Cell, rows: int, units: int, like: Tensor) -> State:
-    """Make the zero state of ``rows`` examples: (h,) or (h, c), each (rows, H)."""
-    zeros = like.new_zeros(rows, units)
-    return (zeros, zeros) if cell.kind == "lstm" else (zeros,)
 
 
 def scan(

@@ -19,7 +19,8 @@ from unbraid.errors import DataError
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
-from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.own_layer import OwnLayer
+from unbraid.networks.stages import Dense
 from unbraid.networks.watching import watched
 
 HEAD = "(output)"  # key of the features of the output layer
@@ -116,7 +117,9 @@ def valid_steps(inputs: tuple) -> Tensor | None:
 def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     """Return the inputs z of a layer at every timestep: key -> (n, T, Z). Masked timesteps are zero."""
     x, valid, module = inputs[0], valid_steps(inputs), layer.module
-    if not isinstance(module, RecurrentLayer):
+    if isinstance(module, OwnLayer):  # its weights are fitted on what they read themselves
+        return {}
+    if isinstance(module, Dense):
         return {layer.name: with_one(x if x.dim() == 3 else x.unsqueeze(1))}
     previous = before(layer, inputs, output[0])
     found = {layer.name: with_one(torch.cat([x, previous], -1))}

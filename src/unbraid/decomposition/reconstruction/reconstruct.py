@@ -20,11 +20,12 @@ from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
 from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
-from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, refit
+from unbraid.decomposition.reconstruction.layer_refit import refit
 from unbraid.decomposition.reconstruction.moments import Moments, collect, counts, mean_moments, with_one
 from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
 from unbraid.decomposition.reconstruction.output_rows import decided
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, even, read_decisions
+from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import HeldPass, States
 from unbraid.modules.concern import Concern
 from unbraid.networks.heads import Head

@@ -47,9 +47,8 @@ class HeldPass:
     """
 
     def __init__(self, network: Network, examples: int) -> None:
-        self._layers: Mapping[str, RecurrentLayer] = (
-            network.recurrent_layers() if isinstance(network.spec, NetworkSpec) else {}
-        )
+        layers = network.recurrent_layers() if isinstance(network.spec, NetworkSpec) else {}
+        self._layers = {name: layer for name, layer in layers.items() if isinstance(layer, RecurrentLayer)}
         self._examples, self._fits = examples, bool(self._layers)
         self._read: dict[str, list[Tensor]] = {name: [] for name in self._layers}
         self._features: list[Tensor] = []

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from unbraid.decomposition.reconstruction.folding import fold, fold_layer, rest
-from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, fit_layer
+from unbraid.decomposition.reconstruction.layer_refit import fit_layer
 from unbraid.decomposition.reconstruction.moments import before, valid_steps, with_one
+from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import States
 from unbraid.decomposition.shrinking.narrowing import Plan
 from unbraid.decomposition.shrinking.running import Call, runs

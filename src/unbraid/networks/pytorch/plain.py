@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer
+from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.pytorch.heads import copied_linear
 from unbraid.networks.pytorch.replacing import copied
@@ -23,6 +24,11 @@ def plain_layer(path: str, stack: RecurrentStack, like: Tensor) -> nn.RNNBase:
 
     It has a bias if the original layer has one, or if the weights need one.
     """
+    if isinstance(stack, OwnStack):
+        raise UnsupportedLayer(
+            f"layer {path!r} is a cell of your own class ({stack.cell.name}); shrink makes layers of torch smaller. "
+            "decompose() supports it."
+        )
     if isinstance(stack, CellStack) or stack.proj_size:
         kind = f"a cell of kind {stack.cell.kind}" if isinstance(stack, CellStack) else "an nn.LSTM with proj_size"
         raise UnsupportedLayer(
@@ -55,6 +61,9 @@ def user_module(body: TorchBody) -> nn.Module:
     """Return the user's module with layers of torch in place of the recurrent stacks."""
     memo: dict[int, Any] = {}
     for path, stack in body.stacks().items():
+        if isinstance(stack, OwnStack):
+            memo[id(stack)] = copied(stack.own_layer.own).eval()
+            continue
         first = stack.layers[0]
         assert isinstance(first, RecurrentLayer)
         memo[id(stack)] = plain_layer(path, stack, first.weight_ih).eval()
