@@ -23,8 +23,9 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.running import JointModules
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
 from unbraid.modules.voting.referee import Referee
+from unbraid.networks.allowed import restricted
 from unbraid.networks.inputs import check_decided, to_device
-from unbraid.networks.outputs import check_decides
+from unbraid.networks.outputs import check_decides, check_restricts
 
 ROWS = 4096  # examples whose evidence is in memory at a time
 Vote = Literal["margin", "probability"]
@@ -115,7 +116,7 @@ class Voter(JointModules):
         found = [self._refereed(self._evidence([each.take(part) for each in inputs])) for part in parts]
         return torch.cat(found).cpu().numpy()
 
-    def predict_proba(self, x: Any) -> np.ndarray:
+    def predict_proba(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Compute the probability of each label.
 
         The probabilities of the modules are scaled to sum to one, unless labels are independent. For unchanged modules
@@ -123,12 +124,14 @@ class Voter(JointModules):
 
         Args:
             x: inputs, as for :meth:`margins`.
+            allowed: booleans (N, K), (N, T, K) or (K,), or a list of labels for each example: the classes that may be
+                predicted; others get 0. Default None, all.
 
         Returns:
             float (N, K) or (N, T, K), in [0, 1].
 
         Raises:
-            DataError: as :meth:`margins`, or the modules predict numbers.
+            DataError: as :meth:`margins`, ``allowed`` does not fit, or the modules predict numbers.
 
         Example:
             >>> import unbraid
@@ -140,7 +143,7 @@ class Voter(JointModules):
             True
         """
         check_decides(self.task, "predict_proba")
-        return self.shares(self.margins(x))
+        return self.shares(restricted(self.margins(x), allowed, self.labels))
 
     def shares(self, margins: np.ndarray) -> np.ndarray:
         """Convert margins (..., K) to the probabilities of :meth:`predict_proba`."""
@@ -148,14 +151,18 @@ class Voter(JointModules):
             return torch.sigmoid(torch.from_numpy(margins)).numpy()
         return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
 
-    def predict_index(self, x: Any) -> np.ndarray:
+    def predict_index(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Predict positions in :attr:`labels`.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+            allowed: as for :meth:`predict`.
 
         Returns:
             integers (N,) or (N, T), -1 at padding; for independent labels booleans (..., K).
         """
         check_decides(self.task, "predict_index")
-        return self.decide(self.margins(x))
+        return self.decide(restricted(self.margins(x), allowed, self.labels))
 
     def decide(self, margins: np.ndarray) -> np.ndarray:
         """Choose the position of the highest margin. For independent labels, choose all with a margin above 0.
@@ -176,20 +183,23 @@ class Voter(JointModules):
         votes = margins
         if self.vote == "probability":
             votes = torch.sigmoid(torch.from_numpy(margins).double()).numpy()  # 1.0 from a margin of 37 on
+            votes = np.where(np.isneginf(margins), -1.0, votes)  # never a class that is not allowed
         return np.where(np.isnan(margins).any(-1), -1, votes.argmax(-1))
 
-    def predict(self, x: Any) -> np.ndarray:
+    def predict(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Predict labels, or the numbers of a regression.
 
         Args:
             x: inputs, as for :meth:`margins`.
+            allowed: booleans (N, K), (N, T, K) or (K,), or a list of labels for each example: the classes that may be
+                predicted. Default None, all.
 
         Returns:
             labels (N,) or (N, T); for independent labels booleans (..., K), one column for each label. For a regression
             floats (N, K) or (N, T, K), one column for each module, in the order of :attr:`labels`.
 
         Raises:
-            DataError: the inputs do not fit the networks.
+            DataError: the inputs do not fit the networks, or ``allowed`` does not fit.
 
         Example:
             >>> import unbraid
@@ -198,12 +208,14 @@ class Voter(JointModules):
             >>> composition = unbraid.compose(parts)
             >>> set(composition.predict(x).tolist()) <= set(composition.labels)
             True
+            >>> sorted(set(composition.predict(x, allowed=[["travel", "weather"]] * 120).tolist()))
+            ['travel', 'weather']
         """
+        check_restricts(self.task, allowed)
         if self.task == "regression":
             return self.activate(torch.from_numpy(self.margins(x))).numpy()
-        if self.independent:
-            return self.predict_index(x)
-        return labels_at(self.labels, self.predict_index(x))
+        found = self.predict_index(x, allowed)
+        return found if self.independent else labels_at(self.labels, found)
 
     def activate(self, margins: Tensor) -> Tensor:
         """Convert outputs (..., K) of modules of a regression to numbers, with the output activation of each parent."""
