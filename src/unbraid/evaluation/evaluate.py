@@ -17,6 +17,8 @@ from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.transitions import has_transitions
 from unbraid.networks.threads import few_threads
 
 __all__ = ["Evaluation", "LeftOut", "ModuleScore", "RegressionEvaluation", "evaluate"]
@@ -109,7 +111,12 @@ def evaluate_classes(composition: Composition, examples: tuple[Any, Any], agains
         left_out=left_out.other_label + left_out.no_decision,
         left_out_why=left_out,
         modules=modules,
+        emissions=any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
     )
+
+
+def _has_transitions(parent: Network) -> bool:
+    return isinstance(parent.body, TorchBody) and has_transitions(parent.body.module, parent.classes)
 
 
 def _check_composition(composition: Any) -> None:

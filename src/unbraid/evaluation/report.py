@@ -84,6 +84,8 @@ class Evaluation:
         left_out: number of labelled decisions that were not scored.
         left_out_why: numbers of decisions that were not scored, by reason, including those without a label.
         modules: label -> scores of the module alone.
+        emissions: whether a parent has a conditional random field (CRF). Decisions of the network are then the argmax
+            of its emission scores, not the path that its module returns.
 
     Example:
         >>> import unbraid
@@ -112,6 +114,7 @@ class Evaluation:
     left_out: int
     left_out_why: LeftOut
     modules: dict[Label, ModuleScore]
+    emissions: bool = False
 
     @property
     def retention(self) -> Retention:
@@ -138,6 +141,9 @@ class Evaluation:
         lines = [
             f"accuracy {self.accuracy:.4f} over {self.decisions} decisions, {len(self.modules)} modules",
             *self._comparison(),
+            "decisions are the argmax of emission scores: see Composition.viterbi for those of the CRF"
+            if self.emissions
+            else "",
             str(self.left_out_why),
             f"kept: {kept.nodes:.1%} of the nodes, {kept.recurrent_weights:.1%} of the recurrent weights",
             f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}",

@@ -23,6 +23,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.running import JointModules
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
 from unbraid.modules.voting.referee import Referee
+from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_transitions
 from unbraid.networks.allowed import restricted
 from unbraid.networks.inputs import check_decided, to_device
 from unbraid.networks.outputs import check_decides, check_restricts
@@ -216,6 +217,55 @@ class Voter(JointModules):
             return self.activate(torch.from_numpy(self.margins(x))).numpy()
         found = self.predict_index(x, allowed)
         return found if self.independent else labels_at(self.labels, found)
+
+    def viterbi(
+        self, x: Any, transitions: Any = None, start: Any = None, end: Any = None, valid: Any = None
+    ) -> np.ndarray:
+        """Predict the best sequence of labels of taggers of one parent with a conditional random field (CRF).
+
+        The emission scores are the log-probabilities of the modules. For unchanged modules with ``head="softmax"`` the
+        result is that of the CRF of the parent.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+            transitions: transition scores (C, C) over the classes of the parent: of each class (column) after each
+                class (row). Default None takes those of the parent's module, which must be named as in the package
+                pytorch-crf: ``transitions``, ``start_transitions``, ``end_transitions``.
+            start: scores (C,) of the first timestep, with ``transitions``. Default None, zeros.
+            end: scores (C,) of the last timestep, with ``transitions``. Default None, zeros.
+            valid: booleans (N, T), False at padding. Default None: padding is where margins are NaN.
+
+        Returns:
+            labels (N, T); at padding "", or -1 where all labels are numbers.
+
+        Raises:
+            IncompatibleModules: modules of several parents, or of a network that is no tagger.
+            DataError: the inputs or scores do not fit, or the parent has no transition scores.
+
+        Example:
+            >>> import numpy as np
+            >>> import torch
+            >>> from torch import nn
+            >>> import unbraid
+            >>> class Tagger(nn.Module):
+            ...     def __init__(self):
+            ...         super().__init__()
+            ...         self.gru, self.out = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3)
+            ...     def forward(self, x):
+            ...         return self.out(self.gru(x)[0])
+            >>> _ = torch.manual_seed(0)
+            >>> x = 4 * torch.randn(60, 5, 4)
+            >>> network = unbraid.Network.from_torch(Tagger(), x[:6])
+            >>> composition = unbraid.compose(unbraid.decompose(network, (x, torch.arange(300).view(60, 5) % 3)))
+            >>> never_twice = np.where(np.eye(3), -np.inf, 0)
+            >>> path = composition.viterbi(x, never_twice)
+            >>> bool((path[:, 1:] != path[:, :-1]).all())
+            True
+        """
+        scores = chosen_transitions(list(self.modules_by_label.values()), transitions, start, end)
+        margins = self.margins(x)
+        emissions = nn.functional.logsigmoid(torch.from_numpy(margins)).numpy()
+        return labels_at(self.labels, best_paths(emissions, scores, checked_valid(valid, margins)))
 
     def activate(self, margins: Tensor) -> Tensor:
         """Convert outputs (..., K) of modules of a regression to numbers, with the output activation of each parent."""

@@ -26,6 +26,7 @@ from unbraid.networks.pytorch.calling import Caller, said
 from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
 from unbraid.networks.pytorch.running import recorded
+from unbraid.networks.pytorch.transitions import without_paths
 from unbraid.networks.reading import torch_inputs
 from unbraid.networks.recurrent import PrunedRecurrentLayer
 from unbraid.networks.removal import Removal
@@ -115,7 +116,7 @@ class TorchBody(nn.Module):
         given = [scores.detach() for _, scores in here.head]
         scores, results = compared(self._arrangement, given, results, inputs.examples, here.packed)
         if not self._sought:
-            self.answer = find_answer(scores, results)
+            self.answer = without_paths(find_answer(scores, results), self.module, self.spec.classes)
             if self.answer is None and results:
                 self.answer = changed_answer(scores, results, self._others(inputs))
             self._sought = True

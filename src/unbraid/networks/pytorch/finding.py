@@ -27,6 +27,7 @@ from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import prepared, stacks_of
 from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
 from unbraid.networks.pytorch.telling import tell
+from unbraid.networks.pytorch.transitions import without_paths
 from unbraid.networks.torch_spec import TorchLayerSpec, TorchRun, TorchSpec
 
 __all__ = ["find", "recurrent_sites"]
@@ -77,6 +78,7 @@ def find(
                 continue  # the layers read one sequence, so the module may read one example per call
             shown = _shown(wanted, answer, output is not None)
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
+            answer = without_paths(answer, module, spec.classes)
             _check_same(module, spec, inputs)
             tell(spec, answer, merged, half)
             return spec, answer
