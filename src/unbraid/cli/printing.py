@@ -107,11 +107,13 @@ def _layer_text(layer: dict[str, Any]) -> str:
     settings = {k: v for k, v in layer.items() if k not in ("type", "name", "cell", "site") and v not in (None, False)}
     if not settings.get("bidirectional"):
         settings.pop("merge", None)
+    kind = layer.get("type")
     if cell is not None:
-        settings |= {k: v for k, v in cell.items() if k != "kind" and v != Cell.model_fields[k].default}
-    kind = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}[cell["kind"]] if cell else layer["type"]
+        fields = Cell.model_fields
+        settings |= {k: v for k, v in cell.items() if k in fields and k != "kind" and v != fields[k].default}
+        kind = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}.get(cell["kind"]) or cell["name"]
     words = [k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {v}" for k, v in settings.items()]
-    return f"{kind} ({', '.join(words)})" if words else kind
+    return f"{kind} ({', '.join(words)})" if words else str(kind)
 
 
 def modules_summary(modules: Any) -> dict[str, Any]:

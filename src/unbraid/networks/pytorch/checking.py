@@ -114,21 +114,24 @@ def base_kind(part: nn.Module) -> type[nn.Module] | None:
     return next((kind for kind in KINDS if isinstance(part, kind)), None)
 
 
-def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase]:
+def recurrent_weight(part: nn.Module) -> Tensor | None:
+    """Return the first recurrent weight of a layer or cell of torch; None if it is no plain parameter."""
+    name = "weight_hh" if isinstance(part, nn.RNNCellBase) else "weight_hh_l0"
+    return part._parameters.get(name)
+
+
+def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase | nn.RNNCellBase]:
     """Find recurrent layers that plain layers of another size can replace; raise UnsupportedLayer for others."""
-    found: dict[str, nn.RNNBase] = {}
+    found: dict[str, nn.RNNBase | nn.RNNCellBase] = {}
     for name, part in recurrent_sites(module).items():
         kind = base_kind(part)
-        if isinstance(part, nn.RNNCellBase) or kind is None or type(part).forward is not kind.forward:
+        if form_of(part) is not None or kind is None or type(part).forward is not kind.forward:
             raise UnsupportedLayer(
-                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM and nn.GRU can be made smaller."
+                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM, nn.GRU and their cells can be made "
+                "smaller."
             )
-        assert isinstance(part, nn.RNNBase)
-        if part.proj_size:
-            raise UnsupportedLayer(
-                f"nn.LSTM {name!r} has proj_size={part.proj_size}; only layers without projection can be made smaller."
-            )
-        if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
+        assert isinstance(part, nn.RNNBase | nn.RNNCellBase)
+        if hasattr(part, "parametrizations") or recurrent_weight(part) is None:
             raise UnsupportedLayer(
                 f"layer {name!r} has parametrized or masked weights: call torch.nn.utils.prune.remove, "
                 "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm first."
