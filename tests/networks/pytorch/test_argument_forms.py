@@ -257,3 +257,11 @@ def test_a_packed_sequence_is_an_input_of_shrink():
     with torch.no_grad():
         assert small(packed(slice(None))).shape == (N, 3)
     assert small.rnn.hidden_size == 3
+
+
+def test_a_list_as_one_argument_is_an_input_of_shrink():
+    module, x = strong(Listed()), [data()[0]]
+    small = shrink(Network.from_torch(module, [x[0][:FEW]]), x, keep=0.5)
+    with torch.no_grad():
+        assert small(x).shape == (N, 3)
+    assert small.rnn.hidden_size == 3

@@ -71,7 +71,8 @@ class Caller:
         """Return the inputs of each call that a batch needs, as the module itself reads them; see :func:`call`."""
         for part, _ in self.parts(inputs):
             order = self.call(part)[1] if self.run.sorts else None
-            yield self._tree(part if order is None else part.take(order))
+            tree = self._tree(part if order is None else part.take(order))
+            yield (tree,) if self.run.whole else tree  # as the arguments of :func:`call`
 
     def _observed(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
         """Call the module and record packed lengths; return the result, and the lengths if they are not sorted."""
