@@ -24,6 +24,7 @@ from benchmarks.census.torch_patterns.own_cells import (
 )
 from tests.locations import ROOT
 from unbraid import Network, compose, decompose, load_decomposition, register_cell
+from unbraid.cli.printing import description, description_text
 from unbraid.decomposition.reconstruction.layer_refit import refit
 from unbraid.errors import ArgumentError, ConfigError, DataError, FormatError, UnbraidError, UnsupportedLayer
 from unbraid.networks.layers import sliced
@@ -354,3 +355,11 @@ def test_more_tensors_than_states_are_refused():
     with pytest.raises(UnbraidError, match="expected none or 1 states") as told:
         Network.from_torch(Masked(Own).eval(), torch.randn(5, 4, 4))
     assert not isinstance(told.value, DataError) or "Own" in str(told.value)
+
+
+def test_descriptions_and_cards_name_the_class_of_a_cell(tmp_path):
+    _, network, x, y = made("LinearLSTM")
+    text = str(description_text(description(network)))
+    assert "cell: LinearLSTM (inputs 4, units 6)" in text
+    decompose(network, (x, y), keep=0.5, **FEW).save(tmp_path / "parts")
+    assert "LinearLSTM 6" in (tmp_path / "parts" / "README.md").read_text()

@@ -46,8 +46,8 @@ def recurrent_sites(module: Any) -> dict[str, nn.Module]:
     if not sites:
         kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
         raise UnsupportedLayer(
-            f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {SUPPORTED}. "
-            "Register an own cell with unbraid.register_cell."
+            f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {SUPPORTED}; own cells "
+            "need unbraid.register_cell."
         )
     return sites
 
