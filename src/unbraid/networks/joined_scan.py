@@ -19,9 +19,9 @@ Scan = Callable[[Cell, Tensor, Tensor, Tensor | None, State, Tensor | None], tup
 def fast_scan(cell: Cell) -> Scan | None:
     """Return the function that runs a cell without gradients; None if there is none, or if gradients are on.
 
-    The function takes the cell, the input products with their biases (B, N, T, G*H), the transposed recurrent weights
-    (B, H, G*H), the bias of the candidate (B, 1, H) or None, the first state (B, N, H), and the valid timesteps
-    (B, N, T) or None. It returns the outputs (B, N, T, H) and the last state.
+    Arguments of the function: the cell; the input products with their biases (B, N, T, G*H); the transposed recurrent
+    weights (B, H, G*H). Then the bias of the candidate (B, 1, H), the first state (B, N, H), and the valid timesteps
+    (B, N, T). The bias and the timesteps can be None. It returns the outputs (B, N, T, H) and the last state.
     """
     return SCANS[cell.kind] if cell.fused and not torch.is_grad_enabled() else None
 
