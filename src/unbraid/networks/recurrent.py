@@ -42,7 +42,7 @@ class RecurrentLayer(StepLayer):
     @property
     def units(self) -> int:
         """H."""
-        return self.weight_hh.shape[1]
+        return self._parameters["weight_hh"].shape[1]  # type: ignore[union-attr]  # each prediction reads it often
 
     @property
     def inputs(self) -> int:
