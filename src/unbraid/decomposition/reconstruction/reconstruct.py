@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from unbraid.config import HeadKind, Mode, ReconstructConfig
 from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.memory import budget
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
 from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
 from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, refit
-from unbraid.decomposition.reconstruction.moments import Moments, collect, counts, mean_moments, with_one
+from unbraid.decomposition.reconstruction.moments import SampleMoments, counts, with_one
 from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
 from unbraid.decomposition.reconstruction.output_rows import decided
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, even, read_decisions
@@ -97,16 +98,19 @@ class Reconstruction:
     config: ReconstructConfig
     advance: Callable[[float], object] = lambda amount: None
     score: NodeScore = node_scores
-    moments: dict[int, Moments] = field(init=False)
+    moments: SampleMoments = field(init=False)
     scores: dict[int, Mapping[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
     states: dict[str, States] | None = field(init=False)
     deciding: ParentDecisions = field(init=False)
 
     def __post_init__(self) -> None:
-        held = HeldPass(self.network, len(self.x))
+        memory = budget(self.config.memory)
+        held = HeldPass(self.network, len(self.x), memory / 4)
         passed = partial(_advanced, self.advance, PASS / max(len(self.x), 1))
-        self.moments = collect(self.network, self.x, self.targets, self.classes, passed, held=held)
+        self.moments = SampleMoments(
+            self.network, self.x, self.targets, self.classes, memory / 2, advance=passed, held=held
+        )
         self.states = held.states()
         self.deciding = read_decisions(self.network, self.x, self.targets, held.features())
         with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
@@ -157,7 +161,7 @@ class Reconstruction:
         kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
         chosen = strongest(combined([self.scores[j] for j in indices]), keep)
         kept |= {name: units for name, units in chosen.items() if name not in whole}
-        moments = mean_moments([self.moments[j] for j in indices])
+        moments = self.moments.mean(indices)
         body, features = sliced(network.body, kept, reconstructing(layers, kept, moments))
         if any(len(indices) < layers[name].units for name, indices in kept.items()):
             self._refit(indices, kept, body)
