@@ -6,6 +6,7 @@ from torch import nn
 
 from unbraid import Network, shrink
 from unbraid.decomposition.shrinking.wrapped import ShrunkCell
+from unbraid.errors import UnsupportedLayer
 from unbraid.networks.stack import RecurrentStack
 
 CELLS = [nn.LSTMCell, nn.GRUCell, nn.RNNCell]
@@ -157,3 +158,13 @@ def test_weights_before_and_behind_a_projection_are_found_again(settings):
         weight_ih, weight_hh = stack.unprojected(place)
         torch.testing.assert_close(weight_ih, getattr(own, f"weight_ih_{suffix}"), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(weight_hh, getattr(own, f"weight_hh_{suffix}"), rtol=1e-4, atol=1e-5)
+
+
+def test_initial_states_of_a_layer_with_a_projection_are_refused():
+    class Started(Projected):
+        def forward(self, x):
+            states = x.new_zeros(1, len(x), 4), x.new_zeros(1, len(x), 12)
+            return self.out(self.lstm(x, states)[0][:, -1])
+
+    with pytest.raises(UnsupportedLayer, match="'lstm' has proj_size=4, and forward passes its initial states"):
+        shrink(strong(Started), examples(), keep=0.5)

@@ -25,7 +25,7 @@ from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, find_sources, linear_outputs
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import ConfigError, UnsupportedLayer
-from unbraid.networks.inputs import Inputs, map_tree, to_device
+from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.calling import Caller
 from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers
@@ -91,6 +91,7 @@ class TorchShrinker:
         memo = {id(part): replacement_of(part) for part in self.sites.values()}
         self.parent = copied(self.module, memo | {id(p): p for p in self.module.parameters()}).requires_grad_(False)
         self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
+        self._check_projected()
         self._check_same()
         rows = self._rows(SCORED)
         self.scores = unit_scores(self.parent, self.stacks, self._batches(x.take(rows), len(rows)), self.sources)
@@ -228,6 +229,17 @@ class TorchShrinker:
             raise UnsupportedLayer(
                 f"the smaller module returns shapes {shapes[0]}, the module {shapes[1]}: use style='wrapped'."
             )
+
+    def _check_projected(self) -> None:
+        """Raise UnsupportedLayer if forward passes states to a layer with a projection, whose cells get smaller."""
+        for path, stack in self.stacks.items():
+            given = any(leaf is not None for made in self.recorded.calls[path]
+                        for leaf in leaves([*made.args[1:], made.kwargs.get("hx")]))  # fmt: skip
+            if stack.proj_size and given:
+                raise UnsupportedLayer(
+                    f"nn.LSTM {path!r} has proj_size={stack.proj_size}, and forward passes its initial states, whose "
+                    "size would change: leave them out where they are zeros."
+                )
 
     def _check_same(self) -> None:
         """Check that plain layers of the same weights give the same results; raise UnsupportedLayer if not."""
