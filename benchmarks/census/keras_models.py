@@ -112,6 +112,7 @@ def cases(keras: Any) -> Iterator[Case]:
     yield "rnn_lstm_cell", chain(K.RNN(K.LSTMCell(4)), end())
     yield "rnn_gru_cell", chain(K.RNN(K.GRUCell(4), return_sequences=True), K.SimpleRNN(3), end())
     yield "rnn_stacked_cells", chain(K.RNN([K.LSTMCell(4), K.LSTMCell(3)]), end())
+    yield "rnn_stacked_tagger", words(K.RNN([K.GRUCell(4), K.SimpleRNNCell(3), K.GRUCell(5)], **SEQ), end())
     yield (
         "spatial_dropout",
         words(K.SpatialDropout1D(0.2), K.Bidirectional(K.LSTM(4)), K.Dense(4, activation="relu"), end()),
@@ -181,6 +182,12 @@ def functional(keras: Any, K: Any, end: Callable[[], Any]) -> Iterator[Case]:
     )
     f = K.Bidirectional(K.LSTM(4, return_sequences=True, return_state=True))(i)
     yield "bidirectional_states", keras.Model(i, end()(K.Concatenate()([f[1], f[3], K.GlobalMaxPooling1D()(f[0])])))
+    f = K.Bidirectional(K.LSTM(4, return_sequences=True, return_state=True), merge_mode=None)(e)
+    states = K.Concatenate()([f[2], f[5], K.GlobalMaxPooling1D()(f[0]), K.GlobalAveragePooling1D()(f[1])])
+    yield "bidirectional_apart", keras.Model(w, end()(states))
+    f = K.RNN([K.LSTMCell(4), K.GRUCell(3)], return_state=True)(i)
+    states = [part for given in f for part in (given if isinstance(given, list | tuple) else [given])]
+    yield "rnn_stacked_states", keras.Model(i, end()(K.Concatenate()(states)))
     x = K.Conv1D(4, 3, padding="same")(i)
     yield "residual_conv", keras.Model(i, end()(K.LSTM(4)(K.ReLU()(K.Add()([x, K.Dense(4)(i)])))))
     x = [K.GlobalMaxPooling1D()(K.Conv1D(3, n)(K.LSTM(4, **SEQ)(e))) for n in (2, 3)]

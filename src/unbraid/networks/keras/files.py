@@ -39,6 +39,7 @@ class SavedModel:
         keras: major version of the Keras that wrote it.
         weights: where its layers' variables are.
         compiled: how the model was compiled, its loss among it, as parsed JSON; None where that was not stored.
+        flipped: whether convolutions were computed by Theano, which reads kernels from their ends.
     """
 
     file: str
@@ -46,6 +47,7 @@ class SavedModel:
     keras: int
     weights: Weights
     compiled: Any = None
+    flipped: bool = False
 
 
 @contextmanager
@@ -115,7 +117,8 @@ def _open_legacy(path: Path) -> Iterator[SavedModel]:
         version = major_version(name, store.text_attribute(root, "keras_version"))
         training = store.text_attribute(root, "training_config")
         compiled = None if training is None else _json(name, "training_config", training)
-        yield SavedModel(name, model, version, LegacyWeights(store), compiled)
+        theano = store.text_attribute(root, "backend") == "theano"
+        yield SavedModel(name, model, version, LegacyWeights(store), compiled, theano)
 
 
 @contextmanager

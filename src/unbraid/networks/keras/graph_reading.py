@@ -24,8 +24,9 @@ from unbraid.networks.graph_spec import CallSpec, GraphInput, GraphLayer, GraphS
 from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.conversion import Translation, activation, tensor
 from unbraid.networks.keras.files import SavedModel
+from unbraid.networks.keras.keras1 import conv1d_kernel
 from unbraid.networks.keras.layers import SUPPORTED, translate
-from unbraid.networks.keras.modern import cudnn_variables, from_cudnn
+from unbraid.networks.keras.modern import cell_variables, cudnn_variables, from_cudnn
 from unbraid.networks.keras.recurrent import KINDS as RECURRENT
 from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.settings import plain_settings
@@ -216,6 +217,9 @@ class _Reader:
         layer = _plain(call.layer) if recurrent else call.layer
 
         def read(variables: Sequence[Variable]) -> list[np.ndarray]:
+            if call.cells:
+                every, before = cell_variables(call.cells, call.turn, variables)
+                return self.saved.weights.arrays(call.places, every)[before : before + len(variables)]
             if not call.cudnn:
                 return self.saved.weights.arrays(call.places, variables)
             arrays = self.saved.weights.arrays(call.places, cudnn_variables(list(variables)))
@@ -242,7 +246,7 @@ class _Reader:
                     settings[name] = activation(layer, name, SUPPORTED)
         weights = kind.weights(Settings(settings, layer.keras), shapes)
         variables = [Variable(w.part, _number(weights, place), w.shape, w.used) for place, w in enumerate(weights)]
-        arrays = self.saved.weights.arrays(call.places, variables) if variables else []
+        arrays = self._arrays(call, variables) if variables else []
         kept = {w.name: tensor(a).reshape(w.shape) for w, a in zip(weights, arrays, strict=True) if w.used}
         spec = LayerSpec(
             name=call.name,
@@ -252,6 +256,19 @@ class _Reader:
             keras=3 if layer.keras >= 3 else 2,
         )
         return spec, kept
+
+    def _arrays(self, call: Call, variables: list[Variable]) -> list[np.ndarray]:
+        """Return the arrays of a layer; kernels of convolutions in the layout of Keras 2 with TensorFlow."""
+        layer, first = call.layer, variables[0]
+        if layer.keras == 1 and layer.kind == "Conv1D":
+            stored = [first._replace(shape=(None,) * 4), *variables[1:]]
+            arrays = self.saved.weights.arrays(call.places, stored)
+            arrays[0] = conv1d_kernel(arrays[0], [size or 0 for size in first.shape])
+        else:
+            arrays = self.saved.weights.arrays(call.places, variables)
+        if self.saved.flipped and "Conv" in layer.kind:
+            arrays = [np.flip(a, tuple(range(a.ndim - 2))) if a.ndim > 2 else a for a in arrays]
+        return arrays
 
 
 def _number(weights: Sequence[Any], place: int) -> int:
