@@ -67,7 +67,7 @@ def check_kinds(wiring: Wiring) -> None:
     advice = (
         "no code from a file is run: open the model in Keras and pass it to Network.from_keras"
         if own
-        else "replace them in Keras, or leave them out"
+        else "replace them in Keras, or open the model in Keras and pass it to Network.from_keras"
     )
     raise UnsupportedLayer(
         f"{wiring.file}: {len(wrong)} layer{'s are' if len(wrong) > 1 else ' is'} not supported: {names}; {advice}."
