@@ -9,7 +9,6 @@ import pytest
 
 from tests.networks.keras.making import dense, embedding, lstm, refused, sequential, without
 from unbraid.errors import UnsupportedLayer
-from unbraid.networks.keras.reading import load_keras
 
 
 @pytest.mark.parametrize("member", ["metadata.json", "config.json", "model.weights.h5"])

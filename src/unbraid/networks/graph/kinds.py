@@ -8,6 +8,15 @@ from unbraid.networks.graph.convolution import CONVOLUTION
 from unbraid.networks.graph.elementwise import ELEMENTWISE
 from unbraid.networks.graph.kind import Kind
 from unbraid.networks.graph.merging import MERGING
+from unbraid.networks.graph.own import OWN, OWN_KIND
 from unbraid.networks.graph.recurrence import CONVOLUTIONAL
 
-KINDS: dict[str, Kind] = {**ADAPTED, **ELEMENTWISE, **CONVOLUTION, **MERGING, **ATTENTION, **CONVOLUTIONAL}
+KINDS: dict[str, Kind] = {
+    **ADAPTED,
+    **ELEMENTWISE,
+    **CONVOLUTION,
+    **MERGING,
+    **ATTENTION,
+    **CONVOLUTIONAL,
+    OWN: OWN_KIND,
+}

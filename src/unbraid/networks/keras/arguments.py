@@ -23,12 +23,13 @@ Key = tuple[str, int, int]
 
 @dataclass
 class Arguments:
-    """What one call reads, before it is resolved."""
+    """What one call reads, before it is resolved; ``listed`` if it reads one list of values."""
 
     positional: list[Key]
     states: list[Key]
     masks: list[Key | None]
     settings: dict[str, Any]
+    listed: bool = False
 
     @property
     def read(self) -> list[Key]:
@@ -67,13 +68,14 @@ def arguments_of(layer: LayerConfig, node: Any) -> Arguments:
         given = settings.pop("initial_state", None)
         states += [history(layer, state) for state in (given if _many(given) else [given] if given else [])]
     masks = _masks(layer, settings)
+    listed = any(isinstance(argument, list) and not is_tensor(argument) for argument in positional)
     kept: dict[str, Any] = {k: settings.pop(k) for k in ("constant", "use_causal_mask") if k in settings}
     odd = {k: v for k, v in settings.items() if v is not None and not (k in _QUIET and v is False)}
     if odd:
         raise layer.unsupported(f"is called with {shown(odd)}", "calls without such settings")
     if not keys:
         raise layer.unsupported("reads no value of another layer", "layers that read values of layers")
-    return Arguments(keys, states, masks, kept)
+    return Arguments(keys, states, masks, kept, listed)
 
 
 def _masks(layer: LayerConfig, settings: dict[str, Any]) -> list[Key | None]:

@@ -40,6 +40,7 @@ class SavedModel:
         weights: where its layers' variables are.
         compiled: how the model was compiled, its loss among it, as parsed JSON; None where that was not stored.
         flipped: whether convolutions were computed by Theano, which reads kernels from their ends.
+        live: the Keras model in memory that the file was made from; None for a file of the user.
     """
 
     file: str
@@ -48,6 +49,7 @@ class SavedModel:
     weights: Weights
     compiled: Any = None
     flipped: bool = False
+    live: Any = None
 
 
 @contextmanager

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from unbraid.errors import DataError, FormatError, UnbraidWarning, UnsupportedLayer, quoted
+from unbraid.networks.graph.adapter import torch_keras
 from unbraid.networks.graph.kind import Settings
 from unbraid.networks.graph.kinds import KINDS
 from unbraid.networks.graph.module import KerasGraph, Value, input_size, weight_names
+from unbraid.networks.graph.own import OWN, remember
 from unbraid.networks.graph_spec import CallSpec, GraphInput, GraphLayer, GraphSpec, LayerSpec, PerTimestepSpec
 from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.conversion import Translation, activation, tensor
@@ -57,7 +59,7 @@ class ReadGraph:
 def check_kinds(wiring: Wiring) -> None:
     """Raise UnsupportedLayer, with every layer that Unbraid cannot run."""
     wrong: dict[str, str] = {}
-    for call in wiring.calls:
+    for call in wiring.calls if not wiring.live else ():
         if (found := _unsupported(call.layer)) is not None:
             wrong.setdefault(call.name, found)
     if not wrong:
@@ -194,7 +196,9 @@ class _Reader:
         recurrent = layer.kind in (*RECURRENT, "Bidirectional")
         dense = layer.kind == "TimeDistributed" and layer.inner("layer").kind == "Dense"
         try:
-            if recurrent or dense or layer.kind in _LAYERS:
+            if self.wiring.live and _unsupported(layer) is not None:
+                spec, weights = self._own(call)
+            elif recurrent or dense or layer.kind in _LAYERS:
                 spec, weights = self._stage(call, shapes[0], recurrent)
             elif layer.kind == "TimeDistributed":
                 spec, weights = self._per_timestep(call, shapes[0])
@@ -204,7 +208,7 @@ class _Reader:
             raise FormatError(f"{self.saved.file}: {error}") from None
         except ValueError as error:
             raise UnsupportedLayer(f"{self.saved.file}: {layer.where}: {quoted(error)}.") from None
-        if recurrent and (self.inside or call.name in self.several):
+        if isinstance(spec, RecurrentSpec) and (self.inside or call.name in self.several):
             if call.states:
                 raise layer.unsupported("is called several times with initial states", "one call")
             self.fixed.add(call.name)
@@ -231,6 +235,19 @@ class _Reader:
         if isinstance(spec, RecurrentSpec) and not (self.inside or call.name in self.several):
             weights = {weight_names(name): weight for name, weight in weights.items()}
         return spec, weights
+
+    def _own(self, call: Call) -> tuple[GraphLayer, dict[str, Tensor]]:
+        """Return a layer of a model in memory that runs code of the user."""
+        if call.states:
+            raise call.layer.unsupported("starts from given states", "layers that start from zeros")
+        torch_keras(f"layer {quoted(call.name)!r}, a {call.layer.described},")
+        layer = self.saved.live
+        for place in call.places:
+            layer = layer.get_layer(place.name)
+        key, weights = remember(layer, call.layer.outer.values)
+        shapes = {name: list(weight.shape) for name, weight in weights.items()}
+        settings: dict[str, Any] = {"key": key, "listed": call.listed}
+        return LayerSpec(name=call.name, kind=OWN, settings=settings, weights=shapes), weights
 
     def _per_timestep(self, call: Call, shape: tuple[int, ...]) -> tuple[GraphLayer, dict[str, Tensor]]:
         wiring = wrapped_layer(call.layer, shape[1:], call.places, self.saved.file)

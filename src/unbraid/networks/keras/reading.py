@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -78,13 +79,37 @@ def load_keras(
         ConfigError: a task that does not exist, or an output that the model does not have.
     """
     check_task(task)
-    spec, arrays, loss = _read(
-        _opener(path, weights), task, output
-    )  # the content of the file is freed before the network is built
+    return _network(Path(path).name, _read(_opener(path, weights), task, output), labels)
+
+
+def load_live(
+    path: str | PathLike[str],
+    model: Any,
+    labels: Sequence[Label] | None = None,
+    task: GivenTask | None = None,
+    output: str | None = None,
+) -> Network:
+    """Read the file of a Keras model in memory, as :func:`load_keras`; its own layers run the code of the user."""
+    check_task(task)
+
+    @contextmanager
+    def opener() -> Iterator[SavedModel]:
+        with open_keras(path) as saved:
+            yield replace(saved, live=model)
+
+    return _network(Path(path).name, _read(opener, task, output), labels)
+
+
+Read = tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]
+
+
+def _network(name: str, read: Read, labels: Sequence[Label] | None) -> Network:
+    """Build the network; the content of the file is freed before."""
+    spec, arrays, loss = read
     try:
         network = Network(spec, arrays, labels)
     except FormatError as error:
-        raise FormatError(f"{Path(path).name}: {error}") from None
+        raise FormatError(f"{name}: {error}") from None
     network.loss = loss.name
     return network
 
@@ -97,9 +122,7 @@ def _opener(path: str | PathLike[str], weights: str | PathLike[str] | None) -> O
     return partial(open_keras, path) if weights is None else partial(open_parts, path, weights)
 
 
-def _read(
-    opener: Opener, task: GivenTask | None, output: str | None
-) -> tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]:
+def _read(opener: Opener, task: GivenTask | None, output: str | None) -> Read:
     """Return the description, the weights and the training loss in a file.
 
     A chain of layers becomes a network of stages, and a model of source and target words an encoder-decoder. All other

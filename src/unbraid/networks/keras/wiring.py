@@ -40,6 +40,7 @@ class Call:
         masks: explicit masks of what it reads.
         settings: settings of the call that change the result.
         cudnn: whether its weights are in the layout of CuDNN.
+        listed: whether it reads one list of values.
         cells: all cells of an RNN of several cells, of which this call is one.
         turn: its position among them.
     """
@@ -52,6 +53,7 @@ class Call:
     masks: list[Reference | None] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     cudnn: bool = False
+    listed: bool = False
     cells: Sequence[LayerConfig] = ()
     turn: int = 0
 
@@ -85,6 +87,7 @@ class Wiring:
         inputs: name and shape of each input, without the axis of examples.
         calls: in the order of computation.
         outputs: name of an output layer -> what it gives.
+        live: whether the model is in memory, so that layers with code of the user can run.
     """
 
     file: str
@@ -92,6 +95,7 @@ class Wiring:
     inputs: list[tuple[str, Shape]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     outputs: dict[str, Reference] = field(default_factory=dict)
+    live: bool = False
 
     def add(self, call: Call) -> int:
         """Add a call and return the number of its value."""
@@ -100,14 +104,14 @@ class Wiring:
         return len(self.inputs) + len(self.calls) - 1
 
 
-def wired(model: Config, keras: int) -> Wiring:
+def wired(model: Config, keras: int, live: bool = False) -> Wiring:
     """Return the calls of a whole model.
 
     Raises:
         UnsupportedLayer: the model is a class of its own, or is called in a way that is not supported.
         FormatError: the configuration is not what Keras writes.
     """
-    found = Wiring(model.file, keras)
+    found = Wiring(model.file, keras, live=live)
     kind = model.text("class_name")
     if kind not in MODELS:
         raise UnsupportedLayer(
@@ -188,10 +192,16 @@ def _model(
 def _called(found: Wiring, call: Call) -> Results:
     """Return the results of a call."""
     call.cudnn = call.layer.kind in ("Bidirectional", *CUDNN) and cudnn_cells(call.layer)
-    cells = cells_of(call.layer)
-    if cells:
-        return _cells_called(found, call, cells)
-    layer, places = call.layer, call.places = modern(call.layer, call.places)
+    try:
+        cells = cells_of(call.layer)
+        if cells:
+            return _cells_called(found, call, cells)
+        layer, places = call.layer, call.places = modern(call.layer, call.places)
+    except UnsupportedLayer:
+        if not found.live:
+            raise
+        number = found.add(call)  # Keras runs it
+        return Results([(number, 0)], (number, 1))
     if layer.kind in MODELS and not layer.custom:
         return Results(_nested(found, layer, call.reads, f"{call.name}/", places))
     if layer.kind == "Bidirectional" and layer.get("merge_mode", "concat") is None:
@@ -294,7 +304,7 @@ def _resolved(
         return [None if key is None else references[key] for key in keys]
 
     reads, states, masks = (all_of(k) for k in (arguments.positional, arguments.states, arguments.masks))
-    return Call(layer, name, places, reads, states, masks, arguments.settings)
+    return Call(layer, name, places, reads, states, masks, arguments.settings, listed=arguments.listed)
 
 
 def graph_name(prefix: str, name: str) -> str:
