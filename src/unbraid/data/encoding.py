@@ -104,3 +104,9 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise DataError(f"{quoted(repr(text), 60)} is not valid text: it cannot be written in UTF-8.") from None
+
+
+def check_function(tokenizer: Any) -> None:
+    """Raise DataError for a value that cannot split texts."""
+    if not callable(tokenizer):
+        raise DataError(f"tokenizer={quoted(repr(tokenizer), 40)}: expected a function from a text to a list of words.")

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from unbraid.data.targets import Label
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.keras.config import LayerConfig
@@ -100,18 +101,18 @@ def load_live(
     return _network(Path(path).name, _read(opener, task, output), labels)
 
 
-Read = tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]
+Read = tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss, Vocabulary | None]
 
 
 def _network(name: str, read: Read, labels: Sequence[Label] | None) -> Network:
     """Build the network; the content of the file is freed before."""
-    spec, arrays, loss = read
+    spec, arrays, loss, vocabulary = read
     try:
         network = Network(spec, arrays, labels)
     except FormatError as error:
         raise FormatError(f"{name}: {error}") from None
     network.loss = loss.name
-    return network
+    return network.with_vocabulary(vocabulary)
 
 
 Opener = Callable[[], AbstractContextManager[SavedModel]]
@@ -135,12 +136,10 @@ def _read(opener: Opener, task: GivenTask | None, output: str | None) -> Read:
             pass  # read again as a graph, which names all unsupported layers
     with opener() as saved:
         spec, weights, name = read_graph_network(saved, task, output)
-        return spec, weights, read_loss(saved.compiled, name)
+        return spec, weights, read_loss(saved.compiled, name), saved.vocabulary
 
 
-def _read_stages(
-    opener: Opener, task: GivenTask | None
-) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
+def _read_stages(opener: Opener, task: GivenTask | None) -> Read:
     spec: NetworkSpec | EncoderDecoderSpec
     with opener() as saved:
         if two_inputs(saved):
@@ -148,7 +147,7 @@ def _read_stages(
         else:
             layers, shape = layer_chain(saved.model, saved.keras)
             spec, weights = _assembled(saved, _fused(_translated(saved, layers, shape)), shape, task)
-        return spec, weights, read_loss(saved.compiled, spec.head)
+        return spec, weights, read_loss(saved.compiled, spec.head), saved.vocabulary
 
 
 def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> list[Translation]:
