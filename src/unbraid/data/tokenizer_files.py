@@ -245,7 +245,7 @@ def _unknown(kind: Any, where: str, known: set[str]) -> FormatError:
 
 
 def read_words_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the JSON of a vocabulary file; raise FormatError if it is no mapping."""
+    """Read the JSON of a vocabulary file; raise FormatError if it holds something else."""
     try:
         text = limits.read_regular(Path(path), "json_bytes").removeprefix(b"\xef\xbb\xbf")
         content = limits.parse_json(text, quoted(path))

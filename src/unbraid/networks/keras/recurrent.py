@@ -173,3 +173,9 @@ def _in_torch_order(array: np.ndarray, kind: str) -> np.ndarray:
     """Reorder the gates of the last axis (..., G*H) from Keras' order to torch's."""
     gates = dict(zip(_KERAS_GATES[kind], np.split(array, len(_KERAS_GATES[kind]), axis=-1), strict=True))
     return np.concatenate([gates[g] for g in GATES[kind]], axis=-1)
+
+
+def in_keras_order(array: np.ndarray, kind: str) -> np.ndarray:
+    """Reorder the gates of the last axis (..., G*H) from torch's order to Keras'."""
+    gates = dict(zip(GATES[kind], np.split(array, len(GATES[kind]), axis=-1), strict=True))
+    return np.concatenate([gates[g] for g in _KERAS_GATES[kind]], axis=-1)
