@@ -9,7 +9,18 @@ import typer
 from rich.console import Console
 
 from unbraid.cli.open_any import Beside, open_any, parse_vocabularies
-from unbraid.cli.options import AsJson, AsTask, Labels, Modules, Out, Vocabularies, X, read_labels
+from unbraid.cli.options import (
+    AsJson,
+    AsTask,
+    KerasOutput,
+    KerasWeights,
+    Labels,
+    Modules,
+    Out,
+    Vocabularies,
+    X,
+    read_labels,
+)
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.running import named
 from unbraid.cli.terminal import emit, guarded, reading, show
@@ -61,6 +72,8 @@ def export(
     module: Modules = None,
     vocabulary: Vocabularies = None,
     task: AsTask = None,
+    keras_output: KerasOutput = None,
+    weights: KerasWeights = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a network, a module or a composition as an ONNX file (extra [onnx]) or as a .keras file.
@@ -68,7 +81,8 @@ def export(
     'unbraid predict FILE.onnx DATA' runs an ONNX file, without the code of the network. A .keras file has no labels.
     """
     names = read_labels(labels)
-    beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []), names, task)
+    words = parse_vocabularies(vocabulary or [])
+    beside = Beside(own_modules(module or [], [source]), True, words, names, task, keras_output, weights)
     opened = open_any(source, beside)
     if isinstance(opened, Translator):
         raise UnbraidError(f"{source} is a translator, which ONNX export does not support: expected modules of labels.")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from unbraid.cli.open_any import Beside, open_any
+from unbraid.cli.options import KerasOutput, KerasWeights
 from unbraid.cli.terminal import emit, guarded, reading
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
@@ -48,12 +49,14 @@ def shrink(
         GivenTask | None,
         typer.Option("--task", help="classification, for outputs that are scores [default: by the loss of the file]."),
     ] = None,
+    keras_output: KerasOutput = None,
+    weights: KerasWeights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Write a smaller network with the same inputs and outputs as an ONNX file (extra [onnx]) or a .keras file."""
     if output.suffix not in _WRITE:
         raise UnbraidError(f"--out {output}: expected a name that ends in .onnx or .keras.")
-    network = open_any(model, Beside(task=task))
+    network = open_any(model, Beside(task=task, output=keras_output, weights=weights))
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} already holds modules, expected a trained .h5 or .keras model.")
     if vocabulary is not None:
