@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 QUOTED = 200  # largest number of characters of user input that a message repeats
+LONGEST = 1_400  # largest number of characters of a message, without the path that may precede it
 
 
 def quoted(value: object, limit: int = QUOTED) -> str:
@@ -35,6 +36,19 @@ def printable(text: str) -> str:
     return "".join(c if _is_printable(c) else c.encode("unicode_escape").decode() for c in text)
 
 
+def _message(text: object) -> str:
+    r"""Shorten a message that repeats too much user input, and escape characters that are not printable.
+
+    Example:
+        >>> len(_message("label " + 5_000 * "x"))
+        209
+    """
+    shown = "\n".join(map(printable, str(text).split("\n")))
+    if len(shown) > LONGEST:
+        shown = " ".join(quoted(word) if len(word) > QUOTED else word for word in shown.split(" "))
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
+
+
 def _is_printable(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
@@ -54,6 +68,9 @@ class UnbraidError(Exception):
         ...     print(type(error).__name__)
         ConfigError
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_message(message))
 
 
 class FormatError(UnbraidError):
@@ -109,6 +126,9 @@ class UnbraidWarning(UserWarning):
         >>> with warnings.catch_warnings():
         ...     warnings.simplefilter("ignore", UnbraidWarning)  # ignores all warnings of Unbraid
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_message(message))
 
 
 def wrong_object(value: object, argument: str, expected: str, advice: str = "") -> ArgumentError:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests import factory
 from unbraid import Network, compose, decompose
 from unbraid.modules import small_batches as joined_modules
-from unbraid.networks.joined import joined
+from unbraid.networks.joined import JoinedRecurrent, joined
+from unbraid.networks.recurrent import RecurrentLayer
 
 FEW = 12
 
@@ -45,6 +46,49 @@ def test_joined_modules_give_their_own_margins(cells, io, bidirectional, count, 
     (group,) = composition.groups
     bodies = [module.body for module in composition.modules_by_label.values()]
     assert (group._small is not None) == (len(group.lanes) == len(bodies) and joined(bodies[0], bodies) is not None)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    cell=st.sampled_from(sorted(factory.CELLS)),
+    back=st.booleans(),
+    sizes=st.tuples(*[st.integers(1, 4)] * 4),
+    masked=st.booleans(),
+    given_state=st.booleans(),
+    seed=st.integers(0, 5),
+)
+def test_the_scan_without_gradients_equals_each_layer(cell, back, sizes, masked, given_state, seed):
+    bodies, examples, steps, units = sizes
+    make = torch.Generator().manual_seed(seed)
+    layers = [
+        [RecurrentLayer(factory.CELLS[cell], 3, units, reverse) for _ in range(bodies)] for reverse in (False, back)
+    ]
+    for layer in (one for direction in layers for one in direction):
+        for parameter in layer.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=make)
+    x = torch.randn(examples, steps, 3, generator=make)
+    valid = torch.rand(examples, steps, generator=make) > 0.4 if masked else None
+    first = None
+    if given_state:
+        count = 2 if factory.CELLS[cell].kind == "lstm" else 1
+        first = [tuple(torch.randn(bodies * examples, units, generator=make) for _ in range(count)) for _ in range(2)]
+        kept = copy.deepcopy(first)
+    join = JoinedRecurrent(layers, opens=True)
+    with torch.inference_mode():
+        fast = join(x, valid, first)
+    slow = join(x, valid, first)
+    for place, direction in enumerate(layers):
+        for body, layer in enumerate(direction):
+            own = slice(body * examples, (body + 1) * examples)
+            start = None if first is None else tuple(s[own] for s in first[place])
+            outputs, state = layer(x, valid, start)
+            for found in (fast, slow):
+                assert torch.allclose(found[place][0][own], outputs, atol=1e-5)
+                assert all(torch.allclose(a[own], b, atol=1e-5) for a, b in zip(found[place][1], state, strict=True))
+    if given_state:
+        assert all(
+            torch.equal(a, b) for one, two in zip(first, kept, strict=True) for a, b in zip(one, two, strict=True)
+        )
 
 
 @pytest.mark.parametrize("change", ["in place", "data", "replaced", "head"])

@@ -14,7 +14,8 @@ import unbraid
 from tests import own_intents
 from tests.locations import ROOT
 from tests.own_intents import SIZES, Intents, make, network, trained
-from unbraid.errors import ArgumentError, DataError, ModuleNeeded, UnbraidError
+from unbraid.errors import ArgumentError, DataError, FormatError, ModuleNeeded, UnbraidError
+from unbraid.networks.pytorch.codeless import codeless
 from unbraid.storage.loading import composition_of, load_modules
 
 BANK, TRAVEL = SIZES["bank"], SIZES["travel"]
@@ -258,6 +259,24 @@ def test_hostile_facts_are_refused_without_code(folder, tmp_path, case):
     with pytest.raises(UnbraidError) as error:
         load_modules(place, codeless=True)
     assert str(error.value).isprintable() and len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+def test_a_table_without_floating_point_numbers_is_refused_without_code(folder, dtype):
+    manifest, parents, _ = load_modules(folder, codeless=True)
+    weights = parents[0].weights()
+    weights["body.module.embed.weight"] = torch.zeros(weights["body.module.embed.weight"].shape, dtype=dtype)
+    with pytest.raises(FormatError, match=f"is {dtype}, expected floating point"):
+        codeless(parents[0].spec, weights, manifest.parents[0].facts)
+
+
+@pytest.mark.parametrize("name", ["head.bias", "body.module.norm.weight", "body.module.lstm.layers.0.weight_hh"])
+def test_a_weight_that_is_no_floating_point_number_is_refused(name):
+    network = own_intents.network("bank")
+    weights = network.weights()
+    weights[name] = torch.zeros(weights[name].shape, dtype=torch.uint8)
+    with pytest.raises(FormatError, match=f"weight '{name}' is torch.uint8, expected torch.float32"):
+        unbraid.Network(network.spec, weights, network.labels, own_intents.trained("bank"))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ def decompose(
     refine: Annotated[
         int | None, typer.Option(help="With reconstruct: number of distillation steps [default: 0].")
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="With reconstruct: memory for observations, as 2GB [default: 1/4 of the free].")
+    ] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[
         list[int] | None, typer.Option(help="Index of a class that only marks padding; may be repeated.")
@@ -168,6 +171,7 @@ def decompose(
         "keep": keep,
         "max_loss": max_loss,
         "refine": refine,
+        "memory": memory,
         "samples_per_class": samples_per_class,
         "padding_label": padding_label or None,
         "classes": None if classes is None else classes.split(","),

@@ -36,6 +36,7 @@ FLAGS: Mapping[str, str] = {
     "max_removed": "--max-removed=",
     "keep": "--keep=",
     "max_loss": "--max-loss=",
+    "memory": "--memory=",
     "refine": "--refine=",
     "samples_per_class": "--samples-per-class=",
     "padding_label": "--padding-label=",

@@ -242,7 +242,10 @@ def _one_hot(y: np.ndarray, classes: int) -> bool:
 def _found(used: np.ndarray, values: list[Any], labels: Sequence[Label]) -> np.ndarray:
     """Return ``used`` if any value is True; else raise DataError with the labels of the data."""
     if not used.any():
-        raise DataError(f"the data have the labels {values[:8]}, none of which is a class in use: {list(labels)[:8]}.")
+        raise DataError(
+            f"the data have the labels {quoted(values[:8])}, none of which is a class in use: "
+            f"{quoted(list(labels)[:8])}."
+        )
     return used
 
 

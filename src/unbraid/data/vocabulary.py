@@ -328,6 +328,11 @@ class Vocabulary:
         function = "" if self._encoder.split is None else str(id(self._encoder.split))
         return hashlib.sha256((self.to_json() + self.padding.model_dump_json() + function).encode()).hexdigest()
 
+    @cached_property
+    def words_digest(self) -> str:
+        """SHA-256 of the tokenizer without the padding; equal where an index means the same word."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
     def only(self, kept: Sequence[int]) -> Vocabulary:
         """Copy the vocabulary with the words of some indices, which are numbered anew in their order.
 

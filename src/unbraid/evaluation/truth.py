@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unbraid.data.targets import Label, Targets, read_targets
-from unbraid.errors import DataError
+from unbraid.errors import DataError, quoted
 from unbraid.evaluation.report import LeftOut
 from unbraid.modules.composition import Composition
 from unbraid.networks.network import Network
@@ -103,7 +103,7 @@ def _members(targets: Targets, label: Label, column: int | None) -> np.ndarray:
     places = {place for place in (column, named) if place is not None}
     if targets.independent and not places:
         raise DataError(
-            f"the labels have columns for {list(targets.labels)[:9]} and none for {label!r}: evaluate without "
+            f"the labels have columns for {quoted(list(targets.labels)[:9])} and none for {label!r}: evaluate without "
             "against=, with one column for each label of the composition."
         )
     return np.any([targets.members(place) for place in places] or [np.zeros(targets.counted().shape, bool)], axis=0)

@@ -168,9 +168,9 @@ class Group(nn.Module):
 
     def checked(self, x: Any) -> Inputs:
         """Check the inputs for all modules; raise DataError if they do not fit."""
-        inputs = self._members[0].parent.check(x)
-        for module in self._members:
-            module.check_steps(inputs)
+        first = self._members[0]  # all were made for the same timesteps, and are on one device
+        inputs = first.parent.check(x)
+        first.check_steps(inputs)
         return inputs
 
     def all_evidence(self, inputs: Inputs) -> Evidence:
@@ -190,6 +190,11 @@ class Group(nn.Module):
     @property
     def _lanes(self) -> list[Lane]:
         return list(self.lanes)  # type: ignore[arg-type]  # all are lanes
+
+    @property
+    def feature_sizes(self) -> list[int]:
+        """Sizes F of the features of each module, see :attr:`Evidence.features`."""
+        return [module.head.weight.shape[1] for module in self._members]
 
     @property
     def read_sizes(self) -> list[int]:

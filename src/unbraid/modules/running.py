@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -50,7 +51,7 @@ class JointModules(nn.Module):
         """Label -> module, in order."""
         return dict(zip(self.labels, self.members, strict=True))  # type: ignore[arg-type]  # members are modules
 
-    @property
+    @cached_property
     def many_outputs(self) -> bool:
         """Whether the composition makes one decision per timestep, because all of its modules do."""
         return all(m.io.many_outputs for m in self.modules_by_label.values())
@@ -60,7 +61,7 @@ class JointModules(nn.Module):
         """Whether an example can have several labels, because it can in all parent networks."""
         return self.task == "labels"
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """The task of all parents; ``classification`` where some have independent labels and some have not."""
         tasks = {m.parent.task for m in self.modules_by_label.values()}
@@ -76,7 +77,7 @@ class JointModules(nn.Module):
     def needs_text(self) -> bool:
         """Whether the same word index means different words in different modules."""
         found = {id(v): v for v in (module.parent.vocabulary for module in self.modules_by_label.values())}
-        own = {None if v is None else v.to_json() for v in found.values()} if len(found) > 1 else set()
+        own = {None if v is None else v.words_digest for v in found.values()} if len(found) > 1 else set()
         return None not in own and len(own) > 1
 
     def align(self, y: Any, x: Any) -> Any:
@@ -100,17 +101,19 @@ class JointModules(nn.Module):
             DataError: the inputs do not fit, or they are word indices and the vocabularies differ.
         """
         self.check_text(x)
-        gathered = self._evidence([group.checked(x) for group in self._groups])
+        groups = self._groups
+        gathered = self._evidence(groups, [group.checked(x) for group in groups])
         return Evidence(*(map_tree(lambda tensor: tensor.numpy(), part) for part in gathered))
 
     def plain_margins(self, x: Any) -> Tensor:
         """Compute margins of all examples without calibration, (N, [T,] K)."""
         self.check_text(x)
-        found = [torch.from_numpy(group.margins(x)) for group in self._groups]
+        groups = self._groups
+        found = [torch.from_numpy(group.margins(x)) for group in groups]
         steps = sorted({margins.shape[1] for margins in found}) if self.many_outputs else []
         if len(steps) > 1:
             raise DataError(f"the modules give {steps} timesteps on these inputs: compose networks that give as many.")
-        return self._joined(found)
+        return self._joined(groups, found)
 
     @property
     def groups(self) -> nn.ModuleList:
@@ -140,19 +143,21 @@ class JointModules(nn.Module):
         for group in self._plan:
             group.link()  # type: ignore[operator]  # all are groups
 
-    def _evidence(self, inputs: list[Inputs]) -> Evidence:
+    def _evidence(self, groups: list[Group], inputs: list[Inputs]) -> Evidence:
         """Compute the evidence of all groups as tensors, from the checked inputs of each group."""
-        found = [group.all_evidence(each) for group, each in zip(self._groups, inputs, strict=True)]
-        return self._gathered([Evidence(*(map_tree(torch.from_numpy, part) for part in each)) for each in found])
+        found = [group.all_evidence(each) for group, each in zip(groups, inputs, strict=True)]
+        return self._gathered(
+            groups, [Evidence(*(map_tree(torch.from_numpy, part) for part in each)) for each in found]
+        )
 
-    def _gathered(self, found: list[Evidence]) -> Evidence:
+    def _gathered(self, groups: list[Group], found: list[Evidence]) -> Evidence:
         """Join the evidence of all groups, in the order of the labels."""
         features: list[Any] = [None] * len(self.labels)
-        for group, each in zip(self._groups, found, strict=True):
+        for group, each in zip(groups, found, strict=True):
             for place, block in zip(group.places, each.features, strict=True):
                 features[place] = block
         read = [block for each in found for block in each.read]
-        return Evidence(self._joined([each.margins for each in found]), features, read)
+        return Evidence(self._joined(groups, [each.margins for each in found]), features, read)
 
     def each_by_itself(self, x: Any) -> Tensor:
         """Compute margins (N, [T,] K) module by module, so that gradients reach the weights of each."""
@@ -167,12 +172,13 @@ class JointModules(nn.Module):
             found.append(margins)
         return torch.stack(found, dim=-1)
 
-    def _joined(self, found: list[Tensor]) -> Tensor:
+    def _joined(self, groups: list[Group], found: list[Tensor]) -> Tensor:
         """Join the margins of the groups (N, [T,] k), in the order of the labels."""
-        columns: list[Tensor | None] = [None] * len(self.labels)
-        for group, margins in zip(self._groups, found, strict=True):
-            if margins.dim() == 3 and not self.many_outputs:
-                margins = margins.nan_to_num(-torch.inf).amax(dim=1)  # its best timestep
-            for k, at in enumerate(group.places):
-                columns[at] = margins[..., k]
-        return torch.stack([c for c in columns if c is not None], dim=-1)
+        if not self.many_outputs:
+            found = [m if m.dim() == 2 else m.nan_to_num(-torch.inf).amax(dim=1) for m in found]  # its best timestep
+        places = [place for group in groups for place in group.places]
+        joined = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+        if places == sorted(places):
+            return joined
+        order = sorted(range(len(places)), key=places.__getitem__)
+        return joined[..., order]

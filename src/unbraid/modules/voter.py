@@ -75,11 +75,12 @@ class Voter(JointModules):
         """Compute the margins of all modules: (N, K), or (N, T, K) with one decision per timestep."""
         if self.referee is None and torch.is_grad_enabled() and any(p.requires_grad for p in self.members.parameters()):
             return self._scaled(self.each_by_itself(x))
-        return self._margins_of([(group, x) for group in self._groups])
+        groups = self._groups
+        return self._margins_of(groups, [x] * len(groups))
 
     def joint(self, inputs: Sequence[Any]) -> Tensor:
         """Compute the margins of all modules, (N, K) or (N, T, K), from the inputs of each of :attr:`groups`."""
-        return self._margins_of(list(zip(self._groups, inputs, strict=True)))
+        return self._margins_of(self._groups, inputs)
 
     def margins(self, x: Any) -> np.ndarray:
         """Compute the margins of all modules for all examples, in batches.
@@ -108,11 +109,12 @@ class Voter(JointModules):
         """
         if self.referee is None:
             return self._scaled(self.plain_margins(x)).numpy()
-        self.check_referee()
         self.check_text(x)
-        inputs = [group.checked(x) for group in self._groups]
+        groups = self._groups
+        self._check_numbers(groups)
+        inputs = [group.checked(x) for group in groups]
         parts = [slice(start, start + ROWS) for start in range(0, len(inputs[0]), ROWS)]
-        found = [self._refereed(self._evidence([each.take(part) for each in inputs])) for part in parts]
+        found = [self._refereed(self._evidence(groups, [each.take(part) for each in inputs])) for part in parts]
         return torch.cat(found).cpu().numpy()
 
     def predict_proba(self, x: Any) -> np.ndarray:
@@ -220,18 +222,22 @@ class Voter(JointModules):
 
     def check_referee(self) -> None:
         """Raise ConfigError for a referee that was fitted on other modules or without their vocabularies."""
-        if self.referee is None:
-            return
-        features = [module.head.weight.shape[1] for module in self.modules_by_label.values()]
-        numbers = sum(features) + sum(size for group in self._groups for size in group.read_sizes)
+        if self.referee is not None:
+            self._check_numbers(self._groups)
+
+    def _check_numbers(self, groups: list[Group]) -> None:
+        """Raise ConfigError if the referee reads another number of values than the groups give."""
+        assert self.referee is not None
+        numbers = sum(size for group in groups for size in (*group.feature_sizes, *group.read_sizes))
         self.referee.check(numbers, len(self.labels))
 
-    def _margins_of(self, read: Sequence[tuple[Group, Any]]) -> Tensor:
+    def _margins_of(self, groups: list[Group], inputs: Sequence[Any]) -> Tensor:
         """Compute the margins of all groups from the inputs of each, (N, K) or (N, T, K)."""
+        read = list(zip(groups, inputs, strict=True))
         if self.referee is None:
-            return self._scaled(self._joined([group(x) for group, x in read]))
-        self.check_referee()
-        return self._refereed(self._gathered([group.evidence(x) for group, x in read]))
+            return self._scaled(self._joined(groups, [group(x) for group, x in read]))
+        self._check_numbers(groups)
+        return self._refereed(self._gathered(groups, [group.evidence(x) for group, x in read]))
 
     def _refereed(self, found: Evidence) -> Tensor:
         """Compute the margins of the referee, (N, K)."""

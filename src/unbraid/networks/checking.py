@@ -33,7 +33,7 @@ def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
     if isinstance(spec, EncoderDecoderSpec):
         names: list[Label] = [tag.name for tag in spec.languages]
         if labels is not None and list(labels) != names:
-            raise DataError(f"labels {list(labels)[:12]} are not the languages of the network, {names}.")
+            raise DataError(f"labels {quoted(list(labels))} are not the languages of the network, {quoted(names)}.")
         return names
     if labels is None:
         return list(range(wanted))

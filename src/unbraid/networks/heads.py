@@ -53,6 +53,9 @@ class Head(nn.Module):
         return best.squeeze(-1) - torch.logsumexp(rows.scatter(-1, at, -torch.inf), dim=-1)
 
 
+FEW = 100_000  # scores times rows of a head, below which fewer calls are faster than less arithmetic
+
+
 class JoinedHeads(nn.Module):
     """Several heads over the same features, computed with one product. Rows that heads share are computed once.
 
@@ -75,14 +78,15 @@ class JoinedHeads(nn.Module):
     def holds(self, heads: Sequence[Head]) -> bool:
         """Return whether the weights of the heads are unchanged."""
         pairs = zip(heads, self._made_of, strict=True)
-        return all(unchanged(head.weight, weight) and unchanged(head.bias, bias) for head, (weight, bias) in pairs)
+        now = ((head._parameters, weight, bias) for head, (weight, bias) in pairs)  # each prediction needs them
+        return all(unchanged(own["weight"], weight) and unchanged(own["bias"], bias) for own, weight, bias in now)  # type: ignore[arg-type]  # heads have both
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute the margins: (N, [T,] F) -> (N, [T,] K)."""
         scores = full(nn.functional.linear(features, self.weight, self.bias))
         rows = self.get_buffer("rows")
         alike = len(set(self.sizes)) == 1 and not any(self.idle)
-        if alike and self.sizes[0] == len(self.bias) > 1:
+        if alike and self.sizes[0] == len(self.bias) > 1 and scores.numel() * self.sizes[0] > FEW:
             return one_against_rest(scores)[..., rows[:: self.sizes[0]]]
         if alike:
             return margin(scores[..., rows.view(-1, self.sizes[0])])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unbraid.errors import UnbraidError
 from unbraid.networks.cells import ACTIVATIONS, State
+from unbraid.networks.joined_scan import fast_scan
 from unbraid.networks.recurrent import RecurrentLayer, zero_state
 from unbraid.networks.stages import Dense, Recurrent, Signal, StageSequence
 
@@ -72,6 +73,8 @@ class JoinedRecurrent(JoinedWeights):
         self.reversed = [alike[0].reverse for alike in directions]
         bias = torch.stack([self.cell.input_bias(i, h) for i, h in zip(self.bias_ih, self.bias_hh, strict=True)])
         self.register_buffer("bias", bias.unsqueeze(1), persistent=False)  # (K, 1, G*H)
+        self.register_buffer("recurrent", self.weight_hh.transpose(1, 2).contiguous(), persistent=False)
+        self.register_buffer("inputs", self.weight_ih.transpose(1, 2), persistent=False)
 
     def forward(
         self, x: Tensor, valid: Tensor | None = None, initial: Sequence[State] | None = None
@@ -106,17 +109,20 @@ class JoinedRecurrent(JoinedWeights):
 
     def _scan(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
         """Run the recurrence over x (B, N, T, D), B bodies in each direction; return outputs (B, N, T, H)."""
-        recurrent = self.weight_hh.transpose(1, 2)  # (B, H, G*H)
-        inputs = torch.baddbmm(self.get_buffer("bias"), x.flatten(1, 2), self.weight_ih.transpose(1, 2))
-        candidate = self.cell.candidate_bias(self.bias_hh.t())  # (H, B) or None
+        recurrent, bias = self.get_buffer("recurrent"), self.cell.candidate_bias(self.bias_hh.t())  # (H, B) or None
+        own_bias = None if bias is None else bias.t().unsqueeze(1)
+        inputs = torch.baddbmm(self.get_buffer("bias"), x.flatten(1, 2), self.get_buffer("inputs"))
+        inputs = inputs.unflatten(1, x.shape[1:3])
+        if (fast := fast_scan(self.cell)) is not None:
+            return fast(self.cell, inputs, recurrent, own_bias, state, valid)
 
         def product(hidden: Tensor, rows: slice) -> Tensor:
             found = torch.bmm(hidden, recurrent[..., rows])
             own = bool(rows.start)  # the candidate comes last
-            return found if not own or candidate is None else found + candidate.t().unsqueeze(1)
+            return found if not own or own_bias is None else found + own_bias
 
         outputs: list[Tensor] = []
-        for t, given in enumerate(inputs.unflatten(1, x.shape[1:3]).unbind(2)):
+        for t, given in enumerate(inputs.unbind(2)):
             held = state
             state = self.cell.advance(self.cell.gate_values(given, state[0], product), state)
             if valid is not None:

@@ -350,7 +350,8 @@ class Network(Predictor):
         return plain_network(self.body, self.head)
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
-        expected = {name: tuple(p.shape) for name, p in self.state_dict().items()}
+        own = self.state_dict()
+        expected = {name: tuple(p.shape) for name, p in own.items()}
         for name, shape in expected.items():
             if name not in weights:
                 raise FormatError(f"weight {name!r} is missing; expected shape {shape}.")
@@ -364,6 +365,8 @@ class Network(Predictor):
                 raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, {wanted}.")
             if not isinstance(self.spec, TorchSpec) and found.dtype not in (torch.float32, torch.float64):
                 raise FormatError(f"weight {name!r} is {found.dtype}, expected float32 or float64.")
+            if own[name].is_floating_point() != found.is_floating_point():
+                raise FormatError(f"weight {name!r} is {found.dtype}, expected {own[name].dtype}.")
         extra = sorted(set(weights) - set(expected))
         if extra:
             raise FormatError(f"weights {extra} belong to no layer; expected {sorted(expected)}.")

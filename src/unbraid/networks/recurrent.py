@@ -15,7 +15,9 @@ from unbraid.networks.cells import Cell, State
 from unbraid.networks.passes import current
 from unbraid.networks.removal import AtStep, Removal
 
-VECTOR = 16  # float32 numbers in the widest CPU register
+# cell -> widths that are multiples of the first number are faster on a CPU; units are added up to a share of the units
+IDLE = {"gru": (16, 0.1), "lstm": (8, 0.3)}
+MANY = 16  # rows from which that pays, because the weights are copied
 _FUSED = {"lstm": torch.lstm, "gru": torch.gru}
 
 
@@ -41,7 +43,7 @@ class RecurrentLayer(nn.Module):
     @property
     def units(self) -> int:
         """H."""
-        return self.weight_hh.shape[1]
+        return self._parameters["weight_hh"].shape[1]  # type: ignore[union-attr]  # each prediction reads it often
 
     @property
     def inputs(self) -> int:
@@ -153,7 +155,7 @@ class RecurrentLayer(nn.Module):
 
     def _kernel_arguments(self, initial: State) -> tuple:
         weights: list[Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
-        if extra := self._idle_units():
+        if extra := self._idle_units(initial[0].shape[0]):
             weights = [pad(w.unflatten(0, (-1, self.units)), (0,) * (2 * w.dim() - 1) + (extra,)) for w in weights]
             weights = [w.flatten(0, 1) for w in weights]
             weights[1] = pad(weights[1], (0, extra))
@@ -162,14 +164,14 @@ class RecurrentLayer(nn.Module):
         training = torch.is_grad_enabled()  # cuDNN needs it for gradients; it has no other effect
         return (hx if len(hx) > 1 else hx[0]), weights, True, 1, 0.0, training, False
 
-    def _idle_units(self) -> int:
-        """Return the number of zero units to add, which make a GRU faster on a CPU.
+    def _idle_units(self, rows: int) -> int:
+        """Return the number of zero units to add, which make the kernel of an LSTM or a GRU faster on a CPU.
 
-        The kernel splits the gates by columns and is slow for widths that are not a multiple of a vector register.
-        Units are added only if they are at most a tenth of the units.
+        The kernels split the gates by columns, and are slow for widths that are not a multiple of a vector register.
         """
-        extra = -self.units % VECTOR
-        return extra if self.cell.kind == "gru" and self.weight_hh.is_cpu and 10 * extra <= self.units else 0
+        multiple, share = IDLE.get(self.cell.kind, (1, 0.0))
+        extra = -self.units % multiple
+        return extra if rows >= MANY and self.weight_hh.is_cpu and extra <= share * self.units else 0
 
     def _kernel(self):  # type: ignore[no-untyped-def]  # these are untyped in the stubs of torch
         return _FUSED.get(self.cell.kind) or getattr(torch, f"rnn_{self.cell.activation}")

@@ -44,11 +44,12 @@ def address(tensor: Tensor) -> int:
 
 def unchanged(tensor: Tensor, copy: Tensor) -> bool:
     """Return whether a tensor still has the values, dtype and device of an earlier copy."""
-    if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device or tensor.is_meta:
+    if tensor.shape != copy.shape or tensor.dtype != copy.dtype or tensor.device != copy.device:
         return False
-    if address(tensor) == address(copy) and tensor.stride() == copy.stride():
+    where = address(tensor)  # 0: no memory, as on the meta device
+    if where and where == address(copy) and tensor.stride() == copy.stride():
         return True
-    return torch.equal(tensor, copy)
+    return not tensor.is_meta and torch.equal(tensor, copy)
 
 
 def tables(module: nn.Module) -> set[str]:

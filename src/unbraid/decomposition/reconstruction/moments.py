@@ -1,4 +1,4 @@
-"""Second moments of the inputs of layers, per class. They are summed over batches, so memory does not grow with N.
+"""Second moments of the inputs of layers, per class. Memory does not grow with N, and it has a budget for many classes.
 
 The pre-activations of a layer are linear in its inputs z. So reconstruction only needs the mean of z z^T over the
 observations of a module. The observations of its class have half of the weight. Shapes: D inputs, H units, Z entries of
@@ -7,7 +7,8 @@ z, F features, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 import numpy as np
 import torch
@@ -28,56 +29,95 @@ RESET = "(reset)"  # suffix of the second key of a reset-before GRU, whose candi
 Moments = dict[str, Tensor]  # key -> (Z, Z) float64; z = [x_t, h_{t-1}, 1], for the output layer [features, 1]
 
 
-def collect(
-    network: Network,
-    x: Inputs,
-    targets: Targets,
-    classes: Sequence[int],
-    advance: Callable[[int], object] = lambda examples: None,
-    held: HeldPass | None = None,
-) -> dict[int, Moments]:
-    """Compute the moments of all classes in one pass over the examples.
+class SampleMoments:
+    """Moments of the classes of a sample, within a memory budget.
+
+    The first pass over the sample computes the moments of all examples, and of as many classes as fit. Those of the
+    other classes are computed when they are needed, several at a time, by passes over the examples of these classes.
 
     Args:
         network: the parent network.
         x: examples.
         targets: labels of the examples. With many outputs, only timesteps with a label are used.
         classes: indices of the classes that modules are made for.
-        advance: called after every batch with the number of its examples.
-        held: stores the values of the pass.
-
-    Returns:
-        class -> moments. The observations of the class and those of all others have half of the weight each.
+        memory: largest number of bytes of stored moments. Those of all examples and of two classes are always stored.
+        advance: called after every batch of the first pass with the number of its examples.
+        held: stores the values of the first pass.
 
     Raises:
         DataError: the number of labels per example differs from that of the decisions of the network.
     """
-    everyone = None
-    weights = {everyone: counts(targets.counted())} | {j: counts(targets.members(j)) for j in classes}
-    sums: dict[int | None, Moments] = {group: {} for group in weights}
-    start = 0
-    with torch.inference_mode(), watched(network.layers, _reads) as seen:
-        for batch in x.batches():
-            features = network.features(to_device(batch, network.device))
-            rows = {key: z for parts in seen.values() for key, z in parts.items()}
-            rows[HEAD] = with_one(features if features.dim() == 3 else features.unsqueeze(1))
-            check_steps(rows[HEAD].shape[1], weights[everyone].shape[1])
-            if held is not None:
-                held.add(rows, features)
-            size = features.shape[0]
-            for group, own in weights.items():
-                part = own[start : start + size]
-                if part.any():
-                    for key, z in rows.items():
-                        _add(sums[group], key, z, part)
-            start += size
-            advance(size)
-    return {j: _halves(sums[j], sums[everyone]) for j in classes}
 
+    def __init__(
+        self,
+        network: Network,
+        x: Inputs,
+        targets: Targets,
+        classes: Sequence[int],
+        memory: float = inf,
+        advance: Callable[[int], object] = lambda examples: None,
+        held: HeldPass | None = None,
+    ) -> None:
+        self._network, self._x, self._targets, self._classes = network, x, targets, list(classes)
+        self._memory, self._everyone, self._stored = memory, Moments(), dict[int, Moments]()
+        self._pass(np.arange(len(x)), self._classes, self._everyone, advance, held)
 
-def mean_moments(moments: Sequence[Moments]) -> Moments:
-    """Compute the mean of the moments of several classes."""
-    return {key: torch.stack([own[key] for own in moments]).mean(0) for key in moments[0]}
+    def of(self, index: int) -> Moments:
+        """Return the moments of a class: its observations and those of all others have half of the weight each."""
+        if index not in self._stored:
+            place = self._classes.index(index)
+            wanted = self._classes[place : place + self._fitting()]
+            self._stored = {}
+            self._pass(np.flatnonzero(self._carriers(wanted)), wanted)
+        return _halves(self._stored.get(index, {}), self._everyone)
+
+    def mean(self, indices: Sequence[int]) -> Moments:
+        """Compute the mean of the moments of several classes."""
+        total: Moments = {}
+        for index in indices:
+            total = {key: total.get(key, 0.0) + own for key, own in self.of(index).items()}
+        return {key: own / len(indices) for key, own in total.items()}
+
+    def _fitting(self) -> int:
+        """Return the number of classes whose moments fit into memory."""
+        each = 8 * sum(own.numel() for own in self._everyone.values())
+        return int(min(max(self._memory / max(each, 1) - 2, 1), len(self._classes)))
+
+    def _carriers(self, classes: Sequence[int]) -> np.ndarray:
+        """Mark the examples with one of the classes, (N,)."""
+        found = np.zeros(len(self._x), bool)
+        for index in classes:
+            found |= counts(self._targets.members(index)).any(1)
+        return found
+
+    def _pass(
+        self,
+        rows: np.ndarray,
+        classes: Sequence[int],
+        everyone: Moments | None = None,
+        advance: Callable[[int], object] = lambda examples: None,
+        held: HeldPass | None = None,
+    ) -> None:
+        """Run the network on some examples and add to the moments of the classes, and of all examples if given."""
+        targets = self._targets.take(rows)
+        counted = counts(targets.counted())
+        weights = {index: counts(targets.members(index)) for index in classes}
+        start = 0
+        with torch.inference_mode(), watched(self._network.layers, _reads) as seen:
+            for batch in self._x.take(rows).batches():
+                features = self._network.features(to_device(batch, self._network.device))
+                read = {key: z for parts in seen.values() for key, z in parts.items()}
+                read[HEAD] = with_one(features if features.dim() == 3 else features.unsqueeze(1))
+                check_steps(read[HEAD].shape[1], counted.shape[1])
+                if held is not None:
+                    held.add(read, features)
+                part = slice(start, start + len(features))
+                if everyone is not None:
+                    _add(everyone, read, counted[part])
+                for index in classes[: self._fitting()]:
+                    _add(self._stored.setdefault(index, {}), read, weights[index][part])
+                start += len(features)
+                advance(len(features))
 
 
 def counts(marked: np.ndarray) -> np.ndarray:
@@ -128,15 +168,18 @@ def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     return found
 
 
-def _add(sums: Moments, key: str, z: Tensor, weights: np.ndarray) -> None:
-    """Add z z^T of a batch."""
-    own = on_steps(weights, z.shape[1])
-    picked = np.flatnonzero(own.any(axis=1))
-    rows = z[torch.from_numpy(picked).to(z.device)]
-    if own.shape[1] > 1:
-        rows = rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)
-    flat = rows.reshape(-1, rows.shape[-1])
-    sums[key] = sums.get(key, 0) + (flat.t() @ flat).double()
+def _add(sums: Moments, read: Mapping[str, Tensor], weights: np.ndarray) -> None:
+    """Add z z^T of a batch for all keys; nothing if no observation has a weight."""
+    if not weights.any():
+        return
+    for key, z in read.items():
+        own = on_steps(weights, z.shape[1])
+        picked = np.flatnonzero(own.any(axis=1))
+        rows = z[torch.from_numpy(picked).to(z.device)]
+        if own.shape[1] > 1:
+            rows = rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)
+        flat = rows.reshape(-1, rows.shape[-1])
+        sums[key] = sums.get(key, 0) + (flat.t() @ flat).double()
 
 
 def _halves(own: Moments, everyone: Moments) -> Moments:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from unbraid.data.targets import Label, read_targets
-from unbraid.errors import ConfigError, DataError
+from unbraid.errors import ConfigError, DataError, quoted
 from unbraid.modules.voting.lbfgs import minimum
 from unbraid.progress import Progress, silent
 
@@ -82,7 +82,7 @@ def labelled(margins: np.ndarray, y: Any, labels: Sequence[Label], many: bool) -
     if missing:
         raise DataError(
             f"the sample has no example of {missing[:5]}, expected a few of each class: add examples, and name the "
-            f"labels as in the composition: {list(labels)[:9]}."
+            f"labels as in the composition: {quoted(list(labels)[:9])}."
         )
     return used, truth
 

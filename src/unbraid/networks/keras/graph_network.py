@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from unbraid.errors import ConfigError, UnsupportedLayer, quoted
+from unbraid.errors import ConfigError, FormatError, UnsupportedLayer, quoted
 from unbraid.networks.graph.module import KerasGraph
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.keras.config import shown
@@ -48,6 +48,8 @@ def read_graph_network(
 
 def _chosen(wiring: Wiring, output: str | None) -> str:
     names = list(wiring.outputs)
+    if not names:
+        raise FormatError(f"{wiring.file}: the model has no output, expected at least one.")
     if output is None and len(names) == 1:
         return names[0]
     if output is None:

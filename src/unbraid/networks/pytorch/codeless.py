@@ -62,6 +62,10 @@ def codeless(spec: TorchSpec, weights: Mapping[str, Tensor], facts: TorchFacts |
             table = own.get(f"{path}.weight")
             if table is None or table.dim() != 2 or len(table) != rows:
                 raise FormatError(f"embedding_rows: {quoted(path)!r} has no table of {rows} rows.")
+            if not table.is_floating_point():
+                raise FormatError(
+                    f"embedding_rows: {quoted(path)!r} is {table.dtype}, expected floating point numbers."
+                )
             _place(root, path, nn.Embedding(rows, table.shape[1], _weight=torch.empty(table.shape, dtype=table.dtype)))
         buffers = set(facts.buffers) if facts is not None else None
         done = (*(f"{path}.layers." for path in sites), f"{spec.head}.", *(f"{path}." for path in _tables(facts)))
