@@ -18,7 +18,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from unbraid import limits
-from unbraid.data.encoding import BY_FUNCTION, UNKNOWN, Encoder, Split, check_function, foreign
+from unbraid.data import encoding
+from unbraid.data.encoding import BY_FUNCTION, UNKNOWN, Encoder, Split, foreign
 from unbraid.data.keras_tokenizer import (
     KERAS_FILTERS,
     KerasTokenizer,
@@ -160,10 +161,9 @@ class Vocabulary:
             >>> by_hyphen.encode(["Good-morning"])[0].tolist()
             [[2, 3]]
         """
-        if isinstance(words, str | bytes | Mapping):
-            raise DataError(f"words: expected a list of words, got {type(words).__name__}.")
+        encoding.check_words(words)
         if tokenizer is not None:
-            check_function(tokenizer)
+            encoding.check_function(tokenizer)
         numbered = check_word_index({word: index + 2 for index, word in enumerate(words)}, None)
         padding = make_padding(steps=steps, side=side, truncation=truncation, unknown=1)
         return cls._of_words(numbered, padding, Rules(lower=lower, filters="", split=None), tokenizer)
@@ -194,9 +194,8 @@ class Vocabulary:
             >>> vocabulary.encode(["Don't go away!"])[0].tolist()
             [[2, 3, 1]]
         """
-        rules = VectorizationRules(standardize, split)
-        numbered = check_word_index(numbered_words(words), None)
-        return cls._of_words(numbered, make_padding(steps=steps, side="right", unknown=1), rules)
+        numbered, padding = numbered_words(words), make_padding(steps=steps, side="right", unknown=1)
+        return cls._of_words(check_word_index(numbered, None), padding, VectorizationRules(standardize, split))
 
     @classmethod
     def from_file(
@@ -286,7 +285,7 @@ class Vocabulary:
             >>> loaded.set_tokenizer(str.split).encode(["good morning"])[0].tolist()
             [[2, 3]]
         """
-        check_function(tokenizer)
+        encoding.check_function(tokenizer)
         if not self.split_by_function:
             raise DataError("the vocabulary splits texts itself: make one with from_words(words, tokenizer=...).")
         self._encoder.split = tokenizer
@@ -389,16 +388,10 @@ class Vocabulary:
         elif isinstance(text, Sequence) and all(isinstance(word, str) for word in text):
             ids = [self._encoder.word(word) for word in text]
         else:
-            hint = " (a missing value?)" if text is None or isinstance(text, float) else ""
-            raise DataError(
-                f"example {number}: expected text (a string or a list of words), got {type(text).__name__}{hint}."
-            )
+            raise encoding.no_text(text, number)
         found = [unknown if i is None else i for i in ids]
         if None in found and not isinstance(text, str):  # without the word, the labels of later words would shift
-            raise DataError(
-                f"word {quoted(repr(text[found.index(None)]), 60)} is unknown, and the vocabulary has no index for "
-                "unknown words: set unknown= in the vocabulary."
-            )
+            raise encoding.unknown_word(text[found.index(None)])
         return [i for i in found if i is not None]
 
 
