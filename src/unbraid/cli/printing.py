@@ -88,7 +88,9 @@ def description_text(data: dict[str, Any]) -> str | Table:
         referee = " and a referee" if data.get("referee") else ""
         return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules{referee}")
     classes = _COUNTED[data["decision"]].format(labels=len(data["labels"]), output=data["output"])
-    labels = ", ".join(quoted(label, LABEL) for label in data["labels"][:MOST_NAMES]) + _more(data["labels"], MOST_NAMES)
+    labels = ", ".join(quoted(label, LABEL) for label in data["labels"][:MOST_NAMES]) + _more(
+        data["labels"], MOST_NAMES
+    )
     lines = [
         f"{data['io']} network, {data['weights']:,} weights, {classes}",
         f"labels: {labels or 'none yet: see unbraid.translation.languages'}",
