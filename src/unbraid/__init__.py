@@ -14,6 +14,7 @@ from unbraid.decomposition.shrinking.shrink import shrink
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
+from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
@@ -45,6 +46,7 @@ __all__ = [
     "compose",
     "decompose",
     "evaluate",
+    "export_keras",
     "export_onnx",
     "half_precision_change",
     "load",

@@ -23,6 +23,7 @@ FLAGS: Mapping[str, str] = {
     "labels": "--labels FILE",
     "sample": "--sample FILE",
     "task": "--task=",
+    "weights": "--weights FILE",
     "referee": "--referee",
     "calibrate": "--sample",
     "name": "--name=",

@@ -202,10 +202,13 @@ class Network(Predictor):
         task: Literal["classification", "regression"] | None = None,
         output: str | None = None,
     ) -> Network:
-        """Make a network of a Keras model in memory. It needs Keras 3 and works with each of its backends.
+        """Make a network of a Keras model in memory. It needs Keras 3.
+
+        Custom layers, Lambdas and rare layers of Keras run as they are, on the torch backend only. Their code is not
+        stored: a saved folder is loaded after this method was called on the model. Other models work with each backend.
 
         Args:
-            model: a built Sequential or Functional ``keras.Model`` of built-in layers.
+            model: a built Sequential or Functional ``keras.Model``.
             example: inputs as the model reads them, (N, ...), or a tuple of arrays. If given, the predictions of the
                 network and of the model on it are compared.
             labels: names of the classes, (C,); 0..C-1 by default.
@@ -218,7 +221,7 @@ class Network(Predictor):
         Raises:
             ArgumentError: ``model`` is no ``keras.Model``.
             UnsupportedLayer: a layer that cannot be computed exactly, or a network that may be a regressor.
-            ConfigError: a model without weights, or an argument that does not fit.
+            ConfigError: a model without weights, custom layers on another backend, or an argument that does not fit.
             DataError: the predictions on the example differ.
 
         Example:

@@ -34,7 +34,7 @@ def read_graph_network(
         FormatError: the configuration or the weights are not what Keras writes.
         ConfigError: ``output`` is no output of the model, or is missing where there are several.
     """
-    wiring = wired(saved.model, saved.keras)
+    wiring = wired(saved.model, saved.keras, saved.live is not None)
     name = _chosen(wiring, output)
     read = read_graph(saved, wiring, wiring.outputs[name])
     number, head = head_of(wiring, read)
