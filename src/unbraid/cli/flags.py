@@ -43,6 +43,7 @@ FLAGS: Mapping[str, str] = {
     "words": "--words=",
     "dtype": "--dtype=",
     "seed": "--seed=",
+    "intervals": "--intervals=",
     "against": "--against FILE",
     "beam": "--beam=",
     "longest": "--longest=",

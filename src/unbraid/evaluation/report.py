@@ -10,6 +10,7 @@ import numpy as np
 
 from unbraid.data.targets import Label
 from unbraid.errors import quoted
+from unbraid.evaluation.bootstrap import Intervals
 from unbraid.evaluation.metrics import Detection
 from unbraid.modules.retention import Retention
 
@@ -86,6 +87,8 @@ class Evaluation:
         modules: label -> scores of the module alone.
         emissions: whether a parent has a conditional random field (CRF). Decisions of the network are then the argmax
             of its emission scores, not the path that its module returns.
+        intervals: intervals of the accuracies and their differences, and of precision, recall and F1 of each module and
+            their means; None if they were not asked for.
 
     Example:
         >>> import unbraid
@@ -115,6 +118,7 @@ class Evaluation:
     left_out_why: LeftOut
     modules: dict[Label, ModuleScore]
     emissions: bool = False
+    intervals: Intervals | None = None
 
     @property
     def retention(self) -> Retention:
@@ -132,6 +136,7 @@ class Evaluation:
         plain["modules"] = {str(label): score for label, score in plain["modules"].items()}
         return {
             **plain,
+            "intervals": None if self.intervals is None else self.intervals.to_dict(),
             "retention": dataclasses.asdict(self.retention),
             "detection": dataclasses.asdict(self.detection),
         }
@@ -144,11 +149,19 @@ class Evaluation:
             "decisions are the argmax of emission scores: see Composition.viterbi for those of the CRF"
             if self.emissions
             else "",
+            *self._intervals(),
             str(self.left_out_why),
             f"kept: {kept.nodes:.1%} of the nodes, {kept.recurrent_weights:.1%} of the recurrent weights",
             f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}",
         ]
         return "\n".join(line for line in lines if line)
+
+    def _intervals(self) -> list[str]:
+        if self.intervals is None:
+            return []
+        found = self.intervals.text({"accuracy": "accuracy", "f1": "F1"}, digits=".4f")
+        against = self.intervals.text({"restricted_delta": "; difference to the network"}, 100, "+.2f")
+        return [f"{self.intervals.title}: {found}{against}{' points' if against else ''}"]
 
     def _comparison(self) -> list[str]:
         if self.not_compared is not None:
