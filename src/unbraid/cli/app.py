@@ -10,6 +10,7 @@ import typer
 from unbraid._version import __version__
 from unbraid.cli.composing import add, compose, drop, fuse, replace
 from unbraid.cli.decomposing import decompose
+from unbraid.cli.reporting import report
 from unbraid.cli.running import evaluate, inspect, predict, translate
 from unbraid.cli.sharing import demo, export, pull, push
 from unbraid.cli.shrinking import shrink
@@ -41,6 +42,10 @@ EXAMPLES = {
         "evaluate parts test.npz --json",
         "evaluate parts test.csv --labels names.txt --vocabulary word_index.json",
         "evaluate faq test.csv --module bank=models.py:Intents --module travel=models.py:Intents",
+    ],
+    report: [
+        "report parts -o report.html",
+        "report parts small smaller test.csv -o report.html --vocabulary word_index.json",
     ],
     predict: [
         "predict faq questions.npz > labels.txt",

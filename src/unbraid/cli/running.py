@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,16 +30,61 @@ from unbraid.cli.options import (
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.terminal import emit, guarded, out, reading, show
 from unbraid.cli.vocabularies import shown_vocabulary
-from unbraid.data.files import read_examples
+from unbraid.data.files import Examples, read_examples
 from unbraid.data.targets import Label
-from unbraid.errors import ConfigError, DataError, UnbraidError, printable
+from unbraid.errors import ConfigError, DataError, UnbraidError, printable, quoted
+from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation
 from unbraid.evaluation.evaluate import evaluate as run_evaluate
 from unbraid.evaluation.tables import scores_table
 from unbraid.export.onnx_model import OnnxModel
 from unbraid.modules.composition import Composition
 from unbraid.networks.checking import check_labels
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import GivenTask
 from unbraid.storage.folders import bytes_on_disk
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Examples to evaluate folders on.
+
+    Attributes:
+        examples: what the data file holds.
+        names: names for classes that are numbers; None keeps them.
+        against: path of the model to compare with; None for the own network of the modules.
+        task: task of that model.
+    """
+
+    examples: Examples
+    names: list[str] | None
+    against: Path | None
+    task: GivenTask | None
+
+    def evaluate(
+        self, source: Path, beside: Beside, intervals: float | None, seed: int = 0
+    ) -> Evaluation | RegressionEvaluation:
+        """Open a folder and evaluate its modules.
+
+        Args:
+            source: the folder.
+            beside: further information about it.
+            intervals: level of intervals, see :func:`unbraid.evaluate`.
+            seed: seed of the intervals.
+
+        Raises:
+            UnbraidError: the folder cannot be opened or does not fit the examples.
+        """
+        composition, network = open_classifier(source, beside)
+        if self.against is not None:
+            labels = self.names or self.examples.labels
+            opened = open_any(self.against, Beside(vocabularies=beside.vocabularies, labels=labels, task=self.task))
+            if not isinstance(opened, Network):
+                raise UnbraidError(f"--against {quoted(self.against)}: expected a .h5 or .keras model.")
+            network = opened
+        composition, network = named(composition, self.names), named(network, self.names)
+        classes = composition.labels if network is None else network.labels
+        y = self.examples.y if composition.task == "regression" else self.examples.y_for(classes)
+        return run_evaluate(composition, (self.examples.x, y), against=network, intervals=intervals, seed=seed)
 
 
 @guarded
@@ -83,19 +129,9 @@ def evaluate(
 
     --labels sets names for classes that are numbers, in the folder and in the file of --against.
     """
-    names = read_labels(labels)
-    vocabularies = parse_vocabularies(vocabulary or [])
-    composition, network = open_classifier(source, Beside(own_modules(module or [], [source]), True, vocabularies))
-    examples = read_examples(data, x, y)
-    if against is not None:
-        opened = open_any(against, Beside(vocabularies=vocabularies, labels=names or examples.labels, task=task))
-        if not isinstance(opened, Network):
-            raise UnbraidError(f"--against {against}: expected a .h5 or .keras model.")
-        network = opened
-    composition, network = named(composition, names), named(network, names)
-    classes = composition.labels if network is None else network.labels
-    y = examples.y if composition.task == "regression" else examples.y_for(classes)
-    result = run_evaluate(composition, (examples.x, y), against=network, intervals=intervals, seed=seed)
+    beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []))
+    test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
+    result = test.evaluate(source, beside, intervals, seed)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))

@@ -12,7 +12,7 @@ from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
 from unbraid.errors import unknown_label
 from unbraid.modules.about import NOTHING
-from unbraid.modules.describing import modules_text
+from unbraid.modules.describing import modules_html, modules_text
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
 from unbraid.storage.loading import load_modules
@@ -56,6 +56,10 @@ class Decomposition(Mapping[Label, ConcernModule]):
     def __repr__(self) -> str:
         notes = [f"strategy={self.config.strategy!r}", *([f"{len(self.skipped)} skipped"] if self.skipped else [])]
         return modules_text("Decomposition", self, *notes)
+
+    def _repr_html_(self) -> str:
+        """Make a table for notebooks."""
+        return modules_html(repr(self).split("\n", 1)[0], self)
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self._modules)

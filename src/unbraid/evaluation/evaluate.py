@@ -11,7 +11,8 @@ from unbraid.data.targets import Label, Targets
 from unbraid.errors import DataError, quoted, wrong_object
 from unbraid.evaluation.bootstrap import check_level
 from unbraid.evaluation.class_intervals import class_intervals
-from unbraid.evaluation.metrics import cohesion, coupling, detection, expected_calibration_error, jaccard
+from unbraid.evaluation.details import Confusion, Details, structure_of
+from unbraid.evaluation.metrics import Reliability, cohesion, coupling, detection, jaccard, reliability
 from unbraid.evaluation.numbers import RegressionEvaluation, evaluate_numbers
 from unbraid.evaluation.report import Evaluation, LeftOut, ModuleScore
 from unbraid.evaluation.truth import columns_of, read_truth
@@ -117,7 +118,9 @@ def evaluate_classes(
             _jaccard(module, against),
         )
     indices = [m.jaccard for m in modules.values() if m.jaccard is not None]
-    right = _right(composition.decide(margins_used), true)
+    decided = composition.decide(margins_used)
+    right, reliable = _right(decided, true), _reliability(composition, margins_used, true)
+    confusion = None if composition.independent else Confusion.count(true.argmax(-1), decided)
     accuracy = float(right.mean())
     whole, restricted = (None, None) if compared is None else (float(each.mean()) for each in compared)
     found = None
@@ -133,13 +136,14 @@ def evaluate_classes(
         not_compared=reason,
         jaccard=float(np.mean(indices)) if indices else None,
         coupling=coupling(list(composition.modules_by_label.values())),
-        calibration_error=_calibration_error(composition, margins_used, true),
+        calibration_error=reliable.error,
         decisions=int(true.size if composition.independent else used.sum()),
         left_out=left_out.other_label + left_out.no_decision,
         left_out_why=left_out,
         modules=modules,
         emissions=any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
         intervals=found,
+        details=Details(structure_of(composition.modules_by_label), confusion, reliable),
     )
 
 
@@ -212,12 +216,12 @@ def _right(decided: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.asarray(decided == true.argmax(-1), np.float64)
 
 
-def _calibration_error(composition: Composition, margins: np.ndarray, true: np.ndarray) -> float:
+def _reliability(composition: Composition, margins: np.ndarray, true: np.ndarray) -> Reliability:
     shares = composition.shares(margins)
     if composition.independent:
         both = np.stack([1 - shares, shares], axis=-1).reshape(-1, 2)
-        return expected_calibration_error(both, true.ravel().astype(int))
-    return expected_calibration_error(shares, true.argmax(-1))
+        return reliability(both, true.ravel().astype(int))
+    return reliability(shares, true.argmax(-1))
 
 
 def _jaccard(module: ConcernModule, network: Network | None) -> float | None:

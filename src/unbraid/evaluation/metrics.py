@@ -123,6 +123,40 @@ def _channeled(module: ConcernModule, network: Network, t: int) -> np.ndarray:
     return np.concatenate([rows.ravel(), idle.ravel()])
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """Decisions in B bins of equal width by confidence, the probability of the most probable class.
+
+    Bin b of B holds the confidences in (b / B, (b + 1) / B].
+
+    Attributes:
+        counts: number of decisions, int (B,).
+        confidence: sum of their confidences, (B,).
+        right: number of right decisions, (B,).
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error, see :func:`expected_calibration_error`."""
+        return float(np.abs(self.right - self.confidence).sum() / max(int(self.counts.sum()), 1))
+
+
+def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> Reliability:
+    """Put decisions into bins by confidence. Arguments are those of :func:`expected_calibration_error`."""
+    confidence = probabilities.max(-1).astype(np.float64)
+    right = probabilities.argmax(-1) == truth
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return Reliability(
+        np.bincount(place, minlength=bins),
+        np.bincount(place, weights=confidence, minlength=bins),
+        np.bincount(place, weights=right, minlength=bins),
+    )
+
+
 def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
     """Compute the expected calibration error, in [0, 1]; 0 is best.
 
@@ -135,8 +169,4 @@ def expected_calibration_error(probabilities: np.ndarray, truth: np.ndarray, bin
         truth: index of the right class, (N,), in [0, K).
         bins: number of bins.
     """
-    confidence = probabilities.max(-1).astype(np.float64)
-    right = probabilities.argmax(-1) == truth
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=right, minlength=bins) - np.bincount(place, weights=confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / max(len(confidence), 1))
+    return reliability(probabilities, truth, bins).error

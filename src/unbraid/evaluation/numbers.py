@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from unbraid.data.arrays import NUMBERS, as_array
 from unbraid.data.targets import Label
 from unbraid.errors import DataError, quoted
 from unbraid.evaluation.bootstrap import Intervals
+from unbraid.evaluation.columns import columns_of_numbers, figure
+from unbraid.evaluation.details import Details, structure_of
 from unbraid.evaluation.number_intervals import number_intervals, number_sums
+from unbraid.evaluation.presenting import scores_frame, scores_html
 from unbraid.evaluation.truth import columns_of
 from unbraid.modules.composition import Composition
 from unbraid.modules.retention import Retention
@@ -66,6 +70,7 @@ class RegressionEvaluation:
         modules: label -> scores of the module.
         intervals: intervals of rmse, mae, r2, and with ``against`` of the same of the network (``parent_mae``), of the
             differences to it (``mae_difference``) and of the agreement; None if they were not asked for.
+        details: kept units, for :meth:`report`.
 
     Example:
         >>> import unbraid
@@ -79,6 +84,7 @@ class RegressionEvaluation:
 
     modules: dict[Label, NumberScore]
     intervals: Intervals | None = None
+    details: Details | None = field(default=None, compare=False, repr=False)
 
     @property
     def retention(self) -> Retention:
@@ -108,6 +114,34 @@ class RegressionEvaluation:
             "retention": dataclasses.asdict(self.retention),
         }
 
+    def to_frame(self) -> Any:
+        """Return the scores of the modules as a pandas DataFrame: a row for each module, a column for each score.
+
+        With intervals, each score that has one also has columns with its ends, as ``f1_low`` and ``f1_high``.
+
+        Raises:
+            UnbraidError: pandas is not installed.
+        """
+        return scores_frame(self.modules, self.intervals)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write a report, one HTML file that needs no other file and no network. Needs the extra ``report``.
+
+        Args:
+            path: path of the file; an existing file is replaced.
+
+        Raises:
+            UnbraidError: jinja2 or matplotlib is not installed, the file cannot be written, or this object was not made
+                by :func:`unbraid.evaluate`.
+        """
+        from unbraid.report.write import report_of
+
+        report_of(path, self)
+
+    def _repr_html_(self) -> str:
+        """Make a table for notebooks."""
+        return scores_html(str(self), self.modules, columns_of_numbers(self.modules.values()))
+
     def __str__(self) -> str:
         mean, kept = self.mean, self.retention
         targets = sum(score.targets for score in self.modules.values())
@@ -136,11 +170,6 @@ _INTERVALS = {
     "rmse": "RMSE", "mae": "MAE", "r2": "R2",
     "rmse_difference": "difference of RMSE to the network", "mae_difference": "of MAE",
 }  # fmt: skip
-
-
-def figure(value: float | None, digits: int = 4) -> str:
-    """Format a score with a number of significant digits; "-" for none."""
-    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def evaluate_numbers(
@@ -175,7 +204,8 @@ def evaluate_numbers(
         )
         if level is not None:
             sums[label] = number_sums(right, ours, theirs, used)
-    return RegressionEvaluation(modules, None if level is None else number_intervals(sums, level, seed))
+    found_intervals = None if level is None else number_intervals(sums, level, seed)
+    return RegressionEvaluation(modules, found_intervals, Details(structure_of(composition.modules_by_label)))
 
 
 def read_numbers(y: Any, names: list[Label], shape: tuple[int, ...]) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import numpy as np
 from unbraid.data.targets import Label
 from unbraid.errors import quoted
 from unbraid.evaluation.bootstrap import Intervals
+from unbraid.evaluation.columns import columns_of_scores
+from unbraid.evaluation.details import Details
 from unbraid.evaluation.metrics import Detection
+from unbraid.evaluation.presenting import scores_frame, scores_html
 from unbraid.modules.retention import Retention
 
 SHOWN = 5  # most labels in one line
@@ -89,6 +93,7 @@ class Evaluation:
             of its emission scores, not the path that its module returns.
         intervals: intervals of the accuracies and their differences, and of precision, recall and F1 of each module and
             their means; None if they were not asked for.
+        details: confusions, reliability and kept units, for :meth:`report`; not in :meth:`to_dict`.
 
     Example:
         >>> import unbraid
@@ -119,6 +124,7 @@ class Evaluation:
     modules: dict[Label, ModuleScore]
     emissions: bool = False
     intervals: Intervals | None = None
+    details: Details | None = field(default=None, compare=False, repr=False)
 
     @property
     def retention(self) -> Retention:
@@ -132,7 +138,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all results as plain values, for JSON."""
-        plain = dataclasses.asdict(self)
+        plain = dataclasses.asdict(dataclasses.replace(self, details=None))
+        del plain["details"]
         plain["modules"] = {str(label): score for label, score in plain["modules"].items()}
         return {
             **plain,
@@ -140,6 +147,34 @@ class Evaluation:
             "retention": dataclasses.asdict(self.retention),
             "detection": dataclasses.asdict(self.detection),
         }
+
+    def to_frame(self) -> Any:
+        """Return the scores of the modules as a pandas DataFrame: a row for each module, a column for each score.
+
+        With intervals, each score that has one also has columns with its ends, as ``f1_low`` and ``f1_high``.
+
+        Raises:
+            UnbraidError: pandas is not installed.
+        """
+        return scores_frame(self.modules, self.intervals)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write a report, one HTML file that needs no other file and no network. Needs the extra ``report``.
+
+        Args:
+            path: path of the file; an existing file is replaced.
+
+        Raises:
+            UnbraidError: jinja2 or matplotlib is not installed, the file cannot be written, or this object was not made
+                by :func:`unbraid.evaluate`.
+        """
+        from unbraid.report.write import report_of
+
+        report_of(path, self)
+
+    def _repr_html_(self) -> str:
+        """Make a table for notebooks."""
+        return scores_html(str(self), self.modules, columns_of_scores(self.modules.values()))
 
     def __str__(self) -> str:
         kept, alone = self.retention, self.detection

@@ -13,8 +13,10 @@ from rich.text import Text
 
 from unbraid.data.targets import Label
 from unbraid.errors import quoted
-from unbraid.evaluation.numbers import NumberScore, RegressionEvaluation, figure
-from unbraid.evaluation.report import Evaluation, ModuleScore
+from unbraid.evaluation.columns import COLUMNS as COLUMNS
+from unbraid.evaluation.columns import columns_of_numbers, columns_of_scores
+from unbraid.evaluation.numbers import RegressionEvaluation
+from unbraid.evaluation.report import Evaluation
 
 Score = TypeVar("Score")
 
@@ -22,27 +24,7 @@ LABEL = 60  # most characters of a label
 NAMES = 16  # columns of numbers are left out rather than giving the names less than this
 BORDER = 3  # characters between two columns
 MOST_ROWS = 50  # modules in a table; of more, those with the worst scores are shown
-COLUMNS: dict[str, Callable[[ModuleScore], str]] = {
-    "precision": lambda score: f"{score.detection.precision:.3f}",
-    "recall": lambda score: f"{score.detection.recall:.3f}",
-    "F1": lambda score: f"{score.detection.f1:.3f}",
-    "FP rate": lambda score: f"{score.detection.false_positive_rate:.3f}",
-    "nodes": lambda score: f"{score.retention.nodes:.1%}",
-    "cohesion": lambda score: f"{score.cohesion:.3f}",
-    "Jaccard": lambda score: "-" if score.jaccard is None else f"{score.jaccard:.3f}",
-}
 OPTIONAL = ("Jaccard", "cohesion", "nodes", "FP rate")  # left out in this order in a narrow terminal
-
-
-NUMBER_COLUMNS: dict[str, Callable[[NumberScore], str]] = {
-    "RMSE": lambda score: figure(score.errors.rmse, 3),
-    "MAE": lambda score: figure(score.errors.mae, 3),
-    "R2": lambda score: figure(score.errors.r2, 3),
-    "net RMSE": lambda score: figure(None if score.parent is None else score.parent.rmse, 3),
-    "net R2": lambda score: figure(None if score.parent is None else score.parent.r2, 3),
-    "agreement": lambda score: figure(score.agreement, 3),
-    "nodes": lambda score: f"{score.retention.nodes:.1%}",
-}
 OPTIONAL_NUMBERS = ("nodes", "net R2", "MAE")
 
 
@@ -60,11 +42,9 @@ def scores_table(result: Evaluation | RegressionEvaluation, width: int = 80) -> 
 
 @scores_table.register
 def _(result: RegressionEvaluation, width: int = 80) -> Table:
-    columns = dict(NUMBER_COLUMNS)
-    compared = any(score.parent is not None for score in result.modules.values())
-    for name in () if compared else ("net RMSE", "net R2", "agreement"):
-        del columns[name]
-    caption = "net: the network; agreement: RMSE to its numbers, over their standard deviation" if compared else None
+    columns = columns_of_numbers(result.modules.values())
+    what = "net: the network; agreement: RMSE to its numbers, over their standard deviation"
+    caption = what if "agreement" in columns else None
     worst = _worst(result.modules, lambda score: -(score.errors.rmse or 0.0))
     title = "errors of each module" + _part(worst, result.modules, "the largest RMSE")
     return _table(worst, columns, OPTIONAL_NUMBERS, width, title, caption)
@@ -72,9 +52,7 @@ def _(result: RegressionEvaluation, width: int = 80) -> Table:
 
 @scores_table.register
 def _(result: Evaluation, width: int = 80) -> Table:
-    columns = dict(COLUMNS)
-    if all(score.jaccard is None for score in result.modules.values()):
-        del columns["Jaccard"]
+    columns = columns_of_scores(result.modules.values())
     worst = _worst(result.modules, lambda score: score.detection.f1)
     title = f"scores of each module alone on {result.decisions:,} decisions"
     title += _part(worst, result.modules, "the lowest F1")

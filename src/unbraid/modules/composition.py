@@ -16,7 +16,7 @@ from unbraid.data.targets import Label
 from unbraid.errors import IncompatibleModules, unknown_label
 from unbraid.modules.about import NOTHING, About
 from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
-from unbraid.modules.describing import modules_text
+from unbraid.modules.describing import modules_html, modules_text
 from unbraid.modules.module import ConcernModule, plain_margins
 from unbraid.modules.voter import Vote, Voter
 from unbraid.modules.voting import referee as referees
@@ -77,6 +77,10 @@ class Composition(Voter):
         notes = [f"{parents} parent network{'' if parents == 1 else 's'}", f"vote={self.vote!r}"]
         notes += ["calibrated"] if self.is_calibrated else []
         return modules_text("Composition", self.modules_by_label, *notes, *(["referee"] if self.referee else []))
+
+    def _repr_html_(self) -> str:
+        """Make a table for notebooks."""
+        return modules_html(repr(self).split("\n", 1)[0], self.modules_by_label)
 
     def __getitem__(self, label: Label) -> ConcernModule:
         """Return the module of a label; raise UnknownLabel, a KeyError that names the most similar label."""

@@ -19,7 +19,7 @@ from unbraid.data.targets import Label
 from unbraid.errors import DataError
 from unbraid.modules.building import LayerWeights, build_body, fill
 from unbraid.modules.concern import Concern
-from unbraid.modules.describing import name_text
+from unbraid.modules.describing import modules_html, name_text
 from unbraid.modules.origin import BodyWeights, Origin, digest, inherited, named_tensors
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_weights, set_bridges
@@ -223,6 +223,10 @@ class ConcernModule(nn.Module):
     def __repr__(self) -> str:
         kept = f"{self.retention().nodes:.1%} of the hidden units"
         return f"ConcernModule({name_text(self.label)}, {self.io.value}, {self.concern.mode.value}, {kept})"
+
+    def _repr_html_(self) -> str:
+        """Make a table for notebooks."""
+        return modules_html("ConcernModule", {self.label: self})
 
     def retention(self) -> Retention:
         """Count the share of the parent that the module keeps.

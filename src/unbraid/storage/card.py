@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import yaml
 
+from unbraid.config import DecompositionConfig
+from unbraid.data.targets import Label
 from unbraid.errors import DataError, quoted
 from unbraid.limits import current
 from unbraid.modules.about import About
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.cells import Cell, OwnCell
 from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import EncoderDecoderSpec, needs_module
-from unbraid.networks.stage_spec import RecurrentSpec
-from unbraid.networks.torch_spec import TorchSpec
+from unbraid.networks.titles import layers_text
 from unbraid.storage.layout import CARD as CARD
 from unbraid.storage.layout import RECIPE as RECIPE
 from unbraid.storage.layout import REFEREE
-from unbraid.storage.manifest import Manifest, ParentEntry
+from unbraid.storage.manifest import Manifest
 from unbraid.storage.own_modules import ParentFacts, needed_argument
 
 LARGEST = 2**64  # limit of integers that JSON readers accept
@@ -212,7 +212,7 @@ def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
             title = f"{len(parent.labels)} classes"
             lists.append(_folded(f"The {title} of network {number + 1}", classes))
             classes = f"{title}, see below"
-        rows.append([str(number + 1), ios[0], _layers(parent), classes, f"`{parent.sha256}`"])
+        rows.append([str(number + 1), ios[0], escape(layers_text(parent.spec)), classes, f"`{parent.sha256}`"])
     outputs = "outputs" if _numbers(manifest) else "classes"
     table = _table(["network", "input/output", "layers", outputs, "sha256 of its weights"], rows)
     return "\n\n".join([table, *lists])
@@ -231,16 +231,6 @@ def _folded(title: str, text: str) -> str:
 def _number(manifest: Manifest, parent: int) -> str:
     """Return the number of a network in the card, from 1. All slices of one network have the same number."""
     return str(next(n for n, p in enumerate(manifest.parents) if p.sha256 == manifest.parents[parent].sha256) + 1)
-
-
-def _layers(parent: ParentEntry) -> str:
-    named: list[tuple[Cell | OwnCell, int, bool]]
-    if not isinstance(parent.spec, TorchSpec):
-        named = [(s.cell, s.units, s.bidirectional) for s in parent.spec.stages if isinstance(s, RecurrentSpec)]
-    else:
-        named = [(layer.cell, layer.units, False) for layer in parent.spec.layers]
-    shown = [f"{escape(cell.title)} {units}{' in two directions' if both else ''}" for cell, units, both in named]
-    return ", ".join(shown) + (f" in {escape(parent.spec.module)}" if isinstance(parent.spec, TorchSpec) else "")
 
 
 def _use(manifest: Manifest) -> str:
@@ -292,12 +282,18 @@ def _figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else escape(value)
 
 
+def settings_groups(configs: Iterable[tuple[Label, DecompositionConfig]]) -> dict[str, list[Label]]:
+    """Group labels by the settings of their modules: YAML text of the settings -> labels."""
+    groups: dict[str, list[Label]] = {}
+    for label, config in configs:
+        dumped = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        groups.setdefault(dumped, []).append(label)
+    return groups
+
+
 def _settings(manifest: Manifest) -> str:
     """List each different configuration, with the labels of its modules."""
-    groups: dict[str, list[object]] = {}
-    for entry in manifest.modules:
-        dumped = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)
-        groups.setdefault(dumped, []).append(entry.label)
+    groups = settings_groups((entry.label, entry.config) for entry in manifest.modules)
     if len(groups) == 1:
         return f"```yaml\n{next(iter(groups))}```"
     parts = []
