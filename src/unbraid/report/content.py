@@ -11,17 +11,17 @@ import numpy as np
 
 from unbraid.data.targets import Label
 from unbraid.errors import quoted
-from unbraid.evaluation.columns import columns_of_numbers, columns_of_scores, figure
 from unbraid.evaluation.details import Structure
-from unbraid.evaluation.numbers import RegressionEvaluation
 from unbraid.evaluation.report import Evaluation
 from unbraid.report import figures
+from unbraid.report.facts import Fact, facts, notes, score_columns
 from unbraid.report.sections import Result, Section, quality
 from unbraid.storage.card import FEW, settings_groups
 
 LONGEST = 200  # characters of a label
 LISTED = 2_000  # most labels of a list
-CONFUSIONS = 20  # pairs of classes in the table of confusions
+HALF = 13  # most modules of a heat map that fills half of the page
+CONFUSIONS = 10  # pairs of classes in the table of confusions
 SIZES = {"recurrent weights": "recurrent_weights", "all weights": "weights", "bytes": "bytes", "FLOPs": "flops"}
 Rows = list[list[str]]
 
@@ -43,19 +43,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: title, SVG element and caption."""
+    """A figure: title, SVG element and caption. A wide one has a row of its own."""
 
     title: str
     svg: str
     caption: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the template shows of a section. ``facts`` are pairs of a term and its value."""
+    """What the template shows of a section. A fact is a term, its value and its interval."""
 
     name: str
-    facts: list[tuple[str, str]]
+    facts: list[Fact]
     notes: list[str]
     table: Table
     confusions: Table | None
@@ -68,74 +69,22 @@ class Content:
 def content(section: Section) -> Content:
     """Make the content of a section."""
     result, structure = section.result, section.structure
-    facts, notes = [("modules", f"{len(structure.parts):,}")], []
-    if result is not None:
-        facts += scores(result)
-        notes += [
-            line for line in str(result).splitlines() if line.startswith(("left out", "no comparison", "decisions"))
-        ]
-    kept = [part.retention for part in structure.parts]
-    facts.append(("nodes kept", _percent(np.mean([one.nodes for one in kept]))))
-    facts += [(f"{name} kept", _percent(np.mean([getattr(one, key) for one in kept]))) for name, key in SIZES.items()]
+    shown, remarks = ([], []) if result is None else (facts(result), notes(result))
+    for name, key in {"nodes": "nodes", **SIZES}.items():
+        mean = float(np.mean([getattr(part.retention, key) for part in structure.parts]))
+        shown.append(Fact(f"{name} kept, mean", _percent(mean)))
     drawn = [] if result is None else [*outcome_figures(result, structure), *_size_figures(result, structure)]
     return Content(
         _name(section.name),
-        facts,
-        notes,
+        [Fact("modules", f"{len(structure.parts):,}"), *shown],
+        remarks,
         _modules_table(structure, result),
         confusion_table(result, structure),
-        [*drawn, *_unit_figures(structure, notes)],
+        [*drawn, *_unit_figures(structure, remarks)],
         [_parent(structure, number) for number in range(len(structure.parents))],
         _settings(structure),
         [(name, quoted(text, LONGEST)) for name, text in section.saved.items()],
     )
-
-
-@singledispatch
-def scores(result: Result) -> list[tuple[str, str]]:
-    """Return the main scores of an evaluation, with their intervals."""
-    raise TypeError(f"{type(result).__name__} is no evaluation")
-
-
-@scores.register
-def _(result: Evaluation) -> list[tuple[str, str]]:
-    found = [("accuracy", f"{result.accuracy:.4f}{_ends(result, 'accuracy')}"), ("decisions", f"{result.decisions:,}")]
-    if result.restricted_accuracy is not None and result.restricted_delta is not None:
-        few = (result.network_classes or 0) > len(result.modules)
-        name = "the network, restricted to these classes" if few else "the network"
-        found += [
-            (name, f"{result.restricted_accuracy:.4f}{_ends(result, 'restricted_accuracy')}"),
-            (
-                "difference",
-                f"{100 * result.restricted_delta:+.2f} points{_ends(result, 'restricted_delta', 100, '+.2f')}",
-            ),
-        ]
-        if few and result.monolithic_accuracy is not None:
-            found.append(("the network, with all its classes", f"{result.monolithic_accuracy:.4f}"))
-    alone = result.detection
-    found += [
-        ("F1 of a module alone, mean", f"{alone.f1:.3f}{_ends(result, 'f1', digits='.3f')}"),
-        ("calibration error", f"{result.calibration_error:.4f}"),
-        ("overlap of units, mean Jaccard index", f"{result.coupling:.3f}"),
-    ]
-    return found
-
-
-@scores.register
-def _(result: RegressionEvaluation) -> list[tuple[str, str]]:
-    mean, names = result.mean, {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
-    found = [(f"{word}, mean", f"{figure(mean[key])}{_ends(result, key, digits='.4g')}") for key, word in names.items()]
-    found += [
-        (
-            f"{word} of the network, mean",
-            f"{figure(mean[f'parent_{key}'])}{_ends(result, f'parent_{key}', digits='.4g')}",
-        )
-        for key, word in names.items()
-        if mean[f"parent_{key}"] is not None
-    ]
-    if mean["agreement"] is not None:
-        found.append(("RMSE to the network, in its standard deviations", figure(mean["agreement"])))
-    return found
 
 
 @singledispatch
@@ -150,9 +99,8 @@ def _(result: Evaluation, structure: Structure) -> list[Figure]:
     assert details is not None
     if details.confusion is not None and 1 < len(labels) <= figures.MOST:
         drawn = figures.confusion_figure(details.confusion.matrix(len(labels)), labels)
-        found.append(
-            Figure("Confusion matrix", drawn, f"Rows: the true class. Columns: the decision.{_unnamed(labels)}")
-        )
+        caption = f"Rows: the true class. Columns: the decision.{_unnamed(labels)}"
+        found.append(Figure("Confusion matrix", drawn, caption, len(labels) > HALF))
     if details.reliability is not None and len(labels) > 1:
         drawn = figures.reliability_figure(details.reliability)
         caption = "Accuracy by confidence, the highest probability. On the dashed line, both are equal."
@@ -201,10 +149,12 @@ def _unit_figures(structure: Structure, notes: list[str]) -> list[Figure]:
             notes.append(f"Heat maps of more than {figures.MOST:,} modules are left out.")
             continue
         caption = f"A row is a module{' of the same layers' if which else ''}.{_unnamed([p.label for p in parts])}"
-        found.append(Figure(f"Kept units{which}", figures.units_figure(parts), caption))
+        found.append(Figure(f"Kept units{which}", figures.units_figure(parts), caption, True))
         if len(parts) > 1:
             caption = "Units that both modules keep, over units that one of them keeps."
-            found.append(Figure(f"Overlap of kept units{which}", figures.overlap_figure(parts), caption))
+            found.append(
+                Figure(f"Overlap of kept units{which}", figures.overlap_figure(parts), caption, len(parts) > HALF)
+            )
     return found
 
 
@@ -219,22 +169,6 @@ def _modules_table(structure: Structure, result: Result | None) -> Table:
         nodes = [] if "nodes" in columns else [_percent(part.retention.nodes)]
         rows.append([_name(part.label), *([str(part.parent + 1)] if several else []), *own, *nodes, *sizes])
     return Table(f"{len(rows):,} module{'' if len(rows) == 1 else 's'}", head, rows)
-
-
-@singledispatch
-def score_columns(result: Result) -> dict[str, Any]:
-    """Return the columns of the table of modules."""
-    raise TypeError(f"{type(result).__name__} is no evaluation")
-
-
-@score_columns.register
-def _(result: Evaluation) -> dict[str, Any]:
-    return columns_of_scores(result.modules.values())
-
-
-@score_columns.register
-def _(result: RegressionEvaluation) -> dict[str, Any]:
-    return columns_of_numbers(result.modules.values())
 
 
 def _parent(structure: Structure, number: int) -> dict[str, Any]:
@@ -254,14 +188,6 @@ def _settings(structure: Structure) -> list[tuple[str, str]]:
     groups = settings_groups((part.label, part.config) for part in structure.parts)
     one = len(groups) == 1
     return [("all modules" if one else _listed(labels), text) for text, labels in groups.items()]
-
-
-def _ends(result: Result, name: str, scale: float = 1.0, digits: str = ".4f") -> str:
-    """Format the interval of a score, in brackets; empty if there is none."""
-    if result.intervals is None or name not in result.intervals.scores:
-        return ""
-    low, high = result.intervals.scores[name]
-    return f" ({result.intervals.level:.4g} interval {scale * low:{digits}} to {scale * high:{digits}})"
 
 
 def _listed(labels: Iterable[Label]) -> str:

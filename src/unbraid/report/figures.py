@@ -78,7 +78,7 @@ def sizes_figure(sizes: Sequence[float], qualities: Sequence[Quality], names: Se
         for parent in sorted({found.parent for found in qualities if found.parent is not None}):
             axes.axhline(parent, color=GREY, linestyle="--", linewidth=1)
         axes.set(xlabel="recurrent weights kept, mean of the modules, %", ylabel=qualities[0].name)
-        axes.margins(x=0.15)
+        axes.set_xlim(0, 115 * max(sizes))
 
     return svg(draw, 6.5, 4.0)
 
@@ -92,7 +92,7 @@ def modules_figure(sizes: Sequence[float], found: Quality, score: str) -> str:
         _point(axes, 100 * float(np.mean(sizes)), found, f"all modules: {found.name}", RED)
         if found.parent is not None:
             axes.axhline(found.parent, color=GREY, linestyle="--", linewidth=1, label=f"the network: {found.name}")
-        axes.set(xlabel="recurrent weights kept, %", ylabel=score)
+        axes.set(xlabel="recurrent weights kept, %", ylabel=score, xlim=(0, 103))
         axes.legend(frameon=False, fontsize=8)
 
     return svg(draw, 5.2, 4.0)
@@ -103,10 +103,12 @@ def units_figure(parts: Sequence[Part]) -> str:
     layers = list(parts[0].kept)
     rows = [[np.atleast_2d(part.kept[name]).mean(0) for name in layers] for part in parts]
     widths = [len(mask) for mask in rows[0]]
+    over_time = any(mask.ndim > 1 for mask in parts[0].kept.values())
+    meaning = "kept, share of the timesteps" if over_time else "kept"
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        _image(figure, axes, np.stack([np.concatenate(row) for row in rows]), "kept (share of the timesteps)")
+        _image(figure, axes, np.stack([np.concatenate(row) for row in rows]), meaning)
         axes.set_aspect("auto")
         _names(axes.yaxis, [part.label for part in parts])
         ends = np.cumsum(widths)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-INCH = 72  # SVG units
+INCH = 96  # pixels of a browser
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, so that any script is shown with the fonts of the reader
     "svg.hashsalt": "unbraid",  # the same figure has the same identifiers
@@ -44,7 +44,8 @@ def _element(text: str, width: float) -> str:
     """Return the svg element of a file: without prolog, metadata and namespaces, which HTML does not need."""
     text = text[text.index("<svg") :]
     start, rest = text.split(">", 1)
-    rest = re.sub(r"\s*<metadata>.*?</metadata>", "", rest, count=1, flags=re.DOTALL)
+    for part in ("metadata", "style"):  # the style would apply to the whole page; that of the page has its rules
+        rest = re.sub(rf"\s*<{part}\b.*?</{part}>", "", rest, count=1, flags=re.DOTALL)
     start = re.sub(r' (xmlns(:\w+)?|width|height)="[^"]*"', "", start)
     return f'{start} role="img" width="{width * INCH:.0f}">{_without_ids(rest)}'
 

@@ -7,18 +7,15 @@ import hashlib
 import os
 from collections.abc import Sequence
 from importlib import import_module, resources
-from typing import Any
 
 import torch
 
 from unbraid._version import __version__
-from unbraid.errors import ConfigError, UnbraidError, quoted
-from unbraid.report.content import Figure, Table, content
-from unbraid.report.figures import sizes_figure
-from unbraid.report.sections import Result, Section, quality
+from unbraid.errors import ConfigError, UnbraidError
+from unbraid.report.content import content
+from unbraid.report.overview import curve, overview
+from unbraid.report.sections import Result, Section
 from unbraid.storage.folders import write_file
-
-NAME = 60  # characters of the name of a folder in a table
 
 
 def report_of(path: str | os.PathLike[str], result: Result) -> None:
@@ -70,8 +67,8 @@ def _page(sections: Sequence[Section]) -> str:
         script=script,
         style=style,
         sections=shown,
-        overview=_overview(sections),
-        curve=_curve(sections),
+        overview=overview(sections),
+        curve=curve(sections),
         unbraid=__version__,
         torch=torch.__version__,
     )
@@ -85,39 +82,3 @@ def _policy(script: str) -> str:
     """Return a content security policy: nothing is loaded, and only this script runs."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-
-
-def _overview(sections: Sequence[Section]) -> Table | None:
-    """Compare several sections in a table; None for one."""
-    if len(sections) == 1:
-        return None
-    rows = []
-    for section in sections:
-        kept = [part.retention for part in section.structure.parts]
-        means = [
-            sum(getattr(one, name) for one in kept) / len(kept) for name in ("nodes", "recurrent_weights", "bytes")
-        ]
-        found = None if section.result is None else quality(section.result)
-        scores = ["-", "-"] if found is None else [_score(found.value), _score(found.parent)]
-        rows.append([quoted(section.name, NAME), str(len(kept)), *(f"{mean:.1%}" for mean in means), *scores])
-    score = next((found.name for s in sections if s.result is not None and (found := quality(s.result))), "score")
-    head = ["folder", "modules", "nodes", "recurrent weights", "bytes", score, "the network"]
-    return Table(f"{len(rows)} folders", head, rows)
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _curve(sections: Sequence[Section]) -> Figure | None:
-    """Draw score against size for several sections with the same score; None for others."""
-    found: list[tuple[Section, Any]] = [(s, quality(s.result)) for s in sections if s.result is not None]
-    found = [(section, one) for section, one in found if one is not None]
-    if len(found) < 2 or len({one.name for _, one in found}) > 1:
-        return None
-    sizes = [section.result.retention.recurrent_weights for section, _ in found if section.result is not None]
-    drawn = sizes_figure(
-        sizes, [one for _, one in found], [os.path.basename(os.path.normpath(s.name)) for s, _ in found]
-    )
-    caption = "The line joins the folders that no smaller folder equals (Pareto curve). Dashed: the network."
-    return Figure(f"Size against {found[0][1].name}", drawn, caption)
