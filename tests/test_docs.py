@@ -24,11 +24,15 @@ PROGRAM = 'from unbraid.cli.app import app; app(prog_name="unbraid")'
 def needs(package):
     found = importlib.util.find_spec(package)
     return pytest.mark.skipif(
-        found is None, reason=f"{package} is not installed: pip install '.[docs,onnx,translation]'"
+        found is None, reason=f"{package} is not installed: pip install '.[docs,onnx,report,translation]'"
     )
 
 
-NEEDS = {"tutorials/translator.md": ["num2words", "sacrebleu"], "howto/serving.md": ["onnxruntime", "onnxscript"]}
+NEEDS = {
+    "tutorials/translator.md": ["num2words", "sacrebleu"],
+    "howto/serving.md": ["onnxruntime", "onnxscript"],
+    "howto/report.md": ["jinja2", "matplotlib"],
+}
 
 
 @pytest.fixture

@@ -48,3 +48,14 @@ def test_a_translator_shows_its_languages():
     network, pairs = small_translator()
     lines = repr(unbraid.Translator(unbraid.decompose(network, (pairs.x, pairs.languages)))).splitlines()
     assert lines[0] == "Translator(2 modules)" and lines[1].startswith("  'fr': ConcernModule('fr', encoder-decoder, ")
+
+
+@pytest.mark.parametrize("made", ["module", "decomposition", "composition"])
+def test_tables_for_notebooks_are_escaped_and_short(made):
+    parts = parts_of(["<b>bold & 'x'", *(f"intent {n}" for n in range(29))])
+    shown = {"module": parts["<b>bold & 'x'"], "decomposition": parts, "composition": unbraid.compose(parts)}[made]
+    text = shown._repr_html_()
+    assert "<b>" not in text and "&lt;b&gt;bold &amp; &#x27;x&#x27;" in text
+    assert text.startswith("<table>") and text.count("<tr>") == (2 if made == "module" else 22)
+    assert ("... 10 more" in text) == (made != "module")
+    assert f"<td>{parts['<b>bold & ' + chr(39) + 'x' + chr(39)].retention().nodes:.1%}</td>" in text
