@@ -79,9 +79,10 @@ class SampleMoments:
             total = {key: total.get(key, 0.0) + own for key, own in self.of(index).items()}
         return {key: own / len(indices) for key, own in total.items()}
 
-    def _fitting(self) -> int:
-        """Return the number of classes whose moments fit into memory."""
-        each = 8 * sum(own.numel() for own in self._everyone.values())
+    def _fitting(self, read: Mapping[str, Tensor] | None = None) -> int:
+        """Return the number of classes whose moments fit into memory; ``read`` has the inputs of all layers."""
+        widths = [own.shape[-1] for own in (read or self._everyone).values()]
+        each = 8 * sum(width**2 for width in widths)
         return int(min(max(self._memory / max(each, 1) - 2, 1), len(self._classes)))
 
     def _carriers(self, classes: Sequence[int]) -> np.ndarray:
@@ -113,10 +114,15 @@ class SampleMoments:
                 if held is not None:
                     held.add(read, features)
                 part = slice(start, start + len(features))
+                rest = counted[part].copy()  # decisions of no class that is added below
+                adds_up = all(counted.shape[1] in (1, z.shape[1]) for z in read.values())
+                for index in classes[: self._fitting(read)]:
+                    _add(self._stored.setdefault(index, {}), products := _products(read, weights[index][part]))
+                    if adds_up and everyone is not None:
+                        rest -= weights[index][part]
+                        _add(everyone, products)
                 if everyone is not None:
-                    _add(everyone, read, counted[part])
-                for index in classes[: self._fitting()]:
-                    _add(self._stored.setdefault(index, {}), read, weights[index][part])
+                    _add(everyone, _products(read, rest))
                 start += len(features)
                 advance(len(features))
 
@@ -171,18 +177,24 @@ def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     return found
 
 
-def _add(sums: Moments, read: Mapping[str, Tensor], weights: np.ndarray) -> None:
-    """Add z z^T of a batch for all keys; nothing if no observation has a weight."""
-    if not weights.any():
-        return
-    for key, z in read.items():
+def _products(read: Mapping[str, Tensor], weights: np.ndarray) -> Moments:
+    """Sum z z^T over a batch for all keys, with the weights of the decisions; empty if all weights are 0."""
+    found: Moments = {}
+    for key, z in read.items() if weights.any() else ():
         own = on_steps(weights, z.shape[1])
         picked = np.flatnonzero(own.any(axis=1))
         rows = z[torch.from_numpy(picked).to(z.device)]
-        if own.shape[1] > 1:
-            rows = rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)
         flat = rows.reshape(-1, rows.shape[-1])
-        sums[key] = sums.get(key, 0) + (flat.t() @ flat).double()
+        scaled = flat
+        if own.shape[1] > 1 or (own[picked] != 1).any():
+            scaled = (rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)).reshape(flat.shape)
+        found[key] = (scaled.t() @ flat).double()
+    return found
+
+
+def _add(sums: Moments, products: Moments) -> None:
+    for key, value in products.items():
+        sums[key] = sums[key] + value if key in sums else value.clone()
 
 
 def _halves(own: Moments, everyone: Moments) -> Moments:
