@@ -93,8 +93,8 @@ def test_a_translator_has_a_report_without_data(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "no such folder"),
-        (["test.npz", "small"], "no such folder; expected folders, and one file of examples last"),
+        (["nowhere"], "is not a folder"),
+        (["test.npz", "small"], "is not a folder; expected folders, and one file of examples last"),
         (["small", "test.npz", "test.npz"], "one file of examples last"),
         (["small", "--labels", "names.txt"], "need DATA"),
         (["small", "nowhere.npz"], "nowhere.npz"),

@@ -70,10 +70,10 @@ def _split(sources: Sequence[Path]) -> tuple[list[Path], Path | None]:
     last = sources[-1]
     if len(files) > 1 or files[0] != len(sources) - 1:
         raise DataError(
-            f"{quoted(sources[files[0]])}: no such folder; expected folders, and one file of examples last."
+            f"{quoted(sources[files[0]])}: is not a folder; expected folders, and one file of examples last."
         )
     if len(sources) == 1:
-        raise DataError(f"{quoted(last)}: no such folder; expected a folder of modules, and examples after it.")
+        raise DataError(f"{quoted(last)}: is not a folder; expected a folder of modules, and examples after it.")
     return list(sources[:-1]), last
 
 
