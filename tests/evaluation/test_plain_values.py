@@ -13,9 +13,12 @@ PLAIN = {float, int, str, bool, type(None)}
 
 
 def values(found, place="result"):
-    """All values in a tree of dataclasses, mappings and lists, with their places."""
+    """All values in a tree of dataclasses, mappings and lists, with their places.
+
+    Fields that are not compared hold material for reports: arrays and settings.
+    """
     if dataclasses.is_dataclass(found):
-        for field in dataclasses.fields(found):
+        for field in filter(lambda field: field.compare, dataclasses.fields(found)):
             yield from values(getattr(found, field.name), f"{place}.{field.name}")
         for name, member in vars(type(found)).items():
             if isinstance(member, property):
