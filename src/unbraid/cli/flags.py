@@ -44,6 +44,7 @@ FLAGS: Mapping[str, str] = {
     "sample_weight": "--sample-weight",
     "dtype": "--dtype=",
     "seed": "--seed=",
+    "intervals": "--intervals=",
     "against": "--against FILE",
     "beam": "--beam=",
     "longest": "--longest=",
