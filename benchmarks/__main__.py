@@ -17,7 +17,18 @@ import typer
 
 from benchmarks.experiments import calibration as calibrating
 from benchmarks.experiments import experiment, running
-from benchmarks.measure import clinc, durability, fusing, reconstruct, serving, shrink, speed, torch_runs, translation
+from benchmarks.measure import (
+    clinc,
+    durability,
+    forecasting,
+    fusing,
+    reconstruct,
+    serving,
+    shrink,
+    speed,
+    torch_runs,
+    translation,
+)
 from benchmarks.measure import cost as compacting
 from benchmarks.report import build as report
 
@@ -32,6 +43,7 @@ PARTS = {
     "torch": torch_runs.run,
     "durability": durability.run,
     "serving": serving.run,
+    "forecasting": forecasting.run,
     "shrink": shrink.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
