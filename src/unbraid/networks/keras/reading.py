@@ -111,8 +111,7 @@ def _read(
         except UnsupportedLayer:
             pass  # read again as a graph, which names all unsupported layers
     with opener() as saved:
-        spec, weights, name = read_graph_network(saved, task, output)
-        return spec, weights, read_loss(saved.compiled, name)
+        return read_graph_network(saved, task, output)
 
 
 def _read_stages(
