@@ -32,7 +32,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 MODELS = [f"{name}, horizon {h}, {layers} {cell}" for layers, h, cell, name in product((1, 2), HORIZONS, CELLS, SERIES)]
 DETECTORS = [f"{name}, LSTM" for name in ("sunspots", "CO2", "El Nino")]
-HALF, STRENGTH = 0.5, 1.5  # size of the autoencoders; height of the anomalies in standard deviations
+HALF, HEIGHTS = 0.5, (0.5, 1.0, 1.5)  # size of the autoencoders; heights of anomalies in standard deviations
 
 
 class Forecaster(nn.Module):
@@ -132,9 +132,11 @@ def detected(name: str) -> dict[str, Any]:
     network = Network.from_torch(module, torch.from_numpy(data.train[0][:8]), labels=data.labels, task="regression")
     parts = decompose(network, data.train[0], keep=HALF)
     refined = decompose(network, data.train[0], keep=HALF, refine=REFINE)
-    x, marked = with_anomalies(data.test[0])
     ways = {"whole": network, "modules": compose(parts), "refined": compose(refined)}
-    found = {way: auroc(_missed(model, x), marked) for way, model in ways.items()}
+    found = {}
+    for height in HEIGHTS:
+        x, marked = with_anomalies(data.test[0], height)
+        found[str(height)] = {way: auroc(_missed(model, x), marked) for way, model in ways.items()}
     return {"auroc": found, "examples": len(x), "anomalies": int(marked.sum())}
 
 
@@ -174,11 +176,12 @@ def _module_mae(module: nn.Module, part: Part) -> float:
     return float((module(torch.from_numpy(part[0])) - torch.from_numpy(part[1])).abs().mean())
 
 
-def with_anomalies(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def with_anomalies(x: np.ndarray, height: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Add an anomaly to every second window: a peak, or a shift of the second part.
 
     Args:
         x: windows (N, T, 1).
+        height: of the anomalies, in standard deviations of the inputs.
         seed: of places and signs.
 
     Returns:
@@ -189,7 +192,7 @@ def with_anomalies(x: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray
     for place in np.flatnonzero(marked):
         start = rng.integers(2, x.shape[1] - 2)
         stop = start + 1 if rng.random() < 0.5 else x.shape[1]
-        found[place, start:stop] += STRENGTH * rng.choice((-1.0, 1.0))
+        found[place, start:stop] += height * rng.choice((-1.0, 1.0))
     return found, marked
 
 

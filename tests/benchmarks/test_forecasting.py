@@ -49,7 +49,7 @@ def test_missing_values_are_interpolated():
 def test_an_area_under_the_curve():
     scores, marked = np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False])
     assert measure.auroc(scores, marked) == (1 + 1 + 0 + 0.5) / 4
-    x, marked = measure.with_anomalies(np.zeros((10, 8, 1), np.float32))
+    x, marked = measure.with_anomalies(np.zeros((10, 8, 1), np.float32), 0.5)
     assert marked.sum() == 5 and (np.abs(x).max((1, 2)) > 0).tolist() == marked.tolist()
 
 
@@ -66,4 +66,4 @@ def test_models_are_measured_once_and_shown(short, monkeypatch):
     monkeypatch.setattr(measure, "detected", lambda name: pytest.fail("it has a result"))
     measure.run(again=False)
     text = "\n".join(report.sections())
-    assert "| pair | 3 | 50% |" in text and "| all | both | 15% |" in text and "| walk | 9 / 18 |" in text
+    assert "| pair | 3 | 50% |" in text and "| all | both | 15% |" in text and "| walk | 0.5 | 9 / 18 |" in text

@@ -11,6 +11,7 @@ from unbraid.config import ReconstructConfig
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.folding import reconstructed_head
+from unbraid.decomposition.reconstruction.importance import node_scores
 from unbraid.decomposition.reconstruction.layer_refit import RIDGES
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
 from unbraid.decomposition.reconstruction.size_search import held_out_split
@@ -287,3 +288,15 @@ def test_targets_of_another_width(shape):
     network = forecaster()
     with pytest.raises(DataError, match=r"targets have shape .*, expected \(120, 3\)"):
         decompose(network, (sample(network), np.zeros(shape)))
+
+
+@pytest.mark.parametrize("cells", [("lstm",), ("gru", "gru")])
+def test_timesteps_do_not_cancel_in_the_scores_of_units(cells):
+    """The score of a unit is about the sum of its scores for each timestep alone."""
+    network = forecaster(cells, "M:N", units=12)
+    x = network.check(sample(network, 600))
+    head = channel(network, 1, DecompositionConfig(keep=0.5))
+    counted = np.ones((600, 5), bool)
+    alone = [node_scores(network, head, x, counted & (np.arange(5) == step)) for step in range(5)]
+    for name, found in node_scores(network, head, x, counted).items():
+        np.testing.assert_allclose(found, sum(scores[name] for scores in alone), rtol=0.25)
