@@ -1,4 +1,4 @@
-# make demo | test | test-fast | coverage | docs | bench | fuzz | format
+# make demo | test | test-fast | test-keras | coverage | docs | bench | fuzz | format
 # The environment in .venv is set up on the first call, and again only when pyproject.toml changes.
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast check coverage docs bench fuzz format
+.PHONY: demo test test-fast test-keras check coverage docs bench fuzz format
 
 demo: $(READY)
 	$(BIN)/unbraid demo
@@ -18,6 +18,13 @@ test: check
 # the same checks, without the slow tests: under a minute
 test-fast: check
 	HYPOTHESIS_PROFILE=fast $(BIN)/pytest -n 2 -m "not slow"
+
+# files that Unbraid writes, loaded by Keras 3 and by tf-keras on TensorFlow, in an environment of its own
+KERAS_PYTHON ?= .venv-keras/bin/python
+test-keras: $(READY)
+	test -x $(KERAS_PYTHON) || ($(PYTHON) -m venv .venv-keras && \
+		$(KERAS_PYTHON) -m pip install --quiet 'tensorflow-cpu>=2.16' tf-keras keras)
+	UNBRAID_KERAS_PYTHON=$(abspath $(KERAS_PYTHON)) $(BIN)/pytest -m keras
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -112,6 +112,7 @@ def cases(keras: Any) -> Iterator[Case]:
     yield "rnn_lstm_cell", chain(K.RNN(K.LSTMCell(4)), end())
     yield "rnn_gru_cell", chain(K.RNN(K.GRUCell(4), return_sequences=True), K.SimpleRNN(3), end())
     yield "rnn_stacked_cells", chain(K.RNN([K.LSTMCell(4), K.LSTMCell(3)]), end())
+    yield "rnn_stacked_tagger", words(K.RNN([K.GRUCell(4), K.SimpleRNNCell(3), K.GRUCell(5)], **SEQ), end())
     yield (
         "spatial_dropout",
         words(K.SpatialDropout1D(0.2), K.Bidirectional(K.LSTM(4)), K.Dense(4, activation="relu"), end()),
@@ -125,7 +126,42 @@ def cases(keras: Any) -> Iterator[Case]:
         "repeat_autoencoder",
         chain(K.BatchNormalization(), K.LSTM(4), K.RepeatVector(T), K.LSTM(4, **SEQ), K.TimeDistributed(end())),
     )
+    yield from adapted(keras, K, end)
     yield from functional(keras, K, end)
+
+
+def adapted(keras: Any, K: Any, end: Callable[[], Any]) -> Iterator[Case]:
+    """Layers that Keras itself runs; those that only Keras 3 has are left out for Keras 2."""
+    seq = [K.Input((T, D)), K.Dense(4)]
+
+    def chain(*layers: Any) -> Any:
+        return keras.Sequential([*seq, *layers, end()])
+
+    yield "group_norm", chain(K.GroupNormalization(2), K.LSTM(4))
+    yield "conv1d_transpose", chain(K.Conv1DTranspose(5, 3, strides=2, activation="relu", padding="same"), K.GRU(4))
+    yield "einsum_dense", chain(K.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d", activation="tanh"), K.LSTM(4))
+    yield (
+        "resizing",
+        keras.Sequential([K.Input((4, 6, 2)), K.Resizing(T, 5), K.RandomFlip(), K.Reshape((T, 10)), K.LSTM(4), end()]),
+    )
+    yield (
+        "center_crop",
+        keras.Sequential([K.Input((12, 6, 2)), K.CenterCrop(T, 5), K.Reshape((T, 10)), K.GRU(4), end()]),
+    )
+    yield "time_conv2d_transpose", keras.Sequential(
+        [K.Input((4, 3, 3, 2)), K.TimeDistributed(K.Conv2DTranspose(3, 3)), K.TimeDistributed(K.Flatten()),
+         K.LSTM(4), end()]
+    )  # fmt: skip
+    yield (
+        "discretization",
+        keras.Sequential(
+            [K.Input((T, D)), K.Discretization([-0.5, 0.0, 0.8], output_mode="int"), K.Rescaling(0.3), K.LSTM(4), end()]
+        ),
+    )
+    if hasattr(K, "RMSNormalization"):
+        yield "rms_norm", chain(K.RMSNormalization(), K.LSTM(4))
+    if hasattr(K, "AdaptiveAveragePooling1D"):
+        yield "adaptive_pooling", chain(K.AdaptiveAveragePooling1D(3), K.AdaptiveMaxPooling1D(2), K.LSTM(4))
 
 
 def functional(keras: Any, K: Any, end: Callable[[], Any]) -> Iterator[Case]:
@@ -181,6 +217,12 @@ def functional(keras: Any, K: Any, end: Callable[[], Any]) -> Iterator[Case]:
     )
     f = K.Bidirectional(K.LSTM(4, return_sequences=True, return_state=True))(i)
     yield "bidirectional_states", keras.Model(i, end()(K.Concatenate()([f[1], f[3], K.GlobalMaxPooling1D()(f[0])])))
+    f = K.Bidirectional(K.LSTM(4, return_sequences=True, return_state=True), merge_mode=None)(e)
+    states = K.Concatenate()([f[2], f[5], K.GlobalMaxPooling1D()(f[0]), K.GlobalAveragePooling1D()(f[1])])
+    yield "bidirectional_apart", keras.Model(w, end()(states))
+    f = K.RNN([K.LSTMCell(4), K.GRUCell(3)], return_state=True)(i)
+    states = [part for given in f for part in (given if isinstance(given, list | tuple) else [given])]
+    yield "rnn_stacked_states", keras.Model(i, end()(K.Concatenate()(states)))
     x = K.Conv1D(4, 3, padding="same")(i)
     yield "residual_conv", keras.Model(i, end()(K.LSTM(4)(K.ReLU()(K.Add()([x, K.Dense(4)(i)])))))
     x = [K.GlobalMaxPooling1D()(K.Conv1D(3, n)(K.LSTM(4, **SEQ)(e))) for n in (2, 3)]

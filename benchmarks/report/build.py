@@ -17,6 +17,7 @@ from benchmarks.report import forecasting as report_forecasting
 from benchmarks.report import fuzz as report_fuzz
 from benchmarks.report import paper as report_paper
 from benchmarks.report import reconstruct as report_reconstruct
+from benchmarks.report import scaling as report_scaling
 from benchmarks.report import serving as report_serving
 from benchmarks.report import shrink as report_shrink
 from benchmarks.report import translation as report_translation
@@ -37,8 +38,13 @@ def write(scale: Scale) -> Path:
     parts += report_translation.sections(scale.folder)
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
-        parts += [*report_forecasting.sections()]
-        parts += [*report_serving.sections(), *report_shrink.sections(), *report_census.sections()]
+        parts += [
+            *report_forecasting.sections(),
+            *report_scaling.sections(),
+            *report_serving.sections(),
+            *report_shrink.sections(),
+            *report_census.sections(),
+        ]
         parts += [*report_cluster.sections(), *report_durability.sections()]
         parts += [*report_fuzz.sections(), *report_fuzz.bombs()]
         path = files.ROOT / "RESULTS.md"

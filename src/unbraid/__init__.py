@@ -15,12 +15,14 @@ from unbraid.decomposition.shrinking.shrink import shrink
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
+from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load, load_weights
 from unbraid.networks.network import Network
+from unbraid.networks.own_cells import register_cell
 from unbraid.storage.halving import half_precision_change
 from unbraid.storage.loading import load_composition, load_module
 from unbraid.storage.own_modules import ParentFacts
@@ -46,6 +48,7 @@ __all__ = [
     "compose",
     "decompose",
     "evaluate",
+    "export_keras",
     "export_onnx",
     "half_precision_change",
     "load",
@@ -54,6 +57,7 @@ __all__ = [
     "load_module",
     "load_translator",
     "load_weights",
+    "register_cell",
     "register_strategy",
     "shrink",
 ]

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from unbraid.errors import ConfigError, quoted
+from unbraid.limits import parse_size
 
 
 class Mode(StrEnum):
@@ -248,6 +257,9 @@ class ReconstructConfig(DecompositionConfig):
             they use all of its pairs and ignore ``samples_per_class``.
         concern: of a regression, ``column`` makes a body for each output column (default). ``output`` makes one body
             that the modules of all columns share, such as all steps of a horizon. It is not saved.
+        memory: budget of the observations in bytes, or text such as ``"2GB"``; a quarter of the free memory by default.
+            With less memory the sample is passed more often, and the modules are the same up to rounding. The modules
+            themselves are not counted. It is not saved.
         mode: always ``rolled``.
         gates: always ``hidden``.
     """
@@ -257,8 +269,14 @@ class ReconstructConfig(DecompositionConfig):
     max_loss: float | None = Field(None, ge=0, lt=1)
     refine: int = Field(0, ge=0)
     concern: Literal["column", "output"] = Field("column", exclude=True)
+    memory: int | None = Field(None, ge=1, exclude=True)
     mode: Literal[Mode.ROLLED] = Mode.ROLLED
     gates: Literal[GateView.HIDDEN] = GateView.HIDDEN
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _in_bytes(cls, memory: object) -> object:
+        return parse_size(memory, "setting memory") if isinstance(memory, str) else memory
 
     def _consistent(self) -> DecompositionConfig:
         if self.refine and self.head is HeadKind.MEAN:

@@ -41,7 +41,7 @@ def _message(text: object) -> str:
 
     Example:
         >>> len(_message("label " + 5_000 * "x"))
-        209
+        206
     """
     shown = "\n".join(map(printable, str(text).split("\n")))
     if len(shown) > LONGEST:

@@ -28,6 +28,7 @@ class Settings(TypedDict, total=False):
     keep: float | None
     max_loss: float | None
     refine: int
+    memory: int | str | None
     head: HeadKind | Literal["mean", "softmax", "fitted"]
     samples_per_class: int
     seed: int

@@ -67,6 +67,22 @@ def test_a_recipe_is_built(place):
 
 
 @factory.UNCALIBRATED
+def test_a_prefix_comes_before_the_labels_of_a_folder(place):
+    text = """\
+modules:
+  - from: ../numbers
+    prefix: first
+  - from: ../numbers
+    labels: {last: "2"}
+    prefix: second
+"""
+    composition = build_recipe(written(place, text, "prefixed.yaml"))
+    assert composition.labels == ["first/0", "first/1", "first/2", "second/last"]
+    x, _ = factory.examples(unbraid.load_decomposition(place / "numbers").network, 9, seed=3)
+    np.testing.assert_array_equal(composition.margins(x)[:, 2], composition.margins(x)[:, 3])
+
+
+@factory.UNCALIBRATED
 def test_the_folder_keeps_the_recipe_and_its_card_says_what_it_says(place, tmp_path):
     path = written(place, EXAMPLE)
     done = CliRunner().invoke(app, ["compose", str(path), "-o", str(tmp_path / "faq")])

@@ -12,8 +12,8 @@ from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.folding import reconstructed_head
 from unbraid.decomposition.reconstruction.importance import node_scores
-from unbraid.decomposition.reconstruction.layer_refit import RIDGES
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
+from unbraid.decomposition.reconstruction.regression import RIDGES
 from unbraid.decomposition.reconstruction.size_search import held_out_split
 from unbraid.demo.small import small_examples, small_network
 from unbraid.errors import ConfigError, DataError, UnknownLabel
@@ -60,7 +60,7 @@ def test_the_row_is_the_ridge_solution_on_the_states_of_the_module(cells, io, se
     config = DecompositionConfig(keep=0.5)
     made = Reconstruction(network, x, everywhere(network, x), [1], config)
     fitted = made.fitted_body([1], 0.5, channel(network, 1, config), [[0]])
-    start = reconstructed_head(channel(network, 1, config), made.moments[1], fitted.inputs)
+    start = reconstructed_head(channel(network, 1, config), made.moments.of(1), fitted.inputs)
     start = torch.cat([start.weight[:, fitted.inputs], start.bias.unsqueeze(1)], 1)[0].double().numpy()
     with torch.inference_mode():
         features = fitted.body(torch.from_numpy(x.tree))

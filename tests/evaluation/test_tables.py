@@ -1,5 +1,6 @@
 """Tables fit the terminal: headers and figures are never cut."""
 
+import dataclasses
 import io
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 from tests import factory
 from unbraid import compose, decompose, evaluate
 from unbraid.cli.printing import modules_summary, modules_table
-from unbraid.evaluation.tables import COLUMNS, scores_table
+from unbraid.evaluation.tables import COLUMNS, MOST_ROWS, scores_table
 
 LONG = "a label of forty characters, with spaces"
 NAMES = [["a", "b"], ["lowercase letter", "math symbol"], ["x" * 55, "b"], [LONG, "漢字" * 20]]
@@ -52,3 +53,20 @@ def test_kept_shares_fit_80_columns(labels):
     assert "…" not in text
     words = ["module", "mode", "nodes", "recurrent", "weights", "all", "weights", "bytes", "FLOPs", "rolled"]
     assert all(word in text for word in words)
+
+
+def test_a_thousand_modules_stay_readable():
+    _, result = case(["a", "b"])
+    first = result.modules["a"]
+    scores = {}
+    for n in range(1_000):
+        detection = dataclasses.replace(first.detection, f1=(n * 37 % 1_000) / 1_000)
+        scores[f"class {n}"] = dataclasses.replace(first, detection=detection)
+    many = dataclasses.replace(result, modules=scores)
+    text = shown(scores_table(many, 80), 80)
+    assert f"{MOST_ROWS} of 1,000 modules, with the lowest F1" in " ".join(text.split())
+    lowest = sorted(scores, key=lambda name: scores[name].detection.f1)[:MOST_ROWS]
+    assert scores_table(many, 80).row_count == MOST_ROWS and all(f"{name} " in text for name in lowest)
+    one = modules_summary(case(["a", "b"])[0])["modules"][0]
+    table = modules_table({"modules": [one | {"label": f"class {n}"} for n in range(1_000)]}, "modules")
+    assert table.row_count == 50 and "and 950 more: see --json" in shown(table, 80)

@@ -7,6 +7,7 @@ from torch import nn
 
 from benchmarks.census.torch_patterns import ENTRIES
 from unbraid import Network, UnbraidError, compose, decompose, export_onnx
+from unbraid.networks.inputs import leaves, padded
 from unbraid.networks.stack import RecurrentStack
 
 pytest.importorskip("onnxscript")
@@ -34,6 +35,17 @@ def test_a_fresh_network_gives_the_same_probabilities(name, tmp_path):
     values = [np.asarray(part) for part in (x if isinstance(x, tuple) else (x,))]
     feeds = {given.name: value for given, value in zip(session.get_inputs(), values, strict=True)}
     np.testing.assert_allclose(session.run(None, feeds)[0], network.predict_proba(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["OfPacked", "PackedTags", "OfDataclass", "OfNamespace", "OfOneInList", "TiedLinear"])
+def test_arguments_of_other_forms_become_inputs_of_the_file(name, tmp_path):
+    network, example, x = made(name)
+    export_onnx(network, tmp_path / "net.onnx", example=example)
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"))
+    feeds = {given.name: leaf.numpy() for given, leaf in zip(session.get_inputs(), leaves(padded(x)), strict=True)}
+    found, wanted = session.run(None, feeds)[0], network.predict_proba(x)
+    real = ~np.isnan(wanted)
+    np.testing.assert_allclose(found[real], wanted[real], atol=1e-5)
 
 
 def test_a_composition_that_predicted_small_batches_is_exported(tmp_path):

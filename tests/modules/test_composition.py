@@ -8,7 +8,7 @@ from tests import factory, reference
 from tests.factory import CELLS, IO
 from tests.modules.test_module import WAYS, architectures, build, cells, module_of, wanted
 from unbraid import Composition, compose
-from unbraid.errors import DataError, IncompatibleModules
+from unbraid.errors import DataError, IncompatibleModules, UnbraidError
 
 
 def parts_of(*arguments, count=40, settings=None, **architecture):
@@ -178,6 +178,24 @@ def test_what_cannot_be_composed_is_refused():
         whole.drop("a").drop("b").drop("c")
     with pytest.raises(DataError, match="vocabulary"):
         whole.predict(np.full((2, 4), factory.VOCABULARY))
+
+
+@factory.UNCALIBRATED
+def test_names_of_networks_become_part_of_their_labels():
+    _, x, _, first = parts_of(("lstm",), "M:1")
+    _, _, _, second = parts_of(("gru",), "M:1", seed=3)
+    both = compose({"a": first, "b": list(second.values()), "c": first[1], "d": {7: second[2]}})
+    assert both.labels == ["a/0", "a/1", "a/2", "b/0", "b/1", "b/2", "c", "d/7"]
+    alone = np.stack([m.margins(x) for m in [*first.values(), *second.values(), first[1], second[2]]], -1)
+    np.testing.assert_allclose(both.margins(x), alone, atol=1e-5)
+    with pytest.raises(IncompatibleModules, match="names to the modules of each network"):
+        compose([*first.values(), *second.values()])
+    with pytest.raises(IncompatibleModules, match="two modules have the label 'a/1'"):
+        compose({"a": first, "a/1": second[1]})
+    for wrong in ({"a": [1]}, {"a": [[first[0]], 3]}, {None: first}, {"a": "text"}):
+        with pytest.raises(UnbraidError):
+            compose(wrong)
+    assert compose({"a": {}, "b": second}).labels == ["b/0", "b/1", "b/2"]
 
 
 def test_another_vocabulary_is_refused():

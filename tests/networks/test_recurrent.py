@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from tests import reference
 from tests.factory import CELLS
 from tests.networks.test_cells import as_oracle, every_cell, random_layer
-from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer, scan, zero_state
+from unbraid.networks import recurrent
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer, scan
 from unbraid.networks.removal import GatesGone, NodesGone, Removal
+from unbraid.networks.step_layer import zero_state
 
 TORCH = {"vanilla": torch.nn.RNN, "relu": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 sizes = st.fixed_dictionaries(
@@ -174,10 +176,12 @@ def test_modules_share_the_parents_weights():
     assert modules.layer.weight_hh is layer.weight_hh
 
 
-@pytest.mark.parametrize("units", [15, 30, 32, 48, 61])
+@pytest.mark.parametrize("units", [7, 15, 30, 32, 38, 48, 61])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_gru_with_idle_units_beside_its_own_is_the_same_layer(units, reverse):
-    layer = random_layer(CELLS["gru"], 3, units, 0, reverse=reverse)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_layer_with_idle_units_beside_its_own_is_the_same_layer(cell, units, reverse, monkeypatch):
+    monkeypatch.setattr(recurrent, "MANY", 1)
+    layer = random_layer(CELLS[cell], 3, units, 0, reverse=reverse)
     x, start = drawn(1, 4, 5, 3), random_state(layer.cell, 2, 4, units)
     valid = torch.tensor([[True] * 5, [True, False, True, True, False], [False] * 5, [False, True, False, False, True]])
     for mask in (None, valid):

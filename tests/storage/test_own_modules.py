@@ -270,6 +270,15 @@ def test_a_table_without_floating_point_numbers_is_refused_without_code(folder, 
         codeless(parents[0].spec, weights, manifest.parents[0].facts)
 
 
+@pytest.mark.parametrize("name", ["head.bias", "body.module.norm.weight", "body.module.lstm.layers.0.weight_hh"])
+def test_a_weight_that_is_no_floating_point_number_is_refused(name):
+    network = own_intents.network("bank")
+    weights = network.weights()
+    weights[name] = torch.zeros(weights[name].shape, dtype=torch.uint8)
+    with pytest.raises(FormatError, match=f"weight '{name}' is torch.uint8, expected torch.float32"):
+        unbraid.Network(network.spec, weights, network.labels, own_intents.trained("bank"))
+
+
 @pytest.mark.parametrize(
     ("settings", "kind", "says"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ import typer
 from unbraid.cli import printing
 from unbraid.cli.flags import CODE
 from unbraid.cli.open_any import Beside, open_any
-from unbraid.cli.options import AsJson, AsTask, Dtype, Labels, Out, read_labels
+from unbraid.cli.options import AsJson, AsTask, Dtype, KerasOutput, KerasWeights, Labels, Out, read_labels
 from unbraid.cli.own_code import own_modules, read_init
 from unbraid.cli.terminal import emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
@@ -20,7 +21,6 @@ from unbraid.data.files import read_examples, read_pair_columns, read_weight_col
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.errors import ConfigError, UnbraidError
 from unbraid.networks.network import Network
-from unbraid.networks.outputs import GivenTask
 from unbraid.progress import bar
 from unbraid.storage.folders import bytes_on_disk
 from unbraid.storage.halving import check_stored, half_precision_change
@@ -69,6 +69,9 @@ def decompose(
     ] = None,
     refine: Annotated[
         int | None, typer.Option(help="With reconstruct: number of distillation steps [default: 0].")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="With reconstruct: memory for observations, as 2GB [default: 1/4 of the free].")
     ] = None,
     samples_per_class: Annotated[int | None, typer.Option(help="Examples per class [default: 500].")] = None,
     padding_label: Annotated[
@@ -132,6 +135,8 @@ def decompose(
     ] = None,
     y: PairY = None,
     task: AsTask = None,
+    keras_output: KerasOutput = None,
+    weights: KerasWeights = None,
     as_json: AsJson = False,
 ) -> None:
     """Decompose a trained network into one module per class or predicted number; a translator into one per language.
@@ -140,7 +145,10 @@ def decompose(
     """
     check_stored(dtype)
     names, found = read_labels(labels), None
+    beside = Beside(labels=names, task=task, output=keras_output, weights=weights)
     if module:
+        if keras_output is not None or weights is not None:
+            raise ConfigError("--output and --weights are for Keras models, not for code given with --module.")
         found = read_examples(data, x, y, need_labels=task != "regression")
         own = None if vocabulary is None else shown_vocabulary(vocabulary)
         network = torch_network(
@@ -149,7 +157,7 @@ def decompose(
         )  # fmt: skip
     else:
         _need_module({"--init": init, "--name": name, "--output-layer": output_layer, "--activation": activation})
-        network = _open_network(model, names, task)
+        network = _open_network(model, beside)
         own = None if vocabulary is None else shown_vocabulary(vocabulary, network.spec.steps)
     if network.io is IOArchitecture.ENCODER_DECODER:
         target_words = None if target_vocabulary is None else shown_vocabulary(target_vocabulary)
@@ -163,7 +171,8 @@ def decompose(
             )
         found = found or read_examples(data, x, y, need_labels=network.task != "regression" or bins is not None)
         if not module:
-            network = _open_network(model, names or found.labels, task).with_vocabulary(own)
+            network = _open_network(model, replace(beside, labels=names or found.labels))
+            network = network if own is None else network.with_vocabulary(own)
         numbers = network.task == "regression"
         read_targets = y is not None or bins is not None  # without them, a column of another kind may be called y
         examples = found.x, (found.y if read_targets else None) if numbers else found.y_for(network.labels)
@@ -174,6 +183,7 @@ def decompose(
         "keep": keep,
         "max_loss": max_loss,
         "refine": refine,
+        "memory": memory,
         "samples_per_class": samples_per_class,
         "padding_label": padding_label or None,
         "classes": None if classes is None else classes.split(","),
@@ -208,8 +218,8 @@ def _need_module(given: dict[str, object]) -> None:
         raise ConfigError(f"{wrong[0]} is for PyTorch state dicts: give their code with --module {CODE}.")
 
 
-def _open_network(path: Path, labels: list[str] | None, task: GivenTask | None) -> Network:
-    opened = open_any(path, Beside(labels=labels, task=task))
+def _open_network(path: Path, beside: Beside) -> Network:
+    opened = open_any(path, beside)
     if not isinstance(opened, Network):
         raise UnbraidError(f"{path} already holds modules, expected a trained .h5 or .keras model.")
     return opened

@@ -38,6 +38,8 @@ class Beside:
             all networks without a vocabulary, or the only network.
         labels: names of the classes of a model file.
         task: task of a model file, see :func:`unbraid.load`.
+        output: output layer of a Keras model with several outputs.
+        weights: weights of a Keras model, of which the path holds the structure alone.
         several: whether several folders are opened with it, so that a key may belong to another folder.
     """
 
@@ -46,6 +48,8 @@ class Beside:
     vocabularies: Mapping[str | None, Path] = field(default_factory=dict)
     labels: Sequence[str] | None = None
     task: GivenTask | None = None
+    output: str | None = None
+    weights: Path | None = None
     several: bool = False
 
 
@@ -83,7 +87,7 @@ def open_any(path: str | os.PathLike[str], beside: Beside = PLAIN) -> Opened:
         )
     if os.path.isdir(path):
         return consistently(path, lambda: _open_folder(path, beside))
-    network = load(path, beside.labels, task=beside.task)
+    network = load(path, beside.labels, task=beside.task, output=beside.output, weights=beside.weights)
     _set_vocabularies(path, {0: network}, beside)
     return network
 

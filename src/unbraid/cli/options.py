@@ -28,6 +28,13 @@ AsTask = Annotated[
         help="Of a model: classification for outputs that are scores, regression for numbers [default: by its loss].",
     ),
 ]
+KerasOutput = Annotated[
+    str | None, typer.Option("--output", metavar="NAME", help="Output layer to read, of a Keras model with several.")
+]
+KerasWeights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Weights of a Keras model (model.save_weights), whose JSON is the model file."),
+]
 X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
 Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]
 Modules = Annotated[

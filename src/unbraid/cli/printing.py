@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
@@ -70,6 +71,7 @@ def _decision(network: Network) -> str:
     return "independent" if network.independent else "binary" if network.binary else "classes"
 
 
+MOST_NAMES, MOST_ROWS = 50, 50  # labels of a line and modules of a table; --json has all
 _WIDEST = 10_000  # largest number of characters of a line of names from a file
 _COUNTED = {
     "words": "{labels} languages",
@@ -86,7 +88,9 @@ def description_text(data: dict[str, Any]) -> str | Table:
         referee = " and a referee" if data.get("referee") else ""
         return modules_table(data, f"{data['kind']} of {len(data['modules'])} modules{referee}")
     classes = _COUNTED[data["decision"]].format(labels=len(data["labels"]), output=data["output"])
-    labels = ", ".join(quoted(label, LABEL) for label in data["labels"])
+    labels = ", ".join(quoted(label, LABEL) for label in data["labels"][:MOST_NAMES]) + _more(
+        data["labels"], MOST_NAMES
+    )
     lines = [
         f"{data['io']} network, {data['weights']:,} weights, {classes}",
         f"labels: {labels or 'none yet: see unbraid.translation.languages'}",
@@ -107,11 +111,13 @@ def _layer_text(layer: dict[str, Any]) -> str:
     settings = {k: v for k, v in layer.items() if k not in ("type", "name", "cell", "site") and v not in (None, False)}
     if not settings.get("bidirectional"):
         settings.pop("merge", None)
+    kind = layer.get("type")
     if cell is not None:
-        settings |= {k: v for k, v in cell.items() if k != "kind" and v != Cell.model_fields[k].default}
-    kind = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}[cell["kind"]] if cell else layer["type"]
+        fields = Cell.model_fields
+        settings |= {k: v for k, v in cell.items() if k in fields and k != "kind" and v != fields[k].default}
+        kind = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}.get(cell["kind"]) or cell["name"]
     words = [k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {v}" for k, v in settings.items()]
-    return f"{kind} ({', '.join(words)})" if words else kind
+    return f"{kind} ({', '.join(words)})" if words else str(kind)
 
 
 def modules_summary(modules: Any) -> dict[str, Any]:
@@ -133,10 +139,17 @@ def modules_table(summary: dict[str, Any], title: str) -> Table:
     table.add_column("mode")
     for column in ("nodes", "recurrent weights", "all weights", "bytes", "FLOPs"):
         table.add_column(column, justify="right")
-    for m in summary["modules"]:
+    for m in summary["modules"][:MOST_ROWS]:
         shares = [m["nodes"], m["recurrent_weights"], m["weights"], m["bytes"], m["flops"]]
         table.add_row(_plain(m["label"]), m["mode"], *(f"{share:.1%}" for share in shares))
+    if more := _more(summary["modules"], MOST_ROWS):
+        table.caption, table.caption_justify = f"{more.strip()}: see --json", "left"
     return table
+
+
+def _more(items: Sequence[object], shown: int) -> str:
+    """Return how many items are not shown, or nothing."""
+    return f" and {len(items) - shown:,} more" if len(items) > shown else ""
 
 
 def _plain(label: object) -> Text:

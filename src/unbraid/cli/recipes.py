@@ -8,6 +8,7 @@
         labels: [travel, home]
       - from: ../bank-parts
         labels: {money: banking}   # new name: old name
+        prefix: bank               # its labels become bank/money
     calibration:
       sample: dev.npz
       referee: true              # for modules of different networks
@@ -66,10 +67,12 @@ class Part(_Entry):
     Attributes:
         source: path of the folder (``from``).
         labels: new name -> label in the folder; None for all of its modules.
+        prefix: text before each label, with a slash between them; None for no change.
     """
 
     source: str = Field(alias="from", min_length=1)
     labels: Annotated[dict[str, str], BeforeValidator(_renames), Field(max_length=MODULES)] | None = None
+    prefix: str | None = Field(default=None, min_length=1)
 
 
 class Calibration(_Entry):
@@ -227,10 +230,11 @@ def _fair(composition: Composition, place: Path, wanted: Calibration, progress: 
 def _chosen(place: Path, part: Part, calibrated: list[str], beside: Beside) -> dict[Label, ConcernModule]:
     folder = str(place / part.source)
     have = modules_in(folder, calibrated, beside)
-    if part.labels is None:
-        return dict(have)
-    found = {new: find_label(list(have), old, folder) for new, old in part.labels.items()}
-    return {label if new == str(label) else new: have[label] for new, label in found.items()}
+    chosen = dict(have)
+    if part.labels is not None:
+        found = {new: find_label(list(have), old, folder) for new, old in part.labels.items()}
+        chosen = {label if new == str(label) else new: have[label] for new, label in found.items()}
+    return chosen if part.prefix is None else {f"{part.prefix}/{label}": one for label, one in chosen.items()}
 
 
 def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:

@@ -13,7 +13,19 @@ import typer
 from unbraid.cli import printing
 from unbraid.cli.answers import answers, read_lines
 from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
-from unbraid.cli.options import AsJson, AsTask, Data, Labels, Modules, Vocabularies, X, Y, read_labels
+from unbraid.cli.options import (
+    AsJson,
+    AsTask,
+    Data,
+    KerasOutput,
+    KerasWeights,
+    Labels,
+    Modules,
+    Vocabularies,
+    X,
+    Y,
+    read_labels,
+)
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.terminal import emit, guarded, out, reading, show
 from unbraid.cli.vocabularies import shown_vocabulary
@@ -35,10 +47,12 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A .h5 or .keras model, or a saved folder.")],
     labels: Labels = None,
     task: AsTask = None,
+    output: KerasOutput = None,
+    weights: KerasWeights = None,
     as_json: AsJson = False,
 ) -> None:
     """Describe a model file or a saved folder."""
-    opened = open_any(path, Beside(labels=read_labels(labels), task=task))
+    opened = open_any(path, Beside(labels=read_labels(labels), task=task, output=output, weights=weights))
     if labels is not None and not isinstance(opened, Network):
         raise ConfigError(f"--labels is for model files; {path} stores its labels.")
     data = printing.description(opened)

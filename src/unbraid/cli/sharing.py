@@ -9,13 +9,25 @@ import typer
 from rich.console import Console
 
 from unbraid.cli.open_any import Beside, open_any, parse_vocabularies
-from unbraid.cli.options import AsJson, AsTask, Labels, Modules, Out, Vocabularies, X, read_labels
+from unbraid.cli.options import (
+    AsJson,
+    AsTask,
+    KerasOutput,
+    KerasWeights,
+    Labels,
+    Modules,
+    Out,
+    Vocabularies,
+    X,
+    read_labels,
+)
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.running import named
 from unbraid.cli.terminal import emit, guarded, reading, show
 from unbraid.data.files import read_examples
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import UnbraidError
+from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
 from unbraid.modules.compose import compose as compose_modules
 from unbraid.progress import bar
@@ -51,7 +63,7 @@ def pull(
 @reading
 def export(
     source: Annotated[Path, typer.Argument(help="A model file, or a saved folder; of a decomposition all modules.")],
-    output: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="File to write; .keras for Keras, others for ONNX.")],
     example: Annotated[
         Path | None, typer.Option(help="A data file with a few inputs; needed for PyTorch networks.")
     ] = None,
@@ -60,20 +72,26 @@ def export(
     module: Modules = None,
     vocabulary: Vocabularies = None,
     task: AsTask = None,
+    keras_output: KerasOutput = None,
+    weights: KerasWeights = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a network, a module or a composition as an ONNX file and check it; needs the extra [onnx].
+    """Write a network, a module or a composition as an ONNX file (extra [onnx]) or as a .keras file.
 
-    'unbraid predict FILE.onnx DATA' runs the file, without the code of the network.
+    'unbraid predict FILE.onnx DATA' runs an ONNX file, without the code of the network. A .keras file has no labels.
     """
     names = read_labels(labels)
-    beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []), names, task)
+    words = parse_vocabularies(vocabulary or [])
+    beside = Beside(own_modules(module or [], [source]), True, words, names, task, keras_output, weights)
     opened = open_any(source, beside)
     if isinstance(opened, Translator):
         raise UnbraidError(f"{source} is a translator, which ONNX export does not support: expected modules of labels.")
     model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
-    inputs = None if example is None else read_examples(example, x, need_labels=False).x[:EXAMPLES]
-    export_onnx(named(model, names), output, inputs)
+    if output.suffix == ".keras":
+        export_keras(named(model, names), output)
+    else:
+        inputs = None if example is None else read_examples(example, x, need_labels=False).x[:EXAMPLES]
+        export_onnx(named(model, names), output, inputs)
     data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}
     emit(as_json, data, f"{output}: {data['bytes']} bytes, {len(model.labels)} labels, the same answers as torch")
 

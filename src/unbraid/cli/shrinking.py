@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unbraid.cli.open_any import Beside, open_any
+from unbraid.cli.options import KerasOutput, KerasWeights
 from unbraid.cli.terminal import emit, guarded, reading
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
 from unbraid.decomposition.shrinking.networks import change
 from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
 from unbraid.errors import UnbraidError
+from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
 from unbraid.progress import bar
+
+_WRITE: dict[str, Callable[[Network, Path], None]] = {".onnx": export_onnx, ".keras": export_keras}
 
 
 @guarded
@@ -27,7 +32,7 @@ def shrink(
     data: Annotated[
         Path, typer.Argument(help="Inputs: .npz with an array x, or .csv/.jsonl with text; labels are not read.")
     ],
-    output: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write, ending in .onnx.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="File to write, ending in .onnx or .keras.")],
     keep: Annotated[float | None, typer.Option(help="Share of the hidden units to keep [default: 0.3].")] = None,
     max_loss: Annotated[
         float | None,
@@ -48,12 +53,14 @@ def shrink(
         GivenTask | None,
         typer.Option("--task", help="classification, for outputs that are scores [default: by the loss of the file]."),
     ] = None,
+    keras_output: KerasOutput = None,
+    weights: KerasWeights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Write a smaller network with the same inputs and outputs as an ONNX file; needs the extra [onnx]."""
-    if output.suffix != ".onnx":
-        raise UnbraidError(f"--out {output}: a smaller network is written as ONNX, expected a name that ends in .onnx.")
-    network = open_any(model, Beside(task=task))
+    """Write a smaller network with the same inputs and outputs as an ONNX file (extra [onnx]) or a .keras file."""
+    if output.suffix not in _WRITE:
+        raise UnbraidError(f"--out {output}: expected a name that ends in .onnx or .keras.")
+    network = open_any(model, Beside(task=task, output=keras_output, weights=weights))
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} already holds modules, expected a trained .h5 or .keras model.")
     if vocabulary is not None:
@@ -61,7 +68,7 @@ def shrink(
     inputs = read_examples(data, x, need_labels=False).x
     small = run_shrink(network, inputs, keep, max_loss=max_loss, refine=refine, seed=seed, progress=bar)
     assert isinstance(small, Network)
-    export_onnx(small, output)
+    _WRITE[output.suffix](small, output)
     units = [{n: layer.units for n, layer in each.recurrent_layers().items()} for each in (network, small)]
     changed = change(network, small, network.check(inputs))
     numbers = network.task == "regression"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -104,3 +104,29 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise DataError(f"{quoted(repr(text), 60)} is not valid text: it cannot be written in UTF-8.") from None
+
+
+def check_function(tokenizer: Any) -> None:
+    """Raise DataError for a value that cannot split texts."""
+    if not callable(tokenizer):
+        raise DataError(f"tokenizer={quoted(repr(tokenizer), 40)}: expected a function from a text to a list of words.")
+
+
+def check_words(words: Any) -> None:
+    """Raise DataError for a text or a mapping where a list of words is expected."""
+    if isinstance(words, str | bytes | Mapping):
+        raise DataError(f"words: expected a list of words, got {type(words).__name__}.")
+
+
+def no_text(text: Any, number: int) -> DataError:
+    """Make the error for an example that is of another type than text."""
+    hint = " (a missing value?)" if text is None or isinstance(text, float) else ""
+    return DataError(f"example {number}: expected text (a string or a list of words), got {type(text).__name__}{hint}.")
+
+
+def unknown_word(word: Any) -> DataError:
+    """Make the error for an unknown word of a list, where the vocabulary has no index for unknown words."""
+    return DataError(
+        f"word {quoted(repr(word), 60)} is unknown, and the vocabulary has no index for unknown words: set unknown= in "
+        "the vocabulary."
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from unbraid.data.rows import Side
+from unbraid import limits
+from unbraid.data.rows import Side, place
 from unbraid.errors import DataError, quoted
 
 
@@ -48,3 +51,16 @@ def make_padding(**fields: Any) -> Padding:
         first = error.errors()[0]
         found = quoted(repr(first["input"]), 40)
         raise DataError(f"{first['loc'][0]}={found}: {first['msg'].lower()}.") from None
+
+
+def padded(rows: Sequence[Sequence[int]], length: int, padding: Padding) -> np.ndarray:
+    """Return rows of one length, int64 (N, T); raise DataError if they need more memory than the limit."""
+    if 8 * len(rows) * length > limits.current().file_bytes:
+        raise DataError(
+            f"{len(rows)} texts padded to {length} words need {8 * len(rows) * length} bytes, above the limit: set "
+            "steps=... in the vocabulary, or pass fewer texts at a time."
+        )
+    found = np.full((len(rows), length), padding.index, np.int64)
+    for number, row in enumerate(rows):
+        place(found[number], row, padding.side, padding.truncation)
+    return found

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from unbraid import limits
@@ -240,3 +242,17 @@ def _unknown(kind: Any, where: str, known: set[str]) -> FormatError:
     return FormatError(
         f"{where}: type {quoted(repr(kind), 60)} is not supported; supported: {', '.join(sorted(known))}."
     )
+
+
+def read_words_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the JSON of a vocabulary file; raise FormatError if it holds something else."""
+    try:
+        text = limits.read_regular(Path(path), "json_bytes").removeprefix(b"\xef\xbb\xbf")
+        content = limits.parse_json(text, quoted(path))
+        if isinstance(content, str):  # json.dump(tokenizer.to_json(), file) encodes twice
+            content = limits.parse_json(content, quoted(path))
+    except FormatError as error:
+        raise FormatError(f"{str(error).rstrip(chr(46))}; expected a word_index or tokenizer.json.") from None
+    if not isinstance(content, dict):
+        raise FormatError(f"{quoted(path)}: contains {type(content).__name__}; expected a mapping word -> index.")
+    return content

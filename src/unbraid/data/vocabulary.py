@@ -12,13 +12,13 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from unbraid import limits
+from unbraid.data import encoding
 from unbraid.data.encoding import BY_FUNCTION, UNKNOWN, Encoder, Split, foreign
 from unbraid.data.keras_tokenizer import (
     KERAS_FILTERS,
@@ -29,12 +29,14 @@ from unbraid.data.keras_tokenizer import (
     is_keras_tokenizer,
     parse_keras_tokenizer,
 )
-from unbraid.data.padding import Padding, make_padding
-from unbraid.data.rows import Side, place
+from unbraid.data.padding import Padding, make_padding, padded
+from unbraid.data.rows import Side
+from unbraid.data.text_vectorization import VectorizationRules, numbered_words
 from unbraid.data.texts import as_texts
-from unbraid.data.tokenizer_files import check_tokenizer, only_words
+from unbraid.data.tokenizer_files import check_tokenizer, only_words, read_words_file
 from unbraid.errors import DataError, FormatError, UnbraidWarning, quoted
 
+AnyRules = Rules | VectorizationRules
 logger = logging.getLogger(__name__)
 
 
@@ -60,7 +62,7 @@ class Vocabulary:
         tokenizer: Tokenizer,
         padding: Padding,
         expansion: int = 1,
-        rules: Rules | None = None,
+        rules: AnyRules | None = None,
         split: Split | None = None,
     ) -> None:
         self.tokenizer, self.padding, self._rules = tokenizer, padding, rules
@@ -113,7 +115,9 @@ class Vocabulary:
         return cls._of_words(words, padding, Rules(lower=lower, filters=filters))
 
     @classmethod
-    def _of_words(cls, words: dict[str, int], padding: Padding, rules: Rules, split: Split | None = None) -> Vocabulary:
+    def _of_words(
+        cls, words: dict[str, int], padding: Padding, rules: AnyRules, split: Split | None = None
+    ) -> Vocabulary:
         """Build the vocabulary of checked words, and log its settings."""
         marks = [UNKNOWN, *([BY_FUNCTION] if split else [])]
         vocabulary = words | {mark: max(words.values()) + number for number, mark in enumerate(marks, 1)}
@@ -157,13 +161,41 @@ class Vocabulary:
             >>> by_hyphen.encode(["Good-morning"])[0].tolist()
             [[2, 3]]
         """
-        if isinstance(words, str | bytes | Mapping):
-            raise DataError(f"words: expected a list of words, got {type(words).__name__}.")
+        encoding.check_words(words)
         if tokenizer is not None:
-            _check_function(tokenizer)
+            encoding.check_function(tokenizer)
         numbered = check_word_index({word: index + 2 for index, word in enumerate(words)}, None)
         padding = make_padding(steps=steps, side=side, truncation=truncation, unknown=1)
         return cls._of_words(numbered, padding, Rules(lower=lower, filters="", split=None), tokenizer)
+
+    @classmethod
+    def from_text_vectorization(
+        cls,
+        words: Sequence[str],
+        *,
+        steps: int | None = None,
+        standardize: str | None = "lower_and_strip_punctuation",
+        split: str = "whitespace",
+    ) -> Vocabulary:
+        """Build the vocabulary of a Keras layer ``TextVectorization`` with ``output_mode="int"``.
+
+        Args:
+            words: what ``layer.get_vocabulary()`` gives. Index 0 is padding, index 1 is any unknown word.
+            steps: length T to which texts are padded and truncated at the end (``output_sequence_length``); None pads
+                to the longest text.
+            standardize: as in Keras: ``lower``, ``strip_punctuation``, ``lower_and_strip_punctuation`` or None.
+            split: as in Keras: ``whitespace`` or ``character``.
+
+        Raises:
+            DataError: no words, repeated words, or another setting.
+
+        Example:
+            >>> vocabulary = Vocabulary.from_text_vectorization(["", "[UNK]", "dont", "go"], steps=3)
+            >>> vocabulary.encode(["Don't go away!"])[0].tolist()
+            [[2, 3, 1]]
+        """
+        numbered, padding = numbered_words(words), make_padding(steps=steps, side="right", unknown=1)
+        return cls._of_words(check_word_index(numbered, None), padding, VectorizationRules(standardize, split))
 
     @classmethod
     def from_file(
@@ -199,14 +231,7 @@ class Vocabulary:
             >>> again.encode(["good morning"])[0].tolist()
             [[2, 3]]
         """
-        try:
-            content = limits.parse_json(_read(path), quoted(path))
-            if isinstance(content, str):  # json.dump(tokenizer.to_json(), file) encodes twice
-                content = limits.parse_json(content, quoted(path))
-        except FormatError as error:
-            raise FormatError(f"{str(error).rstrip(chr(46))}; expected a word_index or tokenizer.json.") from None
-        if not isinstance(content, dict):
-            raise FormatError(f"{quoted(path)}: contains {type(content).__name__}; expected a mapping word -> index.")
+        content = read_words_file(path)
         where, padding = quoted(path), {"steps": steps, "truncation": truncation, "index": index}
         if isinstance(content.get("model"), dict):
             return cls._of_content(content, make_padding(side=side or "right", **padding), where)
@@ -260,7 +285,7 @@ class Vocabulary:
             >>> loaded.set_tokenizer(str.split).encode(["good morning"])[0].tolist()
             [[2, 3]]
         """
-        _check_function(tokenizer)
+        encoding.check_function(tokenizer)
         if not self.split_by_function:
             raise DataError("the vocabulary splits texts itself: make one with from_words(words, tokenizer=...).")
         self._encoder.split = tokenizer
@@ -350,15 +375,7 @@ class Vocabulary:
         """
         rows = self.indices(texts)
         length = self.padding.steps or steps or max([1, *(len(row) for row in rows)])
-        if 8 * len(rows) * length > limits.current().file_bytes:
-            raise DataError(
-                f"{len(rows)} texts padded to {length} words need {8 * len(rows) * length} bytes, above the limit: set "
-                "steps=... in the vocabulary, or pass fewer texts at a time."
-            )
-        found = np.full((len(rows), length), self.padding.index, np.int64)
-        for n, row in enumerate(rows):
-            place(found[n], row, self.padding.side, self.padding.truncation)
-        return found, np.asarray([min(max(len(row), 1), length) for row in rows], np.int64)
+        return padded(rows, length, self.padding), np.asarray([min(max(len(row), 1), length) for row in rows], np.int64)
 
     def indices(self, texts: Iterable[Any]) -> list[list[int]]:
         """Convert texts to word indices without padding or truncation; raise DataError for a value that is not text."""
@@ -371,28 +388,13 @@ class Vocabulary:
         elif isinstance(text, Sequence) and all(isinstance(word, str) for word in text):
             ids = [self._encoder.word(word) for word in text]
         else:
-            hint = " (a missing value?)" if text is None or isinstance(text, float) else ""
-            raise DataError(
-                f"example {number}: expected text (a string or a list of words), got {type(text).__name__}{hint}."
-            )
+            raise encoding.no_text(text, number)
         found = [unknown if i is None else i for i in ids]
         if None in found and not isinstance(text, str):  # without the word, the labels of later words would shift
-            raise DataError(
-                f"word {quoted(repr(text[found.index(None)]), 60)} is unknown, and the vocabulary has no index for "
-                "unknown words: set unknown= in the vocabulary."
-            )
+            raise encoding.unknown_word(text[found.index(None)])
         return [i for i in found if i is not None]
 
 
 def read_vocabulary(path: str | os.PathLike[str], steps: int | None = None) -> Vocabulary:
     """Read a vocabulary file of any kind; arguments and errors as in :meth:`Vocabulary.from_file`."""
     return Vocabulary.from_file(path, steps=steps)
-
-
-def _check_function(tokenizer: Any) -> None:
-    if not callable(tokenizer):
-        raise DataError(f"tokenizer={quoted(repr(tokenizer), 40)}: expected a function from a text to a list of words.")
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    return limits.read_regular(Path(path), "json_bytes").removeprefix(b"\xef\xbb\xbf")

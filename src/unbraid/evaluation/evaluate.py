@@ -19,6 +19,8 @@ from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.network import Network
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.transitions import has_transitions
 from unbraid.networks.threads import few_threads
 
 __all__ = ["Evaluation", "LeftOut", "ModuleScore", "RegressionEvaluation", "evaluate"]
@@ -137,7 +139,12 @@ def evaluate_classes(
         left_out_why=left_out,
         modules=modules,
         intervals=found,
+        emissions=any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
     )
+
+
+def _has_transitions(parent: Network) -> bool:
+    return isinstance(parent.body, TorchBody) and has_transitions(parent.body.module, parent.classes)
 
 
 def _check_composition(composition: Any) -> None:

@@ -84,7 +84,7 @@ def cohesion(module: ConcernModule, network: Network) -> float:
     """
     shares = []
     for name, layer in network.recurrent_layers().items():
-        strength = layer.weight_hh.detach().abs().unflatten(0, (len(layer.cell.gates), -1)).sum(0).cpu().numpy()
+        strength = layer.strength.detach().cpu().numpy()
         for kept in np.atleast_2d(module.kept_nodes[name]).astype(np.float32):
             inside = kept @ strength @ kept
             touched = strength.sum() - (1 - kept) @ strength @ (1 - kept)

@@ -87,6 +87,8 @@ class Evaluation:
         modules: label -> scores of the module alone.
         intervals: intervals of the accuracies and their differences, and of precision, recall and F1 of each module and
             their means; None if they were not asked for.
+        emissions: whether a parent has a conditional random field (CRF). Decisions of the network are then the argmax
+            of its emission scores, not the path that its module returns.
 
     Example:
         >>> import unbraid
@@ -116,6 +118,7 @@ class Evaluation:
     left_out_why: LeftOut
     modules: dict[Label, ModuleScore]
     intervals: Intervals | None = None
+    emissions: bool = False
 
     @property
     def retention(self) -> Retention:
@@ -144,6 +147,9 @@ class Evaluation:
             f"accuracy {self.accuracy:.4f} over {self.decisions} decisions, {len(self.modules)} modules",
             *self._comparison(),
             *self._intervals(),
+            "decisions are the argmax of emission scores: see Composition.viterbi for those of the CRF"
+            if self.emissions
+            else "",
             str(self.left_out_why),
             f"kept: {kept.nodes:.1%} of the nodes, {kept.recurrent_weights:.1%} of the recurrent weights",
             f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}",

@@ -21,6 +21,7 @@ Score = TypeVar("Score")
 LABEL = 60  # most characters of a label
 NAMES = 16  # columns of numbers are left out rather than giving the names less than this
 BORDER = 3  # characters between two columns
+MOST_ROWS = 50  # modules in a table; of more, those with the worst scores are shown
 COLUMNS: dict[str, Callable[[ModuleScore], str]] = {
     "precision": lambda score: f"{score.detection.precision:.3f}",
     "recall": lambda score: f"{score.detection.recall:.3f}",
@@ -64,7 +65,9 @@ def _(result: RegressionEvaluation, width: int = 80) -> Table:
     for name in () if compared else ("net RMSE", "net R2", "agreement"):
         del columns[name]
     caption = "net: the network; agreement: RMSE to its numbers, over their standard deviation" if compared else None
-    return _table(result.modules, columns, OPTIONAL_NUMBERS, width, "errors of each module", caption)
+    worst = _worst(result.modules, lambda score: -(score.errors.rmse or 0.0))
+    title = "errors of each module" + _part(worst, result.modules, "the largest RMSE")
+    return _table(worst, columns, OPTIONAL_NUMBERS, width, title, caption)
 
 
 @scores_table.register
@@ -72,8 +75,22 @@ def _(result: Evaluation, width: int = 80) -> Table:
     columns = dict(COLUMNS)
     if all(score.jaccard is None for score in result.modules.values()):
         del columns["Jaccard"]
+    worst = _worst(result.modules, lambda score: score.detection.f1)
     title = f"scores of each module alone on {result.decisions:,} decisions"
-    return _table(result.modules, columns, OPTIONAL, width, title, escape(str(result.left_out_why)) or None)
+    title += _part(worst, result.modules, "the lowest F1")
+    return _table(worst, columns, OPTIONAL, width, title, escape(str(result.left_out_why)) or None)
+
+
+def _worst(modules: Mapping[Label, Score], value: Callable[[Score], float]) -> Mapping[Label, Score]:
+    """Return the modules with the smallest values, worst first, if there are many; otherwise all in their order."""
+    if len(modules) <= MOST_ROWS:
+        return modules
+    return dict(sorted(modules.items(), key=lambda item: value(item[1]))[:MOST_ROWS])
+
+
+def _part(shown: Mapping[Label, Score], modules: Mapping[Label, Score], which: str) -> str:
+    """Describe which modules a table shows, if it does not show all."""
+    return f": {len(shown)} of {len(modules):,} modules, with {which}" if len(shown) < len(modules) else ""
 
 
 def _table(

@@ -10,7 +10,7 @@ import copy
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -24,7 +24,8 @@ from unbraid.export.packing import packed_as_masks
 from unbraid.export.splice import DOMAIN, name_sizes, splice, strip
 from unbraid.networks import stack
 from unbraid.networks.cells import State
-from unbraid.networks.inputs import Inputs, leaves, map_tree
+from unbraid.networks.inputs import Inputs, leaves, map_tree, parts_of
+from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 
@@ -111,7 +112,7 @@ def _stable_sort(x: Any, stable: bool = False, dim: int = -1, descending: bool =
 
 def input_names(module: nn.Module, tree: Any) -> list[str]:
     """Name each tensor of an example: arguments of the forward, or keys of a dict; nested names are joined by a dot."""
-    if isinstance(tree, dict):
+    if isinstance(tree, Mapping):
         return _paths(tree)
     arguments = list(inspect.signature(module.forward).parameters)
     several = isinstance(tree, tuple | list) and len(tree) <= len(arguments)
@@ -121,10 +122,12 @@ def input_names(module: nn.Module, tree: Any) -> list[str]:
 def _paths(tree: Any, path: str = "") -> list[str]:
     if isinstance(tree, Tensor):
         return [path]
-    if not isinstance(tree, dict | tuple | list):
+    parts = parts_of(tree)
+    if parts is None:
         return []
-    parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    return [name for key, part in parts for name in _paths(part, f"{path}.{key}" if path else str(key))]
+    keys = range(len(parts)) if isinstance(tree, tuple | list) else tree if isinstance(tree, Mapping) else vars(tree)
+    pairs = zip(keys, parts, strict=True)
+    return [name for key, part in pairs for name in _paths(part, f"{path}.{key}" if path else str(key))]
 
 
 class _Placeholder(nn.Module):
@@ -173,6 +176,11 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
     """Copy a module with placeholders for its recurrent layers; the replaced layers are appended to ``layers``."""
     memo: dict[int, Any] = {}
     for part in module.modules():
+        if isinstance(part, OwnStack):
+            raise UnbraidError(
+                f"{part.cell.name} is your own class of cells, for which ONNX has no operator: run the modules with "
+                "PyTorch."
+            )
         if isinstance(part, stack.RecurrentStack):
             for layer in part.layers:
                 if not isinstance(layer, RecurrentLayer | PrunedRecurrentLayer):

@@ -60,6 +60,7 @@ def _(layer: RecurrentLayer, graph: Graph, x: str, valid: str | None, initial: l
 @recurrent.register
 def _(layer: PrunedRecurrentLayer, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
     k, own = layer.modules_count, layer.layer
+    assert isinstance(own, RecurrentLayer)  # own cells are refused before
     x = graph.node("Unsqueeze", x, graph.numbers(0)) if layer.opens else _apart(graph, x, 4, layer)
     if initial:
         initial = [_apart(graph, s, 3, layer) for s in initial]

@@ -48,14 +48,22 @@ def named_modules(modules: Any) -> dict[Label, ConcernModule]:
     for label, module in module_pairs(modules):
         if label in named:
             raise IncompatibleModules(
-                f"two modules have the label {label!r}, expected different labels: pass a mapping of labels to modules."
+                f"two modules have the label {label!r}, expected different labels: pass a mapping of labels "
+                "to modules, or of names to the modules of each network, as {'a': parts, 'b': others}."
             )
         named[label] = module
     return named
 
 
+def _several(name: Any, modules: Any) -> bool:
+    """Return whether a value of a mapping holds several modules, such as those of one network."""
+    return isinstance(name, str | int) and isinstance(modules, Mapping | list | tuple)
+
+
 def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
     """Return labels and modules: the labels of a mapping, or the modules' own labels.
+
+    A mapping may have several modules under one name. Their labels are then ``name/label``.
 
     Raises:
         ArgumentError: ``modules`` is neither a mapping nor an iterable of modules.
@@ -69,6 +77,9 @@ def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
     )
     found: list[tuple[Label, ConcernModule]] = []
     for name, module in given:
+        if _several(name, module):
+            found += [(f"{name}/{label}", one) for label, one in module_pairs(module)]
+            continue
         if not isinstance(module, ConcernModule):
             raise wrong_object(module, "modules", "ConcernModules in it", advice)
         label = module.label if name is None else name.item() if isinstance(name, np.generic) else name

@@ -47,4 +47,6 @@ def fill(body: nn.Module, weights: LayerWeights) -> None:
                 found = None if own is None else tuple(own.shape)
                 expected = tuple(parameter.shape)
                 raise FormatError(f"layer {name!r}, {key}: found {found}, expected finite values of shape {expected}.")
-            setattr(layer.module, key, nn.Parameter(own.detach().to(parameter, copy=True), requires_grad=False))
+            path, _, last = key.rpartition(".")
+            value = nn.Parameter(own.detach().to(parameter, copy=True), requires_grad=False)
+            setattr(layer.module.get_submodule(path), last, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unbraid.data.targets import Label
@@ -16,7 +16,8 @@ from unbraid.progress import Progress, silent
 
 
 def compose(
-    modules: Mapping[Label, ConcernModule] | Iterable[ConcernModule],
+    modules: Mapping[Label, ConcernModule | Mapping[Label, ConcernModule] | Sequence[ConcernModule]]
+    | Iterable[ConcernModule],
     vote: Vote = "margin",
     sample: tuple[Any, Any] | None = None,
     calibrate: bool | None = None,
@@ -26,7 +27,8 @@ def compose(
     """Combine modules of one or of several parent networks into a classifier, or into a regression of one column each.
 
     Args:
-        modules: a Decomposition, a mapping label -> module, or an iterable of modules.
+        modules: a Decomposition, a mapping label -> module, or an iterable of modules. A mapping name -> Decomposition
+            (or several modules in another form) gives the labels ``name/label``, for networks with equal labels.
         vote: ``margin``, or ``probability`` for the vote of the paper's code. Default ``margin``.
         sample: (x, y), a few labelled examples of each class, from data like that of the later use. None by default.
         calibrate: whether to calibrate margins on the sample, see :meth:`Composition.with_calibration`. Default: only
@@ -57,6 +59,8 @@ def compose(
         >>> mixed = unbraid.compose([parts["travel"], other["sport"]], sample=sample, referee=True)
         >>> mixed.is_calibrated
         True
+        >>> unbraid.compose({"a": parts, "b": parts}).labels[2:4]
+        ['a/weather', 'b/travel']
     """
     composition = Composition(named_modules(modules), vote)
     if sample is not None:

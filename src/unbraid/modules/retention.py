@@ -14,6 +14,7 @@ from unbraid.config import Mode
 from unbraid.modules.concern import Concern
 from unbraid.networks.layers import Layer, head_sources
 from unbraid.networks.network import Network
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.spec import EncoderDecoderSpec
 
 Masks = Mapping[str, np.ndarray]  # layer -> kept nodes, (H,) or (T, H)
@@ -76,6 +77,8 @@ def retention(network: Network, concern: Concern, head_rows: int, added: int = 0
 def _weights(layer: Layer, masks: Masks, concern: Concern | None) -> float:
     """Count the kept weights and biases of a layer, as a mean over timesteps; all of them without a concern."""
     nodes = masks[layer.name].sum(-1)
+    if isinstance(layer.module, OwnLayer):
+        return float(np.mean([layer.module.weight_count(float(n)) for n in np.atleast_1d(nodes)]))
     columns = nodes * (1 if layer.cell is None else len(layer.cell.gates))
     if concern is not None and concern.has_gates(layer):
         columns = concern.kept[layer.name].sum((-1, -2))
@@ -93,6 +96,9 @@ def _flops(layers: Mapping[str, Layer], masks: Masks, concern: Concern) -> float
     total = 0.0
     for name, layer in layers.items():
         nodes = float(masks[name].sum(-1).mean())
+        if isinstance(layer.module, OwnLayer):
+            total += concern.steps[name] * layer.module.weight_count(nodes)
+            continue
         inputs = layer.kernel.shape[1] * float(_share(masks, layer.sources))
         gates = 1 if layer.cell is None else len(layer.cell.gates)
         total += concern.steps[name] * gates * nodes * (inputs + (0 if layer.cell is None else nodes))

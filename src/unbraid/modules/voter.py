@@ -23,8 +23,10 @@ from unbraid.modules.module import ConcernModule
 from unbraid.modules.running import JointModules
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
 from unbraid.modules.voting.referee import Referee
+from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_transitions
+from unbraid.networks.allowed import restricted
 from unbraid.networks.inputs import check_decided, to_device
-from unbraid.networks.outputs import check_decides
+from unbraid.networks.outputs import check_decides, check_restricts
 
 ROWS = 4096  # examples whose evidence is in memory at a time
 Vote = Literal["margin", "probability"]
@@ -117,7 +119,7 @@ class Voter(JointModules):
         found = [self._refereed(self._evidence(groups, [each.take(part) for each in inputs])) for part in parts]
         return torch.cat(found).cpu().numpy()
 
-    def predict_proba(self, x: Any) -> np.ndarray:
+    def predict_proba(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Compute the probability of each label.
 
         The probabilities of the modules are scaled to sum to one, unless labels are independent. For unchanged modules
@@ -125,12 +127,14 @@ class Voter(JointModules):
 
         Args:
             x: inputs, as for :meth:`margins`.
+            allowed: booleans (N, K), (N, T, K) or (K,), or a list of labels for each example: the classes that may be
+                predicted; others get 0. Default None, all.
 
         Returns:
             float (N, K) or (N, T, K), in [0, 1].
 
         Raises:
-            DataError: as :meth:`margins`, or the modules predict numbers.
+            DataError: as :meth:`margins`, ``allowed`` does not fit, or the modules predict numbers.
 
         Example:
             >>> import unbraid
@@ -142,7 +146,7 @@ class Voter(JointModules):
             True
         """
         check_decides(self.task, "predict_proba")
-        return self.shares(self.margins(x))
+        return self.shares(restricted(self.margins(x), allowed, self.labels))
 
     def shares(self, margins: np.ndarray) -> np.ndarray:
         """Convert margins (..., K) to the probabilities of :meth:`predict_proba`."""
@@ -150,14 +154,18 @@ class Voter(JointModules):
             return torch.sigmoid(torch.from_numpy(margins)).numpy()
         return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
 
-    def predict_index(self, x: Any) -> np.ndarray:
+    def predict_index(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Predict positions in :attr:`labels`.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+            allowed: as for :meth:`predict`.
 
         Returns:
             integers (N,) or (N, T), -1 at padding; for independent labels booleans (..., K).
         """
         check_decides(self.task, "predict_index")
-        return self.decide(self.margins(x))
+        return self.decide(restricted(self.margins(x), allowed, self.labels))
 
     def decide(self, margins: np.ndarray) -> np.ndarray:
         """Choose the position of the highest margin. For independent labels, choose all with a margin above 0.
@@ -178,20 +186,23 @@ class Voter(JointModules):
         votes = margins
         if self.vote == "probability":
             votes = torch.sigmoid(torch.from_numpy(margins).double()).numpy()  # 1.0 from a margin of 37 on
+            votes = np.where(np.isneginf(margins), -1.0, votes)  # never a class that is not allowed
         return np.where(np.isnan(margins).any(-1), -1, votes.argmax(-1))
 
-    def predict(self, x: Any) -> np.ndarray:
+    def predict(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Predict labels, or the numbers of a regression.
 
         Args:
             x: inputs, as for :meth:`margins`.
+            allowed: booleans (N, K), (N, T, K) or (K,), or a list of labels for each example: the classes that may be
+                predicted. Default None, all.
 
         Returns:
             labels (N,) or (N, T); for independent labels booleans (..., K), one column for each label. For a regression
             floats (N, K) or (N, T, K), one column for each module, in the order of :attr:`labels`.
 
         Raises:
-            DataError: the inputs do not fit the networks.
+            DataError: the inputs do not fit the networks, or ``allowed`` does not fit.
 
         Example:
             >>> import unbraid
@@ -200,12 +211,63 @@ class Voter(JointModules):
             >>> composition = unbraid.compose(parts)
             >>> set(composition.predict(x).tolist()) <= set(composition.labels)
             True
+            >>> sorted(set(composition.predict(x, allowed=[["travel", "weather"]] * 120).tolist()))
+            ['travel', 'weather']
         """
+        check_restricts(self.task, allowed)
         if self.task == "regression":
             return self.activate(torch.from_numpy(self.margins(x))).numpy()
-        if self.independent:
-            return self.predict_index(x)
-        return labels_at(self.labels, self.predict_index(x))
+        found = self.predict_index(x, allowed)
+        return found if self.independent else labels_at(self.labels, found)
+
+    def viterbi(
+        self, x: Any, transitions: Any = None, start: Any = None, end: Any = None, valid: Any = None
+    ) -> np.ndarray:
+        """Predict the best sequence of labels of taggers of one parent with a conditional random field (CRF).
+
+        The emission scores are the log-probabilities of the modules. For unchanged modules with ``head="softmax"`` the
+        result is that of the CRF of the parent.
+
+        Args:
+            x: inputs, as for :meth:`margins`.
+            transitions: transition scores (C, C) over the classes of the parent: of each class (column) after each
+                class (row). Default None takes those of the parent's module, which must be named as in the package
+                pytorch-crf: ``transitions``, ``start_transitions``, ``end_transitions``.
+            start: scores (C,) of the first timestep, with ``transitions``. Default None, zeros.
+            end: scores (C,) of the last timestep, with ``transitions``. Default None, zeros.
+            valid: booleans (N, T), False at padding. Default None: padding is where margins are NaN.
+
+        Returns:
+            labels (N, T); at padding "", or -1 where all labels are numbers.
+
+        Raises:
+            IncompatibleModules: modules of several parents, or of a network that is no tagger.
+            DataError: the inputs or scores do not fit, or the parent has no transition scores.
+
+        Example:
+            >>> import numpy as np
+            >>> import torch
+            >>> from torch import nn
+            >>> import unbraid
+            >>> class Tagger(nn.Module):
+            ...     def __init__(self):
+            ...         super().__init__()
+            ...         self.gru, self.out = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3)
+            ...     def forward(self, x):
+            ...         return self.out(self.gru(x)[0])
+            >>> _ = torch.manual_seed(0)
+            >>> x = 4 * torch.randn(60, 5, 4)
+            >>> network = unbraid.Network.from_torch(Tagger(), x[:6])
+            >>> composition = unbraid.compose(unbraid.decompose(network, (x, torch.arange(300).view(60, 5) % 3)))
+            >>> never_twice = np.where(np.eye(3), -np.inf, 0)
+            >>> path = composition.viterbi(x, never_twice)
+            >>> bool((path[:, 1:] != path[:, :-1]).all())
+            True
+        """
+        scores = chosen_transitions(list(self.modules_by_label.values()), transitions, start, end)
+        margins = self.margins(x)
+        emissions = nn.functional.logsigmoid(torch.from_numpy(margins)).numpy()
+        return labels_at(self.labels, best_paths(emissions, scores, checked_valid(valid, margins)))
 
     def activate(self, margins: Tensor) -> Tensor:
         """Convert outputs (..., K) of modules of a regression to numbers, with the output activation of each parent."""

@@ -6,11 +6,11 @@ The order of the gates is that of torch: LSTM ``i f g o``, GRU ``r z n``, vanill
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 Activation = Callable[[Tensor], Tensor]
@@ -52,6 +52,8 @@ Known = Annotated[str, AfterValidator(_known)]
 GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
 CANDIDATE = {"rnn": "h", "lstm": "g", "gru": "n"}
 
+LARGEST = 2**31
+
 
 class Cell(BaseModel):
     """The function that a recurrent layer computes at one timestep.
@@ -75,6 +77,16 @@ class Cell(BaseModel):
     def gates(self) -> tuple[str, ...]:
         """Names of the gates, in the order of the weights."""
         return GATES[self.kind]
+
+    @property
+    def title(self) -> str:
+        """Name for people, as ``LSTM``."""
+        return self.kind.upper()
+
+    @property
+    def states(self) -> int:
+        """Number of states of one unit: 2 for an LSTM, otherwise 1."""
+        return 2 if self.kind == "lstm" else 1
 
     @property
     def fused(self) -> bool:
@@ -145,3 +157,59 @@ class Cell(BaseModel):
         i, f, g, o = gates
         c = f * state[1] + i * g
         return o * ACTIVATIONS[self.activation](c), c
+
+
+class OwnWeight(BaseModel):
+    """A weight of a user's own cell.
+
+    Attributes:
+        name: its name in the cell.
+        shape: its shape.
+        axes: what each of its axes holds, see :func:`unbraid.register_cell`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    shape: tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...]
+    axes: tuple[Annotated[str, Field(max_length=80)], ...]
+
+    @model_validator(mode="after")
+    def _each_axis(self) -> Self:
+        if len(self.shape) != len(self.axes) or len(self.shape) > 8:
+            raise ValueError(f"a weight of {len(self.shape)} axes has {len(self.axes)} names, expected one for each")
+        return self
+
+
+class OwnCell(BaseModel):
+    """A recurrent cell that is a user's own class; see :func:`unbraid.register_cell`. Its code is never stored.
+
+    Attributes:
+        kind: always ``own``.
+        name: name of the class.
+        states: number of states of one unit.
+        weights: all parameters, each once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["own"]
+    name: str
+    states: Annotated[int, Field(ge=1, le=8)]
+    weights: tuple[OwnWeight, ...]
+
+    gates: ClassVar[tuple[str, ...]] = ("h",)
+    activation: ClassVar[str] = "linear"
+    rectified: ClassVar[bool] = False
+    fused: ClassVar[bool] = False
+
+    @property
+    def title(self) -> str:
+        """Name for people: the name of the class."""
+        return self.name
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len({weight.name for weight in self.weights}) < len(self.weights):
+            raise ValueError("two weights have one name")
+        return self

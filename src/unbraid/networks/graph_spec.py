@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
+from unbraid.networks.cells import OwnCell
 from unbraid.networks.stage_spec import (
     ActivationSpec,
     DenseSpec,
@@ -17,7 +18,7 @@ from unbraid.networks.stage_spec import (
     RepeatSpec,
     Size,
 )
-from unbraid.networks.torch_spec import TorchSpec
+from unbraid.networks.torch_spec import TorchLayerSpec, TorchSpec
 
 
 class LayerSpec(PlainSpec):
@@ -116,6 +117,13 @@ class KerasSpec(TorchSpec):
     type: Literal["keras"] = "keras"  # type: ignore[assignment]  # a kind of its own in folders
     graph: GraphSpec
     steps: Size | None = None  # type: ignore[assignment]
+
+    @field_validator("layers")
+    @classmethod
+    def _of_keras(cls, layers: list[TorchLayerSpec]) -> list[TorchLayerSpec]:
+        if any(isinstance(layer.cell, OwnCell) for layer in layers):
+            raise ValueError("a Keras model has no cells of users")
+        return layers
 
     @property
     def vocabularies(self) -> list[int | None]:

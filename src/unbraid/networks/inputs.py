@@ -1,18 +1,21 @@
 """Checked inputs of a network, and a function that runs a network over many examples in batches.
 
-An input is an array. The input of a user's PyTorch module can also be a *tree*: a tuple or dict whose leaves are
-arrays.
+An input is an array. The input of a user's PyTorch module can also be a *tree*: nested tuples, lists, mappings,
+dataclasses and SimpleNamespaces whose leaves are arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unbraid.data.rows import Side
 from unbraid.errors import DataError
@@ -134,18 +137,72 @@ class Inputs:
         return map_tree(part, tree)
 
 
-def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply ``function`` to every leaf of nested tuples, lists and dicts."""
-    if isinstance(tree, dict):
-        return {key: map_tree(function, value) for key, value in tree.items()}
+@dataclass(frozen=True)
+class Padded:
+    """A packed sequence as arrays; the module gets it packed again.
+
+    Attributes:
+        values: the padded sequences, (N, T, ...).
+        lengths: their lengths, (N,).
+    """
+
+    values: Any
+    lengths: Any
+
+
+def parts_of(tree: Any) -> list[Any] | None:
+    """Return the parts of a tree that is no leaf; None for a leaf."""
+    if isinstance(tree, Mapping):
+        return list(tree.values())
     if isinstance(tree, tuple | list):
-        values = [map_tree(function, value) for value in tree]
-        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)  # a namedtuple
-    return function(tree)
+        return list(tree)
+    if _is_record(tree):
+        return list(vars(tree).values())
+    return None
+
+
+def with_parts(tree: Any, parts: Sequence[Any]) -> Any:
+    """Make a tree of the same kind with other parts; of a mapping a dict."""
+    if isinstance(tree, Mapping):
+        return dict(zip(tree, parts, strict=True))
+    if isinstance(tree, tuple | list):
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)  # a namedtuple
+    other = copy.copy(tree)
+    for name, value in zip(vars(tree), parts, strict=True):
+        object.__setattr__(other, name, value)  # a dataclass may be frozen
+    return other
+
+
+def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply ``function`` to every leaf of nested tuples, lists, mappings and records."""
+    parts = parts_of(tree)
+    return function(tree) if parts is None else with_parts(tree, [map_tree(function, part) for part in parts])
+
+
+def padded(tree: Any) -> Any:
+    """Replace packed sequences in a tree by :class:`Padded`."""
+    if isinstance(tree, PackedSequence):
+        return Padded(*pad_packed_sequence(tree, batch_first=True))
+    parts = parts_of(tree)
+    return tree if parts is None else with_parts(tree, [padded(part) for part in parts])
+
+
+def packed(tree: Any) -> Any:
+    """Replace each :class:`Padded` in a tree by a packed sequence."""
+    if isinstance(tree, Padded):
+        return pack_padded_sequence(tree.values, tree.lengths.cpu(), batch_first=True, enforce_sorted=False)
+    parts = parts_of(tree)
+    return tree if parts is None else with_parts(tree, [packed(part) for part in parts])
+
+
+def _is_record(tree: Any) -> bool:
+    """Return whether an object has parts in attributes: a dataclass with a ``__dict__``, or a SimpleNamespace."""
+    record = is_dataclass(tree) or isinstance(tree, SimpleNamespace)
+    return record and not isinstance(tree, type) and hasattr(tree, "__dict__")
 
 
 def leaves(tree: Any) -> list[Any]:
-    """Return all leaves of nested tuples, lists and dicts."""
+    """Return all leaves of a tree."""
     found: list[Any] = []
     map_tree(found.append, tree)
     return found
@@ -157,7 +214,7 @@ def arrays_of(tree: Any) -> list[Any]:
 
 
 def with_arrays(tree: Any) -> tuple[Any, list[int]]:
-    """Replace lists of numbers within a tuple or dict by arrays.
+    """Replace lists of numbers within a tree by arrays.
 
     Returns:
         the tree, and the positions of these arrays among all arrays of the tree.
@@ -168,14 +225,10 @@ def with_arrays(tree: Any) -> tuple[Any, list[int]]:
         if isinstance(part, list) and part and all(isinstance(v, int | float) for v in part):
             made.append(np.asarray(part))
             return made[-1]
-        if isinstance(part, dict):
-            return {key: walk(value) for key, value in part.items()}
-        if isinstance(part, tuple | list):
-            values = [walk(value) for value in part]
-            return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)
-        return part
+        parts = parts_of(part)
+        return part if parts is None else with_parts(part, [walk(value) for value in parts])
 
-    tree = walk(tree) if isinstance(tree, tuple | dict) else tree
+    tree = tree if isinstance(tree, list) else walk(tree)
     own = {id(array) for array in made}
     return tree, [place for place, array in enumerate(arrays_of(tree)) if id(array) in own]
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from unbraid.errors import UnbraidError
 from unbraid.networks.cells import ACTIVATIONS, State
 from unbraid.networks.joined_scan import fast_scan
-from unbraid.networks.recurrent import RecurrentLayer, zero_state
+from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stages import Dense, Recurrent, Signal, StageSequence
+from unbraid.networks.step_layer import zero_state
 
 
 class NotJoinable(UnbraidError):

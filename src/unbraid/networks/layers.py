@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.networks.cells import Cell, State
+from unbraid.networks.cells import Cell, OwnCell, State
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
 from unbraid.networks.stages import Dense, Flatten, PrunedDense, Recurrent, StageSequence
@@ -27,18 +28,18 @@ class Layer:
 
     Attributes:
         name: name of the layer; the directions of a bidirectional layer are ``name.forward`` and ``name.backward``.
-        module: a RecurrentLayer or a Dense.
+        module: a RecurrentLayer, an OwnLayer or a Dense.
         sources: names of the layers whose concatenated outputs are its inputs; empty for other inputs.
     """
 
     name: str
-    module: RecurrentLayer | Dense
+    module: RecurrentLayer | OwnLayer | Dense
     sources: tuple[str, ...] = ()
 
     @property
-    def cell(self) -> Cell | None:
+    def cell(self) -> Cell | OwnCell | None:
         """The recurrent cell; None for a dense layer."""
-        return self.module.cell if isinstance(self.module, RecurrentLayer) else None
+        return None if isinstance(self.module, Dense) else self.module.cell
 
     @property
     def units(self) -> int:
@@ -47,13 +48,13 @@ class Layer:
 
     @property
     def kernel(self) -> Tensor:
-        """Input weights, (G*H, D), or (H, D) of a dense layer."""
-        return self.module.weight_ih if isinstance(self.module, RecurrentLayer) else self.module.weight
+        """Input weights, (G*H, D), or (H, D) of a dense layer; of an own cell all weights of each unit."""
+        return self.module.weight if isinstance(self.module, Dense) else self.module.kernel
 
     @property
     def rectified(self) -> bool:
         """Whether the activation is ReLU, so that units are compared by their active rate."""
-        return self.module.cell.rectified if isinstance(self.module, RecurrentLayer) else self.module.rectified
+        return self.module.rectified if isinstance(self.module, Dense) else self.module.cell.rectified
 
 
 @singledispatch

@@ -39,7 +39,8 @@ def load(
         path: the file.
         labels: names of the classes, or of the predicted numbers, in the order of the output columns, (C,); 0..C-1 by
             default.
-        vocabulary: converts text to word indices; None for a network that reads numbers only.
+        vocabulary: converts text to word indices; None for a network that reads numbers only. A ``TextVectorization``
+            in the file becomes the vocabulary, if none is given.
         task: ``"classification"`` treats the outputs as scores of classes, ``"regression"`` as numbers. None (the
             default) derives it from the stored training loss and the output activation.
         output: name of the output layer, for a model with several outputs. None for a model with one.
@@ -62,7 +63,8 @@ def load(
         Traceback (most recent call last):
         unbraid.errors.FormatError: missing.keras does not exist; expected a Keras model file (.h5 or .keras).
     """
-    return load_keras(path, labels, task, output, weights).with_vocabulary(vocabulary)
+    network = load_keras(path, labels, task, output, weights)
+    return network if vocabulary is None else network.with_vocabulary(vocabulary)
 
 
 def load_weights(module: nn.Module, path: str | PathLike[str]) -> nn.Module:

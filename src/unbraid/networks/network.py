@@ -18,10 +18,10 @@ from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.outputs import GivenTask, check_task
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.predictor import Predictor
 from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.body import TorchBody, own_module
-from unbraid.networks.pytorch.calling import check_tree
 from unbraid.networks.pytorch.facts import TorchFacts, facts_of
 from unbraid.networks.pytorch.finding import find, recurrent_sites
 from unbraid.networks.pytorch.heads import copied_linear
@@ -32,7 +32,7 @@ from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.snapshot import Snapshot, own_copy
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, needs_module
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
-from unbraid.networks.stages import StageSequence
+from unbraid.networks.stages import Dense, StageSequence
 from unbraid.networks.torch_spec import TorchSpec
 
 
@@ -182,7 +182,6 @@ class Network(Predictor):
             ('out', 3)
         """
         recurrent_sites(module)  # refuse before anything is copied
-        check_tree(example, "examples")
         check_task(task)
         with torch.inference_mode(False):  # weights that are copied in inference mode cannot have gradients
             own = copied(module).eval()
@@ -203,10 +202,13 @@ class Network(Predictor):
         task: Literal["classification", "regression"] | None = None,
         output: str | None = None,
     ) -> Network:
-        """Make a network of a Keras model in memory. It needs Keras 3 and works with each of its backends.
+        """Make a network of a Keras model in memory. It needs Keras 3.
+
+        Custom layers, Lambdas and rare layers of Keras run as they are, on the torch backend only. Their code is not
+        stored: a saved folder is loaded after this method was called on the model. Other models work with each backend.
 
         Args:
-            model: a built Sequential or Functional ``keras.Model`` of built-in layers.
+            model: a built Sequential or Functional ``keras.Model``.
             example: inputs as the model reads them, (N, ...), or a tuple of arrays. If given, the predictions of the
                 network and of the model on it are compared.
             labels: names of the classes, (C,); 0..C-1 by default.
@@ -219,7 +221,7 @@ class Network(Predictor):
         Raises:
             ArgumentError: ``model`` is no ``keras.Model``.
             UnsupportedLayer: a layer that cannot be computed exactly, or a network that may be a regressor.
-            ConfigError: a model without weights, or an argument that does not fit.
+            ConfigError: a model without weights, custom layers on another backend, or an argument that does not fit.
             DataError: the predictions on the example differ.
 
         Example:
@@ -347,7 +349,8 @@ class Network(Predictor):
         return plain_network(self.body, self.head)
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
-        expected = {name: tuple(p.shape) for name, p in self.state_dict().items()}
+        own = self.state_dict()
+        expected = {name: tuple(p.shape) for name, p in own.items()}
         for name, shape in expected.items():
             if name not in weights:
                 raise FormatError(f"weight {name!r} is missing; expected shape {shape}.")
@@ -361,6 +364,8 @@ class Network(Predictor):
                 raise FormatError(f"weight {name!r} has shape {tuple(found.shape)}, {wanted}.")
             if not isinstance(self.spec, TorchSpec) and found.dtype not in (torch.float32, torch.float64):
                 raise FormatError(f"weight {name!r} is {found.dtype}, expected float32 or float64.")
+            if own[name].is_floating_point() != found.is_floating_point():
+                raise FormatError(f"weight {name!r} is {found.dtype}, expected {own[name].dtype}.")
         extra = sorted(set(weights) - set(expected))
         if extra:
             raise FormatError(f"weights {extra} belong to no layer; expected {sorted(expected)}.")
@@ -376,6 +381,6 @@ class Network(Predictor):
                     f"weight {name!r} holds NaN or infinite values: retrain the network, or save the file again."
                 )
 
-    def recurrent_layers(self) -> dict[str, RecurrentLayer]:
+    def recurrent_layers(self) -> dict[str, RecurrentLayer | OwnLayer]:
         """Return name -> recurrent layer, a subset of :attr:`layers`."""
-        return {n: layer.module for n, layer in self.layers.items() if isinstance(layer.module, RecurrentLayer)}
+        return {n: layer.module for n, layer in self.layers.items() if not isinstance(layer.module, Dense)}

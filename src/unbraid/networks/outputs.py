@@ -50,6 +50,12 @@ def check_task(task: object) -> None:
         raise ConfigError(f"task={quoted(repr(task))}: expected 'classification' or 'regression', or None.")
 
 
+def check_restricts(task: Task, allowed: object) -> None:
+    """Raise DataError if classes are restricted in a regression, which has none."""
+    if task == "regression" and allowed is not None:
+        raise DataError("allowed= restricts classes, and a regression gives numbers: leave it out.")
+
+
 def check_decides(task: Task, call: str) -> None:
     """Raise DataError for a regression, whose outputs are no probabilities or decisions.
 

@@ -17,12 +17,12 @@ from unbraid.data.targets import Label, labels_at
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError
+from unbraid.networks.allowed import restricted
 from unbraid.networks.cells import ACTIVATIONS
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.layers import Layer, decomposable_layers
-from unbraid.networks.outputs import OUTPUTS, Task, check_decides, task_of
+from unbraid.networks.outputs import OUTPUTS, Task, check_decides, check_restricts, task_of
 from unbraid.networks.precision import check_values, full
-from unbraid.networks.pytorch.calling import check_tree
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.spec import EncoderDecoderSpec, Spec
 from unbraid.networks.stage_spec import FlattenSpec, RecurrentSpec, RepeatSpec
@@ -135,11 +135,13 @@ class Predictor(nn.Module):
         """
         return run_batched(self, self.check(x), self.device, decided=not self.io.many_outputs)
 
-    def predict_proba(self, x: Any) -> np.ndarray:
+    def predict_proba(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Compute the probabilities of all classes, in batches.
 
         Args:
             x: as for :meth:`logits`.
+            allowed: booleans (N, C), (N, T, C) or (C,), or a list of labels for each example: the classes that may be
+                predicted; others get 0. Default None, all.
 
         Returns:
             float array (N, C), or (N, T, C) for many outputs, each value in [0, 1].
@@ -155,13 +157,16 @@ class Predictor(nn.Module):
             (120, 3)
         """
         check_decides(self.task, "predict_proba")
-        return self._activated(x)
+        if allowed is None:
+            return self._activated(x)
+        return self.activate(torch.from_numpy(restricted(self.logits(x), allowed, self.labels))).numpy()
 
-    def predict_index(self, x: Any) -> np.ndarray:
+    def predict_index(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Predict class indices.
 
         Args:
             x: as for :meth:`logits`.
+            allowed: as for :meth:`predict`.
 
         Returns:
             int64 array (N,), or (N, T) for many outputs, with -1 at padded timesteps; booleans (..., C) for
@@ -171,7 +176,7 @@ class Predictor(nn.Module):
             DataError: the inputs do not fit, or the network is a regression.
         """
         check_decides(self.task, "predict_index")
-        return self.decide(self.logits(x))
+        return self.decide(restricted(self.logits(x), allowed, self.labels))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """Convert logits (N, C) or (N, T, C) to class indices, as :meth:`predict_index` returns them."""
@@ -180,11 +185,13 @@ class Predictor(nn.Module):
         decided = (logits[..., 0] > 0).astype(np.int64) if self.binary else logits.argmax(-1)
         return np.where(np.isnan(logits).any(-1), -1, decided)
 
-    def predict(self, x: Any) -> np.ndarray:
+    def predict(self, x: Any, allowed: Any = None) -> np.ndarray:
         """Predict labels, or the numbers of a regression.
 
         Args:
             x: as for :meth:`logits`.
+            allowed: booleans (N, C), (N, T, C) or (C,), or a list of labels for each example: the classes that may be
+                predicted. Default None, all.
 
         Returns:
             labels (N,), or (N, T) for many outputs; booleans (..., C) for independent labels; for a regression floats
@@ -192,7 +199,7 @@ class Predictor(nn.Module):
             are numbers, and NaN in a regression.
 
         Raises:
-            DataError: the inputs do not fit, or the network is an encoder-decoder.
+            DataError: the inputs or ``allowed`` do not fit, or the network is an encoder-decoder.
 
         Example:
             >>> from unbraid.demo.small import small_examples, small_network
@@ -203,11 +210,11 @@ class Predictor(nn.Module):
         """
         if isinstance(self.spec, EncoderDecoderSpec):
             raise DataError("an encoder-decoder returns sentences, not labels: use unbraid.Translator on its modules.")
+        check_restricts(self.task, allowed)
         if self.task == "regression":
             return self._activated(x)
-        if self.independent:
-            return self.predict_index(x)
-        return labels_at(self.labels, self.predict_index(x))
+        found = self.predict_index(x, allowed)
+        return found if self.independent else labels_at(self.labels, found)
 
     def check(self, x: Any) -> Inputs:
         """Check inputs and convert them to the arrays that the network reads.
@@ -216,8 +223,6 @@ class Predictor(nn.Module):
             DataError: the inputs do not fit.
         """
         check_values(self.head, "the network")
-        if isinstance(self.spec, TorchSpec):
-            check_tree(x, "inputs")
         return check_inputs(self.spec, x, self.vocabulary)
 
     def align(self, y: Any, x: Inputs, texts: Any) -> Any:

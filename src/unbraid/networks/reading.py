@@ -12,7 +12,7 @@ from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, quoted
 from unbraid.networks.graph_spec import KerasSpec
-from unbraid.networks.inputs import Inputs, Words, arrays_of, leaves, map_tree, with_arrays
+from unbraid.networks.inputs import Inputs, Words, arrays_of, leaves, map_tree, padded, parts_of, with_arrays
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec
 from unbraid.networks.stage_spec import EmbeddingSpec
 from unbraid.networks.timesteps import feature_width, fixed_steps
@@ -82,7 +82,8 @@ def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
     The arrays must be finite, hold N examples each, and have the same numbers of axes as the example.
     """
     plain_list = isinstance(x, list) and not any(isinstance(leaf, np.ndarray | Tensor) for leaf in leaves(x))
-    if not isinstance(x, tuple | list | dict) or (plain_list and len(spec.axes) == 1):
+    x = padded(x)
+    if parts_of(x) is None or (plain_list and len(spec.axes) == 1):
         x = _numbers(x)
     if spec.run.lists:
         x, _ = with_arrays(x)

@@ -14,12 +14,15 @@ from unbraid.errors import DataError
 from unbraid.networks.cells import Cell, State
 from unbraid.networks.passes import current
 from unbraid.networks.removal import AtStep, Removal
+from unbraid.networks.step_layer import StepLayer, zero_state
 
-VECTOR = 16  # float32 numbers in the widest CPU register
+# cell -> widths that are multiples of the first number are faster on a CPU; units are added up to a share of the units
+IDLE = {"gru": (16, 0.1), "lstm": (8, 0.3)}
+MANY = 16  # rows from which that pays, because the weights are copied
 _FUSED = {"lstm": torch.lstm, "gru": torch.gru}
 
 
-class RecurrentLayer(nn.Module):
+class RecurrentLayer(StepLayer):
     """One direction of one recurrent layer of any cell, with the weight layout of nn.LSTM.
 
     Args:
@@ -30,8 +33,8 @@ class RecurrentLayer(nn.Module):
     """
 
     def __init__(self, cell: Cell, inputs: int, units: int, reverse: bool = False) -> None:
-        super().__init__()
-        self.cell, self.reverse = cell, reverse
+        super().__init__(reverse)
+        self.cell = cell
         rows = len(cell.gates) * units
         self.weight_ih = nn.Parameter(torch.zeros(rows, inputs))
         self.weight_hh = nn.Parameter(torch.zeros(rows, units))
@@ -47,6 +50,21 @@ class RecurrentLayer(nn.Module):
     def inputs(self) -> int:
         """D."""
         return self.weight_ih.shape[1]
+
+    @property
+    def kernel(self) -> Tensor:
+        """Input weights, (G*H, D)."""
+        return self.weight_ih
+
+    @property
+    def incoming(self) -> Tensor:
+        """All weights that a gate column reads with, (G*H, D + H)."""
+        return torch.cat([self.weight_ih, self.weight_hh], 1)
+
+    @property
+    def strength(self) -> Tensor:
+        """Sum of |weight| of the edges from each hidden unit (column) to each hidden unit (row), (H, H)."""
+        return self.weight_hh.abs().unflatten(0, (len(self.cell.gates), -1)).sum(0)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         """Compute all outputs and the last state.
@@ -75,52 +93,11 @@ class RecurrentLayer(nn.Module):
         outputs, state = self._fused(x.flip(1) if self.reverse else x, initial)
         return (outputs.flip(1) if self.reverse else outputs), state
 
-    def check(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> None:
-        """Check that the inputs fit the weights.
-
-        The kernels of torch read beyond the end of weights that are too small.
-
-        Args:
-            x: inputs (N, T, D).
-            valid: booleans (N, T).
-            initial: h (and c), each (N, H).
-
-        Raises:
-            DataError: a shape, dtype or device that does not fit.
-        """
-        if x.dim() != 3 or x.shape[2] != self.inputs or x.shape[1] == 0:
-            raise DataError(
-                f"a recurrent layer got inputs of shape {tuple(x.shape)}, expected (N, T, {self.inputs}) with at "
-                "least one timestep: give as many features per timestep as in training."
-            )
-        self._check_kind("inputs", x)
-        if valid is not None and (valid.shape != x.shape[:2] or valid.dtype != torch.bool):
-            raise DataError(
-                f"the mask of a recurrent layer is {valid.dtype} {tuple(valid.shape)}, expected booleans "
-                f"{tuple(x.shape[:2])}."
-            )
-        if initial is not None:
-            self.check_initial(initial, x.shape[0])
-
-    def check_initial(self, initial: State, examples: int) -> None:
-        """Raise DataError for first states that are not (N, H) or have another dtype or device than the weights."""
-        count, expected = 2 if self.cell.kind == "lstm" else 1, (examples, self.units)
-        shapes = [tuple(state.shape) for state in initial]
-        if shapes != [expected] * count:
-            raise DataError(
-                f"initial states have shapes {shapes}, expected {count} of shape {expected}: give one state for each "
-                "example."
-            )
-        for state in initial:
-            self._check_kind("initial states", state)
-
-    def _check_kind(self, what: str, values: Tensor) -> None:
-        weight = self.weight_hh
-        if values.dtype != weight.dtype or values.device != weight.device:
-            raise DataError(
-                f"{what} of a recurrent layer are {values.dtype} on {values.device}, its weights {weight.dtype} on "
-                f"{weight.device}: convert one to the other."
-            )
+    def scan(
+        self, x: Tensor, state: State, valid: Tensor | None = None, removal: Removal | None = None
+    ) -> tuple[Tensor, State]:
+        """Compute the recurrence for K modules in one batch; see :func:`scan`."""
+        return scan(self, x, state, valid, removal)
 
     def gates(self, x: Tensor, outputs: Tensor, initial: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the values of all gates at all timesteps from the outputs, with one product and no scan.
@@ -153,7 +130,7 @@ class RecurrentLayer(nn.Module):
 
     def _kernel_arguments(self, initial: State) -> tuple:
         weights: list[Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
-        if extra := self._idle_units():
+        if extra := self._idle_units(initial[0].shape[0]):
             weights = [pad(w.unflatten(0, (-1, self.units)), (0,) * (2 * w.dim() - 1) + (extra,)) for w in weights]
             weights = [w.flatten(0, 1) for w in weights]
             weights[1] = pad(weights[1], (0, extra))
@@ -162,14 +139,14 @@ class RecurrentLayer(nn.Module):
         training = torch.is_grad_enabled()  # cuDNN needs it for gradients; it has no other effect
         return (hx if len(hx) > 1 else hx[0]), weights, True, 1, 0.0, training, False
 
-    def _idle_units(self) -> int:
-        """Return the number of zero units to add, which make a GRU faster on a CPU.
+    def _idle_units(self, rows: int) -> int:
+        """Return the number of zero units to add, which make the kernel of an LSTM or a GRU faster on a CPU.
 
-        The kernel splits the gates by columns and is slow for widths that are not a multiple of a vector register.
-        Units are added only if they are at most a tenth of the units.
+        The kernels split the gates by columns, and are slow for widths that are not a multiple of a vector register.
         """
-        extra = -self.units % VECTOR
-        return extra if self.cell.kind == "gru" and self.weight_hh.is_cpu and 10 * extra <= self.units else 0
+        multiple, share = IDLE.get(self.cell.kind, (1, 0.0))
+        extra = -self.units % multiple
+        return extra if rows >= MANY and self.weight_hh.is_cpu and extra <= share * self.units else 0
 
     def _kernel(self):  # type: ignore[no-untyped-def]  # these are untyped in the stubs of torch
         return _FUSED.get(self.cell.kind) or getattr(torch, f"rnn_{self.cell.activation}")
@@ -218,9 +195,10 @@ class PrunedRecurrentLayer(nn.Module):
     """
 
     def __init__(
-        self, layer: RecurrentLayer, removal: Removal, modules: int, opens: bool, interleaved: bool = False
+        self, layer: StepLayer, removal: Removal, modules: int, opens: bool, interleaved: bool = False
     ) -> None:
         super().__init__()
+        layer.check_removal(removal)
         self.layer, self.removal, self.modules_count = layer, removal, modules
         self.opens, self.interleaved = opens, interleaved
 
@@ -245,7 +223,7 @@ class PrunedRecurrentLayer(nn.Module):
             state = tuple(self._apart(s, k) for s in initial)
         if valid is not None and self.interleaved:
             valid = valid[::k]  # the K copies of an example have the same length
-        outputs, state = scan(self.layer, x, state, valid, removal)
+        outputs, state = self.layer.scan(x, state, valid, removal)
         return self._together(outputs), tuple(self._together(s) for s in state)
 
     def _check(self, x: Tensor, valid: Tensor | None, initial: State | None, k: int) -> None:
@@ -277,12 +255,6 @@ class PrunedRecurrentLayer(nn.Module):
     def _together(self, values: Tensor) -> Tensor:
         """Reshape (K, N, ...) to rows, in the original order."""
         return (values.transpose(0, 1) if self.interleaved else values).flatten(0, 1)
-
-
-def zero_state(cell: Cell, rows: int, units: int, like: Tensor) -> State:
-    """Make the zero state of ``rows`` examples: (h,) or (h, c), each (rows, H)."""
-    zeros = like.new_zeros(rows, units)
-    return (zeros, zeros) if cell.kind == "lstm" else (zeros,)
 
 
 def scan(

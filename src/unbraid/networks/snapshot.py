@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import DataError
-from unbraid.networks.recurrent import PrunedRecurrentLayer
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.stages import Embedding, PrunedDense
 
 
@@ -61,7 +61,8 @@ def tables(module: nn.Module) -> set[str]:
     found = set()
     for name, part in module.named_modules():
         plain = isinstance(part, nn.Embedding) and part.max_norm is None  # with max_norm its forward writes
-        if isinstance(part, Embedding | nn.Linear | PrunedRecurrentLayer | PrunedDense) or plain:
+        unrolled = isinstance(part, PrunedRecurrentLayer) and isinstance(part.layer, RecurrentLayer)
+        if isinstance(part, Embedding | nn.Linear | PrunedDense) or unrolled or plain:
             found |= {f"{name}.{own}" if name else own for own, _ in part.named_parameters()}
     return found
 

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unbraid.networks.cells import Cell
+from unbraid.networks.cells import Cell, OwnCell
 from unbraid.networks.graph_spec import GraphLayer, GraphSpec, KerasSpec, LayerSpec, PerTimestepSpec
 from unbraid.networks.outputs import OUTPUTS, Output
 from unbraid.networks.stage_spec import DenseSpec, EmbeddingSpec, PlainSpec, RecurrentSpec, Size, StageSpec
-from unbraid.networks.torch_spec import TorchSpec
+from unbraid.networks.torch_spec import TorchLayerSpec, TorchSpec
 
 
 class NetworkSpec(PlainSpec):
@@ -105,7 +105,7 @@ def weight_count(spec: Spec) -> int:
     if isinstance(spec, KerasSpec):
         return _graph_count(spec.graph) + spec.classes * (spec.features + 1)
     if isinstance(spec, TorchSpec):
-        return sum(_recurrent_count(layer.cell, layer.inputs, layer.units) for layer in spec.layers)
+        return sum(_layer_count(layer) for layer in spec.layers)
     return sum(map(_stage_count, spec.stages)) + spec.classes * (spec.features + 1)
 
 
@@ -128,6 +128,12 @@ def _stage_count(stage: GraphLayer) -> int:
             return stage.units * (stage.inputs + 1)
         case _:
             return 0
+
+
+def _layer_count(layer: TorchLayerSpec) -> int:
+    if isinstance(layer.cell, OwnCell):
+        return sum(prod(weight.shape) for weight in layer.cell.weights)
+    return _recurrent_count(layer.cell, layer.inputs, layer.units)
 
 
 def _recurrent_count(cell: Cell, inputs: int, units: int) -> int:

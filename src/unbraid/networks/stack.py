@@ -177,19 +177,39 @@ class RecurrentStack(nn.Module):
         """Compute the pseudo-inverse of each projection, (H, P)."""
         return [torch.linalg.pinv(p) for p in self.projections]
 
+    def unprojected(self, place: int) -> tuple[Tensor, Tensor]:
+        """Compute the input and recurrent weights that read projected values, as torch stores them."""
+        layer = self.layers[place]
+        assert isinstance(layer, RecurrentLayer)
+        weight_ih: Tensor = layer.weight_ih
+        if below := place // self.directions * self.directions:
+            maps = torch.block_diag(*self.projections[below - self.directions : below])
+            weight_ih = _unmerged(weight_ih, maps)
+        return weight_ih, _unmerged(layer.weight_hh, self.projections[place])
+
+    def set_projections(self, weights: list[tuple[Tensor, Tensor]], maps: list[Tensor]) -> None:
+        """Set projections (P, H), and merge them into the weights that read projected values.
+
+        Args:
+            weights: input and recurrent weights of each layer, as :meth:`unprojected` gives them.
+            maps: the projection of each layer.
+        """
+        self.projections = nn.ParameterList(nn.Parameter(m, requires_grad=False) for m in maps)
+        for place, (layer, (weight_ih, weight_hh)) in enumerate(zip(self.layers, weights, strict=True)):
+            assert isinstance(layer, RecurrentLayer)
+            layer.weight_hh = nn.Parameter(weight_hh @ maps[place], requires_grad=False)
+            if below := place // self.directions * self.directions:
+                weight_ih = weight_ih @ torch.block_diag(*maps[below - self.directions : below])
+            layer.weight_ih = nn.Parameter(weight_ih, requires_grad=False)
+
     def _projected(self, values: Tensor, place: int) -> Tensor:
         return nn.functional.linear(values, self.projections[place]) if self.proj_size else values
 
     def _merge_projections(self, original: nn.RNNBase) -> None:
         """Let the layers read the H units below a projection instead of its outputs."""
         maps = [w.detach().clone() for name, w in original.named_parameters() if name.startswith("weight_hr")]
-        self.projections = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in maps)
-        for place, layer in enumerate(self.layers):
-            assert isinstance(layer, RecurrentLayer)
-            layer.weight_hh = nn.Parameter(layer.weight_hh @ maps[place], requires_grad=False)
-            if level := place // self.directions:
-                below = torch.block_diag(*maps[(level - 1) * self.directions : level * self.directions])
-                layer.weight_ih = nn.Parameter(layer.weight_ih @ below, requires_grad=False)
+        own = [(layer.weight_ih, layer.weight_hh) for layer in self.layers]
+        self.set_projections(own, maps)  # type: ignore[arg-type]  # tensors of RecurrentLayers
 
     def _full(self, values: Tensor, place: int) -> Tensor:
         """Expand the values of a smaller layer to all units, with zeros for removed units."""
@@ -224,6 +244,11 @@ class CellStack(RecurrentStack):
         self._check_states(states, x)
         _, last = self._run(x.unsqueeze(1), None, states)
         return _pair(tuple(s[0, 0] if input.dim() == 1 else s[0] for s in last))
+
+
+def _unmerged(merged: Tensor, projection: Tensor) -> Tensor:
+    """Solve ``weight @ projection = merged`` for the weight; the projection (P, H) has P <= H."""
+    return (merged.double() @ torch.linalg.pinv(projection.double())).to(merged.dtype)
 
 
 def stack_of(original: nn.Module, fold: str | None = None) -> RecurrentStack:

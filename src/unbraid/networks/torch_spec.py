@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from unbraid.networks.cells import Cell
+from unbraid.networks.cells import Cell, OwnCell
 from unbraid.networks.outputs import Output
 from unbraid.networks.stage_spec import PlainSpec, Size
 
 
 class TorchLayerSpec(PlainSpec):
-    """One direction of one layer of a user's nn.RNN, nn.LSTM or nn.GRU.
+    """One direction of one layer of a user's nn.RNN, nn.LSTM or nn.GRU, or an own cell.
 
     Attributes:
         name: its key in :attr:`unbraid.Network.layers`.
-        site: path of the nn.RNN, nn.LSTM or nn.GRU in the module.
+        site: path of the layer or cell in the module.
         cell: the function of one timestep.
         inputs: number of input features D.
         units: number of hidden units H.
@@ -24,7 +24,7 @@ class TorchLayerSpec(PlainSpec):
 
     name: str
     site: str
-    cell: Cell
+    cell: Annotated[Cell | OwnCell, Field(discriminator="kind")]
     inputs: Size
     units: Size
 
@@ -41,6 +41,7 @@ class TorchRun(PlainSpec):
         sorts: whether the module packs sequences and requires them sorted by length.
         keeps: whether the module keeps tensors between calls. They are reset before each call.
         axes: axis of the examples in each input array, None for a constant. None as a whole means ``batch_axis``.
+        whole: whether a tuple or list is one argument of the module, instead of all of its arguments.
         lists: positions of input arrays that the module reads as a list of numbers.
         folds: for each recurrent layer that reads several sequences of each example in one call: path -> ``outer`` if
             the sequences of an example are adjacent, ``inner`` if they are N rows apart.
@@ -52,6 +53,7 @@ class TorchRun(PlainSpec):
     unbatched: bool = False
     sorts: bool = False
     keeps: bool = False
+    whole: bool = False
     axes: Annotated[list[Annotated[int, Field(ge=0, le=1)] | None], Field(fail_fast=True)] | None = None
     lists: Annotated[list[Annotated[int, Field(ge=0, le=2**16)]], Field(fail_fast=True)] = Field(default_factory=list)
     folds: dict[str, Literal["outer", "inner"]] = Field(default_factory=dict)

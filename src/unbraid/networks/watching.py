@@ -79,6 +79,8 @@ def watched(layers: Mapping[str, Layer], view: View) -> Iterator[Seen]:
 
 def _joined(here: Pass, calls: list[tuple[int, Any]]) -> Any:
     """Join the values of all calls of a pass."""
+    if not _leaves(calls[0][1]):
+        return calls[0][1]
     parts: list[Leaves] = []
     for part, rows in enumerate(here.picked):
         own = [_leaves(value) for number, value in calls if number == part and part not in here.dropped]

@@ -17,6 +17,7 @@ from unbraid.errors import DataError, quoted
 from unbraid.limits import current
 from unbraid.modules.about import About
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.cells import Cell, OwnCell
 from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import EncoderDecoderSpec, needs_module
 from unbraid.networks.stage_spec import RecurrentSpec
@@ -233,11 +234,12 @@ def _number(manifest: Manifest, parent: int) -> str:
 
 
 def _layers(parent: ParentEntry) -> str:
+    named: list[tuple[Cell | OwnCell, int, bool]]
     if not isinstance(parent.spec, TorchSpec):
         named = [(s.cell, s.units, s.bidirectional) for s in parent.spec.stages if isinstance(s, RecurrentSpec)]
     else:
         named = [(layer.cell, layer.units, False) for layer in parent.spec.layers]
-    shown = [f"{cell.kind.upper()} {units}{' in two directions' if both else ''}" for cell, units, both in named]
+    shown = [f"{escape(cell.title)} {units}{' in two directions' if both else ''}" for cell, units, both in named]
     return ", ".join(shown) + (f" in {escape(parent.spec.module)}" if isinstance(parent.spec, TorchSpec) else "")
 
 

@@ -58,7 +58,9 @@ class ParentFacts:
         return cls(number, name, spec.module, tuple(spec.layers), tables, spec.classes, init)
 
     def __str__(self) -> str:
-        parts = [f"{v.cell.kind.upper()} {quoted(v.name, 40)} {v.inputs} inputs {v.units} units" for v in self.layers]
+        parts = [
+            f"{quoted(v.cell.title, 40)} {quoted(v.name, 40)} {v.inputs} inputs {v.units} units" for v in self.layers
+        ]
         parts += [f"{quoted(path, 40)} {rows} rows" for path, rows in self.embedding_rows.items()]
         more = [f"{len(parts) - LAYERS} more"] if len(parts) > LAYERS else []
         sizes = [*parts[:LAYERS], *more, *([] if self.classes is None else [f"{self.classes} classes"])]

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 import unbraid
 from tests import factory
-from unbraid.decomposition.reconstruction.layer_refit import Regression
 from unbraid.decomposition.reconstruction.output_rows import decided, logistic
+from unbraid.decomposition.reconstruction.regression import Regression
 
 seeds = st.integers(0, 999)
 

@@ -4,7 +4,9 @@ The files in ``tests/data/keras/graphs`` and the predictions are written by ``be
 tf_keras 2.16 (``k2-``) and Keras 3.15 on TensorFlow (``k3-``); the ``.keras`` files are packed again with deflate.
 """
 
+import json
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 import unbraid
 from tests.locations import DATA
 from tests.networks.keras.making import dense, embedding, layer, lstm, sequential, write_h5
-from unbraid.errors import DataError, FormatError, IncompatibleModules, UnsupportedLayer
+from unbraid.errors import ConfigError, DataError, FormatError, IncompatibleModules, UnsupportedLayer
 from unbraid.networks.keras.reading import load_keras
 from unbraid.networks.layers import sliced
 
@@ -169,3 +171,20 @@ def test_hostile_settings_are_refused_without_memory(tmp_path, stage):
     assert tracemalloc.get_traced_memory()[1] < 2**24
     tracemalloc.stop()
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("outputs", [[], {}])
+def test_a_graph_without_an_output(tmp_path, outputs):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(GRAPHS / "k3-two_outputs.keras") as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "config.json":
+                model = json.loads(content)
+                model["config"]["output_layers"] = outputs
+                content = json.dumps(model).encode()
+            new.writestr(name, content)
+    for output in (None, "last"):
+        with pytest.raises((FormatError, ConfigError)) as error:
+            load_keras(path, output=output)
+        assert str(error.value).count("\n") == 0

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from unbraid import Network, compose, decompose, evaluate, load_decomposition
-from unbraid.errors import DataError, UnbraidWarning, UnsupportedLayer
+from unbraid.errors import DataError, UnsupportedLayer
 
 FEATURES, HIDDEN, CLASSES, STEPS = 4, 8, 3, 6
 
@@ -260,15 +260,14 @@ def test_a_network_that_is_made_in_inference_mode_can_be_decomposed():
     assert len(decompose(network, (inputs(30), np.arange(30) % CLASSES))) == CLASSES
 
 
-def test_packed_sequences_are_no_examples():
+def test_packed_sequences_are_examples_of_networks_that_read_them():
     module, x = seeded(Plain), inputs(4)
     packed = pack_padded_sequence(x, torch.tensor([6, 5, 4, 3]), batch_first=True)
-    for example in (packed, (packed,), {"x": packed}, [[packed]]):
-        with pytest.raises(DataError, match="PackedSequence"):
-            Network.from_torch(module, example)
+    with pytest.raises(DataError, match="example does not run"):
+        Network.from_torch(module, [[packed]])
     network = Network.from_torch(module, x)
     for use in (network.predict, network.logits, lambda x: decompose(network, (x, [0, 1, 2, 0]))):
-        with pytest.raises(DataError, match="PackedSequence"):
+        with pytest.raises(DataError, match=r"arrays of \[3, 1\] axes, expected \[3\]"):
             use(packed)
 
 
@@ -319,7 +318,7 @@ def test_a_list_of_one_tensor_is_told_apart_from_one_argument():
 
     module, x = seeded(Batch), inputs(40)
     own = module([x]).argmax(-1)
-    with pytest.warns(UnbraidWarning, match="one example a call"):  # batch[0] is an example where x is the argument
-        listed = Network.from_torch(module, [x[:4]])
+    listed = Network.from_torch(module, [x[:4]])
+    assert listed.spec.run.whole
     np.testing.assert_array_equal(listed.predict_index([x]), own)
     np.testing.assert_array_equal(Network.from_torch(module, ([x[:4]],)).predict_index(([x],)), own)

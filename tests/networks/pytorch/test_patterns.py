@@ -323,7 +323,7 @@ def test_batch_objects_are_refused_with_advice():
     class Batch:
         text = torch.ones(4, 5)
 
-    with pytest.raises(DataError, match=r"example is Batch, .*named tuple"):
+    with pytest.raises(DataError, match=r"example holds Batch, .*SimpleNamespace"):
         Network.from_torch(BY_NAME["BatchObject"].module(), Batch())
 
 
@@ -365,8 +365,7 @@ def test_what_a_module_keeps_between_calls_does_not_change_its_smaller_copy():
         torch.testing.assert_close(second[name], value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("name", "layer"), [("CellLoop(GRUCell)", "'cell' is a cell"), ("Base(proj_size)", "'rnn'")])
-def test_layers_that_cannot_be_made_smaller_are_named(name, layer):
-    _, _, network, x, _ = made(name)
-    with pytest.raises(UnbraidError, match=f"layer {layer}"):
+def test_layers_that_cannot_be_made_smaller_are_named():
+    _, _, network, x, _ = made("LinearLSTM")
+    with pytest.raises(UnbraidError, match="layer 'cell' is LinearLSTM"):
         shrink(network, x, keep=0.5)

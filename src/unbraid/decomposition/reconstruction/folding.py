@@ -18,6 +18,7 @@ from torch import Tensor
 from unbraid.decomposition.reconstruction.moments import HEAD, RESET, Moments
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import Edit, Layer
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stages import Dense
 
@@ -59,7 +60,9 @@ def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], mome
         an edit that folds the removed units into the kept weights.
     """
 
-    def edit(name: str, layer: RecurrentLayer | Dense) -> RecurrentLayer | Dense:
+    def edit(name: str, layer: RecurrentLayer | OwnLayer | Dense) -> RecurrentLayer | OwnLayer | Dense:
+        if isinstance(layer, OwnLayer):
+            return layer  # it is fitted later
         inputs = source_indices(layers, kept, layers[name].sources, layers[name].kernel.shape[1])
         edited = copy.deepcopy(layer)
         if isinstance(edited, Dense):

@@ -17,16 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from unbraid.decomposition.reconstruction.moments import before, on_steps, valid_steps, with_one
+from unbraid.decomposition.reconstruction.own_refit import fit_own
+from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import States
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer, decomposable_layers, gate_rows
 from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.step_layer import StepLayer
 from unbraid.networks.watching import watched
-
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # penalties on the change of the weights, as shares of the mean diagonal
-JUDGING = 4  # one of this number of examples is used to choose the penalty
-
-Index = slice | Tensor
 
 
 def refit(
@@ -52,10 +50,14 @@ def refit(
     order = np.argsort(np.arange(len(x)) % JUDGING != 0, kind="stable")  # examples that choose the penalty first
     tree = to_device(next(x.take(order).batches(len(x))), device)
     large, small = decomposable_layers(parent), decomposable_layers(body)
-    recurrent = {name: layer for name, layer in large.items() if isinstance(layer.module, RecurrentLayer)}
+    recurrent = {name: layer for name, layer in large.items() if isinstance(layer.module, StepLayer)}
+    plain = {name: layer for name, layer in recurrent.items() if isinstance(layer.module, RecurrentLayer)}
     with torch.inference_mode():
-        wanted = _seen(parent, recurrent, tree) if states is None else {n: s.take(order) for n, s in states.items()}
+        wanted = _seen(parent, plain, tree) if states is None else {n: s.take(order) for n, s in states.items()}
         for name in recurrent:
+            if name not in plain:
+                fit_own(parent, body, large[name], small[name], kept[name], tree, weights[order])
+                continue
             whole, cut = large[name].module, small[name].module
             assert isinstance(whole, RecurrentLayer) and isinstance(cut, RecurrentLayer)
             own = _seen(body, {name: small[name]}, tree)[name]
@@ -123,51 +125,3 @@ def fit_layer(
     start = torch.cat([small.weight_hh[candidate], small.bias_hh[candidate].unsqueeze(1)], 1)
     new = fitted(candidate, start, pasts, linear(previous, recurrent, large.bias_hh[rows]))
     small.weight_hh.data[candidate], small.bias_hh.data[candidate] = new[:, :-1], new[:, -1]
-
-
-class Regression:
-    """Ridge regression near ``start`` (R, Z), solved in float64. Observations are added in batches and not stored.
-
-    A quarter of the examples is used to choose the ridge penalty, the rest to fit. Without this choice, wide inputs and
-    few examples lead to overfitting.
-    """
-
-    def __init__(self, start: Tensor) -> None:
-        rows, columns = start.shape
-        self.start = start
-        self.gram = torch.zeros(2, columns, columns, dtype=torch.float64, device=start.device)  # fitting, judging
-        self.miss = torch.zeros(2, columns, rows, dtype=torch.float64, device=start.device)
-
-    def add(self, z: Tensor, wanted: Tensor, judging: Tensor, weights: Tensor | None = None) -> None:
-        """Add observations.
-
-        Args:
-            z: inputs of the regression, (M, Z).
-            wanted: the target values of the products, (M, R).
-            judging: booleans (M,), True for observations that choose the penalty.
-            weights: weight of each observation, (M,); equal by default.
-        """
-        count = int(judging.sum())
-        leading = bool(judging[:count].all())  # views are cheaper than copies
-        parts: tuple[Index, Index] = (slice(count, None), slice(count)) if leading else (~judging, judging)
-        for part, mine in enumerate(parts):
-            values = z[mine]
-            weighted = (values if weights is None else values * weights[mine].unsqueeze(1)).t()
-            self.gram[part] += (weighted @ values).double()
-            self.miss[part] += (weighted @ (wanted[mine] - linear(values, self.start))).double()
-
-    def solved(self) -> Tensor:
-        """Return the fitted weights (R, Z); ``start`` if no fit is better."""
-        best = min(RIDGES, key=lambda ridge: self._judged(self._step(self.gram[0], self.miss[0], ridge)))
-        if self._judged(self._step(self.gram[0], self.miss[0], best)) >= 0:
-            return self.start
-        return self.start + self._step(self.gram.sum(0), self.miss.sum(0), best).t().to(self.start.dtype)
-
-    def _step(self, gram: Tensor, miss: Tensor, ridge: float) -> Tensor:
-        size = gram.diagonal().mean().clamp(min=1e-12)
-        pull = ridge * size * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        return torch.linalg.solve(gram + pull, miss)
-
-    def _judged(self, step: Tensor) -> float:
-        """Compute by how much a step (Z, R) changes the squared error on the part that chooses the penalty."""
-        return float((step * (self.gram[1] @ step - 2 * self.miss[1])).sum())

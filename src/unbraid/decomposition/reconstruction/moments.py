@@ -1,4 +1,4 @@
-"""Second moments of the inputs of layers, per class. They are summed over batches, so memory does not grow with N.
+"""Second moments of the inputs of layers, per class. Memory does not grow with N, and it has a budget for many classes.
 
 The pre-activations of a layer are linear in its inputs z. So reconstruction only needs the mean of z z^T over the
 observations of a module. The observations of its class have half of the weight. Shapes: D inputs, H units, Z entries of
@@ -7,7 +7,8 @@ z, F features, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from unbraid.errors import DataError
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
-from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.own_layer import OwnLayer
+from unbraid.networks.stages import Dense
 from unbraid.networks.watching import watched
 
 HEAD = "(output)"  # key of the features of the output layer
@@ -28,56 +30,101 @@ RESET = "(reset)"  # suffix of the second key of a reset-before GRU, whose candi
 Moments = dict[str, Tensor]  # key -> (Z, Z) float64; z = [x_t, h_{t-1}, 1], for the output layer [features, 1]
 
 
-def collect(
-    network: Network,
-    x: Inputs,
-    targets: Targets,
-    classes: Sequence[int],
-    advance: Callable[[int], object] = lambda examples: None,
-    held: HeldPass | None = None,
-) -> dict[int, Moments]:
-    """Compute the moments of all classes in one pass over the examples.
+class SampleMoments:
+    """Moments of the classes of a sample, within a memory budget.
+
+    The first pass over the sample computes the moments of all examples, and of as many classes as fit. Those of the
+    other classes are computed when they are needed, several at a time, by passes over the examples of these classes.
 
     Args:
         network: the parent network.
         x: examples.
         targets: labels of the examples. With many outputs, only timesteps with a label are used.
         classes: indices of the classes that modules are made for.
-        advance: called after every batch with the number of its examples.
-        held: stores the values of the pass.
-
-    Returns:
-        class -> moments. The observations of the class and those of all others have half of the weight each.
+        memory: largest number of bytes of stored moments. Those of all examples and of two classes are always stored.
+        advance: called after every batch of the first pass with the number of its examples.
+        held: stores the values of the first pass.
 
     Raises:
         DataError: the number of labels per example differs from that of the decisions of the network.
     """
-    everyone = None
-    weights = {everyone: counts(targets.counted())} | {j: counts(targets.members(j)) for j in classes}
-    sums: dict[int | None, Moments] = {group: {} for group in weights}
-    start = 0
-    with torch.inference_mode(), watched(network.layers, _reads) as seen:
-        for batch in x.batches():
-            features = network.features(to_device(batch, network.device))
-            rows = {key: z for parts in seen.values() for key, z in parts.items()}
-            rows[HEAD] = with_one(features if features.dim() == 3 else features.unsqueeze(1))
-            check_steps(rows[HEAD].shape[1], weights[everyone].shape[1])
-            if held is not None:
-                held.add(rows, features)
-            size = features.shape[0]
-            for group, own in weights.items():
-                part = own[start : start + size]
-                if part.any():
-                    for key, z in rows.items():
-                        _add(sums[group], key, z, part)
-            start += size
-            advance(size)
-    return {j: _halves(sums[j], sums[everyone]) for j in classes}
 
+    def __init__(
+        self,
+        network: Network,
+        x: Inputs,
+        targets: Targets,
+        classes: Sequence[int],
+        memory: float = inf,
+        advance: Callable[[int], object] = lambda examples: None,
+        held: HeldPass | None = None,
+    ) -> None:
+        self._network, self._x, self._targets, self._classes = network, x, targets, list(classes)
+        self._memory, self._everyone, self._stored = memory, Moments(), dict[int, Moments]()
+        self._pass(np.arange(len(x)), self._classes, self._everyone, advance, held)
 
-def mean_moments(moments: Sequence[Moments]) -> Moments:
-    """Compute the mean of the moments of several classes."""
-    return {key: torch.stack([own[key] for own in moments]).mean(0) for key in moments[0]}
+    def of(self, index: int) -> Moments:
+        """Return the moments of a class: its observations and those of all others have half of the weight each."""
+        if index not in self._stored:
+            place = self._classes.index(index)
+            wanted = self._classes[place : place + self._fitting()]
+            self._stored = {}
+            self._pass(np.flatnonzero(self._carriers(wanted)), wanted)
+        return _halves(self._stored.get(index, {}), self._everyone)
+
+    def mean(self, indices: Sequence[int]) -> Moments:
+        """Compute the mean of the moments of several classes."""
+        total: Moments = {}
+        for index in indices:
+            total = {key: total.get(key, 0.0) + own for key, own in self.of(index).items()}
+        return {key: own / len(indices) for key, own in total.items()}
+
+    def _fitting(self, read: Mapping[str, Tensor] | None = None) -> int:
+        """Return the number of classes whose moments fit into memory; ``read`` has the inputs of all layers."""
+        widths = [own.shape[-1] for own in (read or self._everyone).values()]
+        each = 8 * sum(width**2 for width in widths)
+        return int(min(max(self._memory / max(each, 1) - 2, 1), len(self._classes)))
+
+    def _carriers(self, classes: Sequence[int]) -> np.ndarray:
+        """Mark the examples with one of the classes, (N,)."""
+        found = np.zeros(len(self._x), bool)
+        for index in classes:
+            found |= counts(self._targets.members(index)).any(1)
+        return found
+
+    def _pass(
+        self,
+        rows: np.ndarray,
+        classes: Sequence[int],
+        everyone: Moments | None = None,
+        advance: Callable[[int], object] = lambda examples: None,
+        held: HeldPass | None = None,
+    ) -> None:
+        """Run the network on some examples and add to the moments of the classes, and of all examples if given."""
+        targets = self._targets.take(rows)
+        counted = counts(targets.counted())
+        weights = {index: counts(targets.members(index)) for index in classes}
+        start = 0
+        with torch.inference_mode(), watched(self._network.layers, _reads) as seen:
+            for batch in self._x.take(rows).batches():
+                features = self._network.features(to_device(batch, self._network.device))
+                read = {key: z for parts in seen.values() for key, z in parts.items()}
+                read[HEAD] = with_one(features if features.dim() == 3 else features.unsqueeze(1))
+                check_steps(read[HEAD].shape[1], counted.shape[1])
+                if held is not None:
+                    held.add(read, features)
+                part = slice(start, start + len(features))
+                rest = counted[part].copy()  # decisions of no class that is added below
+                adds_up = all(counted.shape[1] in (1, z.shape[1]) for z in read.values())
+                for index in classes[: self._fitting(read)]:
+                    _add(self._stored.setdefault(index, {}), products := _products(read, weights[index][part]))
+                    if adds_up and everyone is not None:
+                        rest -= weights[index][part]
+                        _add(everyone, products)
+                if everyone is not None:
+                    _add(everyone, _products(read, rest))
+                start += len(features)
+                advance(len(features))
 
 
 def counts(marked: np.ndarray) -> np.ndarray:
@@ -116,7 +163,9 @@ def valid_steps(inputs: tuple) -> Tensor | None:
 def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     """Return the inputs z of a layer at every timestep: key -> (n, T, Z). Masked timesteps are zero."""
     x, valid, module = inputs[0], valid_steps(inputs), layer.module
-    if not isinstance(module, RecurrentLayer):
+    if isinstance(module, OwnLayer):  # its weights are fitted on what they read themselves
+        return {}
+    if isinstance(module, Dense):
         return {layer.name: with_one(x if x.dim() == 3 else x.unsqueeze(1))}
     previous = before(layer, inputs, output[0])
     found = {layer.name: with_one(torch.cat([x, previous], -1))}
@@ -128,15 +177,24 @@ def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     return found
 
 
-def _add(sums: Moments, key: str, z: Tensor, weights: np.ndarray) -> None:
-    """Add z z^T of a batch."""
-    own = on_steps(weights, z.shape[1])
-    picked = np.flatnonzero(own.any(axis=1))
-    rows = z[torch.from_numpy(picked).to(z.device)]
-    if own.shape[1] > 1:
-        rows = rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)
-    flat = rows.reshape(-1, rows.shape[-1])
-    sums[key] = sums.get(key, 0) + (flat.t() @ flat).double()
+def _products(read: Mapping[str, Tensor], weights: np.ndarray) -> Moments:
+    """Sum z z^T over a batch for all keys, with the weights of the decisions; empty if all weights are 0."""
+    found: Moments = {}
+    for key, z in read.items() if weights.any() else ():
+        own = on_steps(weights, z.shape[1])
+        picked = np.flatnonzero(own.any(axis=1))
+        rows = z[torch.from_numpy(picked).to(z.device)]
+        flat = rows.reshape(-1, rows.shape[-1])
+        scaled = flat
+        if own.shape[1] > 1 or (own[picked] != 1).any():
+            scaled = (rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)).reshape(flat.shape)
+        found[key] = (scaled.t() @ flat).double()
+    return found
+
+
+def _add(sums: Moments, products: Moments) -> None:
+    for key, value in products.items():
+        sums[key] = sums[key] + value if key in sums else value.clone()
 
 
 def _halves(own: Moments, everyone: Moments) -> Moments:

@@ -17,7 +17,7 @@ from unbraid.data.targets import Targets
 from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.network import Network
 
-DECIDED = 20_000  # largest number of decisions that output layers are fitted on
+DECIDED, FOR_EACH = 2_000, 20  # decisions that output layers are fitted on, and more for each class
 HELD = 8_000_000  # largest number of feature values in memory
 
 
@@ -44,7 +44,8 @@ def read_decisions(network: Network, x: Inputs, targets: Targets, known: Tensor 
         targets: their labels.
         known: features of the parent for the examples, (N, F) or (N, T, F). None (default) computes them.
     """
-    most = min(DECIDED, HELD // network.spec.features) // targets.counted()[0].size
+    wanted = DECIDED + FOR_EACH * network.classes  # more hardly change the accuracy
+    most = min(wanted, HELD // network.spec.features) // targets.counted()[0].size
     rows = np.random.default_rng(0).permutation(even(np.arange(len(x)), max(1, most)))
     some = x.take(rows)
     counted = [part.to(network.device) for part in torch.from_numpy(targets.take(rows).counted()).split(BATCH)]

@@ -17,26 +17,29 @@ from torch import Tensor, nn
 from unbraid.config import HeadKind, Mode, ReconstructConfig
 from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.memory import budget
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
 from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
-from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, refit
-from unbraid.decomposition.reconstruction.moments import Moments, collect, counts, mean_moments, with_one
+from unbraid.decomposition.reconstruction.layer_refit import refit
+from unbraid.decomposition.reconstruction.moments import SampleMoments, counts, with_one
 from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
 from unbraid.decomposition.reconstruction.output_rows import decided
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, even, read_decisions
+from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import HeldPass, States
 from unbraid.modules.concern import Concern
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, to_device
-from unbraid.networks.layers import decomposable_layers, head_sources, sliced
+from unbraid.networks.layers import Layer, decomposable_layers, head_sources, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.watching import watched
 
 DEFAULT_KEEP = 0.5  # keep ratio if neither keep nor max_loss is given
-SCORED = 100  # number of examples with and without the class for scoring; more hardly change the order
-REFITTED = 200  # the same for refitting layers; the classes of one body share these examples
-FEWEST = 20
+# Smallest and largest number of examples with and without a class, and number of timesteps that they should have:
+SCORED = (20, 100, 1_000)  # for scores; more hardly change the order
+REFITTED = (20, 200, 2_000)  # for refitting layers; the classes of one body share these examples
+FITTED = 6  # smallest number of timesteps for each weight of a unit that is refitted
 PASS = 5.0  # cost of the pass over the sample, relative to the scores of one class
 
 
@@ -96,16 +99,19 @@ class Reconstruction:
     config: ReconstructConfig
     advance: Callable[[float], object] = lambda amount: None
     score: NodeScore = node_scores
-    moments: dict[int, Moments] = field(init=False)
+    moments: SampleMoments = field(init=False)
     scores: dict[int, Mapping[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
     states: dict[str, States] | None = field(init=False)
     deciding: ParentDecisions = field(init=False)
 
     def __post_init__(self) -> None:
-        held = HeldPass(self.network, len(self.x))
+        memory = budget(self.config.memory)
+        held = HeldPass(self.network, len(self.x), memory / 4)
         passed = partial(_advanced, self.advance, PASS / max(len(self.x), 1))
-        self.moments = collect(self.network, self.x, self.targets, self.classes, passed, held=held)
+        self.moments = SampleMoments(
+            self.network, self.x, self.targets, self.classes, memory / 2, advance=passed, held=held
+        )
         self.states = held.states()
         self.deciding = read_decisions(self.network, self.x, self.targets, held.features())
         with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
@@ -113,7 +119,7 @@ class Reconstruction:
         self.steps = {name: v.shape[1] if v.dim() == 3 else 1 for name, v in seen.items()}
         self.scores = {}
         for j in self.classes:
-            rows = self._with_and_without(j, SCORED)
+            rows = self._with_and_without(j, self._examples(SCORED))
             head = channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX))
             counted = self.targets.take(rows).counted()
             self.scores[j] = checked_scores(self.score(self.network, head, self.x.take(rows), counted), self.network)
@@ -156,7 +162,7 @@ class Reconstruction:
         kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
         chosen = strongest(combined([self.scores[j] for j in indices]), keep)
         kept |= {name: units for name, units in chosen.items() if name not in whole}
-        moments = mean_moments([self.moments[j] for j in indices])
+        moments = self.moments.mean(indices)
         body, features = sliced(network.body, kept, reconstructing(layers, kept, moments))
         if any(len(indices) < layers[name].units for name, indices in kept.items()):
             self._refit(indices, kept, body)
@@ -168,7 +174,8 @@ class Reconstruction:
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
         """Refit the layers of ``body`` in place. The classes and all others have half of the weight each."""
-        most = max(REFITTED // len(indices), FEWEST)  # all rows run as one batch
+        widest = max(sum(p.shape[1] for p in layer.module.parameters() if p.dim() == 2) for layer in _smaller(body))
+        most = max(self._examples(REFITTED, FITTED * widest) // len(indices), REFITTED[0])  # all rows run as one batch
         rows = np.unique(np.concatenate([self._with_and_without(j, most) for j in indices]))
         targets = self.targets.take(rows)
         own = np.any([targets.members(j) for j in indices], axis=0)
@@ -205,6 +212,11 @@ class Reconstruction:
         weight[:, places] = new[:, :-1]
         return Head(weight, new[:, -1], folded.idle, folded.words)
 
+    def _examples(self, wanted: tuple[int, int, int], steps: int = 0) -> int:
+        """Return how many examples have enough timesteps, see :data:`SCORED`."""
+        fewest, most, enough = wanted
+        return int(np.clip(max(enough, steps) // max(self.steps.values(), default=1), fewest, most))
+
     def _with_and_without(self, index: int, most: int) -> np.ndarray:
         """Choose examples with and without a class, evenly spread, at most ``most`` of each."""
         carries = counts(self.targets.members(index)).any(1)
@@ -232,6 +244,10 @@ class _Features:
     def __call__(self, x: Any) -> Tensor:
         found = self.body(x)
         return found if self.cut else found[..., self.inputs]
+
+
+def _smaller(body: nn.Module) -> list[Layer]:
+    return list(decomposable_layers(body).values())
 
 
 def _mask(units: int, indices: Tensor) -> np.ndarray:

@@ -44,13 +44,13 @@ class HeldPass:
     Args:
         network: the parent network.
         examples: number of examples N.
+        memory: largest number of bytes, if that is less than :data:`HELD`.
     """
 
-    def __init__(self, network: Network, examples: int) -> None:
-        self._layers: Mapping[str, RecurrentLayer] = (
-            network.recurrent_layers() if isinstance(network.spec, NetworkSpec) else {}
-        )
-        self._examples, self._fits = examples, bool(self._layers)
+    def __init__(self, network: Network, examples: int, memory: float = HELD) -> None:
+        layers = network.recurrent_layers() if isinstance(network.spec, NetworkSpec) else {}
+        self._layers = {name: layer for name, layer in layers.items() if isinstance(layer, RecurrentLayer)}
+        self._examples, self._fits, self._memory = examples, bool(self._layers), min(memory, HELD)
         self._read: dict[str, list[Tensor]] = {name: [] for name in self._layers}
         self._features: list[Tensor] = []
 
@@ -63,7 +63,7 @@ class HeldPass:
         """
         if not self._features and self._fits:
             values = sum(read[name].numel() for name in self._layers) + features.numel()
-            self._fits = 4 * values * self._examples <= HELD * len(features)
+            self._fits = 4 * values * self._examples <= self._memory * len(features)
         if self._fits:
             self._features.append(features)
             for name, parts in self._read.items():

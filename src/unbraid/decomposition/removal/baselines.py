@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unbraid.networks.layers import Layer
-from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.stages import Dense
 
 
 def choose_random(removed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -27,8 +27,8 @@ def magnitudes(layer: Layer, columns: slice, by_gates: bool) -> np.ndarray:
         by_gates: whether ``columns`` is a slice of the gate columns.
     """
     module = layer.module
-    kernels = [module.weight_ih, module.weight_hh] if isinstance(module, RecurrentLayer) else [module.weight]
-    squares = sum((k.detach().double().square().sum(1).cpu().numpy() for k in kernels), np.zeros(1))
+    incoming = module.weight if isinstance(module, Dense) else module.incoming
+    squares = incoming.detach().double().square().sum(1).cpu().numpy()
     if not by_gates:
         squares = squares.reshape(-1, layer.units).sum(0)
     return np.sqrt(squares[columns])

@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from unbraid.decomposition.reconstruction.folding import fold, fold_layer, rest
-from unbraid.decomposition.reconstruction.layer_refit import JUDGING, Regression, fit_layer
+from unbraid.decomposition.reconstruction.layer_refit import fit_layer
 from unbraid.decomposition.reconstruction.moments import before, valid_steps, with_one
+from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import States
 from unbraid.decomposition.shrinking.narrowing import Plan
 from unbraid.decomposition.shrinking.running import Call, runs
-from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
-from unbraid.networks.layers import Layer, slice_layer
+from unbraid.decomposition.shrinking.wrapped import ShrunkCell, ShrunkRecurrent
+from unbraid.networks.layers import Layer, gate_rows, slice_layer
 from unbraid.networks.pytorch.plain import narrow_stack
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stack import CellStack, RecurrentStack
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,60 @@ def stack_of(part: nn.Module) -> tuple[str, RecurrentStack]:
     return "", part
 
 
+def _small_projected(
+    stack: RecurrentStack, kept: list[Tensor], columns: Tensor | None, seen: list[Seen]
+) -> RecurrentStack:
+    """Make a smaller stack with projections. Only they are folded: what reads projected values stays the same."""
+    layers: list[nn.Module] = []
+    weights, maps = [], []
+    for place, (layer, own) in enumerate(zip(stack.layers, seen, strict=True)):
+        assert isinstance(layer, RecurrentLayer)
+        weight_ih, weight_hh = stack.unprojected(place)
+        rows = gate_rows(layer, kept[place])
+        small = slice_layer(layer, kept[place], None)
+        if columns is not None and place < stack.directions:
+            joint = torch.cat([columns, torch.tensor([layer.inputs])])
+            whole = torch.cat([weight_ih, layer.bias_ih.unsqueeze(1)], 1).detach()
+            moment = _moment(_rows(with_one(own.states.x), own.states.valid))
+            new = fold(whole, moment, joint, rest(layer.inputs + 1, joint))
+            weight_ih, small.bias_ih = new[:, :-1], nn.Parameter(new[rows, -1].clone(), requires_grad=False)
+        layers.append(small)
+        weights.append((weight_ih[rows], weight_hh[rows]))
+        maps.append(
+            _projection(stack.projections[place][:, kept[place]], [own.outputs[..., kept[place]]], stack, place, own)
+        )
+    made = narrow_stack(stack, layers, stack.input_size if columns is None else len(columns))
+    made.set_projections(weights, maps)
+    return made
+
+
+def _fit_projections(small: nn.Module, path: str, stack: RecurrentStack, kept: list[Tensor], sample: Sample) -> None:
+    """Fit the projections of a smaller stack level by level, on its own outputs and on those of the parent."""
+    own = small.get_submodule(path)
+    assert isinstance(own, RecurrentStack)
+    for place in range(len(own.layers)):
+        seen, wanted = _observed(small, f"{path}.layers.{place}", sample.batches), sample.layers[path][place]
+        weights, maps = [own.unprojected(p) for p in range(len(own.layers))], [p.detach() for p in own.projections]
+        inputs = [seen.outputs, wanted.outputs[..., kept[place]]]
+        maps[place] = _projection(maps[place], inputs, stack, place, wanted)
+        own.set_projections(weights, maps)
+
+
+def _projection(start: Tensor, inputs: list[Tensor], stack: RecurrentStack, place: int, parent: Seen) -> Tensor:
+    """Fit a projection (P, H') of each of ``inputs`` (N, T, H') to the projected outputs of the parent."""
+    valid = parent.states.valid
+    wanted = _rows(parent.outputs, valid) @ stack.projections[place].t()
+    regression = Regression(start.detach().clone())
+    for values in inputs:
+        regression.add(_rows(values, valid), wanted, torch.arange(len(wanted)) % JUDGING == 0)
+    return regression.solved()
+
+
 def _small(
     path: str, stack: RecurrentStack, kept: list[Tensor], columns: Tensor | None, seen: list[Seen], narrow: bool
 ) -> nn.Module:
+    if stack.proj_size:
+        return _small_projected(stack, kept, columns, seen)
     layers: list[nn.Module] = []
     for place, (layer, own) in enumerate(zip(stack.layers, seen, strict=True)):
         assert isinstance(layer, RecurrentLayer)
@@ -169,13 +221,17 @@ def _small(
         return small
     hidden = [_expansion(own.outputs, k, own.states.valid) for own, k in zip(seen, kept, strict=True)]
     cells = [_expansion(own.cells, k) for own, k in zip(seen, kept, strict=True) if own.cells is not None]
-    return ShrunkRecurrent(
+    wrapper = ShrunkCell if isinstance(stack, CellStack) else ShrunkRecurrent
+    return wrapper(
         small, stack.hidden_size, torch.stack(kept), torch.stack(hidden), torch.stack(cells) if cells else None
     ).requires_grad_(False)
 
 
 def _fit_stack(small: nn.Module, path: str, stack: RecurrentStack, kept: list[Tensor], sample: Sample) -> None:
     """Fit the layers of a stack level by level, and then the expansion of its outputs."""
+    if stack.proj_size:
+        _fit_projections(small, path, stack, kept, sample)
+        return
     part = small.get_submodule(path)
     inside, own = stack_of(part)
     for place, layer in enumerate(own.layers):

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from unbraid.decomposition.shrinking.running import ADVICE
 from unbraid.errors import DataError, quoted
-from unbraid.networks.inputs import Inputs, leaves, map_tree
+from unbraid.networks.inputs import Inputs, leaves, map_tree, padded
 from unbraid.networks.precision import HALF
-from unbraid.networks.pytorch.calling import check_tree
 from unbraid.networks.pytorch.running import watched
 
 TRIED = 9  # examples of the run that finds the axis
@@ -28,8 +27,7 @@ def module_inputs(module: nn.Module, x: Any) -> Inputs:
     Raises:
         DataError: no tensor, values that are not finite, or inputs that the module does not run on.
     """
-    check_tree(x, "x")
-    tree = map_tree(_tensor, x)
+    tree = map_tree(_tensor, padded(x))
     tensors = [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor) and leaf.dim()]
     if not tensors:
         raise DataError(f"x is {quoted(repr(x), 40)}, which has no tensor: pass inputs as forward reads them.")

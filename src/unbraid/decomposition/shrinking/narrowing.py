@@ -143,7 +143,7 @@ def _trial(
         own = kept[path] if path in narrow else None
         if own is not None:
             part.hidden_size = len(own[0])  # type: ignore[assignment]
-        replays.append(_Replay(path, calls, own, columns, int(getattr(module.get_submodule(path), "hidden_size", 0))))
+        replays.append(_Replay(path, calls, own, columns, module.get_submodule(path)))
         part.forward = replays[-1]
     try:
         with torch.no_grad(), same_random_numbers():
@@ -169,13 +169,15 @@ class _Replay:
         calls: its recorded calls.
         kept: of a recurrent layer on trial, its kept units; None returns the recorded result.
         columns: filled with the columns of the inputs that are left, path -> (F',).
-        units: H of a recurrent layer.
+        part: the layer.
     """
 
     def __init__(
-        self, path: str, calls: list[Call], kept: Sequence[Tensor] | None, columns: dict[str, Tensor], units: int
+        self, path: str, calls: list[Call], kept: Sequence[Tensor] | None, columns: dict[str, Tensor], part: nn.Module
     ) -> None:
-        self.path, self.calls, self.kept, self.columns, self.units = path, iter(calls), kept, columns, units
+        self.path, self.calls, self.kept, self.columns = path, iter(calls), kept, columns
+        self.units = int(getattr(part, "hidden_size", 0))
+        self.cell = isinstance(part, nn.RNNCellBase)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorded = next(self.calls, None)
@@ -204,6 +206,8 @@ class _Replay:
     def _result(self, result: Any) -> Any:
         if self.kept is None:
             return result
+        if self.cell:
+            return self._narrow(result) if isinstance(result, Tensor) else tuple(map(self._narrow, result))
         outputs, states = result
         last = self.kept[-2:] if _values(outputs).shape[-1] == 2 * self.units else self.kept[-1:]
         columns = torch.cat([kept + place * self.units for place, kept in enumerate(last)])
@@ -218,6 +222,8 @@ class _Replay:
     def _narrow(self, state: Tensor) -> Tensor:
         if self.kept is None:
             return state
+        if self.cell:
+            return state[..., self.kept[0]]
         return torch.stack([own[..., kept] for own, kept in zip(state, self.kept, strict=True)])
 
 

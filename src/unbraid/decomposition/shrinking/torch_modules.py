@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from unbraid.decomposition.reconstruction.importance import strongest
 from unbraid.decomposition.shrinking.distilling import distil
@@ -23,13 +25,13 @@ from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, columns, find_sources, linear_outputs, squared_change
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import UnsupportedLayer
-from unbraid.networks.inputs import Inputs, map_tree, to_device
+from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.calling import Caller
-from unbraid.networks.pytorch.checking import check_plain, whole_layers
+from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
-from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stack import stack_of as replacement_of
 from unbraid.networks.torch_spec import TorchRun
 
 SCORED = 200  # examples that score the hidden units
@@ -72,9 +74,7 @@ class TorchShrinker:
         self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
         self.module = checked_module(module)
         self.sites = whole_layers(self.module)
-        dtype = next(iter(self.sites.values())).weight_ih_l0.dtype
-        assert isinstance(dtype, torch.dtype)
-        self.dtype = dtype
+        self.dtype = _like(next(iter(self.sites.values()))).dtype
         self._caller = Caller(self.module, run or TorchRun())
         first = self._batches(x.take(slice(TRIED)))[0]
         self._tried = self._caller.run.batch or min(TRIED, len(x))
@@ -88,9 +88,10 @@ class TorchShrinker:
         }
         self.first, self.recorded = first, record(self.module, first, [*self.sites, *self.linears])
         self.sites = {path: part for path, part in self.sites.items() if path in self.recorded.calls}
-        memo = {id(part): RecurrentStack(part) for part in self.sites.values()}
+        memo = {id(part): replacement_of(part) for part in self.sites.values()}
         self.parent = copied(self.module, memo | {id(p): p for p in self.module.parameters()}).requires_grad_(False)
         self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
+        self._check_projected()
         self._check_same()
         rows = self._rows(SCORED)
         self.scores = unit_scores(self.parent, self.stacks, self._batches(x.take(rows), len(rows)), self.sources)
@@ -145,7 +146,7 @@ class TorchShrinker:
     def sample(self) -> Sample:
         """Values of the parent that layers are fitted to."""
         if self._sample is None:
-            steps = max(own.shape[0] * own.shape[1] for own in self._first_outputs()) / self._tried
+            steps = max(map(self._steps, self.sites)) / self._tried
             width = sum(len(stack.layers) * 4 * stack.hidden_size for stack in self.stacks.values())
             rows = self._rows(max(8, min(FITTED, int(HELD / max(steps * width, 1)))))
             self._sample = observe(self.parent, self._batches(self.x.take(rows)), self.stacks, self.linears)
@@ -159,11 +160,13 @@ class TorchShrinker:
             self._decided = batches, self._read(self.parent, batches)
         return self._decided
 
-    def _first_outputs(self) -> list[Tensor]:
-        outputs = [made.result[0] for path in self.sites for made in self.recorded.calls[path]]
-        return [
-            values if isinstance(values, Tensor) and values.dim() > 2 else values[0].unsqueeze(1) for values in outputs
-        ]
+    def _steps(self, path: str) -> int:
+        """Return the number of timesteps of all sequences that a layer reads in its longest call; of a cell in all."""
+        calls = self.recorded.calls[path]
+        if isinstance(self.sites[path], nn.RNNCellBase):
+            return sum(len(made.args[0]) for made in calls)
+        outputs = [made.result[0] for made in calls]
+        return max(len(v.data) if isinstance(v, PackedSequence) else v.shape[:-1].numel() for v in outputs)
 
     def _kept(self, keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
         """Choose the kept units of smaller layers. With ``tied``, layers of the same size keep the same units."""
@@ -172,7 +175,9 @@ class TorchShrinker:
             if tied:
                 alike = [own for own in self.scores.values() if np.shape(own) == np.shape(scores)]
                 scores = list(np.sum(alike, axis=0))
-            chosen = strongest({str(place): own for place, own in enumerate(scores)}, keep)
+            fewest = (self.stacks[path].proj_size + 1) / self.stacks[path].hidden_size  # torch has no smaller ones
+            share = max(keep, min(fewest, 1.0)) if self.stacks[path].proj_size else keep
+            chosen = strongest({str(place): own for place, own in enumerate(scores)}, share)
             if len(chosen["0"]) < self.stacks[path].hidden_size:
                 kept[path] = list(chosen.values())
         return kept
@@ -180,7 +185,9 @@ class TorchShrinker:
     def _plan(self, keep: float, kept: dict[str, list[Tensor]]) -> Plan:
         if self.style == "wrapped":
             return Plan(kept)
-        plan = plan_narrowing(self.module, self.first, self.recorded, kept, self._kept(keep, tied=True))
+        outer = {path: own for path, own in kept.items() if not self.stacks[path].proj_size}
+        plan = plan_narrowing(self.module, self.first, self.recorded, outer, self._kept(keep, tied=True))
+        plan = replace(plan, kept={**kept, **plan.kept})  # a projection keeps the size of the outputs
         if self.style == "plain" and plan.reasons:
             path, reason = next(iter(plan.reasons.items()))
             raise UnsupportedLayer(
@@ -198,11 +205,10 @@ class TorchShrinker:
         memo: dict[int, Any] = {}
         for path in self.sites:
             part, original = small.get_submodule(path), self.original.get_submodule(path)
-            assert isinstance(original, nn.RNNBase)
+            assert isinstance(original, nn.RNNBase | nn.RNNCellBase)
             inside, stack = stack_of(part)
             if inside or stack.hidden_size < original.hidden_size or stack.input_size < original.input_size:
-                like = original.weight_ih_l0
-                assert isinstance(like, Tensor)
+                like = _like(original)
                 layer: nn.Module = plain_layer(path, stack, like)
                 if isinstance(part, ShrunkRecurrent):
                     layer = _framed(part, layer, like)
@@ -228,6 +234,17 @@ class TorchShrinker:
             raise UnsupportedLayer(
                 f"the smaller module returns shapes {shapes[0]}, the module {shapes[1]}: use style='wrapped'."
             )
+
+    def _check_projected(self) -> None:
+        """Raise UnsupportedLayer if forward passes states to a layer with a projection, whose cells get smaller."""
+        for path, stack in self.stacks.items():
+            given = any(leaf is not None for made in self.recorded.calls[path]
+                        for leaf in leaves([*made.args[1:], made.kwargs.get("hx")]))  # fmt: skip
+            if stack.proj_size and given:
+                raise UnsupportedLayer(
+                    f"nn.LSTM {path!r} has proj_size={stack.proj_size}, and forward passes its initial states, whose "
+                    "size would change: leave them out where they are zeros."
+                )
 
     def _check_same(self) -> None:
         """Check that plain layers of the same weights give the same results; raise UnsupportedLayer if not."""
@@ -283,6 +300,13 @@ def checked_module(module: nn.Module) -> nn.Module:
     return own
 
 
+def _like(part: nn.Module) -> Tensor:
+    """Return a weight whose dtype and device are those of a recurrent layer."""
+    found = recurrent_weight(part)
+    assert found is not None
+    return found
+
+
 def _refittable(part: nn.Module) -> bool:
     """Return whether a part is a plain nn.Linear whose weights can be replaced."""
     plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
@@ -298,5 +322,5 @@ def _shared_weights(module: nn.Module) -> set[int]:
 def _framed(part: ShrunkRecurrent, layer: nn.Module, like: Tensor) -> ShrunkRecurrent:
     """Make a smaller layer with the expansion of ``part``, in the dtype and on the device of ``like``."""
     cell = None if part.cell is None else part.cell.detach().clone()
-    made = ShrunkRecurrent(layer, part.hidden_size, part.kept.clone(), part.hidden.detach().clone(), cell)
+    made = type(part)(layer, part.hidden_size, part.kept.clone(), part.hidden.detach().clone(), cell)
     return made.to(like.device, like.dtype).requires_grad_(like.requires_grad)

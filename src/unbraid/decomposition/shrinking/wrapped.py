@@ -70,6 +70,38 @@ class ShrunkRecurrent(nn.Module):
         return torch.cat([linear(p, row[:, :-1], row[:, -1]) for p, row in zip(parts, rows, strict=True)], -1)
 
 
+class ShrunkCell(ShrunkRecurrent):
+    """The same for an nn.LSTMCell, nn.GRUCell or nn.RNNCell; its states are h (N, H), or h and c.
+
+    Args:
+        layer: the smaller cell.
+        hidden_size: H.
+        kept: the units that the smaller cell has, (1, H').
+        hidden: expansion of the hidden state, (1, H, H' + 1).
+        cell: expansion of the cell state of an LSTM; None for other cells.
+    """
+
+    def __init__(
+        self, layer: nn.Module, hidden_size: int, kept: Tensor, hidden: Tensor, cell: Tensor | None = None
+    ) -> None:
+        nn.Module.__init__(self)
+        self.layer = layer
+        self.input_size, self.hidden_size, self.bias = layer.input_size, hidden_size, layer.bias
+        self.register_buffer("kept", kept)
+        self.hidden = nn.Parameter(hidden)
+        self.cell = None if cell is None else nn.Parameter(cell)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """Run as torch's cells do: (N, D) and the state (N, H) or a pair of them; returns the next state."""
+        if hx is not None:
+            hx = hx[..., self.kept[0]] if isinstance(hx, Tensor) else tuple(part[..., self.kept[0]] for part in hx)
+        state = self.layer(input, hx)
+        if self.cell is None:
+            return _expanded(state.unsqueeze(0), self.hidden)[0]
+        h, c = state
+        return _expanded(h.unsqueeze(0), self.hidden)[0], _expanded(c.unsqueeze(0), self.cell)[0]
+
+
 def _expanded(state: Tensor, rows: Tensor) -> Tensor:
     parts = zip(state, rows, strict=True)
     return torch.stack([linear(part, row[:, :-1], row[:, -1]) for part, row in parts])

@@ -140,8 +140,15 @@ def _normalization_weights(settings: Settings, shapes: Shapes) -> list[Weight]:
 _DROPPED = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
 _NOISE = ("GaussianNoise", "GaussianDropout", "ActivityRegularization", "Identity", "ConvertToTensor")
 
+_RANDOM = tuple(f"Random{name}" for name in ("Brightness", "Contrast", "Flip", "Rotation", "Translation", "Zoom"))
+_OF_RANDOM = (
+    "factor", "mode", "value_range", "height_factor", "width_factor", "fill_mode", "fill_value", "interpolation",
+    "data_format",
+)  # fmt: skip  # none changes a prediction
+
 ELEMENTWISE: dict[str, Kind] = {
     **{name: Kind(_identity, mask=keep_mask) for name in _DROPPED + _NOISE},
+    **{name: Kind(_identity, _OF_RANDOM, mask=keep_mask) for name in _RANDOM},
     "Activation": Kind(_identity, mask=keep_mask, activated=True),
     "LeakyReLU": Kind(_leaky_relu, ("alpha", "negative_slope"), mask=keep_mask),
     "ELU": Kind(_elu, ("alpha",), mask=keep_mask),

@@ -114,6 +114,16 @@ def _any(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> 
     return x[0].any(dim=axis_of(settings, x[0].dim()), keepdim=bool(settings.get("keepdims", False)))
 
 
+def _part(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    """Return some adjacent features."""
+    start, (size,) = settings.get("start", 0), settings.sizes("size", 1)
+    if type(start) is not int or not 0 <= start <= x[0].shape[-1] - size:
+        raise ValueError(f"features {start!r} to {start!r} + {size} of {x[0].shape[-1]} are read")
+    return x[0].narrow(-1, start, size)
+
+
+PART = "Bidirectional.part"  # no class of Keras: one direction of a Bidirectional that merges nothing
+
 MERGING: dict[str, Kind] = {
     "Add": Kind(_merged(torch.add), mask=_combined, many=True),
     "Multiply": Kind(_merged(torch.mul), mask=_combined, many=True),
@@ -127,5 +137,6 @@ MERGING: dict[str, Kind] = {
     "Permute": Kind(_permute, ("dims",)),
     "Flatten": Kind(_flatten, ("data_format",)),
     "NotEqual": Kind(_not_equal, ("constant",), mask=keep_mask),
+    PART: Kind(_part, ("start", "size"), mask=keep_mask),
     "Any": Kind(_any, ("axis", "keepdims")),
 }

@@ -123,4 +123,4 @@ _CONV_LSTM = Kind(
     ),
     _conv_lstm_weights,
 )  # fmt: skip
-CONVOLUTIONAL: dict[str, Kind] = {f"ConvLSTM{axes}D": _CONV_LSTM for axes in (1, 2)}
+CONVOLUTIONAL: dict[str, Kind] = {f"ConvLSTM{axes}D": _CONV_LSTM for axes in (1, 2, 3)}

@@ -39,6 +39,11 @@ class Archive:
         if foreign := foreign_archive(name, list(self._members)):
             raise foreign
 
+    @property
+    def members(self) -> list[str]:
+        """Names of all members."""
+        return list(self._members)
+
     def read(self, member: str) -> bytes:
         """Read a member; raise FormatError if it is missing, encrypted, damaged or of another size."""
         if member not in self._members:

@@ -7,6 +7,7 @@ import reprlib
 from typing import Any
 
 from unbraid.errors import FormatError, UnsupportedLayer, quoted
+from unbraid.networks.keras.keras1 import renewed
 
 MAX_SIZE = 2**31
 MAX_REPEATS = 2**16  # RepeatVector's n is the one size that no weight confirms
@@ -94,6 +95,11 @@ class LayerConfig(Config):
         settings = outer.get("config")
         if isinstance(settings, list):  # a nested Sequential of Keras up to 2.2.2: its layers alone
             settings = {"layers": settings, "name": outer.get("name") or place}
+        first = isinstance(settings, dict) and "module" not in outer.values  # Keras 1 stored no modules
+        old = renewed(self.kind, settings) if first else None
+        if old is not None:
+            (self.kind, settings), self.keras = old, 1
+            self.outer = Config(file, place, {**outer.values, "class_name": self.kind, "config": settings})
         super().__init__(file, outer.where, settings)
         self.name = self.text("name") if "name" in self.values or "name" not in outer.values else outer.text("name")
         self.where = f"layer {shown(self.name)} ({shown(self.kind).strip(chr(39))})"

@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, quoted
 from unbraid.limits import parse_json, read_regular
 from unbraid.networks.keras.archive import Archive, open_archive
@@ -23,6 +24,7 @@ from unbraid.networks.keras.config import Config, shown
 from unbraid.networks.keras.content import WHOLE, content_of
 from unbraid.networks.keras.hdf5 import Store, reading
 from unbraid.networks.keras.heap import check_heaps
+from unbraid.networks.keras.text import read_text
 from unbraid.networks.keras.weights import ArchiveWeights, LegacyWeights, Weights
 
 WEIGHTS = "model.weights.h5"
@@ -39,6 +41,9 @@ class SavedModel:
         keras: major version of the Keras that wrote it.
         weights: where its layers' variables are.
         compiled: how the model was compiled, its loss among it, as parsed JSON; None where that was not stored.
+        flipped: whether convolutions were computed by Theano, which reads kernels from their ends.
+        vocabulary: of a model that has a ``TextVectorization``, which is taken out of ``model``.
+        live: the Keras model in memory that the file was made from; None for a file of the user.
     """
 
     file: str
@@ -46,6 +51,9 @@ class SavedModel:
     keras: int
     weights: Weights
     compiled: Any = None
+    flipped: bool = False
+    live: Any = None
+    vocabulary: Vocabulary | None = None
 
 
 @contextmanager
@@ -115,7 +123,8 @@ def _open_legacy(path: Path) -> Iterator[SavedModel]:
         version = major_version(name, store.text_attribute(root, "keras_version"))
         training = store.text_attribute(root, "training_config")
         compiled = None if training is None else _json(name, "training_config", training)
-        yield SavedModel(name, model, version, LegacyWeights(store), compiled)
+        theano = store.text_attribute(root, "backend") == "theano"
+        yield SavedModel(name, model, version, LegacyWeights(store), compiled, theano)
 
 
 @contextmanager
@@ -124,7 +133,8 @@ def _open_archive(path: Path) -> Iterator[SavedModel]:
     with open_archive(path) as archive:
         metadata, model = _json_member(archive, "metadata.json"), _json_member(archive, "config.json")
         weights = archive.read(WEIGHTS)
-    version = metadata.get("keras_version")
+        version = metadata.get("keras_version")
+        text = read_text(model, 3 if str(version).startswith("3") else 2, archive)
     if version is not None and not isinstance(version, str):
         raise FormatError(f"{name}: field 'keras_version' is {shown(version)}, expected a version such as '3.5.0'.")
     with reading(name, WEIGHTS):
@@ -132,7 +142,11 @@ def _open_archive(path: Path) -> Iterator[SavedModel]:
         opened = h5py.File(BytesIO(weights), "r")
     with opened:
         store = Store(f"{name}: {WEIGHTS}", opened, weights)
-        yield SavedModel(name, model, major_version(name, version), ArchiveWeights(store), model.get("compile_config"))
+        compiled = model.get("compile_config")
+        whole = model if text is None else text.model
+        words = None if text is None else text.vocabulary
+        keras = major_version(name, version)
+        yield SavedModel(name, whole, keras, ArchiveWeights(store), compiled, vocabulary=words)
 
 
 _OPEN = {"hdf5": _open_legacy, "zip": _open_archive}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from unbraid.errors import ConfigError, UnsupportedLayer, quoted
+from unbraid.errors import ConfigError, FormatError, UnsupportedLayer, quoted
 from unbraid.networks.graph.module import KerasGraph
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.keras.config import shown
@@ -34,7 +34,7 @@ def read_graph_network(
         FormatError: the configuration or the weights are not what Keras writes.
         ConfigError: ``output`` is no output of the model, or is missing where there are several.
     """
-    wiring = wired(saved.model, saved.keras)
+    wiring = wired(saved.model, saved.keras, saved.live is not None)
     name = _chosen(wiring, output)
     read = read_graph(saved, wiring, wiring.outputs[name])
     number, head = head_of(wiring, read)
@@ -48,6 +48,8 @@ def read_graph_network(
 
 def _chosen(wiring: Wiring, output: str | None) -> str:
     names = list(wiring.outputs)
+    if not names:
+        raise FormatError(f"{wiring.file}: the model has no output, expected at least one.")
     if output is None and len(names) == 1:
         return names[0]
     if output is None:

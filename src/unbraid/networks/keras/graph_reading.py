@@ -17,15 +17,18 @@ import torch
 from torch import Tensor
 
 from unbraid.errors import DataError, FormatError, UnbraidWarning, UnsupportedLayer, quoted
+from unbraid.networks.graph.adapter import torch_keras
 from unbraid.networks.graph.kind import Settings
 from unbraid.networks.graph.kinds import KINDS
 from unbraid.networks.graph.module import KerasGraph, Value, input_size, weight_names
+from unbraid.networks.graph.own import OWN, remember
 from unbraid.networks.graph_spec import CallSpec, GraphInput, GraphLayer, GraphSpec, LayerSpec, PerTimestepSpec
 from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.conversion import Translation, activation, tensor
 from unbraid.networks.keras.files import SavedModel
+from unbraid.networks.keras.keras1 import conv1d_kernel
 from unbraid.networks.keras.layers import SUPPORTED, translate
-from unbraid.networks.keras.modern import cudnn_variables, from_cudnn
+from unbraid.networks.keras.modern import cell_variables, cudnn_variables, from_cudnn
 from unbraid.networks.keras.recurrent import KINDS as RECURRENT
 from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.settings import plain_settings
@@ -56,7 +59,7 @@ class ReadGraph:
 def check_kinds(wiring: Wiring) -> None:
     """Raise UnsupportedLayer, with every layer that Unbraid cannot run."""
     wrong: dict[str, str] = {}
-    for call in wiring.calls:
+    for call in wiring.calls if not wiring.live else ():
         if (found := _unsupported(call.layer)) is not None:
             wrong.setdefault(call.name, found)
     if not wrong:
@@ -66,7 +69,7 @@ def check_kinds(wiring: Wiring) -> None:
     advice = (
         "no code from a file is run: open the model in Keras and pass it to Network.from_keras"
         if own
-        else "replace them in Keras, or leave them out"
+        else "replace them in Keras, or open the model in Keras and pass it to Network.from_keras"
     )
     raise UnsupportedLayer(
         f"{wiring.file}: {len(wrong)} layer{'s are' if len(wrong) > 1 else ' is'} not supported: {names}; {advice}."
@@ -193,7 +196,9 @@ class _Reader:
         recurrent = layer.kind in (*RECURRENT, "Bidirectional")
         dense = layer.kind == "TimeDistributed" and layer.inner("layer").kind == "Dense"
         try:
-            if recurrent or dense or layer.kind in _LAYERS:
+            if self.wiring.live and _unsupported(layer) is not None:
+                spec, weights = self._own(call)
+            elif recurrent or dense or layer.kind in _LAYERS:
                 spec, weights = self._stage(call, shapes[0], recurrent)
             elif layer.kind == "TimeDistributed":
                 spec, weights = self._per_timestep(call, shapes[0])
@@ -203,7 +208,7 @@ class _Reader:
             raise FormatError(f"{self.saved.file}: {error}") from None
         except ValueError as error:
             raise UnsupportedLayer(f"{self.saved.file}: {layer.where}: {quoted(error)}.") from None
-        if recurrent and (self.inside or call.name in self.several):
+        if isinstance(spec, RecurrentSpec) and (self.inside or call.name in self.several):
             if call.states:
                 raise layer.unsupported("is called several times with initial states", "one call")
             self.fixed.add(call.name)
@@ -216,6 +221,9 @@ class _Reader:
         layer = _plain(call.layer) if recurrent else call.layer
 
         def read(variables: Sequence[Variable]) -> list[np.ndarray]:
+            if call.cells:
+                every, before = cell_variables(call.cells, call.turn, variables)
+                return self.saved.weights.arrays(call.places, every)[before : before + len(variables)]
             if not call.cudnn:
                 return self.saved.weights.arrays(call.places, variables)
             arrays = self.saved.weights.arrays(call.places, cudnn_variables(list(variables)))
@@ -227,6 +235,19 @@ class _Reader:
         if isinstance(spec, RecurrentSpec) and not (self.inside or call.name in self.several):
             weights = {weight_names(name): weight for name, weight in weights.items()}
         return spec, weights
+
+    def _own(self, call: Call) -> tuple[GraphLayer, dict[str, Tensor]]:
+        """Return a layer of a model in memory that runs code of the user."""
+        if call.states:
+            raise call.layer.unsupported("starts from given states", "layers that start from zeros")
+        torch_keras(f"layer {quoted(call.name)!r}, a {call.layer.described},")
+        layer = self.saved.live
+        for place in call.places:
+            layer = layer.get_layer(place.name)
+        key, weights = remember(layer, call.layer.outer.values)
+        shapes = {name: list(weight.shape) for name, weight in weights.items()}
+        settings: dict[str, Any] = {"key": key, "listed": call.listed}
+        return LayerSpec(name=call.name, kind=OWN, settings=settings, weights=shapes), weights
 
     def _per_timestep(self, call: Call, shape: tuple[int, ...]) -> tuple[GraphLayer, dict[str, Tensor]]:
         wiring = wrapped_layer(call.layer, shape[1:], call.places, self.saved.file)
@@ -242,7 +263,7 @@ class _Reader:
                     settings[name] = activation(layer, name, SUPPORTED)
         weights = kind.weights(Settings(settings, layer.keras), shapes)
         variables = [Variable(w.part, _number(weights, place), w.shape, w.used) for place, w in enumerate(weights)]
-        arrays = self.saved.weights.arrays(call.places, variables) if variables else []
+        arrays = self._arrays(call, variables) if variables else []
         kept = {w.name: tensor(a).reshape(w.shape) for w, a in zip(weights, arrays, strict=True) if w.used}
         spec = LayerSpec(
             name=call.name,
@@ -252,6 +273,19 @@ class _Reader:
             keras=3 if layer.keras >= 3 else 2,
         )
         return spec, kept
+
+    def _arrays(self, call: Call, variables: list[Variable]) -> list[np.ndarray]:
+        """Return the arrays of a layer; kernels of convolutions in the layout of Keras 2 with TensorFlow."""
+        layer, first = call.layer, variables[0]
+        if layer.keras == 1 and layer.kind == "Conv1D":
+            stored = [first._replace(shape=(None,) * 4), *variables[1:]]
+            arrays = self.saved.weights.arrays(call.places, stored)
+            arrays[0] = conv1d_kernel(arrays[0], [size or 0 for size in first.shape])
+        else:
+            arrays = self.saved.weights.arrays(call.places, variables)
+        if self.saved.flipped and "Conv" in layer.kind:
+            arrays = [np.flip(a, tuple(range(a.ndim - 2))) if a.ndim > 2 else a for a in arrays]
+        return arrays
 
 
 def _number(weights: Sequence[Any], place: int) -> int:

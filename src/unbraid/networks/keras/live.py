@@ -15,7 +15,7 @@ import torch
 from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, DataError, UnsupportedLayer, quoted, wrong_object
 from unbraid.networks.inputs import leaves
-from unbraid.networks.keras.reading import load_keras
+from unbraid.networks.keras.reading import load_live
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
 
@@ -60,7 +60,7 @@ def from_keras(
             model.save(path)
         except Exception as error:  # a layer of the user's own may raise anything here
             raise UnsupportedLayer(f"the Keras model cannot be saved: {quoted(error, 200)}.") from error
-        network = load_keras(path, labels, task, output)
+        network = load_live(path, model, labels, task, output)
         if example is not None:
             _check_same(model, network, example, output)
     return network

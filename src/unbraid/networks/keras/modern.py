@@ -5,12 +5,15 @@ Covered are Keras 1 names, CuDNN layers, RNN around one cell and the wrappers of
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from unbraid.limits import check_size
 from unbraid.networks.keras.config import LayerConfig
-from unbraid.networks.keras.weights import Place, Variable
+from unbraid.networks.keras.weights import Place, Variable, snake_case
 
 CELLS = {"SimpleRNNCell": "SimpleRNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
 CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
@@ -70,6 +73,51 @@ def cudnn_variables(variables: list[Variable]) -> list[Variable]:
             shape = (2 * (shape[1] or 0),)
         found.append(variable._replace(shape=shape))
     return found
+
+
+def cells_of(layer: LayerConfig) -> list[LayerConfig]:
+    """Return the cells of an RNN of several cells, each as a recurrent layer; nothing for other layers.
+
+    Each but the last gives all its outputs to the next.
+
+    Raises:
+        UnsupportedLayer: other cells than those of Keras, or cells that read from the end.
+    """
+    values = layer.get("cell")
+    if layer.custom or layer.kind != "RNN" or not isinstance(values, dict | list):
+        return []
+    if isinstance(values, dict):
+        if values.get("class_name") != "StackedRNNCells" or layer.inner("cell").custom:
+            return []
+        values = layer.inner("cell").items("cells")
+    check_size(len(values), "layers", layer.file, "number of cells")
+    if not values:
+        raise layer.unsupported("has no cells", "one cell or more")
+    if layer.flag("go_backwards") and len(values) > 1:
+        raise layer.unsupported("reads several cells from the end", "go_backwards=False")
+    found = []
+    for number, value in enumerate(values):
+        outer = {name: layer.values[name] for name in _OF_RNN if name in layer.values}
+        last = number == len(values) - 1
+        settings = {**outer, "return_sequences": not last or layer.flag("return_sequences"), "cell": value}
+        found.append(_one_cell(_renamed(layer, "RNN", settings)))
+    return found
+
+
+def cell_variables(cells: Sequence[LayerConfig], turn: int, own: Sequence[Variable]) -> tuple[list[Variable], int]:
+    """Return the variables of all cells, and the number of those before the own ones; only the own ones are read."""
+    found: list[Variable] = []
+    before, seen = 0, Counter[str]()
+    for number, cell in enumerate(cells):
+        name = snake_case(f"{cell.kind}Cell")
+        part = f"cell/cells/{name}_{seen[name]}" if seen[name] else f"cell/cells/{name}"
+        seen[name] += 1
+        if number == turn:
+            before = len(found)
+            found += [variable._replace(part=part) for variable in own]
+        else:
+            found += [Variable(part, place, (), used=False) for place in range(2 + cell.flag("use_bias", True))]
+    return found, before
 
 
 def _one_cell(layer: LayerConfig) -> LayerConfig:

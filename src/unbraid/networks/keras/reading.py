@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from unbraid.data.targets import Label
+from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.keras.config import LayerConfig
@@ -78,15 +80,39 @@ def load_keras(
         ConfigError: a task that does not exist, or an output that the model does not have.
     """
     check_task(task)
-    spec, arrays, loss = _read(
-        _opener(path, weights), task, output
-    )  # the content of the file is freed before the network is built
+    return _network(Path(path).name, _read(_opener(path, weights), task, output), labels)
+
+
+def load_live(
+    path: str | PathLike[str],
+    model: Any,
+    labels: Sequence[Label] | None = None,
+    task: GivenTask | None = None,
+    output: str | None = None,
+) -> Network:
+    """Read the file of a Keras model in memory, as :func:`load_keras`; its own layers run the code of the user."""
+    check_task(task)
+
+    @contextmanager
+    def opener() -> Iterator[SavedModel]:
+        with open_keras(path) as saved:
+            yield replace(saved, live=model)
+
+    return _network(Path(path).name, _read(opener, task, output), labels)
+
+
+Read = tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss, Vocabulary | None]
+
+
+def _network(name: str, read: Read, labels: Sequence[Label] | None) -> Network:
+    """Build the network; the content of the file is freed before."""
+    spec, arrays, loss, vocabulary = read
     try:
         network = Network(spec, arrays, labels)
     except FormatError as error:
-        raise FormatError(f"{Path(path).name}: {error}") from None
+        raise FormatError(f"{name}: {error}") from None
     network.loss = loss.name
-    return network
+    return network.with_vocabulary(vocabulary)
 
 
 Opener = Callable[[], AbstractContextManager[SavedModel]]
@@ -97,9 +123,7 @@ def _opener(path: str | PathLike[str], weights: str | PathLike[str] | None) -> O
     return partial(open_keras, path) if weights is None else partial(open_parts, path, weights)
 
 
-def _read(
-    opener: Opener, task: GivenTask | None, output: str | None
-) -> tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss]:
+def _read(opener: Opener, task: GivenTask | None, output: str | None) -> Read:
     """Return the description, the weights and the training loss in a file.
 
     A chain of layers becomes a network of stages, and a model of source and target words an encoder-decoder. All other
@@ -111,12 +135,11 @@ def _read(
         except UnsupportedLayer:
             pass  # read again as a graph, which names all unsupported layers
     with opener() as saved:
-        return read_graph_network(saved, task, output)
+        spec, weights, loss = read_graph_network(saved, task, output)
+        return spec, weights, loss, saved.vocabulary
 
 
-def _read_stages(
-    opener: Opener, task: GivenTask | None
-) -> tuple[NetworkSpec | EncoderDecoderSpec, dict[str, Tensor], Loss]:
+def _read_stages(opener: Opener, task: GivenTask | None) -> Read:
     spec: NetworkSpec | EncoderDecoderSpec
     with opener() as saved:
         if two_inputs(saved):
@@ -124,7 +147,7 @@ def _read_stages(
         else:
             layers, shape = layer_chain(saved.model, saved.keras)
             spec, weights = _assembled(saved, _fused(_translated(saved, layers, shape)), shape, task)
-        return spec, weights, read_loss(saved.compiled, spec.head)
+        return spec, weights, read_loss(saved.compiled, spec.head), saved.vocabulary
 
 
 def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> list[Translation]:

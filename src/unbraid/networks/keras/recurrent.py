@@ -16,6 +16,7 @@ from unbraid.networks.cells import GATES, Cell
 from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.conversion import Read, Translation, activation, expect_axes, tensor
 from unbraid.networks.keras.hdf5 import Shape
+from unbraid.networks.keras.keras1 import gates_apart, joined_gates
 from unbraid.networks.keras.weights import Variable
 from unbraid.networks.stage_spec import RecurrentSpec
 
@@ -32,7 +33,8 @@ def recurrent(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
         raise layer.unsupported("has zero_output_for_mask", "False, the default")
     steps, inputs = expect_axes(layer, shape, 2)
     cell, units, sequences = _cell(layer), layer.size("units"), layer.flag("return_sequences")
-    weights = _weights(cell, read(_variables(layer, cell, inputs, "cell")), "forward_layer")
+    arrays = _arrays(layer, read, [_variables(layer, cell, inputs, "cell")])
+    weights = _weights(cell, arrays[0], "forward_layer")
     spec = RecurrentSpec(
         name=layer.name,
         cell=cell,
@@ -55,9 +57,8 @@ def bidirectional(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
     cell, units, sequences = _cell(forward), forward.size("units"), forward.flag("return_sequences")
     ahead = _variables(forward, cell, inputs, "forward_layer/cell")
     back = _variables(forward, cell, inputs, "backward_layer/cell")
-    arrays = read(ahead + back)
-    weights = _weights(cell, arrays[: len(ahead)], "forward_layer")
-    weights |= _weights(cell, arrays[len(ahead) :], "backward_layer")
+    arrays = _arrays(forward, read, [ahead, back])
+    weights = _weights(cell, arrays[0], "forward_layer") | _weights(cell, arrays[1], "backward_layer")
     spec = RecurrentSpec(
         name=layer.name,
         cell=cell,
@@ -141,6 +142,20 @@ def _variables(layer: LayerConfig, cell: Cell, inputs: int | None, part: str) ->
     return [*kernels, bias] if layer.flag("use_bias", True) else kernels
 
 
+def _arrays(layer: LayerConfig, read: Read, directions: list[list[Variable]]) -> list[list[np.ndarray]]:
+    """Return the arrays of each direction. Those of Keras 1 may be stored gate by gate."""
+    gates = gates_apart(layer.kind, layer.values) if layer.keras == 1 else ()
+    if not gates:
+        arrays = read([variable for own in directions for variable in own])
+        return [arrays[number * len(own) : (number + 1) * len(own)] for number, own in enumerate(directions)]
+    units = layer.size("units")
+    inputs = [own[0].shape[0] for own in directions]
+    shapes = [shape for size in inputs for _ in gates for shape in ((size, units), (units, units), (units,))]
+    arrays = read([Variable("cell", number, shape) for number, shape in enumerate(shapes)])
+    each = 3 * len(gates)
+    return [joined_gates(arrays[number * each : (number + 1) * each], gates) for number in range(len(directions))]
+
+
 def _weights(cell: Cell, arrays: list[np.ndarray], direction: str) -> dict[str, Tensor]:
     """One direction's weights: W (G*H, D), U (G*H, H) and both biases (G*H,), gates in torch's order."""
     kernel, recurrent_kernel, *bias = [_in_torch_order(a, cell.kind) for a in arrays]
@@ -158,3 +173,9 @@ def _in_torch_order(array: np.ndarray, kind: str) -> np.ndarray:
     """Reorder the gates of the last axis (..., G*H) from Keras' order to torch's."""
     gates = dict(zip(_KERAS_GATES[kind], np.split(array, len(_KERAS_GATES[kind]), axis=-1), strict=True))
     return np.concatenate([gates[g] for g in GATES[kind]], axis=-1)
+
+
+def in_keras_order(array: np.ndarray, kind: str) -> np.ndarray:
+    """Reorder the gates of the last axis (..., G*H) from torch's order to Keras'."""
+    gates = dict(zip(GATES[kind], np.split(array, len(GATES[kind]), axis=-1), strict=True))
+    return np.concatenate([gates[g] for g in _KERAS_GATES[kind]], axis=-1)

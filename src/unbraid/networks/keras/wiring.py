@@ -7,24 +7,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.limits import check_size
+from unbraid.networks.graph.merging import PART
 from unbraid.networks.graph.module import KerasGraph
+from unbraid.networks.keras.arguments import Arguments, Key, arguments_of, ends, history
 from unbraid.networks.keras.config import Config, LayerConfig, is_size, shown
 from unbraid.networks.keras.graph import INPUT, model_layers
 from unbraid.networks.keras.hdf5 import Shape
-from unbraid.networks.keras.modern import CUDNN, QUANTIZE, cudnn_cells, modern
-from unbraid.networks.keras.recurrent import KINDS as RECURRENT
+from unbraid.networks.keras.modern import CUDNN, QUANTIZE, cells_of, cudnn_cells, modern
+from unbraid.networks.keras.recurrent import MERGES
 from unbraid.networks.keras.weights import Place
 
 MODELS = ("Sequential", "Functional", "Model")
-_STATEFUL = (*RECURRENT, *CUDNN, "Bidirectional", "RNN")
-_MASKS = {"query_mask": 0, "value_mask": 1, "key_mask": 2}
-_READS = ("query", "value", "key")  # arguments by name, in order
-_QUIET = ("training", "return_attention_scores")  # settings of a call that must be off
 
 Reference = tuple[int, int]
 
@@ -42,6 +40,9 @@ class Call:
         masks: explicit masks of what it reads.
         settings: settings of the call that change the result.
         cudnn: whether its weights are in the layout of CuDNN.
+        listed: whether it reads one list of values.
+        cells: all cells of an RNN of several cells, of which this call is one.
+        turn: its position among them.
     """
 
     layer: LayerConfig
@@ -52,6 +53,28 @@ class Call:
     masks: list[Reference | None] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     cudnn: bool = False
+    listed: bool = False
+    cells: Sequence[LayerConfig] = ()
+    turn: int = 0
+
+
+@dataclass
+class Results:
+    """What a layer or a nested model gives.
+
+    Attributes:
+        first: its first outputs.
+        rest: the output after these, of a layer whose outputs have adjacent numbers; None if there is none.
+    """
+
+    first: list[Reference]
+    rest: Reference | None = None
+
+    def output(self, number: int) -> Reference | None:
+        """Return one output; None if there is no such one."""
+        if number < len(self.first):
+            return self.first[number]
+        return None if self.rest is None else (self.rest[0], self.rest[1] + number - len(self.first))
 
 
 @dataclass
@@ -64,6 +87,7 @@ class Wiring:
         inputs: name and shape of each input, without the axis of examples.
         calls: in the order of computation.
         outputs: name of an output layer -> what it gives.
+        live: whether the model is in memory, so that layers with code of the user can run.
     """
 
     file: str
@@ -71,6 +95,7 @@ class Wiring:
     inputs: list[tuple[str, Shape]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     outputs: dict[str, Reference] = field(default_factory=dict)
+    live: bool = False
 
     def add(self, call: Call) -> int:
         """Add a call and return the number of its value."""
@@ -79,14 +104,14 @@ class Wiring:
         return len(self.inputs) + len(self.calls) - 1
 
 
-def wired(model: Config, keras: int) -> Wiring:
+def wired(model: Config, keras: int, live: bool = False) -> Wiring:
     """Return the calls of a whole model.
 
     Raises:
         UnsupportedLayer: the model is a class of its own, or is called in a way that is not supported.
         FormatError: the configuration is not what Keras writes.
     """
-    found = Wiring(model.file, keras)
+    found = Wiring(model.file, keras, live=live)
     kind = model.text("class_name")
     if kind not in MODELS:
         raise UnsupportedLayer(
@@ -122,7 +147,7 @@ def wrapped_layer(layer: LayerConfig, shape: Shape, places: tuple[Place, ...], f
     if inner.kind in MODELS:
         results = _nested(found, inner, [(0, 0)], "", within)
     else:
-        results = _called(found, Call(inner, graph_name("", inner.name), within, [(0, 0)]))
+        results = _called(found, Call(inner, graph_name("", inner.name), within, [(0, 0)])).first
     if len(results) != 1:
         raise layer.unsupported(f"wraps a model of {len(results)} outputs", "one output")
     found.outputs = {inner.name: results[0]}
@@ -157,18 +182,60 @@ def _model(
         value = given
         for layer in layers:
             if layer.kind != INPUT:
-                value = _called(found, Call(layer, graph_name(prefix, layer.name), own[layer.name], value[:1]))
+                if layer.kind == "Bidirectional" and layer.get("merge_mode", "concat") is None:
+                    raise layer.unsupported("has merge_mode None in a Sequential model", ", ".join(MERGES))
+                value = _called(found, Call(layer, graph_name(prefix, layer.name), own[layer.name], value[:1])).first
         return value[:1]
     return _functional(found, body, layers, given, prefix, own)
 
 
-def _called(found: Wiring, call: Call) -> list[Reference]:
-    """Return the results of a call: the first output of a layer, all outputs of a nested model."""
+def _called(found: Wiring, call: Call) -> Results:
+    """Return the results of a call."""
     call.cudnn = call.layer.kind in ("Bidirectional", *CUDNN) and cudnn_cells(call.layer)
-    layer, places = call.layer, call.places = modern(call.layer, call.places)
+    try:
+        cells = cells_of(call.layer)
+        if cells:
+            return _cells_called(found, call, cells)
+        layer, places = call.layer, call.places = modern(call.layer, call.places)
+    except UnsupportedLayer:
+        if not found.live:
+            raise
+        number = found.add(call)  # Keras runs it
+        return Results([(number, 0)], (number, 1))
     if layer.kind in MODELS and not layer.custom:
-        return _nested(found, layer, call.reads, f"{call.name}/", places)
-    return [(found.add(call), 0)]
+        return Results(_nested(found, layer, call.reads, f"{call.name}/", places))
+    if layer.kind == "Bidirectional" and layer.get("merge_mode", "concat") is None:
+        return _both_directions(found, call)
+    number = found.add(call)
+    return Results([(number, 0)], (number, 1))
+
+
+def _cells_called(found: Wiring, call: Call, cells: list[LayerConfig]) -> Results:
+    """Return the results of an RNN of several cells: one recurrent layer for each cell, one after the other."""
+    if call.states:
+        raise call.layer.unsupported("starts several cells from given states", "zeros as the initial states")
+    reads, states = call.reads, []
+    for turn, cell in enumerate(cells):
+        masks = call.masks if turn == 0 else []
+        own = replace(call, layer=cell, name=f"{call.name}/{turn}", reads=reads, masks=masks, cells=cells, turn=turn)
+        number = found.add(own)
+        reads = [(number, 0)]
+        states += [(number, 1 + state) for state in range(2 if cell.kind == "LSTM" else 1)]
+    return Results([*reads, *states])
+
+
+def _both_directions(found: Wiring, call: Call) -> Results:
+    """Return the results of a Bidirectional that merges nothing: both parts of the concatenated outputs, and states."""
+    layer = call.layer
+    units = layer.inner("layer").size("units")
+    merged = {**layer.outer.values, "config": {**layer.values, "merge_mode": "concat"}}
+    number = found.add(replace(call, layer=LayerConfig(layer.file, merged, layer.keras, layer.where)))
+    halves: list[Reference] = []
+    for name, start in (("forward", 0), ("backward", units)):
+        settings = {"name": f"{layer.name}_{name}", "start": start, "size": units}
+        part = LayerConfig(layer.file, {"class_name": PART, "config": settings}, layer.keras, layer.where)
+        halves.append((found.add(Call(part, f"{call.name}/{name}", (), [(number, 0)])), 0))
+    return Results(halves, (number, 1))
 
 
 def _functional(
@@ -180,26 +247,22 @@ def _functional(
     own: dict[str, tuple[Place, ...]],
 ) -> list[Reference]:
     """Resolve the calls of a Functional model in the order in which their inputs become known."""
-    values: dict[tuple[str, int], list[Reference]] = {}
+    values: dict[tuple[str, int], Results] = {}
     starts = [history(body, end)[:2] for end in ends(body, "input_layers")]
     if len(starts) != len(given):
         raise FormatError(f"{body.file}: {body.where} has {len(starts)} inputs and is called with {len(given)}.")
     for start, reference in zip(starts, given, strict=True):
-        values[start] = [reference]
+        values[start] = Results([reference])
     models = {layer.name for layer in layers if layer.kind in MODELS}
 
     first: dict[str, int] = {}  # Keras 2 counts the calls of a nested model from 1
 
     def value_of(name: str, node: int, output: int) -> Reference | None:
         known = values.get((name, node - first.get(name, 0)))
-        if known is None:
-            return None
-        if name in models:
-            return known[output] if output < len(known) else None
-        return known[0][0], known[0][1] + output
+        return None if known is None else known.output(output)
 
     waiting = [
-        (layer, number, _arguments(layer, node))
+        (layer, number, arguments_of(layer, node))
         for layer in layers
         if layer.kind != INPUT
         for number, node in enumerate(layer.outer.items("inbound_nodes"))
@@ -218,7 +281,7 @@ def _functional(
             if any(reference is None for reference in references.values()):
                 left.append((layer, number, arguments))
                 continue
-            call = arguments.call(layer, graph_name(prefix, layer.name), own[layer.name], references)
+            call = _resolved(layer, graph_name(prefix, layer.name), own[layer.name], arguments, references)
             values[layer.name, number] = _called(found, call)
         if len(left) == len(waiting):
             names = sorted({layer.name for layer, _, _ in left})
@@ -230,115 +293,18 @@ def _functional(
     return [result for result in results if result is not None]
 
 
-Key = tuple[str, int, int]  # layer, call, output
+def _resolved(
+    layer: LayerConfig,
+    name: str,
+    places: tuple[Place, ...],
+    arguments: Arguments,
+    references: dict[Key, Reference | None],
+) -> Call:
+    def all_of(keys: Sequence[Key | None]) -> list[Any]:
+        return [None if key is None else references[key] for key in keys]
 
-
-@dataclass
-class _Arguments:
-    """What one call reads, before it is resolved."""
-
-    positional: list[Key]
-    states: list[Key]
-    masks: list[Key | None]
-    settings: dict[str, Any]
-
-    @property
-    def read(self) -> list[Key]:
-        return [*self.positional, *self.states, *(mask for mask in self.masks if mask is not None)]
-
-    def call(
-        self, layer: LayerConfig, name: str, places: tuple[Place, ...], references: dict[Key, Reference | None]
-    ) -> Call:
-        def all_of(keys: Sequence[Key | None]) -> list[Any]:
-            return [None if key is None else references[key] for key in keys]
-
-        return Call(
-            layer, name, places, all_of(self.positional), all_of(self.states), all_of(self.masks), self.settings
-        )
-
-
-def _arguments(layer: LayerConfig, node: Any) -> _Arguments:
-    """Positional arguments and settings of one call, from Keras 2's lists or Keras 3's objects."""
-    if isinstance(node, dict):
-        call = Config(layer.file, f"{layer.where}, 'inbound_nodes'", {"args": [], "kwargs": {}} | node)
-        positional, settings = call.items("args"), dict(call.child("kwargs").values)
-    else:
-        if not isinstance(node, list):
-            raise FormatError(f"{layer.file}: {layer.where}: a call is {shown(node)}, expected a list or an object.")
-        node = [node] if len(node) in (3, 4) and isinstance(node[0], str) else node
-        positional = [part[:3] if isinstance(part, list) else part for part in node]
-        first = node[0] if node else None
-        settings = first[3] if isinstance(first, list) and len(first) == 4 else {}
-        settings = dict(Config(layer.file, f"{layer.where}, 'inbound_nodes'", settings).values)
-    flat: list[Any] = []
-    for argument in positional:
-        flat += argument if isinstance(argument, list) and not _is_tensor(argument) else [argument]
-    for name in _READS:
-        if _is_tensor(settings.get(name)):
-            flat.append(settings.pop(name))
-    constants = [argument for argument in flat if not _is_tensor(argument)]
-    keys = [history(layer, argument) for argument in flat if _is_tensor(argument)]
-    if layer.kind in ("NotEqual",) and len(constants) == 1 and type(constants[0]) in (int, float):
-        settings["constant"] = constants[0]
-    elif constants and any(constant is not None for constant in constants):
-        raise layer.unsupported(f"reads the constants {shown(constants)}", "layers that read values of layers")
-    states: list[Key] = []
-    if layer.kind in _STATEFUL:
-        keys, states = keys[:1], keys[1:]
-        given = settings.pop("initial_state", None)
-        states += [history(layer, state) for state in (given if _many(given) else [given] if given else [])]
-    masks = _masks(layer, settings)
-    kept: dict[str, Any] = {k: settings.pop(k) for k in ("constant", "use_causal_mask") if k in settings}
-    odd = {k: v for k, v in settings.items() if v is not None and not (k in _QUIET and v is False)}
-    if odd:
-        raise layer.unsupported(f"is called with {shown(odd)}", "calls without such settings")
-    if not keys:
-        raise layer.unsupported("reads no value of another layer", "layers that read values of layers")
-    return _Arguments(keys, states, masks, kept)
-
-
-def _masks(layer: LayerConfig, settings: dict[str, Any]) -> list[Key | None]:
-    """Return the explicit masks of a call, which Keras 3 stores as values."""
-    given = settings.pop("mask", None)
-    masks = [None if mask is None else history(layer, mask) for mask in (given if _many(given) else [given])]
-    for name, place in _MASKS.items():
-        if _is_tensor(settings.get(name)):
-            masks += [None] * (place + 1 - len(masks))
-            masks[place] = history(layer, settings.pop(name))
-    return masks if any(mask is not None for mask in masks) else []
-
-
-def _many(value: Any) -> bool:
-    return isinstance(value, list) and not _is_tensor(value)
-
-
-def _is_tensor(value: Any) -> bool:
-    if isinstance(value, dict):
-        return value.get("class_name") == "__keras_tensor__"
-    return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and type(value[1]) is int
-
-
-def history(reader: Config, value: Any) -> Key:
-    """Layer, call and output of a value: ``[name, 0, 0]``, in Keras 3 inside an object."""
-    if isinstance(value, dict):
-        value = Config(reader.file, reader.where, value).child("config").get("keras_history")
-    if not (
-        isinstance(value, list)
-        and len(value) in (3, 4)
-        and isinstance(value[0], str)
-        and all(type(number) is int and 0 <= number < 2**20 for number in value[1:3])
-    ):
-        raise FormatError(f"{reader.file}: {reader.where} reads {shown(value)}, expected e.g. ['lstm', 0, 0].")
-    return value[0], value[1], value[2]
-
-
-def ends(model: Config, field: str) -> list[Any]:
-    """Return the inputs or outputs of a model: one, a list, or in Keras 3 a mapping by name."""
-    found = model.get(field)
-    if isinstance(found, dict):
-        return list(found.values())
-    found = model.items(field)
-    return [found] if _is_tensor(found) else found
+    reads, states, masks = (all_of(k) for k in (arguments.positional, arguments.states, arguments.masks))
+    return Call(layer, name, places, reads, states, masks, arguments.settings, listed=arguments.listed)
 
 
 def graph_name(prefix: str, name: str) -> str:

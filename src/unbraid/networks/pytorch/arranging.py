@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from unbraid.networks.inputs import leaves, map_tree
+from unbraid.networks.inputs import leaves, parts_of
 
 Layout = Literal["rows", "flat", "packed", "calls"]
 Pick = Literal["all", "first", "last", "mean"]
@@ -97,14 +97,11 @@ def tensors_of(result: Any) -> list[Tensor]:
     def walk(part: Any) -> Any:
         if isinstance(part, PackedSequence):
             padded.append(pad_packed_sequence(part, batch_first=True)[0])
-        elif isinstance(part, dict):
-            for value in part.values():
-                walk(value)
-        elif isinstance(part, tuple | list):
-            for value in part:
-                walk(value)
+        elif (parts := parts_of(part)) is None:
+            padded.append(part)
         else:
-            map_tree(padded.append, part)
+            for value in parts:
+                walk(value)
 
     walk(result)
     return [leaf for leaf in padded if isinstance(leaf, Tensor)]

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
+from unbraid.networks.cells import OwnCell
 from unbraid.networks.graph.module import KerasGraph, run_shapes
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, map_tree
 from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.passes import Pass, one_pass
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.answer import Answer, changed_answer, check_answer, find_answer
@@ -24,8 +26,9 @@ from unbraid.networks.pytorch.calling import Caller, said
 from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
 from unbraid.networks.pytorch.running import recorded
+from unbraid.networks.pytorch.transitions import without_paths
 from unbraid.networks.reading import torch_inputs
-from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
+from unbraid.networks.recurrent import PrunedRecurrentLayer
 from unbraid.networks.removal import Removal
 from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stage_spec import DenseSpec
@@ -113,7 +116,7 @@ class TorchBody(nn.Module):
         given = [scores.detach() for _, scores in here.head]
         scores, results = compared(self._arrangement, given, results, inputs.examples, here.packed)
         if not self._sought:
-            self.answer = find_answer(scores, results)
+            self.answer = without_paths(find_answer(scores, results), self.module, self.spec.classes)
             if self.answer is None and results:
                 self.answer = changed_answer(scores, results, self._others(inputs))
             self._sought = True
@@ -195,14 +198,17 @@ def _(body: TorchBody, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tup
     """Remove units within each stack. Its outputs keep their positions, because forward may read any of them."""
     stacks = {}
     for site, stack in body.stacks().items():
-        names, layers = layer_names(site, stack), []
+        names, layers = layer_names(site, stack), list[nn.Module]()
         for place, (name, layer) in enumerate(zip(names, stack.layers, strict=True)):
-            assert isinstance(layer, RecurrentLayer)
             level = place // stack.directions
             below = names[(level - 1) * stack.directions : level * stack.directions] if level else []
             inputs = torch.cat([kept[n] + i * stack.hidden_size for i, n in enumerate(below)]) if below else None
-            layers.append(slice_layer(edit(name, layer), kept[name], inputs))
-        stacks[site] = stack.exchanged(list(layers), [kept[name] for name in names])
+            edited = edit(name, layer)
+            if isinstance(edited, OwnLayer):
+                layers.append(edited.sliced(kept[name]))
+            else:
+                layers.append(slice_layer(edited, kept[name], inputs))
+        stacks[site] = stack.exchanged(layers, [kept[name] for name in names])
     return body.exchanged(stacks, 1), None
 
 
@@ -252,6 +258,14 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         for name, layer in zip(layer_names(site, stack), stack.layers, strict=True):
             found[name] = (layer.inputs, layer.units)  # type: ignore[assignment]  # a RecurrentLayer
     expected = {layer.name: (layer.inputs, layer.units) for layer in spec.layers}
+    missing = (
+        {layer.cell.name for layer in spec.layers if isinstance(layer.cell, OwnCell)} if found != expected else set()
+    )
+    if missing and len(found) < len(expected):
+        raise FormatError(
+            f"{given} has cells of classes that are not registered: call unbraid.register_cell for "
+            f"{quoted(', '.join(sorted(missing)), 200)} first, as before the module was saved."
+        )
     if found != expected:
         raise FormatError(
             f"{given} has recurrent layers {quoted(found, 200)}, expected {quoted(expected, 200)}: make it with the "

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unbraid.errors import DataError, quoted
-from unbraid.networks.inputs import Inputs, arrays_of, map_tree
+from unbraid.errors import quoted
+from unbraid.networks.inputs import Inputs, arrays_of, map_tree, packed
 from unbraid.networks.passes import current
 from unbraid.networks.pytorch.lengths import PackedLengths, Rule, UnsortedError, rule_for
 from unbraid.networks.pytorch.memory import Memory
@@ -71,7 +71,8 @@ class Caller:
         """Return the inputs of each call that a batch needs, as the module itself reads them; see :func:`call`."""
         for part, _ in self.parts(inputs):
             order = self.call(part)[1] if self.run.sorts else None
-            yield self._tree(part if order is None else part.take(order))
+            tree = self._tree(part if order is None else part.take(order))
+            yield (tree,) if self.run.whole else tree  # as the arguments of :func:`call`
 
     def _observed(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
         """Call the module and record packed lengths; return the result, and the lengths if they are not sorted."""
@@ -100,7 +101,7 @@ class Caller:
         if (here := current()) is not None:
             here.start_call()
         try:
-            return call(self.module, tree)
+            return call(self.module, tree, self.run.whole)
         finally:
             if self._memory is not None:
                 self._memory.restore()
@@ -110,11 +111,18 @@ def _first(leaf: Any, axis: int | None) -> Any:
     return leaf if axis is None else leaf.select(axis, 0)
 
 
-def call(module: nn.Module, x: Any) -> Any:
-    """Call a module. A tuple or list holds its arguments; a dict holds arguments by name if the names fit."""
-    if isinstance(x, dict):
+def call(module: nn.Module, x: Any, whole: bool = False) -> Any:
+    """Call a module.
+
+    Args:
+        module: the module.
+        x: its arguments. A tuple or list holds them in order; a mapping holds them by name if the names fit.
+        whole: whether a tuple or list is one argument.
+    """
+    x = packed(x)
+    if isinstance(x, Mapping):
         return module(**x) if _binds(module, kwargs=x) else module(x)
-    if isinstance(x, tuple | list):
+    if isinstance(x, tuple | list) and not isinstance(x, PackedSequence) and not whole:
         return module(*x) if _binds(module, args=x) else module(x)
     return module(x)
 
@@ -122,25 +130,6 @@ def call(module: nn.Module, x: Any) -> Any:
 def said(error: Exception) -> str:
     """Return the first line of an error, shortened for a message."""
     return quoted((str(error).strip() or type(error).__name__).splitlines()[0])
-
-
-def check_tree(tree: Any, what: str) -> None:
-    """Refuse inputs that cannot be split into examples.
-
-    Args:
-        tree: nested tuples, lists and dicts.
-        what: name of the inputs in the message.
-
-    Raises:
-        DataError: the inputs hold a packed sequence.
-    """
-    if isinstance(tree, PackedSequence):
-        raise DataError(
-            f"{what} hold a PackedSequence, which cannot be split into examples: pass padded sequences and lengths, "
-            "and call pack_padded_sequence in forward."
-        )
-    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else ():
-        check_tree(part, what)
 
 
 def _binds(module: nn.Module, args: Any = (), kwargs: Any = None) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import FormatError, UnsupportedLayer
+from unbraid.networks.own_cells import form_of
 
 SUPPORTED = "supported are nn.RNN, nn.LSTM, nn.GRU and their cells, with one output nn.Linear after them"
 KINDS = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
@@ -19,7 +20,7 @@ def recurrent_sites(module: Any) -> dict[str, nn.Module]:
     """Find the recurrent layers of a module.
 
     Returns:
-        path -> nn.RNN, nn.LSTM, nn.GRU or a cell.
+        path -> nn.RNN, nn.LSTM, nn.GRU, a cell, or an instance of a registered class.
 
     Raises:
         UnsupportedLayer: there is no recurrent layer, or one that cannot be decomposed.
@@ -27,18 +28,27 @@ def recurrent_sites(module: Any) -> dict[str, nn.Module]:
     _check_module(module)
     _check_initialized(module)
     sites: dict[str, nn.Module] = {}
+    inside: list[str] = []  # paths of registered cells, whose parts belong to them
     for name, part in module.named_modules():
         if "quantized" in type(part).__module__:
             raise UnsupportedLayer(f"layer {name!r} is quantized; {SUPPORTED}: pass the network before quantization.")
         if hasattr(part, "_orig_mod"):
             raise UnsupportedLayer(f"{name or 'the module'} is compiled: pass the nn.Module that it was made from.")
-        if isinstance(part, nn.RNNBase | nn.RNNCellBase):
+        if any(name.startswith(f"{site}.") for site in inside):
+            continue
+        if form_of(part) is not None:
+            sites[name] = part
+            inside.append(name)
+        elif is_layer(part):
             if base_kind(part) is None:
                 raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__} with a custom forward; {SUPPORTED}.")
             sites[name] = part
     if not sites:
         kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
-        raise UnsupportedLayer(f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {SUPPORTED}.")
+        raise UnsupportedLayer(
+            f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {SUPPORTED}; own cells "
+            "need unbraid.register_cell."
+        )
     return sites
 
 
@@ -94,26 +104,34 @@ def _check_initialized(module: nn.Module) -> None:
             )
 
 
+def is_layer(part: nn.Module) -> bool:
+    """Return whether a part is a recurrent layer or cell of torch, or of a registered class."""
+    return isinstance(part, nn.RNNBase | nn.RNNCellBase) or form_of(part) is not None
+
+
 def base_kind(part: nn.Module) -> type[nn.Module] | None:
     """Return the torch class of a recurrent layer or of its base class; None if there is none."""
     return next((kind for kind in KINDS if isinstance(part, kind)), None)
 
 
-def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase]:
+def recurrent_weight(part: nn.Module) -> Tensor | None:
+    """Return the first recurrent weight of a layer or cell of torch; None if it is no plain parameter."""
+    name = "weight_hh" if isinstance(part, nn.RNNCellBase) else "weight_hh_l0"
+    return part._parameters.get(name)
+
+
+def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase | nn.RNNCellBase]:
     """Find recurrent layers that plain layers of another size can replace; raise UnsupportedLayer for others."""
-    found: dict[str, nn.RNNBase] = {}
+    found: dict[str, nn.RNNBase | nn.RNNCellBase] = {}
     for name, part in recurrent_sites(module).items():
         kind = base_kind(part)
-        if isinstance(part, nn.RNNCellBase) or kind is None or type(part).forward is not kind.forward:
+        if form_of(part) is not None or kind is None or type(part).forward is not kind.forward:
             raise UnsupportedLayer(
-                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM and nn.GRU can be made smaller."
+                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM, nn.GRU and their cells can be made "
+                "smaller."
             )
-        assert isinstance(part, nn.RNNBase)
-        if part.proj_size:
-            raise UnsupportedLayer(
-                f"nn.LSTM {name!r} has proj_size={part.proj_size}; only layers without projection can be made smaller."
-            )
-        if hasattr(part, "parametrizations") or "weight_hh_l0" not in dict(part.named_parameters()):
+        assert isinstance(part, nn.RNNBase | nn.RNNCellBase)
+        if hasattr(part, "parametrizations") or recurrent_weight(part) is None:
             raise UnsupportedLayer(
                 f"layer {name!r} has parametrized or masked weights: call torch.nn.utils.prune.remove, "
                 "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm first."

@@ -47,8 +47,8 @@ def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str
     heads = [name for name, part in module.named_modules() if is_head(part)]
     if head is None and not heads:
         raise UnsupportedLayer(
-            f"{type(module).__name__} has no nn.Linear that could compute its scores (products with an embedding and "
-            f"distances to class vectors are not supported); {SUPPORTED}."
+            f"{type(module).__name__} has no nn.Linear that could compute its scores (products with an embedding need "
+            f"an nn.Linear that shares its weight; distances to class vectors are not supported); {SUPPORTED}."
         )
     _check_kinds(module, run)
     sizes = list(dict.fromkeys([run.examples, *(inputs.examples for inputs in candidates)]))

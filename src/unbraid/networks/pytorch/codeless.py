@@ -11,12 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import FormatError, UnbraidError, quoted
+from unbraid.errors import ConfigError, FormatError, UnbraidError, UnsupportedLayer, quoted
+from unbraid.networks.cells import OwnCell
+from unbraid.networks.own_cells import FORM, WHOLE, CellForm
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.pytorch.facts import TorchFacts
+from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.torch_spec import TorchLayerSpec, TorchSpec
 
 DEEPEST = 64  # largest number of nested modules
 RECURRENT: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class CodelessCell(nn.Module):
+    """A registered cell without its code: the same weights and names.
+
+    Args:
+        form: its form, as stored.
+        units: number of hidden units H.
+    """
+
+    def __init__(self, form: CellForm, units: int) -> None:
+        super().__init__()
+        self.units = units
+        setattr(self, FORM, form)
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Raise UnbraidError."""
+        raise UnbraidError(f"the code of the cell {quoted(getattr(self, FORM).name, 60)} is missing, so it cannot run.")
 
 
 class Codeless(nn.Module):
@@ -56,7 +78,9 @@ def codeless(spec: TorchSpec, weights: Mapping[str, Tensor], facts: TorchFacts |
         for layer in spec.layers:
             sites.setdefault(layer.site, []).append(layer)
         for path, layers in sites.items():
-            _place(root, path, _recurrent(path, layers))
+            cell = layers[0].cell
+            own_cell = isinstance(cell, OwnCell) and codeless_cell(layers[0], cell)
+            _place(root, path, own_cell or _recurrent(path, layers))
         _place(root, spec.head, nn.Linear(spec.features, spec.classes, f"{spec.head}.bias" in own))
         for path, rows in (facts.embedding_rows if facts is not None else {}).items():
             table = own.get(f"{path}.weight")
@@ -68,11 +92,44 @@ def codeless(spec: TorchSpec, weights: Mapping[str, Tensor], facts: TorchFacts |
                 )
             _place(root, path, nn.Embedding(rows, table.shape[1], _weight=torch.empty(table.shape, dtype=table.dtype)))
         buffers = set(facts.buffers) if facts is not None else None
+        for path, layers in sites.items():
+            if isinstance(layers[0].cell, OwnCell):
+                inner = f"{path}.layers.0.own."
+                more = {n.removeprefix(inner): t for n, t in own.items() if n.startswith(inner)}
+                for name in more.keys() - {weight.name for weight in layers[0].cell.weights}:
+                    _tensor(root.get_submodule(path), name, more[name], True)
         done = (*(f"{path}.layers." for path in sites), f"{spec.head}.", *(f"{path}." for path in _tables(facts)))
         for name, tensor in own.items():
             if not name.startswith(done):
                 _tensor(root, name, tensor, not tensor.is_floating_point() if buffers is None else name in buffers)
     return root
+
+
+def codeless_cell(layer: TorchLayerSpec, cell: OwnCell) -> CodelessCell:
+    """Make a registered cell without its code, on torch's meta device; raise FormatError for impossible sizes."""
+    try:
+        prune = {weight.name: weight.axes for weight in cell.weights if set(weight.axes) - {WHOLE}}
+        found = CodelessCell(CellForm(cell.states, "units", prune, name=cell.name), layer.units)
+        for weight in cell.weights:
+            _tensor(found, weight.name, torch.empty(weight.shape, device="meta"), False)
+        inputs, units = getattr(found, FORM).sizes(found)
+    except (ConfigError, UnsupportedLayer) as error:
+        raise FormatError(f"layer {quoted(layer.name)!r}: {error}") from None
+    if (inputs, units) != (layer.inputs, layer.units):
+        raise FormatError(
+            f"layer {quoted(layer.name)!r}: its weights have {inputs} inputs and {units} units, expected "
+            f"{layer.inputs} and {layer.units}."
+        )
+    return found
+
+
+def shell_layer(layer: TorchLayerSpec) -> RecurrentLayer | OwnLayer:
+    """Make a recurrent layer without memory, on torch's meta device; raise FormatError for impossible sizes."""
+    with torch.device("meta"):
+        if not isinstance(layer.cell, OwnCell):
+            return RecurrentLayer(layer.cell, layer.inputs, layer.units)
+        cell = codeless_cell(layer, layer.cell)
+        return OwnLayer(cell, getattr(cell, FORM))
 
 
 def _tables(facts: TorchFacts | None) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import ConfigError, DataError, UnbraidError, UnsupportedLayer
-from unbraid.networks.inputs import Inputs, arrays_of, leaves, map_tree, with_arrays
+from unbraid.networks.inputs import Inputs, arrays_of, leaves, map_tree, padded, with_arrays
 from unbraid.networks.outputs import NUMBERS, GivenTask, Output
 from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.arranging import Arrangement
@@ -27,6 +27,7 @@ from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import prepared, stacks_of
 from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
 from unbraid.networks.pytorch.telling import tell
+from unbraid.networks.pytorch.transitions import without_paths
 from unbraid.networks.torch_spec import TorchLayerSpec, TorchRun, TorchSpec
 
 __all__ = ["find", "recurrent_sites"]
@@ -77,6 +78,7 @@ def find(
                 continue  # the layers read one sequence, so the module may read one example per call
             shown = _shown(wanted, answer, output is not None)
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
+            answer = without_paths(answer, module, spec.classes)
             _check_same(module, spec, inputs)
             tell(spec, answer, merged, half)
             return spec, answer
@@ -106,15 +108,23 @@ def _shown(wanted: Output | None, answer: Answer | None, named: bool) -> Output 
 
 def _tensors(example: Any) -> tuple[Any, list[int]]:
     """Convert the example to tensors; also return the positions of lists of numbers."""
-    if not isinstance(example, tuple | list | dict | np.ndarray | Tensor):
-        raise DataError(
-            f"example is {type(example).__name__}, expected a tensor, a tuple or a dict of tensors. A batch object "
-            "with attributes can be a named tuple with the same names, passed as (batch,)."
-        )
-    tree, lists = with_arrays(example)
+    tree, lists = with_arrays(padded(example))
+    for leaf in leaves(tree):
+        if not (leaf is None or isinstance(leaf, np.ndarray | Tensor | str | int | float)):
+            raise DataError(
+                f"example holds {type(leaf).__name__}, expected tensors, and tuples, lists, dicts, dataclasses or "
+                "SimpleNamespaces of tensors. Copy the attributes of another batch object into a SimpleNamespace."
+            )
     tree = map_tree(lambda leaf: torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
     if not arrays_of(tree):
         raise DataError("example holds no tensor: pass a small batch of inputs of the module.")
+    if isinstance(tree, list) and len(tree) > 1 and len({t.shape[1:] for t in arrays_of(tree)}) == 1:
+        sizes = {len(t) for t in arrays_of(tree)}
+        if len(sizes) > 1:
+            raise DataError(
+                f"example is a list of {len(tree)} sequences of different lengths: pass one padded tensor and the "
+                "lengths to a module that makes the list in its forward."
+            )
     return tree, lists
 
 
@@ -131,6 +141,8 @@ def _runs(module: nn.Module, memory: Memory, tree: Any, settings: TorchRun) -> I
     candidates = list(axis_candidates(tree))
     alone = [inputs for inputs in candidates if inputs.examples > 1 and inputs.axis == 0]
     attempts = [(candidates[0], settings)]
+    if isinstance(tree, tuple | list):
+        attempts.append((candidates[0], settings.model_copy(update={"whole": True})))
     for changes in ({"batch": 1}, {"batch": 1, "unbatched": True}):
         attempts += [(inputs, settings.model_copy(update=changes)) for inputs in alone]
     ran = False

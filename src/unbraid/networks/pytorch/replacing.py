@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer
 from unbraid.networks.inputs import leaves
+from unbraid.networks.own_cells import form_of
+from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.calling import said
-from unbraid.networks.pytorch.checking import base_kind
+from unbraid.networks.pytorch.checking import base_kind, is_layer
 from unbraid.networks.pytorch.heads import tap_of
 from unbraid.networks.stack import RecurrentStack, stack_of
 
@@ -46,11 +48,13 @@ def prepared(module: nn.Module, head: str, folds: Mapping[str, str]) -> nn.Modul
         head: path of the output layer.
         folds: see :class:`unbraid.networks.torch_spec.TorchRun`.
     """
-    layers = {name: part for name, part in module.named_modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)}
-    sites = {name: part for name, part in layers.items() if BASE not in part._modules}  # others were prepared before
+    sites = {name: part for name, part in _layers(module).items() if BASE not in part._modules}  # others are prepared
     memo: dict[int, Any] = {}
     for name, part in sites.items():
-        if type(part).forward is base_kind(part).forward:  # type: ignore[union-attr]  # checked before
+        form = form_of(part)
+        if form is not None:
+            memo[id(part)] = OwnStack(copied(part), form, folds.get(name))
+        elif type(part).forward is base_kind(part).forward:  # type: ignore[union-attr]  # checked before
             memo[id(part)] = stack_of(part, folds.get(name))
     ready = copied(module, memo)
     for name, part in sites.items():
@@ -59,6 +63,20 @@ def prepared(module: nn.Module, head: str, folds: Mapping[str, str]) -> nn.Modul
     parent, _, name = head.rpartition(".")
     setattr(ready.get_submodule(parent), name, tap_of(ready.get_submodule(head)))
     return ready.eval().requires_grad_(False)
+
+
+def _layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Return recurrent layers and registered cells by path, without the parts of registered cells."""
+    found: dict[str, nn.Module] = {}
+    own: list[str] = []
+    for name, part in module.named_modules():
+        if any(name.startswith(site) for site in own):
+            continue
+        if isinstance(part, OwnStack) or form_of(part) is not None:
+            own.append(f"{name}.")
+        if is_layer(part):
+            found[name] = part
+    return found
 
 
 def stacks_of(module: nn.Module) -> dict[str, RecurrentStack]:

@@ -16,8 +16,10 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from unbraid.errors import DataError, UnbraidError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, arrays_of
+from unbraid.networks.own_cells import form_of
 from unbraid.networks.pytorch.arranging import Arrangement, returned
 from unbraid.networks.pytorch.calling import Caller, said
+from unbraid.networks.pytorch.checking import is_layer
 from unbraid.networks.pytorch.heads import HEADS, channels_last
 from unbraid.networks.pytorch.lengths import UnsortedError
 from unbraid.networks.torch_spec import TorchRun
@@ -91,7 +93,7 @@ def _watched(caller: Caller, inputs: Inputs, what: str) -> Run:
     handles = [
         part.register_forward_hook(_hook(run, name), with_kwargs=True)
         for name, part in caller.module.named_modules()
-        if isinstance(part, (*HEADS, nn.RNNBase, nn.RNNCellBase))
+        if isinstance(part, HEADS) or is_layer(part)
     ]
     handles.append(caller.module.register_forward_pre_hook(lambda *_: _clear(run)))
     try:
@@ -116,8 +118,8 @@ def _clear(run: Run) -> None:
 
 def _hook(run: Run, name: str) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        x = args[0] if args else kwargs.get("input")
-        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        x = args[0] if args else next(iter(kwargs.values()), None)
+        if is_layer(module):
             run.layers.setdefault(name, []).append(_sequences(module, x))
             if isinstance(x, PackedSequence):
                 run.sorts |= x.sorted_indices is None
@@ -132,13 +134,14 @@ def _hook(run: Run, name: str) -> Callable[..., None]:
 
 def _sequences(layer: nn.Module, x: Any) -> Tensor:
     """Convert the inputs of a recurrent layer or cell to (rows, T, D)."""
+    form = form_of(layer)
     if isinstance(x, PackedSequence):
         return pad_packed_sequence(x, batch_first=True)[0].detach()
-    if isinstance(layer, nn.RNNCellBase):
+    if isinstance(layer, nn.RNNCellBase) or (form is not None and x.dim() < 3):
         return (x.unsqueeze(0) if x.dim() == 1 else x).unsqueeze(1).detach()
     if x.dim() == 2:
         return x.unsqueeze(0).detach()
-    return (x if layer.batch_first else x.transpose(0, 1)).detach()
+    return (x if (form or layer).batch_first else x.transpose(0, 1)).detach()
 
 
 def axis_candidates(tree: Any) -> Iterator[Inputs]:

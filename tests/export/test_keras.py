@@ -1,0 +1,141 @@
+"""Networks, modules and compositions as Keras files: the same results in the own reader, in Keras 3 and in tf-keras."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import unbraid
+from tests.locations import DATA
+from unbraid.demo.small import small_examples, small_modules, small_network
+from unbraid.errors import ArgumentError, FormatError, UnbraidError, UnsupportedLayer
+from unbraid.networks.keras.reading import load_keras
+
+FILES = ["average", "backwards_pair", "dense", "features", "functional_features", "labels", "lstm", "repeat", "tagger",
+         "two_layers_in_one", "unbiased"]  # fmt: skip
+
+
+def opened(name):
+    """A network of a Keras file, inputs, and every label in turn."""
+    path = DATA / "keras" / f"k3-{name}.keras"
+    network, x = load_keras(path), np.load(path.with_suffix(".npz"))["x"]
+    x = np.tile(x, (8, *[1] * (x.ndim - 1)))
+    shape = network.logits(x).shape
+    turn = np.arange(np.prod(shape[:-1])).reshape(shape[:-1])
+    labels = (turn[..., None] + np.arange(shape[-1])) % 2 == 0 if network.independent else turn % network.classes
+    return network, x, labels
+
+
+def written(folder, name):
+    """Write all that can be written of a network; path of the file -> inputs and what Keras must give, (N, C)."""
+    network, x, y = opened(name)
+    found = {"network": network, "shrunk": unbraid.shrink(network, x, keep=0.5)}
+    for strategy in ("reconstruct", "paper"):
+        parts = unbraid.decompose(network, (x, y), strategy=strategy)
+        found |= {f"{strategy}-module": parts[network.labels[0]], f"{strategy}-composition": unbraid.compose(parts)}
+    files = {}
+    for kind, model in found.items():
+        path = folder / f"{name}-{kind}.keras"
+        try:
+            unbraid.export_keras(model, path)
+        except UnsupportedLayer as error:
+            assert "more than two rows" in str(error) and "composition" in kind
+            assert not path.exists()
+            continue
+        files[path] = x, model.predict_proba(x)
+    return files
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras with NumPy 2
+def test_keras_gives_the_same(tmp_path, name):
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    files = written(tmp_path, name)
+    assert len(files) >= 4
+    for path, (x, wanted) in files.items():
+        found = keras.models.load_model(path).predict(x, verbose=0).reshape(wanted.shape)
+        valid = ~np.isnan(wanted)  # padded timesteps have no result here
+        np.testing.assert_allclose(found[valid], wanted[valid], atol=1e-5, err_msg=path.name)
+
+
+def test_a_fused_composition_is_read_again(tmp_path):
+    parts, x, _ = small_modules()
+    fused = unbraid.compose(parts).fuse()
+    unbraid.export_keras(fused, tmp_path / "small.keras")
+    again = unbraid.load(tmp_path / "small.keras", labels=fused.labels)
+    np.testing.assert_allclose(again.predict_proba(x), fused.predict_proba(x), atol=1e-5)
+
+
+def test_a_calibrated_composition(tmp_path):
+    parts, x, y = small_modules()
+    model = unbraid.compose(parts).fuse().with_calibration(x, y)
+    try:
+        unbraid.export_keras(model, tmp_path / "small.keras")
+    except UnsupportedLayer as error:
+        assert "more than two rows" in str(error)
+        return
+    again = load_keras(tmp_path / "small.keras")
+    np.testing.assert_allclose(again.predict_proba(x), model.predict_proba(x), atol=1e-5)
+
+
+def test_a_regression(tmp_path):
+    path = DATA / "keras" / "losses" / "k3-regressor.keras"
+    network, x = load_keras(path), np.load(path.with_suffix(".npz"))["x"]
+    unbraid.export_keras(network, tmp_path / "again.keras")
+    again = load_keras(tmp_path / "again.keras", task="regression")
+    np.testing.assert_allclose(again.predict(x), network.predict(x), atol=1e-6)
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    graph = load_keras(DATA / "keras" / "graphs" / "k3-conv1d_pool.keras")
+    hard = load_keras(DATA / "keras" / "k3-gru.keras")
+    network = small_network()
+    examples = small_examples(network)
+    unrolled = unbraid.decompose(network, examples, strategy="paper", mode="unrolled")
+    for model, part in (
+        (graph, "chain"),
+        (hard, "hard_sigmoid"),
+        (unrolled[network.labels[0]], "unrolled"),
+    ):
+        with pytest.raises(UnsupportedLayer, match=part):
+            unbraid.export_keras(model, tmp_path / "small.keras")
+    with pytest.raises(ArgumentError, match="compose"):
+        unbraid.export_keras(unrolled, tmp_path / "small.keras")
+    with pytest.raises(UnbraidError, match="referee"):
+        unbraid.export_keras(unbraid.compose(small_modules()[0]).with_referee(*examples), tmp_path / "small.keras")
+    with pytest.raises(FormatError):
+        unbraid.export_keras(network, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+LOAD = """
+import sys
+import numpy as np
+import importlib
+keras = importlib.import_module(sys.argv[1])
+for path in sys.argv[2:]:
+    given = np.load(path[:-6] + ".npz")
+    found = keras.models.load_model(path).predict(given["x"], verbose=0).reshape(given["y"].shape)
+    apart = float(np.nanmax(np.abs(found - given["y"])))
+    assert apart < 1e-5, (path, apart)
+print(len(sys.argv) - 2, "equal")
+"""
+
+
+@pytest.mark.keras
+@pytest.mark.skipif("UNBRAID_KERAS_PYTHON" not in os.environ, reason="make test-keras runs it")
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_plain_keras_gives_the_same(tmp_path, library):
+    for name in FILES:
+        for path, (x, wanted) in written(tmp_path, name).items():
+            np.savez(path.with_suffix(".npz"), x=x, y=wanted)
+    paths = sorted(map(str, tmp_path.glob("*.keras")))
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
+    command = [os.environ["UNBRAID_KERAS_PYTHON"], "-c", LOAD, library, *paths]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[-2:] == [str(len(paths)), "equal"]
+    assert sys.executable not in command
