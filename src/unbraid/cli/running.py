@@ -73,6 +73,10 @@ def evaluate(
     module: Modules = None,
     vocabulary: Vocabularies = None,
     task: AsTask = None,
+    intervals: Annotated[
+        float | None, typer.Option(help="Level of intervals of the scores by bootstrap over examples, such as 0.95.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a composition and each of its modules.
@@ -91,7 +95,7 @@ def evaluate(
     composition, network = named(composition, names), named(network, names)
     classes = composition.labels if network is None else network.labels
     y = examples.y if composition.task == "regression" else examples.y_for(classes)
-    result = run_evaluate(composition, (examples.x, y), against=network)
+    result = run_evaluate(composition, (examples.x, y), against=network, intervals=intervals, seed=seed)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))

@@ -9,6 +9,8 @@ import numpy as np
 from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets
 from unbraid.errors import DataError, quoted, wrong_object
+from unbraid.evaluation.bootstrap import check_level
+from unbraid.evaluation.class_intervals import class_intervals
 from unbraid.evaluation.metrics import cohesion, coupling, detection, expected_calibration_error, jaccard
 from unbraid.evaluation.numbers import RegressionEvaluation, evaluate_numbers
 from unbraid.evaluation.report import Evaluation, LeftOut, ModuleScore
@@ -25,7 +27,12 @@ __all__ = ["Evaluation", "LeftOut", "ModuleScore", "RegressionEvaluation", "eval
 
 
 def evaluate(
-    composition: Composition, examples: Any, against: Network | None = None
+    composition: Composition,
+    examples: Any,
+    against: Network | None = None,
+    *,
+    intervals: float | None = None,
+    seed: int = 0,
 ) -> Evaluation | RegressionEvaluation:
     """Evaluate a composition, and each of its modules alone.
 
@@ -37,13 +44,18 @@ def evaluate(
             ``text`` and ``label`` is accepted as well. For a regression y holds numbers, one column for each output of
             ``against``, or of the composition without it: (N, C) or (N, T, C). Missing targets are NaN.
         against: the parent network, or another network of the same classes, to compare with. None by default.
+        intervals: level of intervals of the scores, in (0, 1), such as 0.95. They come from a bootstrap of 1,000 draws
+            over examples. Default None: no intervals.
+        seed: seed of the draws, at least 0.
 
     Returns:
         accuracy, comparison with the network, calibration error, and the scores of each module. For a regression a
         :class:`~unbraid.evaluation.numbers.RegressionEvaluation`: errors of each module and of the network.
 
     Raises:
-        DataError: inputs or labels that do not fit, or no example of a class of the composition.
+        DataError: inputs or labels that do not fit, no example of a class of the composition, or intervals of one
+            example.
+        ConfigError: ``intervals`` or ``seed`` out of range.
         ArgumentError: ``composition`` is not a Composition, ``examples`` is not a pair, or ``against`` is not a
             Network.
 
@@ -59,8 +71,12 @@ def evaluate(
         >>> few = unbraid.compose([parts["travel"], parts["banking"]])
         >>> unbraid.evaluate(few, (x, y), against=network).left_out
         40
+        >>> low, high = unbraid.evaluate(few, (x, y), intervals=0.95).intervals.scores["accuracy"]
+        >>> 0 <= low <= high <= 1
+        True
     """
     _check_composition(composition)
+    check_level(intervals, seed)
     if against is not None:
         check_network(against, "against")
     numbers = composition.task == "regression"
@@ -69,10 +85,16 @@ def evaluate(
     check_pair(examples, "examples")
     parents = {id(module.parent): module.parent for module in composition.modules_by_label.values()}
     with few_threads([*parents.values(), *([] if against is None else [against])]):
-        return (evaluate_numbers if numbers else evaluate_classes)(composition, examples, against)
+        return (evaluate_numbers if numbers else evaluate_classes)(composition, examples, against, intervals, seed)
 
 
-def evaluate_classes(composition: Composition, examples: tuple[Any, Any], against: Network | None) -> Evaluation:
+def evaluate_classes(
+    composition: Composition,
+    examples: tuple[Any, Any],
+    against: Network | None,
+    level: float | None = None,
+    seed: int = 0,
+) -> Evaluation:
     """Implement :func:`evaluate` for modules of classes."""
     x, y = examples
     margins = composition.margins(x)
@@ -84,18 +106,23 @@ def evaluate_classes(composition: Composition, examples: tuple[Any, Any], agains
         raise DataError(f"no example has a class of the composition: {_why_none(composition, left_out)}")
     margins_used, true = margins[used], truth.right[used]
     alone = margins_used if composition.referee is None else composition.without_referee().margins(x)[used]
-    whole, restricted, reason = _monolithic(composition, against, x, true, used, truth.targets, columns)
+    compared, reason = _monolithic(composition, against, x, true, used, truth.targets, columns)
+    claimed = alone > [composition.calibration[label][1] for label in composition.labels]  # before calibration, above 0
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
-        claimed = alone[..., place] > composition.calibration[label][1]  # the margin before calibration is above 0
         modules[label] = ModuleScore(
-            detection(claimed, true[..., place]),
+            detection(claimed[..., place], true[..., place]),
             module.retention(),
             cohesion(module, module.parent),
             _jaccard(module, against),
         )
     indices = [m.jaccard for m in modules.values() if m.jaccard is not None]
-    accuracy = _share_right(composition.decide(margins_used), true)
+    right = _right(composition.decide(margins_used), true)
+    accuracy = float(right.mean())
+    whole, restricted = (None, None) if compared is None else (float(each.mean()) for each in compared)
+    found = None
+    if level is not None:
+        found = class_intervals(right, compared, claimed, true, composition.labels, np.nonzero(used)[0], (level, seed))
     return Evaluation(
         accuracy=accuracy,
         restricted_accuracy=restricted,
@@ -111,6 +138,7 @@ def evaluate_classes(composition: Composition, examples: tuple[Any, Any], agains
         left_out=left_out.other_label + left_out.no_decision,
         left_out_why=left_out,
         modules=modules,
+        intervals=found,
         emissions=any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
     )
 
@@ -152,37 +180,36 @@ def _monolithic(
     used: np.ndarray,
     targets: Targets,
     columns: dict[Label, int | None],
-) -> tuple[float | None, float | None, str | None]:
-    """Return accuracy of the network, accuracy of the restricted network, and the reason why neither exists.
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, str | None]:
+    """Return what the network and the restricted network have right, (M,) each, or the reason why there is nothing.
 
     The restricted network decides between the classes of the composition only.
     """
     if network is None:
-        return None, None, None
+        return None, None
     if network.io.many_outputs != composition.many_outputs:
-        return None, None, f"only one of the two decides at each timestep ({network.io} and {composition.io})"
+        return None, f"only one of the two decides at each timestep ({network.io} and {composition.io})"
     known = [column for column in columns.values() if column is not None]
     if len(known) < len(columns):
         missing = next(label for label, column in columns.items() if column is None)
-        return None, None, f"it has no class {quoted(missing, 40)!r}"
+        return None, f"it has no class {quoted(missing, 40)!r}"
     logits = _as_long(network.logits(x), targets)
     if network.binary:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     if composition.independent:
-        share = _share_right(logits[used][..., known] > 0, true)
-        return share, share, None  # labels do not compete with each other
+        shares = _right(logits[used][..., known] > 0, true)
+        return (shares, shares), None  # labels do not compete with each other
     place = np.full(len(network.labels), -1)
     place[known] = np.arange(len(known))
-    return (
-        _share_right(place[logits[used].argmax(-1)], true),
-        _share_right(logits[used][..., known].argmax(-1), true),
-        None,
-    )
+    whole = _right(place[logits[used].argmax(-1)], true)
+    return (whole, _right(logits[used][..., known].argmax(-1), true)), None
 
 
-def _share_right(decided: np.ndarray, true: np.ndarray) -> float:
-    """Compute the share of right decisions: positions (N,) or booleans (N, K), compared with ``true`` (N, K)."""
-    return float((decided == (true if decided.ndim == true.ndim else true.argmax(-1))).mean())
+def _right(decided: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Compute which decisions are right, (M,): positions (M,), or the share of booleans (M, K), against true (M, K)."""
+    if decided.ndim == true.ndim:
+        return np.asarray((decided == true).mean(-1))
+    return np.asarray(decided == true.argmax(-1), np.float64)
 
 
 def _calibration_error(composition: Composition, margins: np.ndarray, true: np.ndarray) -> float:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.data.arrays import NUMBERS, as_array
+from unbraid.data.numbers import read_numbers
 from unbraid.data.targets import Label
 from unbraid.errors import DataError, quoted
+from unbraid.evaluation.bootstrap import Intervals
+from unbraid.evaluation.number_intervals import number_intervals, number_sums
 from unbraid.evaluation.truth import columns_of
 from unbraid.modules.composition import Composition
 from unbraid.modules.retention import Retention
@@ -62,6 +64,8 @@ class RegressionEvaluation:
 
     Attributes:
         modules: label -> scores of the module.
+        intervals: intervals of rmse, mae, r2, and with ``against`` of the same of the network (``parent_mae``), of the
+            differences to it (``mae_difference``) and of the agreement; None if they were not asked for.
 
     Example:
         >>> import unbraid
@@ -70,10 +74,11 @@ class RegressionEvaluation:
         >>> composition = unbraid.compose(unbraid.decompose(network, x, keep=1.0))
         >>> result = unbraid.evaluate(composition, (x, y), against=network)
         >>> round(result.modules["low"].agreement, 4), sorted(result.to_dict())
-        (0.0, ['mean', 'modules', 'retention', 'task'])
+        (0.0, ['intervals', 'mean', 'modules', 'retention', 'task'])
     """
 
     modules: dict[Label, NumberScore]
+    intervals: Intervals | None = None
 
     @property
     def retention(self) -> Retention:
@@ -99,6 +104,7 @@ class RegressionEvaluation:
             "task": "regression",
             "modules": modules,
             "mean": self.mean,
+            "intervals": None if self.intervals is None else self.intervals.to_dict(),
             "retention": dataclasses.asdict(self.retention),
         }
 
@@ -116,6 +122,8 @@ class RegressionEvaluation:
                 f"R2 {figure(mean['parent_r2'])}; RMSE to its numbers {figure(mean['agreement'])} of their standard "
                 "deviation"
             )
+        if self.intervals is not None:
+            lines.append(f"{self.intervals.title}: {self.intervals.text(_INTERVALS)}")
         if missing:
             lines.append(f"left out: {missing:,} targets or predictions that are NaN")
         if any(score.errors.r2 is None for score in self.modules.values()):
@@ -124,13 +132,23 @@ class RegressionEvaluation:
         return "\n".join(lines)
 
 
+_INTERVALS = {
+    "rmse": "RMSE", "mae": "MAE", "r2": "R2",
+    "rmse_difference": "difference of RMSE to the network", "mae_difference": "of MAE",
+}  # fmt: skip
+
+
 def figure(value: float | None, digits: int = 4) -> str:
     """Format a score with a number of significant digits; "-" for none."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def evaluate_numbers(
-    composition: Composition, examples: tuple[Any, Any], against: Network | None
+    composition: Composition,
+    examples: tuple[Any, Any],
+    against: Network | None,
+    level: float | None = None,
+    seed: int = 0,
 ) -> RegressionEvaluation:
     """Implement :func:`unbraid.evaluate` for modules that predict numbers; arguments are documented there."""
     x, y = examples
@@ -140,6 +158,7 @@ def evaluate_numbers(
     truth = read_numbers(y, names, found.shape[:-1])[..., columns]
     parent = None if against is None else against.predict(x)[..., columns]
     modules: dict[Label, NumberScore] = {}
+    sums: dict[Label, np.ndarray] = {}
     for k, (label, module) in enumerate(composition.modules_by_label.items()):
         used = np.isfinite(truth[..., k]) & np.isfinite(found[..., k])
         if not used.any():
@@ -154,37 +173,9 @@ def evaluate_numbers(
             int(used.size - used.sum()),
             module.retention(),
         )
-    return RegressionEvaluation(modules)
-
-
-def read_numbers(y: Any, names: list[Label], shape: tuple[int, ...]) -> np.ndarray:
-    """Check targets that are numbers.
-
-    Args:
-        y: numbers (N, C) or (N, T, C), without the last axis where C is 1; NaN or "" where a target is missing.
-        names: the C columns.
-        shape: (N,) or (N, T) of the predictions.
-
-    Returns:
-        float64 array (..., C).
-
-    Raises:
-        DataError: another shape, text that is not a number, or infinite values.
-    """
-    array = as_array(y, "targets")
-    if array.dtype.kind == "U":
-        array = _parsed(array)
-    if array.dtype.kind not in NUMBERS:
-        raise DataError(f"targets hold {array.dtype}, expected numbers: a regression predicts numbers, not labels.")
-    wanted = (*shape, len(names))
-    if array.shape == shape and len(names) == 1:
-        array = array[..., None]
-    if array.shape != wanted:
-        shown = [quoted(name, 40) for name in names[:9]]
-        raise DataError(f"targets have shape {array.shape}, expected {wanted}: one column for each of {shown}.")
-    if np.isinf(array).any():
-        raise DataError("targets hold infinite values: replace them, or use NaN for missing targets.")
-    return array.astype(np.float64)
+        if level is not None:
+            sums[label] = number_sums(right, ours, theirs, used)
+    return RegressionEvaluation(modules, None if level is None else number_intervals(sums, level, seed))
 
 
 def errors(found: np.ndarray, right: np.ndarray) -> Errors:
@@ -218,14 +209,6 @@ def _columns(composition: Composition, against: Network | None) -> list[int]:
             "for each label of the composition."
         )
     return [place for place in places.values() if place is not None]
-
-
-def _parsed(array: np.ndarray) -> np.ndarray:
-    """Numbers that are written as text, as in tables."""
-    try:
-        return np.where(array == "", "nan", array).astype(np.float64)
-    except ValueError:
-        raise DataError("targets hold text that is not a number: a regression predicts numbers, not labels.") from None
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from unbraid.data.targets import Label
 from unbraid.errors import quoted
+from unbraid.evaluation.bootstrap import Intervals
 from unbraid.evaluation.metrics import Detection
 from unbraid.modules.retention import Retention
 
@@ -84,6 +85,8 @@ class Evaluation:
         left_out: number of labelled decisions that were not scored.
         left_out_why: numbers of decisions that were not scored, by reason, including those without a label.
         modules: label -> scores of the module alone.
+        intervals: intervals of the accuracies and their differences, and of precision, recall and F1 of each module and
+            their means; None if they were not asked for.
         emissions: whether a parent has a conditional random field (CRF). Decisions of the network are then the argmax
             of its emission scores, not the path that its module returns.
 
@@ -114,6 +117,7 @@ class Evaluation:
     left_out: int
     left_out_why: LeftOut
     modules: dict[Label, ModuleScore]
+    intervals: Intervals | None = None
     emissions: bool = False
 
     @property
@@ -132,6 +136,7 @@ class Evaluation:
         plain["modules"] = {str(label): score for label, score in plain["modules"].items()}
         return {
             **plain,
+            "intervals": None if self.intervals is None else self.intervals.to_dict(),
             "retention": dataclasses.asdict(self.retention),
             "detection": dataclasses.asdict(self.detection),
         }
@@ -141,6 +146,7 @@ class Evaluation:
         lines = [
             f"accuracy {self.accuracy:.4f} over {self.decisions} decisions, {len(self.modules)} modules",
             *self._comparison(),
+            *self._intervals(),
             "decisions are the argmax of emission scores: see Composition.viterbi for those of the CRF"
             if self.emissions
             else "",
@@ -149,6 +155,13 @@ class Evaluation:
             f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}",
         ]
         return "\n".join(line for line in lines if line)
+
+    def _intervals(self) -> list[str]:
+        if self.intervals is None:
+            return []
+        found = self.intervals.text({"accuracy": "accuracy", "f1": "F1"}, digits=".4f")
+        against = self.intervals.text({"restricted_delta": "; difference to the network"}, 100, "+.2f")
+        return [f"{self.intervals.title}: {found}{against}{' points' if against else ''}"]
 
     def _comparison(self) -> list[str]:
         if self.not_compared is not None:
