@@ -80,10 +80,12 @@ def _draw(found: dict[str, Any]) -> None:
         for row, (name, label) in enumerate((("decompose", "CPU seconds"), ("peak_mb", "peak memory (MB)"))):
             place = axes[row][column]
             place.loglog(values, [max(size[name], 1e-3) for size in sizes], marker="o")
+            place.set_xticks(values, labels=list(map(str, values)), rotation=45)
+            place.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
             place.set_xlabel(axis)
             place.grid(True, which="both", alpha=0.3)
             if not column:
                 place.set_ylabel(label)
     figure.tight_layout()
-    figure.savefig(files.RESULTS / "scaling.png", dpi=110)
+    figure.savefig(files.RESULTS / "scaling.png", dpi=110, metadata={"Software": None})
     pyplot.close(figure)
