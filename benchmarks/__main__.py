@@ -20,6 +20,7 @@ from benchmarks.experiments import experiment, running
 from benchmarks.measure import (
     clinc,
     durability,
+    forecasting,
     fusing,
     reconstruct,
     scaling,
@@ -44,6 +45,7 @@ PARTS = {
     "durability": durability.run,
     "scaling": scaling.run,
     "serving": serving.run,
+    "forecasting": forecasting.run,
     "shrink": shrink.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }

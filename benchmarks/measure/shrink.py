@@ -140,9 +140,12 @@ def trained(x: Tensor, y: Tensor, model: Classifier) -> Classifier:
     return model.eval()
 
 
-def by_magnitude(model: Classifier, keep: float) -> Classifier:
-    """The units whose weights have the largest norm, cut out without a fit: structured magnitude pruning."""
-    small = copy.deepcopy(model)
+def by_magnitude(model: Any, keep: float, seed: int | None = None) -> Any:
+    """The units whose weights have the largest norm, cut out without a fit: structured magnitude pruning.
+
+    With a ``seed``, random units instead. The model has its recurrent layers in ``rnn``, its output layer in ``out``.
+    """
+    small, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed or 0)
     rnn, wide = model.rnn, model.rnn.hidden_size
     size = max(1, round(keep * wide))
     settings = {"nonlinearity": rnn.nonlinearity} if isinstance(rnn, nn.RNN) else {}
@@ -157,6 +160,7 @@ def by_magnitude(model: Classifier, keep: float) -> Classifier:
             gates = len(own["weight_hh"]) // wide
             norms = sum(own[name].view(gates, wide, -1).square().sum((0, 2)) for name in NAMES[:2])
             assert isinstance(norms, Tensor)
+            norms = norms if seed is None else torch.rand(wide, generator=generator)
             units = norms.argsort(descending=True)[:size].sort().values
             rows = torch.cat([units + gate * wide for gate in range(gates)])
             own = {name: value[rows] for name, value in own.items()}

@@ -13,6 +13,7 @@ from benchmarks.experiments.experiment import Scale
 from benchmarks.report import census as report_census
 from benchmarks.report import cluster as report_cluster
 from benchmarks.report import durability as report_durability
+from benchmarks.report import forecasting as report_forecasting
 from benchmarks.report import fuzz as report_fuzz
 from benchmarks.report import paper as report_paper
 from benchmarks.report import reconstruct as report_reconstruct
@@ -38,6 +39,7 @@ def write(scale: Scale) -> Path:
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
         parts += [
+            *report_forecasting.sections(),
             *report_scaling.sections(),
             *report_serving.sections(),
             *report_shrink.sections(),

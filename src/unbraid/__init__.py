@@ -7,6 +7,7 @@ Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reu
 from unbraid._version import __version__
 from unbraid.config import DecompositionConfig
 from unbraid.data.vocabulary import Vocabulary
+from unbraid.decomposition.bins import Bins
 from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition, load_decomposition
 from unbraid.decomposition.protocol import Prepared, Strategy
@@ -28,6 +29,7 @@ from unbraid.storage.own_modules import ParentFacts
 from unbraid.translation.translator import Translator, load_translator
 
 __all__ = [
+    "Bins",
     "Composition",
     "ConcernModule",
     "Decomposition",

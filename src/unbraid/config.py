@@ -138,6 +138,9 @@ class DecompositionConfig(BaseModel):
         words: of an encoder-decoder, which output columns (and target embeddings) a module of a language keeps. Of a
             classifier with a vocabulary, which rows of the embedding its modules keep: ``own`` keeps those of words in
             the examples (text). Other words are then read as unknown.
+        bins: of a regression with one column, the number of quantile bins of its targets, at least 2. Each bin is then
+            a class, so that every strategy applies, see :class:`unbraid.Bins`. None (default): no bins. It is not
+            saved.
 
     Example:
         >>> DecompositionConfig(keep=0.3).strategy
@@ -158,6 +161,7 @@ class DecompositionConfig(BaseModel):
     classes: tuple[str | int, ...] | None = Field(None, exclude=True)
     missing: Literal["skip", "error"] = Field("skip", exclude=True)
     words: Words = Words.ALL
+    bins: int | None = Field(None, ge=2, exclude=True)
 
     @property
     def padding_labels(self) -> tuple[int, ...]:
@@ -251,6 +255,8 @@ class ReconstructConfig(DecompositionConfig):
             variance (0.01 is one point of R2), for each number.
         refine: number of gradient steps of distillation from the parent, without labels. For a module of a language
             they use all of its pairs and ignore ``samples_per_class``.
+        concern: of a regression, ``column`` makes a body for each output column (default). ``output`` makes one body
+            that the modules of all columns share, such as all steps of a horizon. It is not saved.
         memory: budget of the observations in bytes, or text such as ``"2GB"``; a quarter of the free memory by default.
             With less memory the sample is passed more often, and the modules are the same up to rounding. The modules
             themselves are not counted. It is not saved.
@@ -262,6 +268,7 @@ class ReconstructConfig(DecompositionConfig):
     head: HeadKind = HeadKind.SOFTMAX
     max_loss: float | None = Field(None, ge=0, lt=1)
     refine: int = Field(0, ge=0)
+    concern: Literal["column", "output"] = Field("column", exclude=True)
     memory: int | None = Field(None, ge=1, exclude=True)
     mode: Literal[Mode.ROLLED] = Mode.ROLLED
     gates: Literal[GateView.HIDDEN] = GateView.HIDDEN

@@ -37,6 +37,8 @@ class Settings(TypedDict, total=False):
     missing: Literal["skip", "error"]
     padding_label: int | Iterable[int] | None
     words: Words | Literal["all", "own"]
+    bins: int | None
+    concern: Literal["column", "output"]
     mode: Mode | Literal["rolled", "unrolled"]
     gates: GateView | Literal["hidden", "each"]
     max_removed: float

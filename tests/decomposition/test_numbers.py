@@ -7,11 +7,15 @@ import torch
 import unbraid
 from tests.numbers import KINDS, N, forecaster, sample
 from unbraid import DecompositionConfig, compose, decompose
+from unbraid.config import ReconstructConfig
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.folding import reconstructed_head
+from unbraid.decomposition.reconstruction.importance import node_scores
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
 from unbraid.decomposition.reconstruction.regression import RIDGES
+from unbraid.decomposition.reconstruction.size_search import held_out_split
+from unbraid.demo.small import small_examples, small_network
 from unbraid.errors import ConfigError, DataError, UnknownLabel
 
 CASES = [
@@ -75,7 +79,7 @@ def test_targets_are_not_used():
     network = forecaster()
     x = sample(network)
     plain = compose(decompose(network, x, keep=0.5)).predict(x)
-    for y in (None, np.zeros((N, 3)), np.full(N, np.nan), "anything"):
+    for y in (None, np.zeros((N, 3)), np.full((N, 3), np.nan), [["1.5", "", "2"]] * N):
         np.testing.assert_array_equal(compose(decompose(network, (x, y), keep=0.5)).predict(x), plain)
 
 
@@ -100,8 +104,6 @@ def test_distillation_lowers_the_error_on_the_sample():
 @pytest.mark.parametrize("output", ["linear", "linear+sigmoid"])
 @pytest.mark.parametrize("max_loss", [0.01, 0.2, 0.9])
 def test_max_loss_bounds_the_error_on_held_out_inputs(output, max_loss):
-    from unbraid.decomposition.reconstruction.size_search import held_out_split
-
     network = forecaster(units=12, output=output)
     x = sample(network, 400)
     parts = decompose(network, x, max_loss=max_loss)
@@ -182,5 +184,119 @@ def test_a_smaller_network_predicts_numbers():
     small = unbraid.shrink(network, x, keep=0.5)
     assert small.task == "regression" and small.predict(x).shape == (300, 3)
     np.testing.assert_allclose(unbraid.shrink(network, x, keep=1.0).predict(x), network.predict(x), atol=1e-6)
-    with pytest.raises(ConfigError, match=r"max_loss compares decisions.*give keep"):
-        unbraid.shrink(network, x, max_loss=0.1)
+
+
+@pytest.mark.parametrize("max_loss", [0.001, 0.2])
+def test_max_loss_of_a_smaller_network_bounds_the_change_of_its_numbers(max_loss):
+    network = forecaster(units=12)
+    x = sample(network, 400)
+    small = unbraid.shrink(network, x, max_loss=max_loss)
+    held = x[held_out_split(len(x), 0)[1]]
+    wanted = network.predict(held).astype(np.float64)
+    change = np.square(small.predict(held) - wanted).mean(0) / wanted.var(0)
+    assert change.max() <= max_loss * 1.001 + 1e-9
+    assert sum(layer.units for layer in small.recurrent_layers().values()) <= 12
+
+
+def test_one_body_for_all_columns():
+    network = forecaster(units=12, labels=["a", "b", "c"])
+    x = sample(network, 300)
+    parts = decompose(network, x, keep=0.5, concern="output")
+    assert parts.labels == ["a", "b", "c"] and parts["a"].body is parts["c"].body
+    assert parts["a"].retention().nodes == 0.5 and parts["a"].original is None
+    fused = compose(decompose(network, x, keep=0.5)).fuse(x, keep=0.5)
+    np.testing.assert_allclose(compose(parts).predict(x), fused.predict(x), atol=1e-5)
+    whole = compose(decompose(network, x, keep=1.0, concern="output"))
+    np.testing.assert_allclose(whole.predict(x), network.predict(x), atol=1e-5)
+    few = decompose(network, x, concern="output", classes=["a", "c"], max_loss=0.1)
+    assert few.labels == ["a", "c"] and few["a"].body is few["c"].body
+
+
+def test_one_body_is_stored_once(tmp_path):
+    network = forecaster(units=12)
+    x = sample(network, 300)
+    sizes = {}
+    for concern in ("column", "output"):
+        parts = decompose(network, x, keep=0.5, concern=concern)
+        parts.save(tmp_path / concern)
+        loaded = unbraid.load_decomposition(tmp_path / concern)
+        np.testing.assert_allclose(compose(loaded).predict(x), compose(parts).predict(x), atol=1e-6)
+        sizes[concern] = sum(file.stat().st_size for file in (tmp_path / concern).glob("modules*"))
+    assert loaded[0].body is loaded[2].body and sizes["output"] < sizes["column"]
+    parts[1].save(tmp_path / "alone")
+    np.testing.assert_allclose(unbraid.load_module(tmp_path / "alone").predict(x), parts[1].predict(x), atol=1e-6)
+
+
+def test_weights_repeat_examples():
+    network = forecaster(units=12)
+    x = sample(network, 100)
+    weight = np.random.default_rng(3).integers(0, 5, 100)
+    found = decompose(network, x, keep=0.5, sample_weight=weight)
+    repeated = decompose(network, np.repeat(x, weight, axis=0), keep=0.5)
+    np.testing.assert_array_equal(compose(found).predict(x), compose(repeated).predict(x))
+    assert not np.array_equal(compose(found).predict(x), compose(decompose(network, x, keep=0.5)).predict(x))
+    same = decompose(network, x, keep=0.5, sample_weight=np.full(100, 3.5))
+    many = compose(decompose(network, x, keep=0.5, sample_weight=weight, max_loss=None, refine=3))
+    assert same.labels == [0, 1, 2] and np.isfinite(many.predict(x)).all()
+
+
+def test_examples_without_weight_are_left_out():
+    network = forecaster(units=12)
+    x = sample(network, 400)
+    found = decompose(network, x, keep=0.25, sample_weight=np.arange(400) < 200)
+    alone = decompose(network, np.repeat(x[:200], 2, axis=0), keep=0.25)
+    np.testing.assert_array_equal(compose(found).predict(x), compose(alone).predict(x))
+
+
+@pytest.mark.parametrize("weight", [np.ones(7), np.full(N, -1.0), np.full(N, np.nan), "abc", np.zeros(N), np.eye(N)[0]])
+def test_weights_that_do_not_fit(weight):
+    network = forecaster()
+    with pytest.raises(DataError, match="sample_weight"):
+        decompose(network, sample(network), sample_weight=weight)
+
+
+def test_settings_of_numbers_are_refused_for_classes():
+    network = small_network()
+    for settings in ({"concern": "output"}, {"bins": 3}, {"sample_weight": np.ones(120)}):
+        with pytest.raises(ConfigError, match=next(iter(settings))):
+            decompose(network, small_examples(network), **settings)
+
+
+def test_a_strategy_without_shared_bodies_refuses_them():
+    class Single:
+        def __init__(self, parts):
+            self.modules, self.classes = list(parts.values()), range(len(parts))
+
+        def module(self, index, keep):
+            return self.modules[index]
+
+    class Own(unbraid.Strategy):
+        settings, numbers = ReconstructConfig, True
+
+        def prepare(self, network, x, targets, config, progress):
+            return Single(decompose(network, x.tree, keep=0.25))
+
+    unbraid.register_strategy("single_bodies", Own)
+    network = forecaster()
+    assert len(decompose(network, sample(network), strategy="single_bodies")) == 3
+    with pytest.raises(ConfigError, match=r"strategy='single_bodies' has no concern='output'"):
+        decompose(network, sample(network), strategy="single_bodies", concern="output")
+
+
+@pytest.mark.parametrize("shape", [(N,), (N, 2), (N - 1, 3), (N, 3, 1)])
+def test_targets_of_another_width(shape):
+    network = forecaster()
+    with pytest.raises(DataError, match=r"targets have shape .*, expected \(120, 3\)"):
+        decompose(network, (sample(network), np.zeros(shape)))
+
+
+@pytest.mark.parametrize("cells", [("lstm",), ("gru", "gru")])
+def test_timesteps_do_not_cancel_in_the_scores_of_units(cells):
+    """The score of a unit is about the sum of its scores for each timestep alone."""
+    network = forecaster(cells, "M:N", units=12)
+    x = network.check(sample(network, 600))
+    head = channel(network, 1, DecompositionConfig(keep=0.5))
+    counted = np.ones((600, 5), bool)
+    alone = [node_scores(network, head, x, counted & (np.arange(5) == step)) for step in range(5)]
+    for name, found in node_scores(network, head, x, counted).items():
+        np.testing.assert_allclose(found, sum(scores[name] for scores in alone), rtol=0.25)

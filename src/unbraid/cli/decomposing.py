@@ -17,7 +17,7 @@ from unbraid.cli.terminal import emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
-from unbraid.data.files import read_examples, read_pair_columns
+from unbraid.data.files import read_examples, read_pair_columns, read_weight_column
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.errors import ConfigError, UnbraidError
 from unbraid.networks.network import Network
@@ -116,6 +116,16 @@ def decompose(
             help="With --module: softmax for classes, sigmoid for independent labels [default: by the result]."
         ),
     ] = None,
+    concern: Annotated[
+        Literal["column", "output"] | None,
+        typer.Option(help="Of numbers: a body for each column, or one for the whole output [default: column]."),
+    ] = None,
+    bins: Annotated[
+        int | None, typer.Option(help="Of one number: make this many classes of its targets, by quantiles.")
+    ] = None,
+    sample_weight: Annotated[
+        str | None, typer.Option(help="Of numbers: name of the weights of the examples in the data file.")
+    ] = None,
     dtype: Dtype = "float32",
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
@@ -159,11 +169,13 @@ def decompose(
             raise UnbraidError(
                 f"--target and --target-vocabulary are options for translators; {model} is {network.io}."
             )
-        found = found or read_examples(data, x, y, need_labels=network.task != "regression")
+        found = found or read_examples(data, x, y, need_labels=network.task != "regression" or bins is not None)
         if not module:
             network = _open_network(model, replace(beside, labels=names or found.labels))
             network = network if own is None else network.with_vocabulary(own)
-        examples = found.x, None if network.task == "regression" else found.y_for(network.labels)
+        numbers = network.task == "regression"
+        read_targets = y is not None or bins is not None  # without them, a column of another kind may be called y
+        examples = found.x, (found.y if read_targets else None) if numbers else found.y_for(network.labels)
     given = {
         "strategy": strategy,
         "head": head,
@@ -177,11 +189,14 @@ def decompose(
         "classes": None if classes is None else classes.split(","),
         "missing": missing,
         "words": words,
+        "concern": concern,
+        "bins": bins,
     }
     settings = {k: v for k, v in given.items() if v is not None}
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
-    parts = run_decompose(network, examples, config=config, progress=bar)
+    weight = None if sample_weight is None else read_weight_column(data, x, sample_weight)
+    parts = run_decompose(network, examples, config=config, sample_weight=weight, progress=bar)
     parts.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
     summary = printing.modules_summary(parts) | {"bytes_on_disk": bytes_on_disk(output)}
     if dtype == "float16" and found is not None:

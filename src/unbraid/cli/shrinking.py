@@ -13,6 +13,7 @@ from unbraid.cli.options import KerasOutput, KerasWeights
 from unbraid.cli.terminal import emit, guarded, reading
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
+from unbraid.decomposition.shrinking.networks import change
 from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
 from unbraid.errors import UnbraidError
 from unbraid.export.keras import export_keras
@@ -35,7 +36,10 @@ def shrink(
     keep: Annotated[float | None, typer.Option(help="Share of the hidden units to keep [default: 0.3].")] = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(help="Instead of --keep: find the smallest size that changes at most this share of decisions."),
+        typer.Option(
+            help="Instead of --keep: find the smallest size that changes at most this share of decisions, or of the "
+            "variance of numbers."
+        ),
     ] = None,
     refine: Annotated[int, typer.Option(help="Gradient steps towards the scores of the model.")] = 0,
     vocabulary: Annotated[
@@ -66,15 +70,19 @@ def shrink(
     assert isinstance(small, Network)
     _WRITE[output.suffix](small, output)
     units = [{n: layer.units for n, layer in each.recurrent_layers().items()} for each in (network, small)]
-    same = float((small.predict_index(inputs) == network.predict_index(inputs)).mean())
+    changed = change(network, small, network.check(inputs))
+    numbers = network.task == "regression"
     found = {
         "file": str(output),
         "bytes": output.stat().st_size,
         "units": units[0],
         "kept_units": units[1],
-        "same_decisions": same,
+        **({"squared_change": changed} if numbers else {"same_decisions": 1 - changed}),
     }
     sizes = ", ".join(f"{name} {units[0][name]} to {units[1][name]}" for name in units[0])
-    emit(
-        as_json, found, f"{output}: {found['bytes']} bytes, hidden units {sizes}; {same:.1%} of the decisions are equal"
+    effect = (
+        f"the numbers change by {changed:.3g} of their variance"
+        if numbers
+        else f"{1 - changed:.1%} of the decisions are equal"
     )
+    emit(as_json, found, f"{output}: {found['bytes']} bytes, hidden units {sizes}; {effect}")

@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -115,8 +116,10 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
     Args:
         source: path of an ``.npz`` file of arrays, or of a ``.csv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file of
             texts; or a DataFrame (pandas, polars), a pyarrow Table or a Hugging Face Dataset.
-        x: name of the inputs, by default ``x``, in text files also ``text``, ``sentence`` or ``words``.
-        y: name of the labels, by default ``y``, in text files also ``label``, ``labels`` or ``tags``.
+        x: name of the inputs, by default ``x``, in text files also ``text``, ``sentence`` or ``words``. Several names
+            with commas between them are columns of numbers: the timesteps of one series, in order, (N, T, 1).
+        y: name of the labels, by default ``y``, in text files also ``label``, ``labels`` or ``tags``. Several names
+            with commas between them are the output columns, (N, C).
         need_labels: whether a file without labels is refused.
 
     Raises:
@@ -124,21 +127,41 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
     """
     if is_table(source):
         wanted = _columns(x, y, need_labels)
-        return _texts(type(source).__name__, table_columns(source, wanted))
+        return _texts(type(source).__name__, table_columns(source, wanted), _several(x), _several(y))
     path = Path(source)
+    several = _several(x), _several(y)
     if _is_table_file(path, "inputs and labels"):
-        return _texts(quoted(path), read_columns(path, _columns(x, y, need_labels)))
+        wanted = _columns(x, y, need_labels)
+        return _texts(quoted(path), read_columns(path, wanted), *several)
     x, y = x or "x", y or "y"
-    arrays = _arrays(path, [x, y, "labels"])
-    if x not in arrays or (need_labels and y not in arrays):
-        missing = x if x not in arrays else y
+    needed = [*(several[0] or [x]), *((several[1] or [y]) if need_labels or several[1] else [])]
+    arrays = _arrays(path, [*needed, y, "labels"])
+    missing = next((name for name in needed if name not in arrays), None)
+    if missing is not None:
         raise DataError(
             f"{quoted(path)}: no array '{quoted(missing, 60)}'; it holds {_names(path)}. Name it with --x and --y."
         )
+    for name, names, make in ((x, several[0], _steps), (y, several[1], _targets)):
+        if names:
+            arrays[name] = make(quoted(path), names, [arrays[each] for each in names])
     labels = arrays.get("labels")
     if labels is not None and labels.ndim != 1:
         raise DataError(f"{quoted(path)}: 'labels' has shape {labels.shape}, expected (C,): the names of the classes.")
-    return Examples(arrays[x], arrays.get(y), None if labels is None else [str(v) for v in labels.tolist()])
+    named = several[1] if labels is None else [str(v) for v in labels.tolist()]
+    return Examples(arrays[x], arrays.get(y), named)
+
+
+def read_weight_column(source: str | os.PathLike[str], x: str | None, name: str) -> np.ndarray:
+    """Read the weights of examples, (N,) of numbers, from a file of :func:`read_examples`.
+
+    Raises:
+        DataError: as :func:`read_examples`, or values that are no numbers.
+    """
+    found = read_examples(source, x, name).y
+    try:
+        return np.asarray(found).astype(np.float64)
+    except (ValueError, TypeError):
+        raise DataError(f"{quoted(source)}: '{quoted(name, 60)}' holds values that are no numbers.") from None
 
 
 def read_pair_columns(
@@ -196,21 +219,65 @@ def _is_table_file(path: Path, wanted: str) -> bool:
     return False
 
 
+def _several(name: str | None) -> list[str] | None:
+    """Return the names of several columns, which are separated by commas; None for one name or none."""
+    names = [] if name is None else name.split(",")
+    return names if len(names) > 1 else None
+
+
 def _columns(x: str | None, y: str | None, need_labels: bool) -> list[Column]:
+    inputs, labels = _several(x), _several(y)
     return [
-        Column((x,) if x else TEXT_COLUMNS, "--x", True),
-        Column((y,) if y else LABEL_COLUMNS, "--y", need_labels),
+        *(Column((name,), "--x", True) for name in inputs or ()),
+        *([] if inputs else [Column((x,) if x else TEXT_COLUMNS, "--x", True)]),
+        *(Column((name,), "--y", True) for name in labels or ()),
+        *([] if labels else [Column((y,) if y else LABEL_COLUMNS, "--y", need_labels)]),
     ]
 
 
-def _texts(where: str, columns: list[Values | None]) -> Examples:
-    texts, labels = columns
-    assert texts is not None
+def _texts(
+    where: str, columns: list[Values | None], inputs: list[str] | None = None, outputs: list[str] | None = None
+) -> Examples:
+    count = len(inputs or [""])
+    read = [column.values for column in columns[:count] if column is not None]
+    x = read[0] if inputs is None else _steps(where, inputs, read)
+    if outputs is not None:
+        return Examples(x, _targets(where, outputs, [column.values for column in columns[count:] if column]), outputs)
+    labels = columns[count]
     return Examples(
-        texts.values,
+        x,
         None if labels is None else _labels(where, labels.values),
         None if labels is None else labels.names,
     )
+
+
+def _steps(where: str, names: list[str], columns: Sequence[Any]) -> np.ndarray:
+    """Join columns of numbers as the timesteps of one series, float32 (N, T, 1)."""
+    found = []
+    for name, column in zip(names, columns, strict=True):
+        values: np.ndarray = np.empty(0)
+        with suppress(ValueError, TypeError):
+            values = np.asarray(column).astype(np.float32)
+        if values.ndim != 1 or not np.isfinite(values).all() or len(values) != len(column):
+            raise DataError(
+                f"{where}: column '{quoted(name, 60)}' holds values that are no numbers; --x needs numbers."
+            )
+        found.append(values)
+    if len({len(values) for values in found}) > 1:
+        raise DataError(f"{where}: the columns of --x have different lengths.")
+    return np.stack(found, axis=-1)[..., None]
+
+
+def _targets(where: str, names: list[str], columns: Sequence[Any]) -> np.ndarray:
+    """Join columns of targets, (N, C): numbers of arrays, or text as tables have it."""
+    if not all(isinstance(column, np.ndarray) for column in columns):
+        columns = [_labels(where, list(column)) for column in columns]
+    shapes = {name: np.shape(column) for name, column in zip(names, columns, strict=True)}
+    if len(set(shapes.values())) > 1 or any(isinstance(column, list) for column in columns):
+        raise DataError(
+            f"{where}: the columns of --y have shapes {quoted(shapes)}, expected one value for each example."
+        )
+    return np.stack(columns, axis=-1)
 
 
 def _labels(where: str, values: list[Any]) -> Any:

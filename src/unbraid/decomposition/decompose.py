@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Unpack
 
+import numpy as np
 import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig, Words
 from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets, plain_labels, read_targets
 from unbraid.data.texts import is_text
+from unbraid.decomposition.bins import classifier_of_bins
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.everywhere import check_settings, everywhere, inputs_of
+from unbraid.decomposition.everywhere import (
+    check_classes,
+    check_numbers,
+    check_settings,
+    everywhere,
+    inputs_and_targets,
+    read_weights,
+    weighted,
+)
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.parent_accuracy import warn_near_chance
-from unbraid.decomposition.protocol import MAKING
+from unbraid.decomposition.protocol import MAKING, Prepared, Sharing
 from unbraid.decomposition.reconstruction.size_search import held_out_split, search_cost, smallest_within
 from unbraid.decomposition.skipping import skipped_labels
 from unbraid.decomposition.strategies import strategy_of
-from unbraid.errors import wrong_object
+from unbraid.errors import ConfigError, wrong_object
 from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs
@@ -26,7 +37,7 @@ from unbraid.networks.network import Network
 from unbraid.networks.own_words import with_own_words
 from unbraid.networks.precision import check_full
 from unbraid.networks.threads import few_threads
-from unbraid.progress import Progress, joined, shown
+from unbraid.progress import Advance, Progress, joined, shown
 from unbraid.settings import Settings, lists_settings
 
 
@@ -38,6 +49,7 @@ def decompose(
     examples: Any,
     *,
     config: DecompositionConfig | None = None,
+    sample_weight: Any = None,
     progress: Progress | bool | None = None,
     **settings: Unpack[Settings],
 ) -> Decomposition:
@@ -50,6 +62,8 @@ def decompose(
             each pair. A DataFrame (pandas, polars) or a Hugging Face Dataset with columns ``text`` and ``label`` is
             accepted as well. A regression needs no labels: (x, y) or x alone, where a tuple of two is always (x, y).
         config: all settings; the strategy is ``reconstruct`` by default.
+        sample_weight: of a regression, the weight of each example, numbers (N,) >= 0. An example of weight 2 counts as
+            two examples, one of weight 0 is left out. Default None: equal weights.
         progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
             or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
         **settings: changes to ``config``: strategy, keep, max_loss, classes, missing, ...; see
@@ -60,7 +74,8 @@ def decompose(
 
     Raises:
         ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use. Of a
-            regression also a strategy that compares classes.
+            regression also a strategy that compares classes. Of a classifier also ``concern``, ``bins`` or
+            ``sample_weight``.
         DataError: inputs or labels that do not fit the network, or no class with two examples. With
             ``missing="error"`` also a class with fewer than two examples.
         UnknownLabel: ``classes`` has a label that the network does not have.
@@ -82,7 +97,7 @@ def decompose(
     """
     check_network(network, "network")
     if network.task == "regression":
-        examples = inputs_of(examples), None
+        examples = inputs_and_targets(examples)
     else:
         examples = as_pair(examples, network.labels)
         check_pair(examples, "examples")
@@ -93,46 +108,64 @@ def decompose(
     config = config.changed(**settings) if config else DecompositionConfig.of(**settings)
     check_full(network)
     with few_threads([network]):
-        return _decomposed(network, examples, config, shown(progress))
+        return _decomposed(network, examples, config, sample_weight, shown(progress))
 
 
 def _decomposed(
-    network: Network, examples: tuple[Any, Any], config: DecompositionConfig, progress: Progress
+    network: Network, examples: tuple[Any, Any], config: DecompositionConfig, sample_weight: Any, progress: Progress
 ) -> Decomposition:
     if network.io is IOArchitecture.ENCODER_DECODER:
+        check_classes(config, sample_weight)
         return decompose_languages(network, examples, config, progress)
     if config.words is Words.OWN:
         network = with_own_words(network, examples[0])
+    if config.bins is not None:
+        network, examples = classifier_of_bins(network, examples, config.bins)
     strategy, held_out, rounds = strategy_of(config), None, 1.0
-    numbers = network.task == "regression"
-    if numbers:
-        check_settings(strategy, config)
     x = network.check(examples[0])
-    targets = everywhere(network, x) if numbers else _labelled(network, x, examples)
+    if network.task == "regression":
+        check_settings(strategy, config)
+        targets, weight = everywhere(network, x), read_weights(sample_weight, len(x))
+        check_numbers(targets, examples[1])
+    else:
+        check_classes(config, sample_weight)
+        targets, weight = _labelled(network, x, examples), None
+        warn_near_chance(network, x, targets, config.padding_labels, is_text(examples[0]))
+    kept: slice | np.ndarray = slice(None)
     if isinstance(config, ReconstructConfig) and config.max_loss is not None:
         kept, out = held_out_split(len(x), config.seed)
-        held_out, rounds = (x.take(out), targets.take(out)), search_cost()
-    kept_x, kept_targets = (x, targets) if held_out is None else (x.take(kept), targets.take(kept))
+        held_out, rounds = weighted(x, targets, weight, out), search_cost()
+    kept_x, kept_targets = weighted(x, targets, weight, kept)
     skipped = skipped_labels(kept_targets, config)
-    if not numbers:
-        warn_near_chance(network, x, targets, config.padding_labels, is_text(examples[0]))
     phases = {**strategy.phases, MAKING: rounds * strategy.phases.get(MAKING, 1.0)}
     with joined(progress, "decomposing", phases) as within:
         prepared = strategy.prepare(network, kept_x, kept_targets, config, within)
         with within(MAKING, rounds * len(prepared.classes)) as advance:
 
             def modules(keep: float | None) -> dict[Label, ConcernModule]:
-                found = {}
-                for index in prepared.classes:
-                    found[network.labels[index]] = prepared.module(index, keep)
-                    advance(1)
-                return found
+                made = _made(prepared, config, keep, advance)
+                return {network.labels[index]: module for index, module in zip(prepared.classes, made, strict=True)}
 
             if held_out is None:
                 return Decomposition(network, modules(config.keep), config, skipped)
             assert isinstance(config, ReconstructConfig) and config.max_loss is not None
             found = smallest_within(network, modules, *held_out, config.max_loss, advance)
             return Decomposition(network, found, config, skipped)
+
+
+def _made(
+    prepared: Prepared, config: DecompositionConfig, keep: float | None, advance: Advance
+) -> Iterator[ConcernModule]:
+    """Make the modules of all classes: each with its own body, or all with one."""
+    if isinstance(config, ReconstructConfig) and config.concern == "output":
+        if not isinstance(prepared, Sharing):
+            raise ConfigError(f"strategy={config.strategy!r} has no concern='output': use concern='column'.")
+        yield from prepared.shared(keep)
+        advance(len(prepared.classes))
+        return
+    for index in prepared.classes:
+        yield prepared.module(index, keep)
+        advance(1)
 
 
 def _labelled(network: Network, x: Inputs, examples: tuple[Any, Any]) -> Targets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Targets
@@ -46,6 +46,18 @@ class Prepared(Protocol):
             index: one of :attr:`classes`.
             keep: share of the hidden units of each recurrent layer to keep, in (0, 1]; None for the default of the
                 strategy.
+        """
+
+
+@runtime_checkable
+class Sharing(Prepared, Protocol):
+    """A prepared network that can also make one body for the modules of all its classes (``concern="output"``)."""
+
+    def shared(self, keep: float | None) -> list[ConcernModule]:
+        """Make the modules of :attr:`classes`, in this order, with one body.
+
+        Args:
+            keep: share of the hidden units of the body to keep, in (0, 1]; None for the default of the strategy.
         """
 
 

@@ -85,15 +85,18 @@ def small_modules(count: int = 120) -> tuple[Decomposition, np.ndarray, np.ndarr
     return decompose(network, (x, y)), x, y
 
 
-def small_forecaster(count: int = 120, seed: int = 0) -> tuple[Network, np.ndarray, np.ndarray]:
-    """Make an LSTM with random weights that predicts two numbers, and random series with noisy targets.
+def small_forecaster(
+    count: int = 120, seed: int = 0, labels: Sequence[str] = ("low", "high")
+) -> tuple[Network, np.ndarray, np.ndarray]:
+    """Make an LSTM with random weights that predicts numbers, and random series with noisy targets.
 
     Args:
         count: N.
         seed: seed of the weights and of the series.
+        labels: names of its C output columns.
 
     Returns:
-        the network, the series x, float32 (N, T, 3), and the targets y, float32 (N, 2).
+        the network, the series x, float32 (N, T, 3), and the targets y, float32 (N, C).
 
     Example:
         >>> network, x, y = small_forecaster()
@@ -101,11 +104,11 @@ def small_forecaster(count: int = 120, seed: int = 0) -> tuple[Network, np.ndarr
         ('regression', ['low', 'high'], (120, 2))
     """
     stages = [RecurrentSpec(name="lstm", cell=Cell(kind="lstm"), inputs=3, units=UNITS, sequences=False)]
-    spec = NetworkSpec(stages=stages, head="output", features=UNITS, classes=2, output="linear")
-    network = Network(spec, _random_weights(spec, seed), ["low", "high"])
+    spec = NetworkSpec(stages=stages, head="output", features=UNITS, classes=len(labels), output="linear")
+    network = Network(spec, _random_weights(spec, seed), labels)
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, STEPS, 3)).astype(np.float32)
-    return network, x, network.predict(x) + rng.normal(size=(count, 2)).astype(np.float32) / 10
+    return network, x, network.predict(x) + rng.normal(size=(count, len(labels))).astype(np.float32) / 10
 
 
 def small_translator(languages: Sequence[str] = ("fr", "de"), seed: int = 0) -> tuple[Network, Pairs]:

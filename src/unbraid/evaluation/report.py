@@ -89,10 +89,10 @@ class Evaluation:
         left_out: number of labelled decisions that were not scored.
         left_out_why: numbers of decisions that were not scored, by reason, including those without a label.
         modules: label -> scores of the module alone.
-        emissions: whether a parent has a conditional random field (CRF). Decisions of the network are then the argmax
-            of its emission scores, not the path that its module returns.
         intervals: intervals of the accuracies and their differences, and of precision, recall and F1 of each module and
             their means; None if they were not asked for.
+        emissions: whether a parent has a conditional random field (CRF). Decisions of the network are then the argmax
+            of its emission scores, not the path that its module returns.
         details: confusions, reliability and kept units, for :meth:`report`; not in :meth:`to_dict`.
 
     Example:
@@ -122,8 +122,8 @@ class Evaluation:
     left_out: int
     left_out_why: LeftOut
     modules: dict[Label, ModuleScore]
-    emissions: bool = False
     intervals: Intervals | None = None
+    emissions: bool = False
     details: Details | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -181,10 +181,10 @@ class Evaluation:
         lines = [
             f"accuracy {self.accuracy:.4f} over {self.decisions} decisions, {len(self.modules)} modules",
             *self._comparison(),
+            *self._intervals(),
             "decisions are the argmax of emission scores: see Composition.viterbi for those of the CRF"
             if self.emissions
             else "",
-            *self._intervals(),
             str(self.left_out_why),
             f"kept: {kept.nodes:.1%} of the nodes, {kept.recurrent_weights:.1%} of the recurrent weights",
             f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}",

@@ -60,6 +60,12 @@ def _several(name: Any, modules: Any) -> bool:
     return isinstance(name, str | int) and isinstance(modules, Mapping | list | tuple)
 
 
+def check_module(module: Any) -> None:
+    """Raise ArgumentError for anything but one ConcernModule."""
+    if not isinstance(module, ConcernModule):
+        raise wrong_object(module, "module", "a ConcernModule", "pass one module, as parts['travel']")
+
+
 def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
     """Return labels and modules: the labels of a mapping, or the modules' own labels.
 

@@ -42,7 +42,7 @@ def _check_task(modules: list[ConcernModule]) -> None:
             kinds = ["predicts a number" if numbers else "decides on a class" for numbers in pair]
             raise IncompatibleModules(
                 f"module {modules[0].label!r} {kinds[0]} and module {other.label!r} {kinds[1]}: compose modules of one "
-                "task."
+                "task, and make one composition for each output."
             )
         if pair[0] and other.io.many_outputs != modules[0].io.many_outputs:
             raise IncompatibleModules(

@@ -15,6 +15,7 @@ from torch import nn
 from unbraid.data.targets import Label
 from unbraid.errors import IncompatibleModules, unknown_label
 from unbraid.modules.about import NOTHING, About
+from unbraid.modules.arguments import check_module
 from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
 from unbraid.modules.describing import modules_html, modules_text
 from unbraid.modules.module import ConcernModule, plain_margins
@@ -117,6 +118,7 @@ class Composition(Voter):
             >>> pair.add(parts["weather"]).labels
             ['travel', 'banking', 'weather']
         """
+        check_module(module)
         name = module.label if label is None else label
         if name in self.labels:
             raise IncompatibleModules(f"label {name!r} is taken: use replace(), or add(module, label=...).")
@@ -149,6 +151,7 @@ class Composition(Voter):
             True
         """
         self._known(label)
+        check_module(module)
         return self._changed({**self.modules_by_label, label: module}, {**self.calibration, label: UNTOUCHED})
 
     def drop(self, label: Label) -> Composition:

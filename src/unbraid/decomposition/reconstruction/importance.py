@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unbraid.decomposition.sizes import kept_count
 from unbraid.errors import DataError
@@ -41,10 +42,25 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
         batch = next(x.take(slice(start, start + BATCH)).batches())
         with torch.enable_grad():
             margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
+            if network.task == "regression":
+                margins = margins * _signs(margins)
             margins[torch.from_numpy(counted[start : start + BATCH]).to(margins.device)].sum().backward()
         for name, probe in probes.items():
             sums[name] += probe.saliences().cpu().numpy()
     return sums
+
+
+def _signs(margins: Tensor) -> Tensor:
+    """Random signs of the timesteps (N, T), the same each time; 1 for one output (N,).
+
+    The numbers of an autoencoder depend on a unit in opposite directions at different timesteps, and in the derivative
+    of their plain sum these would cancel. With random signs, the expected square is the sum of the squares of all
+    timesteps.
+    """
+    if margins.dim() == 1:
+        return torch.ones_like(margins)
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randint(2, margins.shape, generator=generator) * 2 - 1).to(margins)
 
 
 def combined(scores: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

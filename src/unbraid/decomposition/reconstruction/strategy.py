@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
-from unbraid.data.targets import Targets
+from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.protocol import MAKING, FusingStrategy
 from unbraid.decomposition.reconstruction.importance import NodeScore, node_scores
@@ -98,27 +98,47 @@ class PreparedReconstruction:
         config, network = self.reconstruction.config, self.reconstruction.network
         return ConcernModule(network, index, made.concern, made.head, config, weights=made.weights)
 
+    def shared(self, keep: float | None) -> list[ConcernModule]:
+        """Make the modules of all classes with one body; see :class:`~unbraid.decomposition.protocol.Sharing`."""
+        made = self.reconstruction
+        plans = [_Plan(index, made.config, made.network.labels[index]) for index in self.classes]
+        return self._one_body(plans, DEFAULT_KEEP if keep is None else keep)
+
     def together(
         self, members: Sequence[ConcernModule], configs: Sequence[DecompositionConfig], keep: float
     ) -> list[ConcernModule]:
         """Make one body for ``members``; see :class:`~unbraid.decomposition.protocol.Fusing`."""
+        pairs = zip(members, configs, strict=True)
+        return self._one_body([_Plan(m.index, config, m.label, m) for m, config in pairs], keep)
+
+    def _one_body(self, plans: Sequence[_Plan], keep: float) -> list[ConcernModule]:
         network = self.reconstruction.network
-        heads = [channel(network, module.index, config) for module, config in zip(members, configs, strict=True)]
+        heads = [channel(network, plan.index, plan.config) for plan in plans]
         weight, bias, places = distinct_rows(heads)
         made = self.reconstruction.make_together(
-            [m.index for m in members], keep, Head(weight, bias), [p.tolist() for p in places]
+            [plan.index for plan in plans], keep, Head(weight, bias), [p.tolist() for p in places]
         )
         found: list[ConcernModule] = []
-        for module, config, head, own in zip(members, configs, heads, places, strict=True):
+        for plan, head, own in zip(plans, heads, places, strict=True):
             small = Head(made.head.weight[own], made.head.bias[own], head.idle)
             first = found[0] if found else None  # all modules share its body
             found.append(
                 ConcernModule(
-                    network, module.index, made.concern, small, config, module.label,
-                    weights=made.weights, original=module, like=first,
+                    network, plan.index, made.concern, small, plan.config, plan.label,
+                    weights=made.weights, original=plan.original, like=first,
                 )
             )  # fmt: skip
         return found
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A module to make with the body of others: its class, settings and label, and the module that it replaces."""
+
+    index: int
+    config: DecompositionConfig
+    label: Label
+    original: ConcernModule | None = None
 
 
 @dataclass(frozen=True)

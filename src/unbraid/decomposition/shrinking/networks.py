@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
@@ -10,7 +11,8 @@ from unbraid.data.targets import Targets
 from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
 from unbraid.decomposition.sampling import choose
-from unbraid.errors import ConfigError, DataError
+from unbraid.decomposition.shrinking.sources import columns, squared_change
+from unbraid.errors import DataError
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Scattered
@@ -100,10 +102,11 @@ def _decisions(network: Network, x: Inputs) -> Targets:
     return Targets(y, network.labels, network.io.many_outputs, network.independent)
 
 
-def same_decisions(a: Network, b: Network, x: Inputs) -> float:
-    """Compute the share of the decisions that are equal; raise ConfigError for numbers."""
+def change(a: Network, b: Network, x: Inputs) -> float:
+    """Compute how much two networks differ: the share of other decisions; of numbers see :func:`squared_change`."""
     if a.task == "regression":
-        raise ConfigError("max_loss compares decisions, and the network predicts numbers: give keep.")
+        ours, theirs = (columns(torch.from_numpy(network.predict(x.tree))) for network in (b, a))
+        return squared_change(ours, theirs)
     one, two = (network.predict_index(x.tree) for network in (a, b))
     counted = one >= 0 if one.dtype.kind == "i" else np.ones(one.shape, bool)
-    return float((one == two)[counted].mean())
+    return 1 - float((one == two)[counted].mean())

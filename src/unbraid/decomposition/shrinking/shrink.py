@@ -14,7 +14,7 @@ from torch import nn
 
 from unbraid.decomposition.reconstruction.size_search import held_out_split, smallest
 from unbraid.decomposition.shrinking.inputs import module_inputs
-from unbraid.decomposition.shrinking.networks import NetworkShrinker, same_decisions
+from unbraid.decomposition.shrinking.networks import NetworkShrinker, change
 from unbraid.decomposition.shrinking.sources import Source
 from unbraid.decomposition.shrinking.torch_modules import TorchShrinker, checked_module
 from unbraid.errors import ConfigError, wrong_object
@@ -62,7 +62,9 @@ def shrink(
             arguments by name; for a Network also text. A few hundred examples are enough; all kinds should be in it.
         keep: share of the hidden units of each recurrent layer that stay, in (0, 1]. Default: 0.3.
         max_loss: instead of ``keep``: the smallest size that changes at most this share of the decisions on a fifth of
-            ``x`` that is held out, in [0, 1).
+            ``x`` that is held out, in [0, 1). Of numbers it bounds the mean squared difference to those of the model,
+            as a share of their variance. One returned number is compared so; for several pass a Network that was made
+            with ``task="regression"``.
         refine: number of steps of distillation towards the scores of the original that follow, at least 0.
         style: ``auto`` chooses for each layer; ``plain`` raises an error where a layer cannot be plain; ``wrapped``
             keeps all sizes between layers. Only for PyTorch modules.
@@ -102,7 +104,7 @@ def shrink(
         return _sized(
             module_inputs(checked_module(model), x),
             lambda some: TorchShrinker(model, some, None, style, refine, seed),
-            TorchShrinker.agreement,
+            TorchShrinker.change,
             (keep, max_loss, seed, shown(progress)),
         )
     if isinstance(model.spec, EncoderDecoderSpec):
@@ -115,13 +117,13 @@ def shrink(
         return _sized(
             inputs,
             lambda some: TorchShrinker(own, some, sources, style, refine, seed, spec.run),
-            TorchShrinker.agreement,
+            TorchShrinker.change,
             settings,
         )
     return _sized(
         inputs,
         lambda some: NetworkShrinker(model, some, refine, seed),
-        lambda shrinker, small, held: same_decisions(model, small, held),
+        lambda shrinker, small, held: change(model, small, held),
         settings,
     )
 
@@ -129,7 +131,7 @@ def shrink(
 def _sized(
     x: Inputs,
     prepare: Callable[[Inputs], Any],
-    agreement: Callable[[Any, Any, Inputs], float],
+    changed: Callable[[Any, Any, Inputs], float],
     settings: tuple[float | None, float | None, int, Progress],
 ) -> nn.Module:
     """Make the copy of the given size, or the smallest one within the loss on held-out inputs."""
@@ -141,7 +143,7 @@ def _sized(
         return made
     fitted, held = (x.take(rows) for rows in held_out_split(len(x), seed))
     shrinker = prepare(fitted)
-    return smallest(shrinker.make, lambda small: 1 - agreement(shrinker, small, held) <= max_loss, progress)
+    return smallest(shrinker.make, lambda small: changed(shrinker, small, held) <= max_loss, progress)
 
 
 def _check_settings(keep: Any, max_loss: Any, refine: Any, style: Any, seed: Any) -> None:

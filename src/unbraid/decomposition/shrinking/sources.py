@@ -46,6 +46,22 @@ class Source:
         return scores.argmax(-1) if scores.dim() > 1 and scores.shape[-1] > 1 and not numbers else None
 
 
+def columns(numbers: Tensor) -> Tensor:
+    """Reshape returned numbers (N,) or (..., C) to rows of columns, (M, C)."""
+    return numbers.reshape(-1, numbers.shape[-1] if numbers.dim() > 1 else 1)
+
+
+def squared_change(found: Tensor, wanted: Tensor) -> float:
+    """Mean squared difference of numbers (M, C), over the variance of ``wanted``: that of the column with the largest.
+
+    Rows with NaN (padding) do not count.
+    """
+    used = wanted.isfinite().all(-1)
+    one, two = found[used].double(), wanted[used].double()
+    spread = two.var(0, correction=0).clamp(min=1e-12)
+    return float(((one - two).square().mean(0) / spread).max())
+
+
 def find_sources(module: nn.Module, batch: Any) -> list[Source]:
     """Find the linear layers whose scores, or a softmax, sigmoid or argmax of them, the module returns.
 

@@ -22,9 +22,9 @@ from unbraid.decomposition.shrinking.fitting import Sample, build, fit, fit_line
 from unbraid.decomposition.shrinking.importance import unit_scores
 from unbraid.decomposition.shrinking.narrowing import Plan, plan_narrowing
 from unbraid.decomposition.shrinking.running import record, runs
-from unbraid.decomposition.shrinking.sources import Source, find_sources, linear_outputs
+from unbraid.decomposition.shrinking.sources import Source, columns, find_sources, linear_outputs, squared_change
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
-from unbraid.errors import ConfigError, UnsupportedLayer
+from unbraid.errors import UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.calling import Caller
@@ -119,23 +119,28 @@ class TorchShrinker:
             distil(small, [*kept, *plan.columns, *self.heads], self.sources, batches, scores, self.refine)
         return self._finished(small, plan)
 
-    def agreement(self, small: nn.Module, x: Inputs) -> float:
-        """Compute the share of the decisions of the parent that a smaller module makes as well.
+    def change(self, small: nn.Module, x: Inputs) -> float:
+        """Compute how much a smaller module differs from the parent.
 
-        Raises:
-            ConfigError: the scores are numbers, not classes.
+        Returns:
+            the share of other decisions, or the largest :func:`~unbraid.decomposition.shrinking.sources.squared_change`
+            of scores that are numbers; the larger one where the module returns both.
         """
         batches = self._batches(x)
-        same: list[Tensor] = []
+        other: list[Tensor] = []
+        numbers: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.sources]
         for ours, theirs in zip(
             self._read(checked_module(small), batches), self._read(self.parent, batches), strict=True
         ):
-            for source, one, two in zip(self.sources, ours, theirs, strict=True):
+            for place, (source, one, two) in enumerate(zip(self.sources, ours, theirs, strict=True)):
                 decisions = source.decide(one), source.decide(two)
                 if decisions[0] is None or decisions[1] is None:
-                    raise ConfigError("max_loss compares decisions, and the module returns one number: give keep.")
-                same.append((decisions[0] == decisions[1]).flatten())
-        return float(torch.cat(same).float().mean())
+                    numbers[place].append((columns(one), columns(two)))
+                else:
+                    other.append((decisions[0] != decisions[1]).flatten())
+        found = [float(torch.cat(other).float().mean())] if other else []
+        pairs = [[torch.cat(part) for part in zip(*one, strict=True)] for one in numbers if one]
+        return max([*found, *(squared_change(ours, theirs) for ours, theirs in pairs)])
 
     @property
     def sample(self) -> Sample:

@@ -102,7 +102,9 @@ class Graph:
             )
 
     def ends(self, field: str) -> list[Any]:
-        """Return the inputs or the outputs of the model."""
+        """Return the inputs or the outputs of the model: one, a list, or in Keras 3 a mapping by name."""
+        if isinstance(named := self.model.get(field), dict):
+            return list(named.values())
         ends = self.model.items(field)
         return ends if ends and isinstance(ends[0], list) else [ends]
 

@@ -11,7 +11,7 @@ from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.files import SavedModel
 from unbraid.networks.keras.graph_reading import ReadGraph, head_of, read_graph
 from unbraid.networks.keras.heads import output_of
-from unbraid.networks.keras.loss import read_loss
+from unbraid.networks.keras.loss import Loss, read_loss
 from unbraid.networks.keras.wiring import Wiring, wired
 from unbraid.networks.outputs import GivenTask
 from unbraid.networks.pytorch.body import layer_names
@@ -21,8 +21,8 @@ from unbraid.networks.torch_spec import TorchLayerSpec
 
 def read_graph_network(
     saved: SavedModel, task: GivenTask | None = None, output: str | None = None
-) -> tuple[KerasSpec, dict[str, Tensor], str]:
-    """Return the description of the network, its weights, and the name of the output in the file.
+) -> tuple[KerasSpec, dict[str, Tensor], Loss]:
+    """Return the description of the network, its weights, and the training loss of the output.
 
     Args:
         saved: the file.
@@ -38,12 +38,12 @@ def read_graph_network(
     name = _chosen(wiring, output)
     read = read_graph(saved, wiring, wiring.outputs[name])
     number, head = head_of(wiring, read)
-    loss = read_loss(saved.compiled, name)
+    loss = read_loss(saved.compiled, name, list(wiring.outputs))
     spec = _spec(saved, read, number, head)
     spec = spec.model_copy(update={"output": output_of(saved.file, head, loss, task)})
     weights = {f"body.module.{key}": weight for key, weight in read.weights.items()}
     weights |= {f"head.{key}": read.weights[f"{head.name}.{key}"] for key in ("weight", "bias")}
-    return spec, weights, name
+    return spec, weights, loss
 
 
 def _chosen(wiring: Wiring, output: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,16 +52,19 @@ class Loss:
         return any(part in plain for part in parts)
 
 
-def read_loss(compiled: Any, output: str | None = None) -> Loss:
+def read_loss(compiled: Any, output: str | None = None, outputs: Sequence[str] = ()) -> Loss:
     """Return the loss in a ``training_config`` (``.h5``) or a ``compile_config`` (``.keras``).
 
     Args:
         compiled: the parsed JSON, or None.
         output: name of the output layer, where losses are stored by output.
+        outputs: names of all outputs in the order of the model, where a list holds one loss for each.
     """
     stored = compiled.get("loss") if isinstance(compiled, dict) else None
     if isinstance(stored, dict) and "class_name" not in stored:
         stored = stored.get(output, list(stored.values()) or None)
+    if isinstance(stored, list) and output in outputs and len(stored) == len(outputs):
+        stored = stored[outputs.index(output)]
     if isinstance(stored, list):
         stored = stored[0] if len(stored) == 1 else shown(stored) if stored else None
     if isinstance(stored, dict):

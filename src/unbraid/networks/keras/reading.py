@@ -135,8 +135,8 @@ def _read(opener: Opener, task: GivenTask | None, output: str | None) -> Read:
         except UnsupportedLayer:
             pass  # read again as a graph, which names all unsupported layers
     with opener() as saved:
-        spec, weights, name = read_graph_network(saved, task, output)
-        return spec, weights, read_loss(saved.compiled, name), saved.vocabulary
+        spec, weights, loss = read_graph_network(saved, task, output)
+        return spec, weights, loss, saved.vocabulary
 
 
 def _read_stages(opener: Opener, task: GivenTask | None) -> Read:
