@@ -295,9 +295,12 @@ def _figure(value: Any) -> str:
 def _settings(manifest: Manifest) -> str:
     """List each different configuration, with the labels of its modules."""
     groups: dict[str, list[object]] = {}
+    shown: dict[str, str] = {}  # YAML is slow, and most modules have the same settings
     for entry in manifest.modules:
-        dumped = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)
-        groups.setdefault(dumped, []).append(entry.label)
+        plain = entry.config.model_dump_json()
+        if plain not in shown:
+            shown[plain] = yaml.safe_dump(entry.config.model_dump(mode="json"), sort_keys=False)
+        groups.setdefault(shown[plain], []).append(entry.label)
     if len(groups) == 1:
         return f"```yaml\n{next(iter(groups))}```"
     parts = []
