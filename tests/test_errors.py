@@ -5,6 +5,8 @@ import pytest
 import unbraid
 from tests import factory
 from unbraid.errors import LONGEST, ConfigError, DataError, UnbraidError, UnbraidWarning, UnknownLabel
+from unbraid.networks.layers import sliced
+from unbraid.storage import card, rebuilding
 
 NAMES = {
     "long": "l" * 9_000,
@@ -57,3 +59,29 @@ def test_labels_with_long_names():
         with pytest.raises(UnbraidError) as error:
             wrong()
         assert len(str(error.value)) <= LONGEST
+
+
+@pytest.mark.parametrize("label", ["a\0b", "\ud800", "x" * 10_001, 2**70])
+def test_labels_that_cannot_be_saved_are_refused_when_they_are_given(label):
+    network = factory.network(("lstm",), "M:1", classes=3)
+    parts = unbraid.decompose(network, factory.examples(network, 60), keep=0.5)
+    module = next(iter(parts.values()))
+    composition = unbraid.compose(parts)
+    for use in (
+        lambda: unbraid.compose({label: module}),
+        lambda: composition.add(module, label=label),
+        lambda: unbraid.compose({label: parts}) if isinstance(label, str) else unbraid.compose({label: module}),
+    ):
+        with pytest.raises(DataError) as error:
+            use()
+        assert str(error.value).isprintable() and len(str(error.value)) <= LONGEST
+
+
+def test_settings_and_kept_units_of_equal_modules_are_read_once(tmp_path, monkeypatch):
+    network = factory.network(("lstm",), "M:1", classes=3)
+    module = next(iter(unbraid.decompose(network, factory.examples(network, 60), keep=0.5).values()))
+    calls = []
+    monkeypatch.setattr(rebuilding, "sliced", lambda *given: calls.append("sliced") or sliced(*given))
+    monkeypatch.setattr(card.yaml, "safe_dump", lambda *given, **named: calls.append("yaml") or "a: 1\n")
+    unbraid.compose({f"module {n}": module for n in range(60)}).save(tmp_path / "x")
+    assert calls.count("yaml") <= 2 and calls.count("sliced") <= 2

@@ -12,6 +12,7 @@ from torch import nn
 from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, IncompatibleModules, wrong_object
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.checking import check_label
 from unbraid.networks.network import Network
 
 
@@ -74,6 +75,7 @@ def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
     Raises:
         ArgumentError: ``modules`` is neither a mapping nor an iterable of modules.
         ConfigError: a label that is neither text nor an integer.
+        DataError: a label that cannot be saved.
     """
     advice = "pass a Decomposition, a mapping of labels to modules, or a list of modules"
     if isinstance(modules, nn.Module | str | bytes) or not isinstance(modules, Iterable):
@@ -91,5 +93,5 @@ def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
         label = module.label if name is None else name.item() if isinstance(name, np.generic) else name
         if not isinstance(label, str | int):
             raise ConfigError(f"a label of modules is {type(label).__name__}, expected text or an integer.")
-        found.append((label, module))
+        found.append((check_label(label), module))
     return found

@@ -285,9 +285,12 @@ def _figure(value: Any) -> str:
 def settings_groups(configs: Iterable[tuple[Label, DecompositionConfig]]) -> dict[str, list[Label]]:
     """Group labels by the settings of their modules: YAML text of the settings -> labels."""
     groups: dict[str, list[Label]] = {}
+    shown: dict[str, str] = {}  # YAML is slow, and most modules have the same settings
     for label, config in configs:
-        dumped = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        groups.setdefault(dumped, []).append(label)
+        plain = config.model_dump_json()
+        if plain not in shown:
+            shown[plain] = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        groups.setdefault(shown[plain], []).append(label)
     return groups
 
 

@@ -6,7 +6,7 @@ Shapes: H units, F features, R head rows, K modules.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Content:
         concerns: the kept hidden units of each of these.
         words: the output columns that each of these keeps; None for modules that are not of a language.
         budget: memory for all content.
+        features: parent and kept hidden units -> indices of the kept features, computed once.
     """
 
     manifest: Manifest
@@ -55,6 +56,7 @@ class Content:
     concerns: list[Concern]
     words: list[Tensor | None]
     budget: Budget
+    features: dict[tuple[object, ...], Tensor | None] = field(default_factory=dict)
 
 
 def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
@@ -239,7 +241,10 @@ def _features(content: Content, number: int) -> Tensor | None:
     skeleton = content.shells[content.manifest.entries[number].parent].skeleton
     assert skeleton is not None
     kept = {name: kept_indices(content.concerns[number], layer) for name, layer in skeleton.layers.items()}
-    return sliced(skeleton.body, kept)[1]
+    key = (content.manifest.entries[number].parent, *(indices.numpy().tobytes() for indices in kept.values()))
+    if key not in content.features:
+        content.features[key] = sliced(skeleton.body, kept)[1]
+    return content.features[key]
 
 
 def _of_type(found: Tensor, dtype: torch.dtype, what: str) -> Tensor:
