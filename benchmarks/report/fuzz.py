@@ -30,6 +30,12 @@ def sections() -> Iterable[str]:
     )
     rows = [_row(name, [run["readers"].get(name, {}) for run in runs]) for name in sorted(runs[0]["readers"])]
     yield table(["reader", "inputs", *FINE.values(), "findings"], rows)
+    found = [
+        [str(run["seed"]), one["outcome"], one["what"], str(one["count"])] for run in runs for one in run["findings"]
+    ]
+    if found:
+        yield "\nThe findings of these runs, by seed (CHANGELOG.md tells what changed since):\n"
+        yield table(["seed", "outcome", "what", "inputs"], found)
 
 
 def _row(name: str, counts: list[dict[str, Any]]) -> list[str]:

@@ -29,6 +29,7 @@ KINDS = [
 def warm_up():
     """Make the valid inputs, and use one of each kind, so that workers need not import or make anything."""
     importlib.import_module("torch._dynamo")  # torch imports it when layers first run on the meta device
+    importlib.import_module("torch.nested._internal.ops")  # imported when a state dict holds a nested tensor
     with tempfile.TemporaryDirectory() as temporary:
         for number, (name, files) in enumerate(folders.bases.folders().items()):
             place = Path(temporary) / str(number)
