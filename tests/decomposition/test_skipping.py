@@ -167,5 +167,5 @@ def test_the_signature_lists_every_setting_with_its_type():
     models = (DecompositionConfig, ReconstructConfig, RemovalConfig)
     assert set(Settings.__annotations__) == {name for model in models for name in model.model_fields}
     shown = inspect.signature(unbraid.decompose).parameters
-    assert {"network", "examples", "config", "progress", *Settings.__annotations__} == set(shown)
+    assert {"network", "examples", "config", "sample_weight", "progress", *Settings.__annotations__} == set(shown)
     assert "float" in str(shown["keep"].annotation)

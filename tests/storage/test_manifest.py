@@ -322,10 +322,11 @@ def test_labels_that_cannot_be_saved_are_refused_before_the_work(what, copy):
     with pytest.raises(DataError, match="label"):
         factory.network(labels=[label, "b", "c"])
     _, _, parts = decomposed()
-    composed = compose({label: parts[0], "b": parts[1]})
+    with pytest.raises(DataError, match="label"):
+        compose({label: parts[0], "b": parts[1]})
     folder = copy("decomposition")
     with pytest.raises(FormatError, match="label"):
-        composed.save(folder)
+        parts[0].renamed(label).save(folder)
     assert load_modules(folder)[0].kind == "decomposition"  # nothing was written
     for change in (
         lambda m: m["modules"][0].update(label=label),

@@ -11,7 +11,7 @@ import unbraid
 from tests import factory
 from tests.storage.test_saving import decomposed, files
 from unbraid import compose, decompose
-from unbraid.errors import FormatError, UnbraidWarning
+from unbraid.errors import DataError, FormatError, UnbraidWarning
 from unbraid.networks.network import Network
 from unbraid.storage import saving, verification
 
@@ -120,9 +120,11 @@ def test_labels_that_are_no_text_are_refused(good, labels):
     network = factory.network(("gru",))
     parts = decompose(network, factory.examples(network, 30))
     renamed = {label: parts[number].renamed(label) for number, label in enumerate(labels)}
-    with pytest.raises(FormatError, match=r"ud800|udfff") as refused:
-        compose(renamed).save(good)
-    assert str(refused.value).isprintable()
+    wrong = next(module for module in renamed.values() if module.label not in "abc")
+    for use, error in ((lambda: compose(renamed), DataError), (lambda: wrong.save(good), FormatError)):
+        with pytest.raises(error, match=r"ud800|udfff") as refused:
+            use()
+        assert str(refused.value).isprintable()
 
 
 class Own(nn.Module):
