@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +13,10 @@ from unbraid.data.numbers import read_numbers
 from unbraid.data.targets import Label
 from unbraid.errors import DataError, quoted
 from unbraid.evaluation.bootstrap import Intervals
-from unbraid.evaluation.columns import columns_of_numbers, figure
+from unbraid.evaluation.columns import Columns, columns_of_numbers, figure
 from unbraid.evaluation.details import Details, structure_of
 from unbraid.evaluation.number_intervals import number_intervals, number_sums
-from unbraid.evaluation.presenting import scores_frame, scores_html
+from unbraid.evaluation.presenting import Presented
 from unbraid.evaluation.truth import columns_of
 from unbraid.modules.composition import Composition
 from unbraid.modules.retention import Retention
@@ -63,7 +62,7 @@ class NumberScore:
 
 
 @dataclass(frozen=True)
-class RegressionEvaluation:
+class RegressionEvaluation(Presented):
     """Results of :func:`unbraid.evaluate` for modules that predict numbers.
 
     Attributes:
@@ -114,33 +113,8 @@ class RegressionEvaluation:
             "retention": dataclasses.asdict(self.retention),
         }
 
-    def to_frame(self) -> Any:
-        """Return the scores of the modules as a pandas DataFrame: a row for each module, a column for each score.
-
-        With intervals, each score that has one also has columns with its ends, as ``f1_low`` and ``f1_high``.
-
-        Raises:
-            UnbraidError: pandas is not installed.
-        """
-        return scores_frame(self.modules, self.intervals)
-
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a report, one HTML file that needs no other file and no network. Needs the extra ``report``.
-
-        Args:
-            path: path of the file; an existing file is replaced.
-
-        Raises:
-            UnbraidError: jinja2 or matplotlib is not installed, the file cannot be written, or this object was not made
-                by :func:`unbraid.evaluate`.
-        """
-        from unbraid.report.write import report_of
-
-        report_of(path, self)
-
-    def _repr_html_(self) -> str:
-        """Make a table for notebooks."""
-        return scores_html(str(self), self.modules, columns_of_numbers(self.modules.values()))
+    def _columns(self) -> Columns:
+        return columns_of_numbers(self.modules.values())
 
     def __str__(self) -> str:
         mean, kept = self.mean, self.retention

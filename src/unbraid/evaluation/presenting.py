@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,50 @@ from unbraid.errors import UnbraidError
 from unbraid.evaluation.bootstrap import Intervals
 from unbraid.evaluation.columns import Columns
 from unbraid.modules.describing import ROWS, html_table
+
+
+class Presented:
+    """The results of an evaluation as a data frame, a report and a table for notebooks.
+
+    Attributes:
+        modules: label -> scores of the module.
+        intervals: intervals of the scores, or None.
+    """
+
+    modules: Mapping[Label, Any]
+    intervals: Intervals | None
+
+    def to_frame(self) -> Any:
+        """Return the scores of the modules as a pandas DataFrame: a row for each module, a column for each score.
+
+        With intervals, each score that has one also has columns with its ends, as ``f1_low`` and ``f1_high``.
+
+        Raises:
+            UnbraidError: pandas is not installed.
+        """
+        return scores_frame(self.modules, self.intervals)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write a report, one HTML file that needs no other file and no network. Needs the extra ``report``.
+
+        Args:
+            path: path of the file; an existing file is replaced.
+
+        Raises:
+            UnbraidError: jinja2 or matplotlib is not installed, the file cannot be written, or this object was not made
+                by :func:`unbraid.evaluate`.
+        """
+        from unbraid.report.write import report_of
+
+        report_of(path, self)  # type: ignore[arg-type]  # both results of evaluate() inherit from this class
+
+    def _repr_html_(self) -> str:
+        """Make a table for notebooks."""
+        return scores_html(str(self), self.modules, self._columns())
+
+    def _columns(self) -> Columns:
+        """Return the columns of the table; each kind of result has its own."""
+        raise NotImplementedError
 
 
 def scores_html(title: str, modules: Mapping[Label, Any], columns: Columns) -> str:

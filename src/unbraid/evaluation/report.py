@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +11,10 @@ import numpy as np
 from unbraid.data.targets import Label
 from unbraid.errors import quoted
 from unbraid.evaluation.bootstrap import Intervals
-from unbraid.evaluation.columns import columns_of_scores
+from unbraid.evaluation.columns import Columns, columns_of_scores
 from unbraid.evaluation.details import Details
 from unbraid.evaluation.metrics import Detection
-from unbraid.evaluation.presenting import scores_frame, scores_html
+from unbraid.evaluation.presenting import Presented
 from unbraid.modules.retention import Retention
 
 SHOWN = 5  # most labels in one line
@@ -68,7 +67,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Presented):
     """Results of :func:`unbraid.evaluate`; all accuracies are in [0, 1].
 
     Attributes:
@@ -148,33 +147,8 @@ class Evaluation:
             "detection": dataclasses.asdict(self.detection),
         }
 
-    def to_frame(self) -> Any:
-        """Return the scores of the modules as a pandas DataFrame: a row for each module, a column for each score.
-
-        With intervals, each score that has one also has columns with its ends, as ``f1_low`` and ``f1_high``.
-
-        Raises:
-            UnbraidError: pandas is not installed.
-        """
-        return scores_frame(self.modules, self.intervals)
-
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a report, one HTML file that needs no other file and no network. Needs the extra ``report``.
-
-        Args:
-            path: path of the file; an existing file is replaced.
-
-        Raises:
-            UnbraidError: jinja2 or matplotlib is not installed, the file cannot be written, or this object was not made
-                by :func:`unbraid.evaluate`.
-        """
-        from unbraid.report.write import report_of
-
-        report_of(path, self)
-
-    def _repr_html_(self) -> str:
-        """Make a table for notebooks."""
-        return scores_html(str(self), self.modules, columns_of_scores(self.modules.values()))
+    def _columns(self) -> Columns:
+        return columns_of_scores(self.modules.values())
 
     def __str__(self) -> str:
         kept, alone = self.retention, self.detection
