@@ -53,13 +53,13 @@ class _Entry(BaseModel):
 
 
 class ParentEntry(_Entry):
-    """A parent network, or the slices of it that one rolled module needs.
+    """A parent network, or the slices of it that rolled modules of one body need.
 
     Attributes:
         sha256: digest of the whole network.
         labels: names of its classes.
         spec: its layers and their sizes.
-        sliced_by: number of the module if only its slices are stored; None if the whole network is stored.
+        sliced_by: number of its first module if only slices are stored; None if the whole network is stored.
         vocabulary: padding of its texts, if it has a vocabulary. The words are in ``vocabulary-P.json``.
         target_vocabulary: padding of target texts of an encoder-decoder (words in ``vocabulary-P-target.json``).
         facts: facts about a user's PyTorch module that help to construct it again. The field is omitted if it is None,

@@ -189,9 +189,9 @@ def _check_parent(parent: ParentEntry, field: str, users: list[int], entries: li
         raise FormatError(f"{field}: this network has no module.")
     sliced = parent.sliced_by
     if sliced is not None:
-        fits = users == [sliced] and entries[sliced].mode is Mode.ROLLED and entries[sliced].shares is None
-        if not fits or isinstance(parent.spec, TorchSpec):
-            raise FormatError(f"{field}.sliced_by: found {sliced}, expected a rolled module as the only module.")
+        fits = all(entries[user].mode is Mode.ROLLED and entries[user].shares is None for user in users)
+        if users[0] != sliced or not fits or isinstance(parent.spec, TorchSpec):
+            raise FormatError(f"{field}.sliced_by: found {sliced}, expected the first of its modules, all rolled.")
     if parent.facts is not None and not isinstance(parent.spec, TorchSpec):
         raise FormatError(f"{field}.facts: found facts for a network that is not a PyTorch module.")
     if parent.target_vocabulary is not None and not isinstance(parent.spec, EncoderDecoderSpec):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def _save(
         modules = halved(modules, alone)
     parents: list[ParentEntry] = []
     networks: list[Network] = []
-    places: dict[str, int] = {}
+    places: dict[Hashable, int] = {}
     weights: dict[str, Tensor] = {}
     entries: list[ModuleEntry] = []
     bits: dict[str, Tensor] = {}
@@ -87,7 +87,8 @@ def _save(
     stored = stored_modules(everything, alone)
     for number, module in enumerate(stored):
         remnant = module.is_remnant or (alone and can_be_sliced(module))
-        key = f"{number}" if remnant else module.parent_sha256
+        # modules of one body, such as one module under several labels, need its weights once
+        key: Hashable = (module.parent_sha256, id(module.body)) if remnant else module.parent_sha256
         if key not in places:
             places[key] = len(parents)
             own = only_words(body_weights(module.body), module.head.words) if remnant else module.origin.weights
