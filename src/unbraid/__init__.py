@@ -12,6 +12,7 @@ from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition, load_decomposition
 from unbraid.decomposition.protocol import Prepared, Strategy
 from unbraid.decomposition.shrinking.shrink import shrink
+from unbraid.decomposition.size_table import SizeTable, decompose_sizes
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
 from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
@@ -39,6 +40,7 @@ __all__ = [
     "ParentFacts",
     "Prepared",
     "RegressionEvaluation",
+    "SizeTable",
     "Strategy",
     "Translator",
     "UnbraidError",
@@ -47,6 +49,7 @@ __all__ = [
     "__version__",
     "compose",
     "decompose",
+    "decompose_sizes",
     "evaluate",
     "export_keras",
     "export_onnx",

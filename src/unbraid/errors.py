@@ -104,6 +104,12 @@ class ConfigError(UnbraidError):
     """A setting is out of range, or two settings are incompatible."""
 
 
+class NoSize(ConfigError, KeyError):
+    """A table of sizes does not have a size, or none that is good enough. The message lists what there is."""
+
+    __str__ = Exception.__str__  # KeyError shows the repr of its argument
+
+
 class IncompatibleModules(UnbraidError):
     """Modules cannot be combined into one composition."""
 

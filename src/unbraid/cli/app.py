@@ -25,6 +25,7 @@ EXAMPLES = {
     inspect: ["inspect intent-lstm.h5", "inspect intent-lstm.h5 --labels names.txt", "inspect parts"],
     decompose: [
         "decompose intent-lstm.h5 train.npz -o parts --mode unrolled --head softmax",
+        "decompose intent-lstm.h5 train.npz -o parts --keep 0.5,0.3,0.15 --max-loss 0.01",
         "decompose intent-lstm.h5 train.csv -o parts --labels names.txt --vocabulary word_index.json",
         "decompose weights.pt train.csv -o parts --module models.py:Intents --init '{\"hidden\": 64}'",
         "decompose nmt.h5 pairs.csv -o parts --vocabulary en.json --target-vocabulary words.json",
