@@ -15,6 +15,7 @@ from unbraid.decomposition.shrinking.shrink import shrink
 from unbraid.decomposition.size_table import SizeTable, decompose_sizes
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
+from unbraid.evaluation.compare import Comparison, compare
 from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
 from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
@@ -31,6 +32,7 @@ from unbraid.translation.translator import Translator, load_translator
 
 __all__ = [
     "Bins",
+    "Comparison",
     "Composition",
     "ConcernModule",
     "Decomposition",
@@ -47,6 +49,7 @@ __all__ = [
     "UnbraidWarning",
     "Vocabulary",
     "__version__",
+    "compare",
     "compose",
     "decompose",
     "decompose_sizes",

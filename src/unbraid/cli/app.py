@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unbraid._version import __version__
+from unbraid.cli.comparing import compare
 from unbraid.cli.composing import add, compose, drop, fuse, replace
 from unbraid.cli.decomposing import decompose
 from unbraid.cli.reporting import report
@@ -43,6 +44,11 @@ EXAMPLES = {
         "evaluate parts test.npz --json",
         "evaluate parts test.csv --labels names.txt --vocabulary word_index.json",
         "evaluate faq test.csv --module bank=models.py:Intents --module travel=models.py:Intents",
+    ],
+    compare: [
+        "compare parts smaller test.csv --vocabulary word_index.json",
+        "compare intent-lstm.h5 parts",
+        "compare parts:travel better:travel test.npz",
     ],
     report: [
         "report parts -o report.html",
