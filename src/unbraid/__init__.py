@@ -12,8 +12,10 @@ from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition, load_decomposition
 from unbraid.decomposition.protocol import Prepared, Strategy
 from unbraid.decomposition.shrinking.shrink import shrink
+from unbraid.decomposition.size_table import SizeTable, decompose_sizes
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
+from unbraid.evaluation.compare import Comparison, compare
 from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
 from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
@@ -33,6 +35,7 @@ from unbraid.translation.translator import Translator, load_translator
 
 __all__ = [
     "Bins",
+    "Comparison",
     "Composition",
     "ConcernModule",
     "Decomposition",
@@ -45,14 +48,17 @@ __all__ = [
     "ParentFacts",
     "Prepared",
     "RegressionEvaluation",
+    "SizeTable",
     "Strategy",
     "Translator",
     "UnbraidError",
     "UnbraidWarning",
     "Vocabulary",
     "__version__",
+    "compare",
     "compose",
     "decompose",
+    "decompose_sizes",
     "evaluate",
     "export_keras",
     "export_onnx",
