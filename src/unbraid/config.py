@@ -35,6 +35,13 @@ class GateView(StrEnum):
     EACH = "each"
 
 
+class LayerChoice(StrEnum):
+    """Which layers are pruned: recurrent layers and the dense layers of a chain behind them, or all hidden layers."""
+
+    RECURRENT = "recurrent"
+    ALL = "all"
+
+
 class HeadKind(StrEnum):
     """What a module's dominant class competes with: the mean of the others' columns, all of them, or one fitted row."""
 
@@ -125,6 +132,11 @@ class DecompositionConfig(BaseModel):
             log-sum-exp of the others, so that the probability of a module is that of the parent. ``fitted``: two
             columns, the second fitted by logistic regression to the decisions of the parent, for very many classes.
             Default: ``softmax`` with ``reconstruct``, ``mean`` with node removal.
+        layers: which layers are pruned. ``all``: every recurrent layer and every hidden dense layer. ``recurrent``: the
+            recurrent layers and, with node removal, the dense layers of a Keras file behind them, as in the paper. In a
+            network of dense layers alone both mean all of them. A dense layer whose activation does not map 0 to 0
+            stays whole. Default: ``all`` with ``reconstruct``, ``recurrent`` with node removal. Folders that were
+            written before this setting have the value ``recurrent``.
         samples_per_class: M, the number of positive examples per class, at least 2; with many outputs per class and
             timestep.
         seed: seed of the sampling, at least 0.
@@ -154,6 +166,7 @@ class DecompositionConfig(BaseModel):
     strategy: str
     head: HeadKind
     keep: float | None = Field(None, gt=0, le=1)
+    layers: LayerChoice = LayerChoice.ALL
     samples_per_class: int = Field(500, ge=2)
     seed: int = Field(0, ge=0)
     negatives: Negatives = Negatives.PER_CLASS
@@ -183,11 +196,13 @@ class DecompositionConfig(BaseModel):
         """Stored settings, as an instance of the model of their strategy.
 
         Folders of format 1 hold the settings of all strategies. Those that the strategy does not have are dropped.
+        Folders without ``layers`` were written when only recurrent layers were pruned.
         """
         if cls is not DecompositionConfig or not isinstance(data, Mapping):
             return handler(data)
         model = DecompositionConfig.models.get(str(data.get("strategy", DEFAULT_STRATEGY)), UnknownStrategyConfig)
         known = _all_settings() - set(model.model_fields)
+        data = {"layers": LayerChoice.RECURRENT, **data}
         return model.model_validate({name: value for name, value in data.items() if name not in known})
 
     @classmethod
@@ -308,6 +323,7 @@ class RemovalConfig(DecompositionConfig):
 
     strategy: str = "paper"
     head: HeadKind = HeadKind.MEAN
+    layers: LayerChoice = LayerChoice.RECURRENT
     mode: Mode = Mode.ROLLED
     gates: GateView = GateView.HIDDEN
     max_removed: float = Field(0.2, ge=0, lt=1)

@@ -11,6 +11,7 @@ from unbraid.config import (
     Edges,
     GateView,
     HeadKind,
+    LayerChoice,
     Mode,
     Negatives,
     Observed,
@@ -26,6 +27,7 @@ class Settings(TypedDict, total=False):
 
     strategy: str
     keep: float | None
+    layers: LayerChoice | Literal["recurrent", "all"]
     max_loss: float | None
     refine: int
     memory: int | str | None

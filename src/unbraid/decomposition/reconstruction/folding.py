@@ -65,6 +65,8 @@ def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], mome
             return layer  # it is fitted later
         inputs = source_indices(layers, kept, layers[name].sources, layers[name].kernel.shape[1])
         edited = copy.deepcopy(layer)
+        if isinstance(edited, Dense) and not layers[name].sources:
+            return edited  # it reads no hidden units of a known layer, so there is nothing to fold
         if isinstance(edited, Dense):
             width = edited.weight.shape[1]
             z = torch.cat([edited.weight, edited.bias.unsqueeze(1)], 1)

@@ -6,17 +6,18 @@ Shapes: N examples, T timesteps, H hidden units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unbraid.decomposition.sizes import kept_count
 from unbraid.errors import DataError
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import BATCH, Inputs, to_device
-from unbraid.networks.layers import pruned
+from unbraid.networks.layers import Layer, decomposable_layers, pruned
 from unbraid.networks.network import Network
 from unbraid.networks.removal import Probe
 
@@ -24,7 +25,7 @@ NodeScore = Callable[[Network, Head, Inputs, np.ndarray], Mapping[str, np.ndarra
 
 
 def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) -> dict[str, np.ndarray]:
-    """Score the hidden units of every recurrent layer for one module.
+    """Score the hidden units of every layer for one module.
 
     Args:
         network: the parent network.
@@ -35,12 +36,13 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
     Returns:
         layer name -> scores (H,), float64 >= 0.
     """
-    sums = {name: np.zeros(layer.units) for name, layer in network.recurrent_layers().items()}
+    sums = {name: np.zeros(layer.units) for name, layer in network.layers.items()}
     for start in range(0, len(x), BATCH):
-        probes = {name: Probe() for name in sums}
-        body = pruned(network.body, probes, 1)
+        probes: dict[str, Probe | DenseProbe] = {name: Probe() for name in network.recurrent_layers()}
+        body = pruned(network.body, probes, 1)  # type: ignore[arg-type]  # a Probe is a Removal
+        probes |= {name: DenseProbe() for name in sums if name not in probes}
         batch = next(x.take(slice(start, start + BATCH)).batches())
-        with torch.enable_grad():
+        with torch.enable_grad(), probed(body, probes):
             margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
             if network.task == "regression":
                 margins = margins * _signs(margins)
@@ -48,6 +50,40 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
         for name, probe in probes.items():
             sums[name] += probe.saliences().cpu().numpy()
     return sums
+
+
+class DenseProbe:
+    """Add zeros to the outputs of a dense layer, to compute gradients; see :class:`unbraid.networks.removal.Probe`."""
+
+    def __init__(self) -> None:
+        self._reached: list[tuple[Tensor, Tensor]] = []  # zeros that require gradients, and the outputs, (..., H)
+
+    def hook(self, module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor | None]) -> tuple:
+        """Replace the outputs of the layer by their sum with the zeros."""
+        values, *rest = output
+        zeros = torch.zeros_like(values, requires_grad=True)
+        self._reached.append((zeros, values.detach()))
+        return (values + zeros, *rest)
+
+    def saliences(self) -> Tensor:
+        """Sum of (gradient * output) squared over all examples and positions, (H,) float64."""
+        found = [(zeros.grad * values).double().square().flatten(0, -2).sum(0) for zeros, values in self._reached
+                 if zeros.grad is not None]  # fmt: skip
+        width = self._reached[0][1].shape[-1] if self._reached else 0
+        return torch.stack(found).sum(0) if found else torch.zeros(width, dtype=torch.float64)
+
+
+@contextmanager
+def probed(body: nn.Module, probes: Mapping[str, Probe | DenseProbe]) -> Iterator[None]:
+    """Run the probes of the dense layers of a body within the context."""
+    layers = decomposable_layers(body)
+    dense = [(layers[name].module, probe) for name, probe in probes.items() if isinstance(probe, DenseProbe)]
+    handles = [module.register_forward_hook(probe.hook) for module, probe in dense]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _signs(margins: Tensor) -> Tensor:
@@ -77,14 +113,18 @@ def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Ten
     return kept
 
 
-def checked_scores(scores: Mapping[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
-    """Check the scores of all recurrent layers, and return them as float64 (H,).
+def checked_scores(scores: Mapping[str, np.ndarray], layers: Mapping[str, Layer]) -> dict[str, np.ndarray]:
+    """Check the scores of the layers that are pruned, and return them as float64 (H,).
+
+    A dense layer without scores is left out, and keeps all units.
 
     Raises:
-        DataError: a layer is missing, or its scores are not H finite numbers >= 0.
+        DataError: a recurrent layer is missing, or its scores are not H finite numbers >= 0.
     """
     found = {}
-    for name, layer in network.recurrent_layers().items():
+    for name, layer in layers.items():
+        if layer.cell is None and name not in scores:
+            continue
         values = np.asarray(scores.get(name, np.empty(0)), dtype=np.float64)
         if values.shape != (layer.units,) or not (np.isfinite(values) & (values >= 0)).all():
             raise DataError(
