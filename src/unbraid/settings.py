@@ -50,6 +50,10 @@ class Settings(TypedDict, total=False):
     relu: ReluRule | Literal["paper", "release"]
     edges: Edges | Literal["all", "release"]
     idle_columns: bool
+    first: int
+    confidence: float
+    others: int
+    merge: bool
     encoder: bool
 
 

@@ -16,7 +16,7 @@ from unbraid.cli.own_code import own_modules, read_init
 from unbraid.cli.terminal import emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
-from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
+from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, LayerChoice, Mode, Words
 from unbraid.data.files import read_examples, read_pair_columns, read_weight_column
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.errors import ConfigError, UnbraidError
@@ -63,6 +63,10 @@ def decompose(
     max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
     keep: Annotated[
         float | None, typer.Option(help="Share of the nodes to keep [default: 0.5 with reconstruct].")
+    ] = None,
+    layers: Annotated[
+        LayerChoice | None,
+        typer.Option(help="Layers to prune: recurrent ones, or all hidden layers [default: by strategy]."),
     ] = None,
     max_loss: Annotated[
         float | None, typer.Option(help="With reconstruct: smallest modules with at most this loss.")
@@ -181,6 +185,7 @@ def decompose(
         "head": head,
         "max_removed": max_removed,
         "keep": keep,
+        "layers": layers,
         "max_loss": max_loss,
         "refine": refine,
         "memory": memory,
@@ -192,7 +197,7 @@ def decompose(
         "concern": concern,
         "bins": bins,
     }
-    settings = {k: v for k, v in given.items() if v is not None}
+    settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
     weight = None if sample_weight is None else read_weight_column(data, x, sample_weight)

@@ -81,7 +81,7 @@ def _content(model: Network | ConcernModule | Composition) -> bytes:
 
 def _started(networks: Sequence[Network]) -> tuple[KerasModel, int]:
     """Return a model with its input, and the width of the input."""
-    shapes = []
+    shapes: list[list[int | None]] = []
     for network in networks:
         spec = network.spec
         if not isinstance(spec, NetworkSpec):

@@ -6,6 +6,7 @@ from unbraid.config import IOArchitecture
 from unbraid.errors import IncompatibleModules
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
 from unbraid.networks.timesteps import feature_width
 from unbraid.networks.torch_spec import TorchSpec
@@ -79,6 +80,7 @@ def _reads(module: ConcernModule) -> tuple[str, object, int | None]:
         )
     if isinstance(spec, TorchSpec):
         return "inputs of a PyTorch module", (spec.axes, spec.batch_axis), None
+    assert isinstance(spec, NetworkSpec)  # encoder-decoders were refused
     stage = spec.stages[0]
     if isinstance(stage, EmbeddingSpec):
         return "word indices", stage.vocabulary, spec.steps

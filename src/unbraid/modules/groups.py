@@ -200,7 +200,7 @@ class Group(nn.Module):
         """Sizes D of the blocks of :attr:`Evidence.read`."""
         spec = self._members[0].parent.spec
         stages = spec.stages if isinstance(spec, NetworkSpec) else []
-        start = self._lanes[0].body.start if stages else 0
+        start = _start(self._members[0])
         first = [stage.inputs for stage in stages[start : start + 1] if isinstance(stage, RecurrentSpec | DenseSpec)]
         return [*first, *([1] if self._tells_unknown else [])]
 

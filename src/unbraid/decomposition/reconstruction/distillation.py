@@ -64,7 +64,9 @@ def refined(
         said = torch.stack([margin(scores[..., list(places)]) for places in own])
         return objective.loss(said, wanted)
 
-    return descended(body, names, rows, islice(cycle(decisions.batches(rows.device)), steps), loss, repeat(LEARNING_RATE))
+    return descended(
+        body, names, rows, islice(cycle(decisions.batches(rows.device)), steps), loss, repeat(LEARNING_RATE)
+    )
 
 
 def descended(

@@ -180,7 +180,9 @@ class Reconstruction:
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
         """Refit the layers of ``body`` in place. The classes and all others have half of the weight each."""
-        widest = max(sum(p.shape[1] for p in layer.module.parameters() if p.dim() == 2) for layer in _smaller(body, kept))
+        widest = max(
+            sum(p.shape[1] for p in layer.module.parameters() if p.dim() == 2) for layer in _smaller(body, kept)
+        )
         most = max(self._examples(REFITTED, FITTED * widest) // len(indices), REFITTED[0])  # all rows run as one batch
         rows = np.unique(np.concatenate([self._with_and_without(j, most) for j in indices]))
         targets = self.targets.take(rows)
