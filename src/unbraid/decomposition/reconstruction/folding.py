@@ -93,12 +93,15 @@ def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
 def source_indices(
     layers: Mapping[str, Layer], kept: Mapping[str, Tensor], sources: tuple[str, ...], width: int
 ) -> Tensor:
-    """Return the kept indices of ``width`` features from ``sources``; all if the features are not hidden units."""
+    """Return the kept indices of ``width`` features from ``sources``; all if the features are not hidden units.
+
+    A layer that ``kept`` does not name is whole.
+    """
     if not sources:
         return torch.arange(width)
     parts, offset = [], 0
     for name in sources:
-        parts.append(kept[name] + offset)
+        parts.append(kept.get(name, torch.arange(layers[name].units)) + offset)
         offset += layers[name].units
     return torch.cat(parts)
 

@@ -164,8 +164,8 @@ class Reconstruction:
             own: as for :meth:`make_together`.
             whole: names of layers that keep all units.
         """
-        network, layers = self.network, self.layers
-        kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
+        network, layers = self.network, self.network.layers
+        kept = {name: torch.arange(layer.units) for name, layer in self.layers.items()}
         chosen = strongest(combined([self.scores[j] for j in indices]), keep)
         kept |= {name: units for name, units in chosen.items() if name not in whole}
         moments = self.moments.mean(indices)
