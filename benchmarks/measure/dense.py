@@ -144,7 +144,11 @@ def _release(parent: Network, parts: Decomposition, held: Images) -> dict[str, f
     """Measure modules of the release with the vote of the release."""
     whole = float((parent.predict(held[0]) == held[1]).mean())
     nodes = fmean(module.retention().nodes for module in parts.values())
-    return {"delta": float((vote(parts, held[0]) == held[1]).mean()) - whole, "jaccard": similarity(parts), "nodes": nodes}
+    return {
+        "delta": float((vote(parts, held[0]) == held[1]).mean()) - whole,
+        "jaccard": similarity(parts),
+        "nodes": nodes,
+    }
 
 
 def vote(parts: Decomposition, x: np.ndarray) -> np.ndarray:

@@ -81,7 +81,9 @@ class Predictor(nn.Module):
         if isinstance(self.spec, EncoderDecoderSpec):
             return IOArchitecture.ENCODER_DECODER
         if isinstance(self.spec, TorchSpec):
-            return IOArchitecture.MANY_TO_MANY if self.spec.many_outputs else IOArchitecture.MANY_TO_ONE
+            if self.spec.many_outputs:
+                return IOArchitecture.MANY_TO_MANY
+            return IOArchitecture.MANY_TO_ONE if self.spec.layers else IOArchitecture.ONE_TO_ONE
         if not self.spec.recurrent:
             return IOArchitecture.MANY_TO_MANY if decides_each_step(self.spec) else IOArchitecture.ONE_TO_ONE
         recurrent = [i for i, s in enumerate(self.spec.stages) if isinstance(s, RecurrentSpec)]

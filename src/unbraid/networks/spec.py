@@ -116,11 +116,11 @@ def label_count(spec: Spec) -> int:
 
 
 def weight_count(spec: Spec) -> int:
-    """Return the number of weights of a network; of a user's module only those of the recurrent layers."""
+    """Return the number of weights of a network; of a user's module only those of the layers that can be pruned."""
     if isinstance(spec, KerasSpec):
         return _graph_count(spec.graph) + spec.classes * (spec.features + 1)
     if isinstance(spec, TorchSpec):
-        return sum(_layer_count(layer) for layer in spec.layers)
+        return sum(map(_layer_count, spec.layers)) + sum(d.units * (d.inputs + 1) for d in spec.dense)
     return sum(map(_stage_count, spec.stages)) + spec.classes * (spec.features + 1)
 
 

@@ -24,5 +24,7 @@ def layers_text(spec: NetworkSpec | EncoderDecoderSpec | TorchSpec | KerasSpec) 
         named = [(s.cell, s.units, s.bidirectional) for s in spec.stages if isinstance(s, RecurrentSpec)]
     else:
         named = [(layer.cell, layer.units, False) for layer in spec.layers]
+    if isinstance(spec, TorchSpec) and not named:
+        return ", ".join(f"Dense {layer.units}" for layer in spec.dense) + f" in {spec.module}"
     shown = [f"{cell.title} {units}{' in two directions' if both else ''}" for cell, units, both in named]
     return ", ".join(shown) + (f" in {spec.module}" if isinstance(spec, TorchSpec) else "")

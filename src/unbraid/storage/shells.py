@@ -21,7 +21,7 @@ from unbraid.networks.checking import run_flow
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
-from unbraid.networks.pytorch.codeless import shell_layer
+from unbraid.networks.pytorch.codeless import shell_layer, shell_linear
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, weight_count
 from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import PARENTS
@@ -89,7 +89,9 @@ def shell_of(entry: ParentEntry, number: int, stored: int, budget: Budget) -> Sh
         raise FormatError(f"parent {number}: field spec: declares {declared} weights, {PARENTS} has {stored} bytes.")
     if isinstance(entry.spec, TorchSpec):
         layers = {p.name: Layer(p.name, shell_layer(p)) for p in entry.spec.layers}
-        if len(layers) != len(entry.spec.layers):
+        core = not layers
+        layers |= {p.name: Layer(p.name, shell_linear(p), core=core) for p in entry.spec.dense}
+        if len(layers) != len(entry.spec.layers) + len(entry.spec.dense):
             raise FormatError(f"parent {number}: field spec.layers: two layers have one name.")
         return Shell(entry.spec, layers, None)
     skeleton = Network.skeleton(entry.spec)

@@ -71,12 +71,16 @@ class PreparedFcnn:
 
     def module(self, index: int, keep: float | None) -> ConcernModule:
         """Make the module of class ``index``; ``keep`` is always None, because the release has no size."""
-        with torch.inference_mode():
+        return self._module(index, *self.weights(index))
+
+    def weights(self, index: int) -> tuple[list[Weights], Weights]:
+        """Compute the hidden layers of a module, in the sizes of the parent, and its two output columns."""
+        with torch.no_grad():
             layers = module_layers(self._layers(), self._read(self._positive(index)), self._read(self._negative(index)))
             hidden, output = layers[:-1], layers[-1]
             if self.config.merge:
                 hidden[-1], output = merge_units(hidden[-1], output, index)
-            return self._module(index, hidden, channeled(output, index))
+            return hidden, channeled(output, index)
 
     def _module(self, index: int, hidden: list[Weights], output: Weights) -> ConcernModule:
         masks, weights = {}, {}

@@ -1,6 +1,7 @@
 """Scores of hidden units for a module: the mean square of (d margin / d h) * h.
 
-The derivative is taken through the recurrence at every timestep, not only at the outputs of the layer.
+The derivative is taken through the recurrence at every timestep, not only at the outputs of the layer. Units of dense
+layers are scored by :mod:`unbraid.decomposition.reconstruction.elimination`.
 Shapes: N examples, T timesteps, H hidden units.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unbraid.decomposition.reconstruction.elimination import WIDEST, elimination_scores
 from unbraid.decomposition.sizes import kept_count
 from unbraid.errors import DataError
 from unbraid.networks.heads import Head
@@ -36,20 +38,30 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
     Returns:
         layer name -> scores (H,), float64 >= 0.
     """
-    sums = {name: np.zeros(layer.units) for name, layer in network.layers.items()}
+    sums = {name: np.zeros(layer.units) for name, layer in network.recurrent_layers().items()}
+    dense: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in network.layers if name not in sums}
     for start in range(0, len(x), BATCH):
-        probes: dict[str, Probe | DenseProbe] = {name: Probe() for name in network.recurrent_layers()}
-        body = pruned(network.body, probes, 1)  # type: ignore[arg-type]  # a Probe is a Removal
-        probes |= {name: DenseProbe() for name in sums if name not in probes}
+        probes = {name: Probe() for name in sums}
+        body, dense_probes = pruned(network.body, probes, 1), {name: DenseProbe() for name in dense}
         batch = next(x.take(slice(start, start + BATCH)).batches())
-        with torch.enable_grad(), probed(body, probes):
+        with torch.enable_grad(), probed(body, dense_probes):
             margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
             if network.task == "regression":
                 margins = margins * _signs(margins)
             margins[torch.from_numpy(counted[start : start + BATCH]).to(margins.device)].sum().backward()
         for name, probe in probes.items():
             sums[name] += probe.saliences().cpu().numpy()
-    return sums
+        for name, dense_probe in dense_probes.items():
+            dense[name].append(dense_probe.observations())
+    return sums | {name: _dense_scores(seen) for name, seen in dense.items()}
+
+
+def _dense_scores(seen: Sequence[tuple[Tensor, Tensor]]) -> np.ndarray:
+    """Score the units of a dense layer from their outputs and gradients, (M, H) each, in parts."""
+    values, gradients = (torch.cat(part).cpu().numpy() for part in zip(*seen, strict=True))
+    if values.shape[1] > WIDEST:
+        return np.asarray(np.square(values.astype(np.float64) * gradients).sum(0))
+    return elimination_scores(values, gradients)
 
 
 class DenseProbe:
@@ -65,20 +77,18 @@ class DenseProbe:
         self._reached.append((zeros, values.detach()))
         return (values + zeros, *rest)
 
-    def saliences(self) -> Tensor:
-        """Sum of (gradient * output) squared over all examples and positions, (H,) float64."""
-        found = [(zeros.grad * values).double().square().flatten(0, -2).sum(0) for zeros, values in self._reached
-                 if zeros.grad is not None]  # fmt: skip
-        width = self._reached[0][1].shape[-1] if self._reached else 0
-        return torch.stack(found).sum(0) if found else torch.zeros(width, dtype=torch.float64)
+    def observations(self) -> tuple[Tensor, Tensor]:
+        """Return outputs and gradients at all examples and positions, (M, H) each."""
+        pairs = [(values, torch.zeros_like(values) if z.grad is None else z.grad) for z, values in self._reached]
+        values, gradients = ([part.flatten(0, -2) for part in parts] for parts in zip(*pairs, strict=True))
+        return torch.cat(values), torch.cat(gradients)
 
 
 @contextmanager
-def probed(body: nn.Module, probes: Mapping[str, Probe | DenseProbe]) -> Iterator[None]:
+def probed(body: nn.Module, probes: Mapping[str, DenseProbe]) -> Iterator[None]:
     """Run the probes of the dense layers of a body within the context."""
     layers = decomposable_layers(body)
-    dense = [(layers[name].module, probe) for name, probe in probes.items() if isinstance(probe, DenseProbe)]
-    handles = [module.register_forward_hook(probe.hook) for module, probe in dense]
+    handles = [layers[name].module.register_forward_hook(probe.hook) for name, probe in probes.items()]
     try:
         yield
     finally:

@@ -27,6 +27,8 @@ from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stages import Dense
 from unbraid.networks.watching import watched
 
+RECTIFIED_ROUNDS = 4  # more hardly change the weights
+
 
 def refit(
     parent: nn.Module,
@@ -81,17 +83,30 @@ def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[st
 
 
 def fit_dense(large: Dense, small: Dense, kept: Tensor, parents: States, own: States, weights: np.ndarray) -> None:
-    """Fit a dense layer in place: from the inputs that the module computes to the pre-activations of the parent."""
+    """Fit a dense layer in place: from the inputs that the module computes to the pre-activations of the parent.
+
+    Behind a ReLU all pre-activations below 0 are the same. So where that of the parent is below 0, the target is the
+    fitted value if this is below 0 as well, else 0. Some rounds move these targets and the weights in turn.
+    """
     x, read = parents.x, own.x
     if read.shape == x.shape and torch.equal(read, x):
         return  # it reads what it reads in the parent, so its weights are exact
     count, used, judging = _observations(weights, own)
-    regression = Regression(torch.cat([small.weight, small.bias.unsqueeze(1)], 1))
+    z, start = with_one(read.flatten(0, 1)[used]), torch.cat([small.weight, small.bias.unsqueeze(1)], 1)
     wanted = linear(x, large.weight[kept], large.bias[kept]).flatten(0, 1)[used]
-    regression.add(with_one(read.flatten(0, 1)[used]), wanted, judging, count)
-    new = regression.solved()
+    new = fitted_rows(start, z, wanted, judging, count)
+    for _ in range(RECTIFIED_ROUNDS if large.rectified else 0):
+        targets = torch.where(wanted > 0, wanted, linear(z, new).clamp(max=0))
+        new = fitted_rows(start, z, targets, judging, count)
     small.weight.data.copy_(new[:, :-1])
     small.bias.data.copy_(new[:, -1])
+
+
+def fitted_rows(start: Tensor, z: Tensor, wanted: Tensor, judging: Tensor, count: Tensor) -> Tensor:
+    """Fit weights (R, Z) near ``start``; arguments as of :meth:`Regression.add`."""
+    regression = Regression(start)
+    regression.add(z, wanted, judging, count)
+    return regression.solved()
 
 
 def _observations(weights: np.ndarray, own: States) -> tuple[Tensor, slice | Tensor, Tensor]:

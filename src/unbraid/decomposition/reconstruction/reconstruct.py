@@ -42,6 +42,7 @@ DEFAULT_KEEP = 0.5  # keep ratio if neither keep nor max_loss is given
 # Smallest and largest number of examples with and without a class, and number of timesteps that they should have:
 SCORED = (20, 100, 1_000)  # for scores; more hardly change the order
 REFITTED = (20, 200, 2_000)  # for refitting layers; the classes of one body share these examples
+REFITTED_DENSE = (20, 2_000, 2_000)  # the same without a recurrence, where an example is one observation
 FITTED = 6  # smallest number of timesteps for each weight of a unit that is refitted
 PASS = 5.0  # cost of the pass over the sample, relative to the scores of one class
 
@@ -183,7 +184,8 @@ class Reconstruction:
         widest = max(
             sum(p.shape[1] for p in layer.module.parameters() if p.dim() == 2) for layer in _smaller(body, kept)
         )
-        most = max(self._examples(REFITTED, FITTED * widest) // len(indices), REFITTED[0])  # all rows run as one batch
+        wanted = REFITTED if self.network.recurrent_layers() else REFITTED_DENSE
+        most = max(self._examples(wanted, FITTED * widest) // len(indices), wanted[0])  # all rows run as one batch
         rows = np.unique(np.concatenate([self._with_and_without(j, most) for j in indices]))
         targets = self.targets.take(rows)
         own = np.any([targets.members(j) for j in indices], axis=0)
