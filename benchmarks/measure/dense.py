@@ -11,6 +11,7 @@ import csv
 import gzip
 import time
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -22,9 +23,11 @@ from rich.progress import track
 
 from benchmarks import files
 from unbraid import Decomposition, DecompositionConfig, Network, compose, decompose, evaluate, load
+from unbraid.data.targets import Targets
+from unbraid.decomposition.fcnn.strategy import FcnnRelease, PreparedFcnn
 from unbraid.evaluation.metrics import detection
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.layers import decomposable_layers
+from unbraid.progress import silent
 
 SETS, DEPTHS = ("MNIST", "FMNIST", "KMNIST"), (1, 2, 3, 4)
 KEEPS = (0.5, 0.3, 0.15)
@@ -91,20 +94,20 @@ def measured(name: str) -> dict[str, Any]:
     """Measure one network: our sizes, baselines of equal size, the paper's method, and the release's modules."""
     parent, (given, held) = network(name), images(name.split("-")[0])
     some = given[0][:GIVEN], given[1][:GIVEN]
-    settings = {"strategy": "paper"}
+    parts = decompose(parent, some, strategy="paper")
     return {
         "network": name,
         "layers": int(name.split("-")[1]),
         "accuracy": float((parent.predict(held[0]) == held[1]).mean()),
         "parent_f1": _alone(parent, held),
         "sizes": [_size(parent, some, held, keep) for keep in KEEPS],
-        "paper": {**_figures(parent, parts := decompose(parent, some, **settings), held), "jaccard": similarity(parts)},
-        "release": {
-            way: _release(parent, decompose(parent, given, config=DecompositionConfig.release(paper="fcnn", merge=merge)), held)
-            for way, merge in (("CM-C", False), ("CM-RIE", True))
+        "paper": {
+            **_figures(parent, parts, held),
+            "jaccard": similarity([removed_kernels(module) for module in parts.values()]),
         },
+        "release": {way: _release(parent, given, held, merge) for way, merge in (("CM-C", False), ("CM-RIE", True))},
         "published": published(name),
-    }  # fmt: skip
+    }
 
 
 def published(name: str) -> dict[str, float]:
@@ -140,18 +143,21 @@ def _figures(parent: Network, parts: Decomposition, held: Images) -> dict[str, f
     }
 
 
-def _release(parent: Network, parts: Decomposition, held: Images) -> dict[str, float]:
+def _release(parent: Network, given: Images, held: Images, merge: bool) -> dict[str, float]:
     """Measure modules of the release with the vote of the release."""
+    config = DecompositionConfig.release(paper="fcnn", merge=merge)
+    targets = Targets(given[1], parent.labels, False, False)
+    prepared = FcnnRelease().prepare(parent, parent.check(given[0]), targets, config, silent)
+    modules = {parent.labels[index]: prepared.module(index, None) for index in prepared.classes}
     whole = float((parent.predict(held[0]) == held[1]).mean())
-    nodes = fmean(module.retention().nodes for module in parts.values())
     return {
-        "delta": float((vote(parts, held[0]) == held[1]).mean()) - whole,
-        "jaccard": similarity(parts),
-        "nodes": nodes,
+        "delta": float((vote(modules, held[0]) == held[1]).mean()) - whole,
+        "jaccard": similarity([release_kernels(prepared, index) for index in prepared.classes]),
+        "nodes": fmean(module.retention().nodes for module in modules.values()),
     }
 
 
-def vote(parts: Decomposition, x: np.ndarray) -> np.ndarray:
+def vote(parts: Mapping[Any, ConcernModule], x: np.ndarray) -> np.ndarray:
     """Decide as the release: a module votes where its class has the largest score; one vote decides.
 
     Without a vote, or with several, the largest probability of its class decides among all or among those that voted.
@@ -165,12 +171,11 @@ def vote(parts: Decomposition, x: np.ndarray) -> np.ndarray:
         claims.append((scores.argmax(1) == 0).numpy())
     chance, claimed = np.stack(chances, 1), np.stack(claims, 1)
     chance = np.where(claimed | ~claimed.any(1, keepdims=True), chance, -1)
-    return np.asarray(parts.labels)[chance.argmax(1)]
+    return np.asarray(list(parts))[chance.argmax(1)]
 
 
-def similarity(parts: Decomposition) -> float:
+def similarity(kernels: list[np.ndarray]) -> float:
     """Compute the mean Jaccard index of all pairs of modules, as the release: of their sets of kernel values."""
-    kernels = [_kernels(module) for module in parts.values()]
     distinct = [np.unique(values) for values in kernels]
     found = []
     for i, one in enumerate(distinct):
@@ -181,20 +186,27 @@ def similarity(parts: Decomposition) -> float:
     return fmean(found)
 
 
-def _kernels(module: ConcernModule) -> np.ndarray:
-    """Return all kernel values of a module in the sizes of the parent, with zeros for what it does not have."""
-    parent, small = module.parent, decomposable_layers(module.body)
-    found, below = [], None
-    for name, layer in parent.layers.items():
-        kept = np.flatnonzero(module.kept_nodes[name])
-        whole = np.zeros(tuple(layer.kernel.shape), np.float32)
-        columns = np.arange(whole.shape[1]) if below is None else below
-        whole[np.ix_(kept, columns)] = small[name].kernel.detach().numpy()
-        found.append(whole.ravel())
-        below = kept
-    head = np.zeros((parent.classes, parent.spec.features), np.float32)
-    head[np.ix_(np.arange(len(module.head.weight)), below)] = module.head.weight.detach().numpy()
-    return np.concatenate([*found, head.ravel()])
+def removed_kernels(module: ConcernModule) -> np.ndarray:
+    """Return the kernel values of a module of the paper's method in the sizes of the parent; removed units have zeros."""
+    found = []
+    for name, layer in module.parent.layers.items():
+        kept = module.kept_nodes[name][:, None]
+        found.append(np.where(kept, layer.kernel.detach().numpy(), 0).ravel())
+    return np.concatenate([*found, _columns(module.parent, module.whole_head.weight)])
+
+
+def release_kernels(prepared: PreparedFcnn, index: int) -> np.ndarray:
+    """Return the kernel values of a module of the release."""
+    hidden, output = prepared.weights(index)
+    return np.concatenate([*(layer.weight.numpy().ravel() for layer in hidden),
+                           _columns(prepared.network, output.weight)])  # fmt: skip
+
+
+def _columns(parent: Network, weight: torch.Tensor) -> np.ndarray:
+    """Return the values of an output layer, with zeros for the columns that a module does not have."""
+    whole = np.zeros((parent.classes, parent.spec.features), np.float32)
+    whole[: len(weight)] = weight.detach().numpy()
+    return whole.ravel()
 
 
 def pairs() -> dict[str, Any]:

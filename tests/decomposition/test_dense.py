@@ -77,7 +77,7 @@ def test_keeping_everything_changes_nothing(place):
 @pytest.mark.parametrize("place", [*PLACES, *ALONE])
 def test_modules_alone_and_composed_agree(place):
     """Small batches join the bodies of the modules; large ones run one by one."""
-    net, x, _, parts = made(place, keep=0.5)
+    _net, x, _, parts = made(place, keep=0.5)
     together = unbraid.compose(parts)
     for rows in (x[:2], np.concatenate([x] * 30)):
         alone = np.stack([module.margins(rows) for module in parts.values()], -1)
@@ -87,7 +87,7 @@ def test_modules_alone_and_composed_agree(place):
 @pytest.mark.parametrize("place", ["front", "everywhere", "tags", "images"])
 @pytest.mark.parametrize("way", [{"keep": 0.5}, {"strategy": "paper", "layers": "all", "max_removed": 0.5}])
 def test_saved_modules_compute_the_same(place, way, tmp_path):
-    net, x, y, parts = made(place, **way)
+    net, x, _y, parts = made(place, **way)
     parts.save(tmp_path / "parts")
     loaded = unbraid.load_decomposition(tmp_path / "parts")
     label = parts.labels[0]
@@ -157,7 +157,7 @@ def test_a_layer_whose_activation_moves_zero_stays_whole(activation, place):
 
 @pytest.mark.parametrize("place", list(PLACES))
 def test_recurrent_leaves_dense_layers_whole(place):
-    net, x, y, parts = made(place, keep=0.5, layers="recurrent")
+    net, x, _y, parts = made(place, keep=0.5, layers="recurrent")
     for module in parts.values():
         assert all(module.kept_nodes[name].all() for name, layer in net.layers.items() if layer.cell is None)
         assert all(not module.kept_nodes[name].all() for name, layer in net.layers.items() if layer.cell)

@@ -20,8 +20,8 @@ from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.outputs import GivenTask, check_task
 from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.predictor import Predictor
-from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch import pruning  # noqa: F401  # registers how PyTorch modules are pruned
+from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.body import TorchBody, own_module
 from unbraid.networks.pytorch.facts import TorchFacts, facts_of
 from unbraid.networks.pytorch.finding import find, recurrent_sites

@@ -1,5 +1,7 @@
 """The release of the fully connected predecessor: literal loops give the same weights as the closed form."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -80,7 +82,7 @@ def test_the_closed_form_equals_the_loops(sizes, counts, seed):
     widths = [4, *sizes, 3]
     layers = [
         Weights(torch.randn(b, a, generator=generator), torch.randn(b, generator=generator))
-        for a, b in zip(widths, widths[1:], strict=False)
+        for a, b in itertools.pairwise(widths)
     ]
     positive, negative = (torch.randn(count, 4, generator=generator) for count in counts)
     found = module_layers(layers, positive, negative)
@@ -145,7 +147,8 @@ def test_networks_that_the_release_cannot_decompose_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("way", "name", "classes"), [("cm-c", "FMNIST-1", (0, 3, 9)), ("cm-rie", "FMNIST-1", (0, 6)), ("cm-rie", "FMNIST-4", (0, 1, 5))]
+    ("way", "name", "classes"),
+    [("cm-c", "FMNIST-1", (0, 3, 9)), ("cm-rie", "FMNIST-1", (0, 6)), ("cm-rie", "FMNIST-4", (0, 1, 5))],
 )
 def test_modules_of_the_release_are_rebuilt_exactly(way, name, classes, shared):
     net, (given, held) = dense.network(name), dense.images("FMNIST")
