@@ -1,8 +1,8 @@
 """Networks of dense layers alone: the twelve networks and the modules of the fully connected predecessor (FCNN-D).
 
-Source of the networks and of the published figures: Pan and Rajan, ESEC/FSE 2020, and their release. Inputs are pixels /
-255 / 255, as in the release. Fashion-MNIST has its training images; of MNIST and KMNIST, modules are made with the even
-rows of the test images and measured on the odd rows.
+Source of the networks and of the published figures: Pan and Rajan, ESEC/FSE 2020, and their release. Inputs are
+pixels / 255 / 255, as in the release. Fashion-MNIST has its training images; of MNIST and KMNIST, modules are made
+with the even rows of the test images and measured on the odd rows.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def similarity(kernels: list[np.ndarray]) -> float:
 
 
 def removed_kernels(module: ConcernModule) -> np.ndarray:
-    """Return the kernel values of a module of the paper's method in the sizes of the parent; removed units have zeros."""
+    """Return the kernel values of a module of the paper's method, in the sizes of the parent, zero for removed units."""
     found = []
     for name, layer in module.parent.layers.items():
         kept = module.kept_nodes[name][:, None]

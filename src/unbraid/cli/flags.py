@@ -36,6 +36,7 @@ FLAGS: Mapping[str, str] = {
     "max_removed": "--max-removed=",
     "keep": "--keep=",
     "layers": "--layers=",
+    "sizes": "--keep",
     "max_loss": "--max-loss=",
     "memory": "--memory=",
     "refine": "--refine=",

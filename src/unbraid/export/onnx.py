@@ -37,8 +37,9 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     """Export a model to an ONNX file. After an error there is no new file.
 
     Input: ``x``, word indices int64 (N, T) or features float32 (N, T, D), or (N, ...) of dense layers alone. For a
-    PyTorch module of your own, one input for each tensor of its forward. A composition of several vocabularies has these inputs for each vocabulary, named by
-    the parent (``NAME`` or ``NAME.tensor``; ``parent_NUMBER`` where it has no name). Outputs:
+    PyTorch module of your own, one input for each tensor of its forward. A composition of several vocabularies has
+    these inputs for each vocabulary, named by the parent (``NAME`` or ``NAME.tensor``; ``parent_NUMBER`` where it has
+    no name). Outputs:
 
     - network: ``probabilities`` (N, C) or (N, T, C)
     - module: ``probability`` of its class, (N,) or (N, T)

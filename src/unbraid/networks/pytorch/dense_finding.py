@@ -5,7 +5,7 @@ Shapes: N examples, T positions, D inputs, H units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from unbraid.networks.pytorch.linear_site import Rows
 from unbraid.networks.pytorch.replacing import prepared
 from unbraid.networks.pytorch.running import recorded
 from unbraid.networks.pytorch.tracing import Followed
-from unbraid.networks.removal import NodesGone, Removal
+from unbraid.networks.removal import NodesGone
 from unbraid.networks.torch_spec import TorchDenseSpec, TorchSpec
 
 
@@ -30,7 +30,7 @@ def with_dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> TorchSpec:
     They are checked on the example: a body without half of their units computes the same as one with zeros there. If
     it does not, the layers are not chained; if it still does not, they stay whole.
     """
-    found = _dense(module, spec, inputs)
+    found = _used(module, spec, inputs, _dense(module, spec, inputs))
     for dense in (found, [one.model_copy(update={"chained": None}) for one in found]):
         tried = spec.model_copy(update={"dense": dense})
         if dense and _removes(module, tried, inputs):
@@ -67,6 +67,35 @@ def _dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> list[TorchDens
                 after=followed.first_calls[path],
             )
         )
+    return found
+
+
+def _used(module: nn.Module, spec: TorchSpec, inputs: Inputs, found: list[TorchDenseSpec]) -> list[TorchDenseSpec]:
+    """Leave out layers that the output layer does not depend on, such as other output layers."""
+    try:
+        tried = spec.model_copy(update={"dense": found})
+        body = _body(module, tried)
+        layers = decomposable_layers(body)
+        everything = {name: torch.ones(1, 1, layer.units) for name, layer in layers.items()}
+        with torch.no_grad():
+            whole = body(inputs.tree)
+            without = {
+                one.name: _masked(body, everything | {one.name: torch.zeros(1, 1, one.units)}, inputs) for one in found
+            }
+    except Exception:  # a user's forward may raise any error for zeros
+        return []
+    return [one for one in found if without[one.name].shape != whole.shape or not _close(without[one.name], whole)]
+
+
+def _body(module: nn.Module, spec: TorchSpec) -> TorchBody:
+    return TorchBody(with_sites(prepared(module, spec.head, spec.run.folds), spec), spec, whole=False)
+
+
+def _masked(body: TorchBody, masks: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
+    """Compute the features with masks (1, 1, H) of the units of each layer."""
+    layers = decomposable_layers(body)
+    removals = {name: mask if layers[name].cell is None else NodesGone(mask) for name, mask in masks.items()}
+    found: Tensor = pruned(body, removals, 1)(inputs.tree)
     return found
 
 
@@ -116,16 +145,13 @@ def _kind(x: Tensor, moved: Tensor, turned: Tensor) -> Rows | None:
 def _removes(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> bool:
     """Return whether a body computes the same without half of the units of each linear layer as with zeros there."""
     try:
-        body = TorchBody(with_sites(prepared(module, spec.head, spec.run.folds), spec), spec, whole=False)
+        body = _body(module, spec)
         layers = decomposable_layers(body)
         kept = {name: torch.arange(0, layer.units, 2 if layer.cell is None else 1) for name, layer in layers.items()}
-        removals: dict[str, Removal | Tensor] = {}
-        for name, layer in layers.items():
-            mask = torch.zeros(1, 1, layer.units).index_fill(2, kept[name], 1)
-            removals[name] = mask if layer.cell is None else NodesGone(mask)
+        masks = {name: torch.zeros(1, 1, layers[name].units).index_fill(2, own, 1) for name, own in kept.items()}
         with torch.no_grad():
             small, features = sliced(body, kept)
-            found, wanted = small(inputs.tree), pruned(body, removals, 1)(inputs.tree)
+            found, wanted = small(inputs.tree), _masked(body, masks, inputs)
             plain = TorchBody(prepared(module, spec.head, spec.run.folds), spec.model_copy(update={"dense": []}))
             plain.whole = False
             same = _close(body(inputs.tree), plain(inputs.tree))
