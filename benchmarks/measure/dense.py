@@ -187,7 +187,7 @@ def similarity(kernels: list[np.ndarray]) -> float:
 
 
 def removed_kernels(module: ConcernModule) -> np.ndarray:
-    """Return the kernel values of a module of the paper's method, in the sizes of the parent, zero for removed units."""
+    """Return the kernel values of a module of the paper's method in the sizes of the parent, 0 for removed units."""
     found = []
     for name, layer in module.parent.layers.items():
         kept = module.kept_nodes[name][:, None]

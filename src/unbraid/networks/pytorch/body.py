@@ -21,7 +21,7 @@ from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.answer import Answer, changed_answer, check_answer, find_answer
 from unbraid.networks.pytorch.arranging import Arrangement, compared, returned
 from unbraid.networks.pytorch.calling import Caller, said
-from unbraid.networks.pytorch.linear_site import LinearSite
+from unbraid.networks.pytorch.linear_site import LinearSite, PrunedLinear
 from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
 from unbraid.networks.pytorch.running import recorded
@@ -151,7 +151,8 @@ class TorchBody(nn.Module):
     def sites(self) -> dict[str, LinearSite]:
         """Return the hidden linear layers whose units can be removed, by path."""
         found = {dense.name: self.module.get_submodule(dense.name) for dense in self.spec.dense}
-        return {name: getattr(site, "site", site) for name, site in found.items()}  # type: ignore[misc]
+        sites = {name: part.site if isinstance(part, PrunedLinear) else part for name, part in found.items()}
+        return sites  # type: ignore[return-value]  # see with_sites
 
     def exchanged(self, parts: Mapping[str, nn.Module], copies: int) -> TorchBody:
         """Copy this body with other stacks and linear layers, by path; all other layers are shared."""
@@ -259,8 +260,9 @@ def with_sites(module: nn.Module, spec: TorchSpec) -> nn.Module:
     """
     for dense in spec.dense:
         layer = module.get_submodule(dense.name)
-        linear = isinstance(layer, nn.Linear | LinearSite)  # a prepared module has sites already
-        size = (layer.in_features, layer.out_features) if linear else None
+        size: tuple[int, int] | None = None
+        if isinstance(layer, nn.Linear | LinearSite):  # a prepared module has sites already
+            size = (layer.weight.shape[1], layer.weight.shape[0])
         if size != (dense.inputs, dense.units):
             raise FormatError(
                 f"layer {quoted(dense.name)!r} is {type(layer).__name__} of {size} inputs and units, expected an "

@@ -102,6 +102,7 @@ def _masked(body: TorchBody, masks: Mapping[str, Tensor], inputs: Inputs) -> Ten
 def _plain(module: nn.Module, path: str) -> bool:
     """Return whether an nn.Linear can be replaced: no own forward, no hooks, no shared or computed weights."""
     layer = module.get_submodule(path)
+    assert isinstance(layer, nn.Linear)
     hooks = layer._forward_hooks or layer._forward_pre_hooks
     if type(layer).forward is not nn.Linear.forward or hooks or layer._parameters.get("weight") is None:
         return False
