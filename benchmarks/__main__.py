@@ -19,6 +19,7 @@ from benchmarks.experiments import calibration as calibrating
 from benchmarks.experiments import experiment, running
 from benchmarks.measure import (
     clinc,
+    dense,
     durability,
     forecasting,
     fusing,
@@ -47,6 +48,7 @@ PARTS = {
     "serving": serving.run,
     "forecasting": forecasting.run,
     "shrink": shrink.run,
+    "dense": dense.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
 

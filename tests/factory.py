@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 import numpy as np
 import pytest
@@ -43,6 +44,8 @@ def network(
     merge="concat",
     reverse=False,
     hidden=(),
+    front=(),
+    between=None,
     inputs="words",
     mask=False,
     flat=False,
@@ -57,6 +60,8 @@ def network(
         cells: names of :data:`CELLS` (or Cells), one per layer.
         io: one of :data:`IO`; for one input, the words are flattened and repeated.
         hidden: (units, activation) of dense layers after the recurrent layers.
+        front: the same of dense layers before them.
+        between: (units, activation) of a dense layer between two recurrent layers; None for none.
         inputs: ``words`` or ``features`` (for one input always words).
         mask: whether padded timesteps are masked.
         flat: M:1 with all outputs of the last recurrent layer, flattened.
@@ -72,7 +77,13 @@ def network(
     if one_input:
         width = WORDS * DIMENSION
         stages += [FlattenSpec(name="flatten"), RepeatSpec(name="repeat", times=steps if many else 1)]
+    for number, (size, activation) in enumerate(front):
+        stages.append(DenseSpec(name=f"front{number}", inputs=width, units=size, activation=activation))
+        width = size
     for number, cell in enumerate(cells):
+        if number and between is not None:
+            stages.append(DenseSpec(name=f"between{number}", inputs=width, units=between[0], activation=between[1]))
+            width = between[0]
         stages.append(
             RecurrentSpec(
                 name=f"rnn{number}",
@@ -94,6 +105,31 @@ def network(
         width = size
     spec = NetworkSpec(stages=stages, head="head", features=width, classes=classes, output=output)
     return Network(spec, random_weights(spec, seed), labels)
+
+
+def dense_network(hidden, shape, *, classes=3, output="softmax", seed=0):
+    """Make a network of dense layers alone, with random weights.
+
+    Args:
+        hidden: (units, activation) of its hidden layers.
+        shape: of one example; more than one size is flattened.
+    """
+    stages, width = [], prod(shape)
+    if len(shape) > 1:
+        stages.append(FlattenSpec(name="flatten"))
+    for number, (size, activation) in enumerate(hidden):
+        stages.append(DenseSpec(name=f"dense{number}", inputs=width, units=size, activation=activation))
+        width = size
+    spec = NetworkSpec(stages=stages, head="head", features=width, classes=classes, output=output, shape=list(shape))
+    return Network(spec, random_weights(spec, seed))
+
+
+def vectors(net, count=60, seed=0):
+    """Make (x, y) for a :func:`dense_network`: examples of a class are similar."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(count) % net.classes)
+    centres = rng.normal(size=(net.classes, *net.spec.shape))
+    return (rng.normal(size=(count, *net.spec.shape)) + centres[y]).astype(np.float32), y
 
 
 LANGUAGES = ("fr", "de", "it")

@@ -70,10 +70,14 @@ class Plain:
 
     @property
     def layers(self):
-        """Return the layers with nodes: recurrent layers, and dense layers after the first of them."""
+        """Return the layers of ``layers="recurrent"``: recurrent layers and dense layers after the first of them.
+
+        Without a recurrent layer, they are all dense layers.
+        """
         found = []
+        alone = all(stage.kind != "recurrent" for stage in self.stages)
         for stage in self.stages:
-            if stage.kind == "recurrent" or (stage.kind == "dense" and found):
+            if stage.kind == "recurrent" or (stage.kind == "dense" and (found or alone)):
                 found += stage.layers
         return found
 
@@ -286,9 +290,8 @@ def forward(net, x, removed=None):
     """
     seen = {}
     signal = Signal(np.asarray(x, np.float64), np.ones(np.shape(x), bool))
-    nodes = {layer.name for layer in net.layers}
     for stage in net.stages:
-        signal = _stage(stage, signal, removed, nodes, seen, x)
+        signal = _stage(stage, signal, removed, seen, x)
     scores, many = [], signal.values.ndim == 2
     rows = signal.values if many else signal.values[None]
     here = signal.present if many else signal.present[None]
@@ -298,7 +301,7 @@ def forward(net, x, removed=None):
     return (np.array(scores), features, seen) if many else (scores[0], features[0], seen)
 
 
-def _stage(stage, signal, removed, nodes, seen, x):
+def _stage(stage, signal, removed, seen, x):
     values, present, valid = signal.values, signal.present, signal.valid
     if stage.kind == "embedding":
         rows = np.array([stage.table[int(word)] for word in x])
@@ -317,7 +320,7 @@ def _stage(stage, signal, removed, nodes, seen, x):
         return Signal(np.array([activate(stage.spec.activation, v) for v in values]), present, valid)
     if stage.kind == "dense":
         (layer,) = stage.layers
-        own = removed if layer.name in nodes else None
+        own = removed if removed is not None and layer.name in removed.gone else None  # others are whole
         if values.ndim == 1:
             # behind a layer without sequences: its one step
             one = replace_steps(own, layer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -17,91 +16,26 @@ from pydantic import (
     model_validator,
 )
 
+from unbraid.choices import (
+    CapScope,
+    Edges,
+    GateView,
+    HeadKind,
+    IOArchitecture,
+    LayerChoice,
+    Mode,
+    Negatives,
+    Observed,
+    ReluRule,
+    Words,
+)
 from unbraid.errors import ConfigError, quoted
 from unbraid.limits import parse_size
 
-
-class Mode(StrEnum):
-    """Whether one set of kept nodes holds for all timesteps (rolled) or one per timestep (unrolled)."""
-
-    ROLLED = "rolled"
-    UNROLLED = "unrolled"
-
-
-class GateView(StrEnum):
-    """What decides over a gate's edges: the unit's hidden state, or each gate's own activation."""
-
-    HIDDEN = "hidden"
-    EACH = "each"
-
-
-class HeadKind(StrEnum):
-    """What a module's dominant class competes with: the mean of the others' columns, all of them, or one fitted row."""
-
-    MEAN = "mean"
-    SOFTMAX = "softmax"
-    FITTED = "fitted"
-
-
-class IOArchitecture(StrEnum):
-    """Inputs and outputs over time, as the paper names them."""
-
-    ONE_TO_ONE = "1:1"
-    ONE_TO_MANY = "1:N"
-    MANY_TO_ONE = "M:1"
-    MANY_TO_MANY = "M:N"
-    ENCODER_DECODER = "encoder-decoder"
-
-    @property
-    def many_outputs(self) -> bool:
-        """Whether there is one decision per timestep; a sentence pair is decided on as a whole, by its language."""
-        return self in (IOArchitecture.ONE_TO_MANY, IOArchitecture.MANY_TO_MANY)
-
-
-class Words(StrEnum):
-    """Words that modules keep: all (paper), or those that the examples hold.
-
-    A language's module keeps their output columns. Modules of a classifier keep their embedding rows, in one table.
-    """
-
-    ALL = "all"
-    OWN = "own"
-
-
-class CapScope(StrEnum):
-    """Whether the cap counts over all layers sorted together (paper) or layer by layer (release)."""
-
-    NETWORK = "network"
-    LAYER = "layer"
-
-
-class Negatives(StrEnum):
-    """M/(C-1) negatives from every other class (paper), or that many in all, in file order (release)."""
-
-    PER_CLASS = "per_class"
-    FIRST = "first"
-
-
-class Observed(StrEnum):
-    """Which timesteps of a one-output example count when rolled: all (paper) or the last (release)."""
-
-    ALL = "all"
-    LAST = "last"
-
-
-class Edges(StrEnum):
-    """Which edges go with an unrolled node: all of them (paper), or those that the release really removes."""
-
-    ALL = "all"
-    RELEASE = "release"
-
-
-class ReluRule(StrEnum):
-    """CI by rate 0 and then TI (paper), or one rule: rate(pos) - rate(neg) <= -0.5 (release)."""
-
-    PAPER = "paper"
-    RELEASE = "release"
-
+__all__ = [
+    "CapScope", "DecompositionConfig", "Edges", "FcnnConfig", "GateView", "HeadKind", "IOArchitecture", "LayerChoice",
+    "Mode", "Negatives", "Observed", "ReconstructConfig", "ReluRule", "RemovalConfig", "UnknownStrategyConfig", "Words",
+]  # fmt: skip
 
 DEFAULT_STRATEGY = "reconstruct"
 
@@ -125,6 +59,11 @@ class DecompositionConfig(BaseModel):
             log-sum-exp of the others, so that the probability of a module is that of the parent. ``fitted``: two
             columns, the second fitted by logistic regression to the decisions of the parent, for very many classes.
             Default: ``softmax`` with ``reconstruct``, ``mean`` with node removal.
+        layers: which layers are pruned. ``all``: every recurrent layer and every hidden dense layer. ``recurrent``: the
+            recurrent layers and, with node removal, the dense layers of a Keras file behind them, as in the paper. In a
+            network of dense layers alone both mean all of them. A dense layer whose activation does not map 0 to 0
+            stays whole. Default: ``all`` with ``reconstruct``, ``recurrent`` with node removal. Folders that were
+            written before this setting have the value ``recurrent``.
         samples_per_class: M, the number of positive examples per class, at least 2; with many outputs per class and
             timestep.
         seed: seed of the sampling, at least 0.
@@ -154,6 +93,7 @@ class DecompositionConfig(BaseModel):
     strategy: str
     head: HeadKind
     keep: float | None = Field(None, gt=0, le=1)
+    layers: LayerChoice = LayerChoice.ALL
     samples_per_class: int = Field(500, ge=2)
     seed: int = Field(0, ge=0)
     negatives: Negatives = Negatives.PER_CLASS
@@ -183,28 +123,36 @@ class DecompositionConfig(BaseModel):
         """Stored settings, as an instance of the model of their strategy.
 
         Folders of format 1 hold the settings of all strategies. Those that the strategy does not have are dropped.
+        Folders without ``layers`` were written when only recurrent layers were pruned.
         """
         if cls is not DecompositionConfig or not isinstance(data, Mapping):
             return handler(data)
         model = DecompositionConfig.models.get(str(data.get("strategy", DEFAULT_STRATEGY)), UnknownStrategyConfig)
         known = _all_settings() - set(model.model_fields)
+        data = {"layers": LayerChoice.RECURRENT, **data}
         return model.model_validate({name: value for name, value in data.items() if name not in known})
 
     @classmethod
-    def release(cls, **changes: Any) -> DecompositionConfig:
-        """Settings of the public release of the authors (its usual ones: cap 5 %).
+    def release(cls, paper: Literal["rnn", "fcnn"] = "rnn", **changes: Any) -> DecompositionConfig:
+        """Settings of the public release of a paper.
 
         Args:
+            paper: ``rnn`` (default) for Imtiaz et al., ICSE 2023, with its usual cap of 5 %; ``fcnn`` for Pan and
+                Rajan, ESEC/FSE 2020, whose networks have dense layers alone.
             changes: settings that differ from the release's.
 
         Raises:
-            ConfigError: as :meth:`of`.
+            ConfigError: another ``paper``, or as :meth:`of`.
 
         Example:
             >>> DecompositionConfig.release().max_removed
             0.05
+            >>> DecompositionConfig.release(paper="fcnn").strategy
+            'fcnn'
         """
-        return DecompositionConfig.of(**{**RELEASE, **changes})
+        if paper not in RELEASES:
+            raise ConfigError(f"paper={quoted(repr(paper))}: expected one of {', '.join(map(repr, RELEASES))}.")
+        return DecompositionConfig.of(**{**RELEASES[paper], **changes})
 
     @classmethod
     def of(cls, **settings: Any) -> DecompositionConfig:
@@ -308,6 +256,7 @@ class RemovalConfig(DecompositionConfig):
 
     strategy: str = "paper"
     head: HeadKind = HeadKind.MEAN
+    layers: LayerChoice = LayerChoice.RECURRENT
     mode: Mode = Mode.ROLLED
     gates: GateView = GateView.HIDDEN
     max_removed: float = Field(0.2, ge=0, lt=1)
@@ -325,6 +274,38 @@ class RemovalConfig(DecompositionConfig):
         return self
 
 
+class FcnnConfig(DecompositionConfig):
+    """Settings of ``strategy="fcnn"``: the release of Pan and Rajan (ESEC/FSE 2020) for networks of dense layers.
+
+    The defaults are those of the release. Its inputs are pixels / 255 / 255.
+
+    Attributes:
+        samples_per_class: largest number of examples of a class, in the order of the file.
+        first: number of examples at the beginning of the file that examples of a class are taken from.
+        confidence: probability of its class that such an example must exceed, in [0, 1).
+        others: number of examples of every other class, the first ones of the file.
+        merge: whether the last hidden units that have almost no weight to the class are merged (CM-RIE, default) or
+            not (CM-C).
+        mode: always ``rolled``.
+        gates: always ``hidden``.
+    """
+
+    strategy: str = "fcnn"
+    head: Literal[HeadKind.MEAN] = HeadKind.MEAN
+    samples_per_class: int = Field(1_000, ge=2)
+    first: int = Field(10_000, ge=2)
+    confidence: float = Field(0.9, ge=0, lt=1)
+    others: int = Field(110, ge=1)
+    merge: bool = True
+    mode: Literal[Mode.ROLLED] = Mode.ROLLED
+    gates: Literal[GateView.HIDDEN] = GateView.HIDDEN
+
+    def _consistent(self) -> DecompositionConfig:
+        if self.keep is not None:
+            raise ConfigError(f"keep={self.keep}: the release of strategy='fcnn' has no size: drop keep.")
+        return self
+
+
 class UnknownStrategyConfig(DecompositionConfig):
     """Stored settings of a strategy that is not registered in this process. Its modules can be used as they are."""
 
@@ -337,6 +318,7 @@ SHARED_BY_ROLLED = {"mode", "gates"}  # fields of both models, with one value al
 DecompositionConfig.models |= {"reconstruct": ReconstructConfig} | dict.fromkeys(
     ("paper", "random", "magnitude"), RemovalConfig
 )
+DecompositionConfig.models["fcnn"] = FcnnConfig
 RELEASE: dict[str, Any] = {
     "strategy": "paper",
     "max_removed": 0.05,
@@ -346,7 +328,9 @@ RELEASE: dict[str, Any] = {
     "overrun": 1.1,
     "relu": ReluRule.RELEASE,
     "edges": Edges.RELEASE,
+    "layers": LayerChoice.RECURRENT,
 }
+RELEASES: dict[str, dict[str, Any]] = {"rnn": RELEASE, "fcnn": {"strategy": "fcnn"}}
 
 
 def _chosen(settings: Mapping[str, Any]) -> type[DecompositionConfig]:

@@ -11,6 +11,7 @@ from unbraid.config import (
     Edges,
     GateView,
     HeadKind,
+    LayerChoice,
     Mode,
     Negatives,
     Observed,
@@ -26,6 +27,7 @@ class Settings(TypedDict, total=False):
 
     strategy: str
     keep: float | None
+    layers: LayerChoice | Literal["recurrent", "all"]
     max_loss: float | None
     refine: int
     memory: int | str | None
@@ -48,6 +50,10 @@ class Settings(TypedDict, total=False):
     relu: ReluRule | Literal["paper", "release"]
     edges: Edges | Literal["all", "release"]
     idle_columns: bool
+    first: int
+    confidence: float
+    others: int
+    merge: bool
     encoder: bool
 
 

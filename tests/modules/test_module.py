@@ -29,6 +29,8 @@ architectures = st.fixed_dictionaries(
         "reverse": st.booleans(),
         "mask": st.booleans(),
         "hidden": st.sampled_from([(), (), ((4, "tanh"),), ((4, "relu"), (3, "sigmoid"))]),
+        "front": st.sampled_from([(), (), ((4, "relu"),), ((3, "tanh"), (4, "sigmoid"), (3, "linear"))]),
+        "between": st.sampled_from([None, None, (3, "relu")]),
         "inputs": st.sampled_from(["words", "features"]),
         "flat": st.booleans(),
         "seed": st.integers(0, 99),

@@ -17,7 +17,7 @@ from unbraid.cli.sizes import check_choice, parse_keep, save_sizes
 from unbraid.cli.terminal import emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
-from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
+from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, LayerChoice, Mode, Words
 from unbraid.data.files import read_examples, read_pair_columns, read_weight_column
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.decomposition.decomposition import Decomposition
@@ -71,6 +71,10 @@ def decompose(
             help="Share of the nodes to keep [default: 0.5 with reconstruct]. Of several, as 0.5,0.3,0.15, a table "
             "compares the accuracy. Each is saved, as OUT-0.5, or with --max-loss the smallest within it.",
         ),
+    ] = None,
+    layers: Annotated[
+        LayerChoice | None,
+        typer.Option(help="Layers to prune: recurrent ones, or all hidden layers [default: by strategy]."),
     ] = None,
     max_loss: Annotated[
         float | None,
@@ -192,6 +196,7 @@ def decompose(
         "head": head,
         "max_removed": max_removed,
         "keep": None if sizes else shares,
+        "layers": layers,
         "max_loss": None if sizes else max_loss,
         "refine": refine,
         "memory": memory,
@@ -203,7 +208,7 @@ def decompose(
         "concern": concern,
         "bins": bins,
     }
-    settings = {k: v for k, v in given.items() if v is not None}
+    settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
     weight = None if sample_weight is None else read_weight_column(data, x, sample_weight)

@@ -35,6 +35,7 @@ FLAGS: Mapping[str, str] = {
     "head": "--head=",
     "max_removed": "--max-removed=",
     "keep": "--keep=",
+    "layers": "--layers=",
     "sizes": "--keep",
     "max_loss": "--max-loss=",
     "memory": "--memory=",

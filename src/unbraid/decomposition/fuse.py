@@ -91,8 +91,8 @@ def _whole(members: Members) -> Members:
     network = next(iter(members.values())).origin.network()
     for label, module in members.items():
         config = _config(module, 1.0)
-        everything = {name: np.ones(layer.units, bool) for name, layer in network.layers.items()}
-        concern = Concern(everything, module.concern.steps, Mode.ROLLED)
+        everything = {name: np.ones(layer.units, bool) for name, layer in network.layers.items() if layer.core}
+        concern = Concern(everything, {name: module.concern.steps[name] for name in everything}, Mode.ROLLED)
         head = channel(network, module.index, config)
         first = next(iter(found.values()), None)
         found[label] = ConcernModule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 from unbraid.config import DEFAULT_STRATEGY, DecompositionConfig
+from unbraid.decomposition.fcnn.strategy import FcnnRelease
 from unbraid.decomposition.protocol import FusingStrategy, Strategy
 from unbraid.decomposition.reconstruction.importance import NodeScore
 from unbraid.decomposition.reconstruction.strategy import ReconstructionStrategy
@@ -16,6 +17,7 @@ _STRATEGIES: dict[str, Strategy] = {
     "paper": Removal(),
     "random": RandomRemoval(),
     "magnitude": MagnitudeRemoval(),
+    "fcnn": FcnnRelease(),
 }
 BUILT_IN = frozenset(_STRATEGIES)
 

@@ -80,7 +80,7 @@ def cohesion(module: ConcernModule, network: Network) -> float:
     """Compute the share of a module's recurrent edges, by |weight|, that connect kept nodes, in [0, 1].
 
     The share is the sum of |weight| over edges between kept nodes, divided by the sum over all edges with at least one
-    kept node. The result is the mean over recurrent layers and timesteps.
+    kept node. The result is the mean over recurrent layers and timesteps; 1 without recurrent layers.
     """
     shares = []
     for name, layer in network.recurrent_layers().items():
@@ -89,7 +89,7 @@ def cohesion(module: ConcernModule, network: Network) -> float:
             inside = kept @ strength @ kept
             touched = strength.sum() - (1 - kept) @ strength @ (1 - kept)
             shares.append(inside / touched if touched else 1.0)
-    return float(np.mean(shares))
+    return float(np.mean(shares)) if shares else 1.0
 
 
 def _moments(module: ConcernModule) -> list[int]:
@@ -101,7 +101,7 @@ def _moments(module: ConcernModule) -> list[int]:
 def _kept_rows(module: ConcernModule, name: str, t: int) -> np.ndarray:
     """Return which rows of a layer's input kernel are kept at timestep t, booleans (G*H, 1)."""
     layer = module.parent.layers[name]
-    mask = module.concern.kept[name]
+    mask = module.concern.kept.get(name, np.ones(layer.units, bool))
     if mask.ndim > (2 if module.concern.has_gates(layer) else 1):
         mask = mask[min(t, len(mask) - 1)]
     gates = 1 if layer.cell is None or mask.ndim == 2 else len(layer.cell.gates)

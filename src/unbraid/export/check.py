@@ -76,7 +76,7 @@ def fixed_steps(model: Network | ConcernModule, example: Tensor | None = None) -
     """Return T if it is fixed by the network's file, by a flattening layer or by unrolled masks; None otherwise."""
     network = model if isinstance(model, Network) else model.parent
     assert isinstance(network.spec, NetworkSpec)
-    if network.spec.steps is not None:
+    if network.spec.steps is not None or network.spec.shape is not None:
         return network.spec.steps
     if isinstance(model, ConcernModule) and model.concern.mode is Mode.UNROLLED and network.io.value[0] == "M":
         return next(iter(model.concern.steps.values()))
@@ -84,9 +84,14 @@ def fixed_steps(model: Network | ConcernModule, example: Tensor | None = None) -
 
 
 def random_inputs(network: Network, examples: int, steps: int, like: Tensor | None = None) -> Tensor:
-    """Draw random word indices (N, T), or features (N, T, D) with D of the network or of the inputs ``like``."""
+    """Draw random word indices (N, T), or features (N, T, D) with D of the network or of the inputs ``like``.
+
+    A network with fixed sizes of one example gets features (N, ...) of these sizes.
+    """
     spec, generator = network.spec, torch.Generator().manual_seed(examples)
     assert isinstance(spec, NetworkSpec)
+    if spec.shape is not None:
+        return torch.randn(examples, *spec.shape, generator=generator)
     first = spec.stages[0]
     if isinstance(first, EmbeddingSpec):
         words = torch.randint(0, first.vocabulary, (examples, steps), generator=generator)

@@ -128,7 +128,7 @@ def _written(
     members = list(composition.modules_by_label.values())
     x, margins, features, read = reader.names[0], [], [], []
     bodies: list[StageSequence] = [lane.body for lane in group.lanes]  # type: ignore[misc]  # of a network of stages
-    start = opening(graph, bodies[0], x)
+    start = opening(graph, bodies[0], x, len(input_sizes(reader)))
     for lane, body in zip(group.lanes, bodies, strict=True):
         last, k = rest(graph, body, start), len(lane.heads)  # type: ignore[arg-type]  # a ModuleList
         apart = graph.reshape(last.values, k, -1, graph.dims(last.values, 1)) if lane.side_by_side else last.values
@@ -142,7 +142,7 @@ def _written(
                 _check_masks(body, start)
                 features.append(averaged(graph, Signal(own, start.mask, last.axes)))
     if judged:
-        read += [averaged(graph, start)] if start.axes == 3 else []
+        read.append(averaged(graph, start))
         read += _unknown(graph, x, members[group.places[0]].parent)
     sizes.setdefault(x, input_sizes(reader))
     return Found(margins, features, read)

@@ -6,7 +6,7 @@ The graph uses opset 18 and IR version 8, which onnxruntime 1.14 and newer can r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,19 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "linear": ("Affine", {"alpha": 1.0, "beta": 0.0}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "hard_sigmoid_keras2": ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}),
+}
+
+# those of layers alone
+OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
+    "softmax": ("Softmax", {"axis": -1}),
+    "log_softmax": ("LogSoftmax", {"axis": -1}),
+    "elu": ("Elu", {"alpha": 1.0}),
+    "selu": ("Selu", {}),
+    "softplus": ("Softplus", {}),
+    "softsign": ("Softsign", {}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
+    "hard_silu": ("HardSwish", {}),
+    "exponential": ("Exp", {}),
 }
 
 
@@ -121,10 +134,20 @@ class Graph:
         """Apply an activation of :data:`unbraid.networks.cells.ACTIVATIONS`."""
         if activation == "linear":
             return x
-        if activation == "softmax":
-            return self.node("Softmax", x, axis=-1)
-        op, numbers = ACTIVATIONS[activation]
+        if activation in COMPOSED:
+            return COMPOSED[activation](self, x)
+        op, numbers = {**ACTIVATIONS, **OPERATORS}[activation]
         return self.node(op, x, **numbers)
+
+    def gelu(self, x: str) -> str:
+        """Compute x / 2 * (1 + erf(x / sqrt(2)))."""
+        half = self.node("Mul", x, self.constant(torch.tensor([0.5])))
+        error = self.node("Erf", self.node("Mul", x, self.constant(torch.tensor([0.5**0.5]))))
+        return self.node("Mul", half, self.node("Add", error, self.constant(torch.ones(1))))
+
+    def clipped(self, x: str, low: float, high: float) -> str:
+        """Compute min(max(x, low), high)."""
+        return self.node("Clip", x, self.constant(torch.tensor(low)), self.constant(torch.tensor(high)))
 
     def log_sigmoid(self, x: str) -> str:
         """Compute log(sigmoid(x))."""
@@ -155,6 +178,17 @@ class Graph:
         from onnx import numpy_helper
 
         return [numpy_helper.from_array(array, name) for name, array in self.constants.items()]
+
+
+# activations that are several nodes
+COMPOSED: dict[str, Callable[[Graph, str], str]] = {
+    "gelu": Graph.gelu,
+    "silu": lambda graph, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
+    "mish": lambda graph, x: graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x))),
+    "relu6": lambda graph, x: graph.clipped(x, 0.0, 6.0),
+    "hard_tanh": lambda graph, x: graph.clipped(x, -1.0, 1.0),
+    "log_sigmoid": Graph.log_sigmoid,
+}
 
 
 def _rename(graph: Any, prefix: str) -> None:

@@ -81,7 +81,7 @@ def _content(model: Network | ConcernModule | Composition) -> bytes:
 
 def _started(networks: Sequence[Network]) -> tuple[KerasModel, int]:
     """Return a model with its input, and the width of the input."""
-    shapes = []
+    shapes: list[list[int | None]] = []
     for network in networks:
         spec = network.spec
         if not isinstance(spec, NetworkSpec):
@@ -90,14 +90,17 @@ def _started(networks: Sequence[Network]) -> tuple[KerasModel, int]:
                 f"and PyTorch modules {INSTEAD}."
             )
         first = spec.stages[0]
-        if isinstance(first, EmbeddingSpec):
+        if spec.shape is not None:
+            shapes.append(list(spec.shape))
+        elif isinstance(first, EmbeddingSpec):
             shapes.append([spec.steps])
         else:
             width = next((s.inputs for s in spec.stages if isinstance(s, RecurrentSpec) or s.type == "dense"), None)
             shapes.append([spec.steps, width])
     if any(shape != shapes[0] for shape in shapes):
         raise UnsupportedLayer(f"the modules read inputs of different shapes {shapes}: {INSTEAD}.")
-    return KerasModel(shapes[0]), 1 if len(shapes[0]) == 1 else int(shapes[0][1] or 1)
+    words = isinstance(networks[0].spec, NetworkSpec) and isinstance(networks[0].spec.stages[0], EmbeddingSpec)
+    return KerasModel(shapes[0]), 1 if words else int(shapes[0][-1] or 1)
 
 
 def _head_name(network: Network) -> str:

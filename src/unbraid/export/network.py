@@ -25,7 +25,7 @@ from unbraid.export.graph import IR_VERSION, OPSET, Graph
 from unbraid.export.recurrent import recurrent
 from unbraid.networks.heads import Head
 from unbraid.networks.recurrent import PrunedRecurrentLayer
-from unbraid.networks.stage_spec import ActivationSpec, EmbeddingSpec
+from unbraid.networks.stage_spec import ActivationSpec
 from unbraid.networks.stages import (
     Dense,
     Embedding,
@@ -42,22 +42,28 @@ Dims = Sequence[int | str]
 
 @dataclass(frozen=True)
 class Signal:
-    """The output of a stage: values with 2 or 3 axes, and a mask (N, T) or None."""
+    """The output of a stage: values, a mask (N, T) or None, and the number of axes of the values."""
 
     values: str
     mask: str | None
     axes: int
 
 
-def features(graph: Graph, body: StageSequence, x: str) -> str:
-    """Add the nodes of all stages; return the features of the output layer, (K*N, F) or (K*N, T, F)."""
-    return rest(graph, body, opening(graph, body, x)).values
+def features(graph: Graph, body: StageSequence, x: str, axes: int) -> str:
+    """Add the nodes of all stages; return the features of the output layer, (K*N, F) or (K*N, T, F).
+
+    Args:
+        graph: the graph.
+        body: the stages.
+        x: the inputs.
+        axes: number of axes of the inputs.
+    """
+    return rest(graph, body, opening(graph, body, x, axes)).values
 
 
-def opening(graph: Graph, body: StageSequence, x: str) -> Signal:
-    """Add the nodes of :meth:`StageSequence.opening`."""
-    signal = Signal(x, None, 2 if isinstance(body.specs[0], EmbeddingSpec) else 3)
-    return _through(graph, body, slice(len(body.opening_stages())), signal)
+def opening(graph: Graph, body: StageSequence, x: str, axes: int) -> Signal:
+    """Add the nodes of :meth:`StageSequence.opening`; arguments as of :func:`features`."""
+    return _through(graph, body, slice(len(body.opening_stages())), Signal(x, None, axes))
 
 
 def rest(graph: Graph, body: StageSequence, signal: Signal) -> Signal:
@@ -150,7 +156,8 @@ def _(stage: Dense, graph: Graph, signal: Signal) -> Signal:
 def _(stage: PrunedDense, graph: Graph, signal: Signal) -> Signal:
     signal = stage_nodes(stage.dense, graph, signal)
     kept = stage.kept.unsqueeze(1) if signal.axes == 3 else stage.kept[:, -1:]
-    return replace(signal, values=_times(graph, signal.values, graph.constant(kept), stage.kept.shape[0]))
+    modules = 1 if stage.opens else stage.kept.shape[0]
+    return replace(signal, values=_times(graph, signal.values, graph.constant(kept), modules))
 
 
 @stage_nodes.register
@@ -179,7 +186,7 @@ def _merged(graph: Graph, merge: str, a: str, b: str) -> str:
 
 
 def _times(graph: Graph, values: str, by: str, modules: int) -> str:
-    """Multiply values (K*N, ...) by ``by``, which is broadcast to (K, N, ...)."""
+    """Multiply values (K*N, ...) by ``by``, which is broadcast to (K, N, ...); K may be 1 in the values alone."""
     apart = graph.reshape(values, modules, -1, graph.dims(values, 1))
     return graph.reshape(graph.node("Mul", apart, by), -1, graph.dims(values, 1))
 

@@ -36,9 +36,10 @@ from unbraid.storage.folders import write_file
 def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = None, check: bool = True) -> None:
     """Export a model to an ONNX file. After an error there is no new file.
 
-    Input: ``x``, word indices int64 (N, T) or features float32 (N, T, D). For a PyTorch module of your own, one input
-    for each tensor of its forward. A composition of several vocabularies has these inputs for each vocabulary, named by
-    the parent (``NAME`` or ``NAME.tensor``; ``parent_NUMBER`` where it has no name). Outputs:
+    Input: ``x``, word indices int64 (N, T) or features float32 (N, T, D), or (N, ...) of dense layers alone. For a
+    PyTorch module of your own, one input for each tensor of its forward. A composition of several vocabularies has
+    these inputs for each vocabulary, named by the parent (``NAME`` or ``NAME.tensor``; ``parent_NUMBER`` where it has
+    no name). Outputs:
 
     - network: ``probabilities`` (N, C) or (N, T, C)
     - module: ``probability`` of its class, (N,) or (N, T)
@@ -52,7 +53,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
         model: a network, a module or a composition.
         path: path of the file. An existing regular file is replaced.
         example: a batch of inputs, text where the vocabularies of the modules differ. Needed for PyTorch modules of
-            your own and for networks that flatten features.
+            your own and for recurrent networks that flatten features.
         check: whether to run the file with onnxruntime on inputs of several sizes and compare the outputs with torch,
             to 1e-5. Default True.
 
@@ -158,8 +159,8 @@ def _written(model: Exportable, readers: list[Reader], answers: Answers) -> Any:
     if isinstance(model, Composition):
         values = composed(graph, model, readers, inputs)
     else:
-        found = features(graph, model.body, "x")  # type: ignore[arg-type]  # no TorchBody
         inputs["x"] = input_sizes(readers[0])
+        found = features(graph, model.body, "x", len(inputs["x"]))  # type: ignore[arg-type]  # no TorchBody
         if isinstance(model, Network):
             values = [graph.activated(linear(graph, model.head, found), OUTPUTS[model.spec.output].activation)]
         else:

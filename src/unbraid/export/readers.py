@@ -21,6 +21,7 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import Inputs, leaves
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.torch_spec import TorchSpec
 
 Exportable = Network | ConcernModule | Composition
@@ -129,7 +130,8 @@ def probes(readers: list[Reader], proto: Any) -> Iterator[list[Any]]:
 def input_sizes(reader: Reader) -> list[int | str]:
     """Sizes of the input of networks of stages; a dynamic size is given by its name."""
     found: list[int | str] = ["batch", *reader.inputs.tree.shape[1:]]
-    if reader.steps is None:
+    spec = reader.parents[0].spec
+    if reader.steps is None and not (isinstance(spec, NetworkSpec) and spec.shape is not None):
         found[1] = "time"
     return found
 

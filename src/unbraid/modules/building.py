@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from unbraid.config import Mode
 from unbraid.errors import FormatError
-from unbraid.modules.concern import Concern, kept_indices, removals
+from unbraid.modules.concern import Concern, kept_units, removals
 from unbraid.networks.layers import decomposable_layers, gate_rows, pruned, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
@@ -22,7 +22,7 @@ def build_body(parent: Network, concern: Concern) -> tuple[nn.Module, Tensor | N
     """Build the body; also return the indices of the remaining features of the output layer (None for all)."""
     if concern.mode is Mode.UNROLLED:
         return pruned(parent.body, removals([concern], parent.layers, parent.device), 1), None
-    kept = {name: kept_indices(concern, layer).to(parent.device) for name, layer in parent.layers.items()}
+    kept = kept_units(concern, parent.layers, parent.device)
     return sliced(parent.body, kept, lambda name, layer: _without_gates(layer, concern, name))
 
 
@@ -38,9 +38,11 @@ def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
     return edited
 
 
-def fill(body: nn.Module, weights: LayerWeights) -> None:
-    """Set the weights of the layers of a sliced body; raise FormatError if a shape does not fit."""
+def fill(body: nn.Module, weights: LayerWeights, names: Collection[str]) -> None:
+    """Set the weights of the layers ``names`` of a sliced body; raise FormatError if a shape does not fit."""
     for name, layer in decomposable_layers(body).items():
+        if name not in names:
+            continue
         for key, parameter in layer.module.named_parameters():
             own = weights.get(name, {}).get(key)
             if own is None or own.shape != parameter.shape or not torch.isfinite(own).all():

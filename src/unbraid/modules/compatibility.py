@@ -6,7 +6,9 @@ from unbraid.config import IOArchitecture
 from unbraid.errors import IncompatibleModules
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
+from unbraid.networks.timesteps import feature_width
 from unbraid.networks.torch_spec import TorchSpec
 
 
@@ -78,7 +80,11 @@ def _reads(module: ConcernModule) -> tuple[str, object, int | None]:
         )
     if isinstance(spec, TorchSpec):
         return "inputs of a PyTorch module", (spec.axes, spec.batch_axis), None
+    assert isinstance(spec, NetworkSpec)  # encoder-decoders were refused
     stage = spec.stages[0]
     if isinstance(stage, EmbeddingSpec):
         return "word indices", stage.vocabulary, spec.steps
-    return "features", next(s.inputs for s in spec.stages if isinstance(s, RecurrentSpec)), spec.steps
+    if spec.shape is not None:
+        return "features", tuple(spec.shape), None
+    recurrent = (s.inputs for s in spec.stages if isinstance(s, RecurrentSpec))
+    return "features", next(recurrent, feature_width(spec)), spec.steps

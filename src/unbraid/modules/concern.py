@@ -21,7 +21,7 @@ class Concern:
 
     Attributes:
         kept: layer name -> booleans, (H,) rolled or (T, H) unrolled. With ``by_gates``, gated layers have (G, H) or
-            (T, G, H).
+            (T, G, H). A dense layer that is not named is whole, and its weights are those of the parent.
         steps: layer name -> number of timesteps in the sample.
         mode: rolled or unrolled.
         by_gates: whether the masks of gated layers have a gate axis.
@@ -36,12 +36,19 @@ class Concern:
 
     def nodes(self, layer: Layer) -> np.ndarray:
         """Return the kept nodes of a layer, (H,) or (T, H). A node is kept if one of its gates is kept."""
+        if layer.name not in self.kept:
+            return np.ones(layer.units, bool)
         mask = self.kept[layer.name]
         return np.asarray(mask.any(axis=-2)) if self.has_gates(layer) else mask
 
     def has_gates(self, layer: Layer) -> bool:
         """Return whether the mask of the layer has a gate axis."""
         return self.by_gates and layer.cell is not None and len(layer.cell.gates) > 1
+
+
+def kept_units(concern: Concern, layers: Mapping[str, Layer], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Return layer name -> indices of the nodes that the layer computes, of the layers that a rolled concern names."""
+    return {name: kept_indices(concern, layers[name]).to(device) for name in layers if name in concern.kept}
 
 
 def kept_indices(concern: Concern, layer: Layer) -> Tensor:
@@ -60,7 +67,7 @@ def removals(concerns: list[Concern], layers: Mapping[str, Layer], device: torch
     """Make the masks of K modules of one parent, as a scan (or a dense layer) applies them.
 
     Args:
-        concerns: concerns of the K modules, with the same mode, ``by_gates`` and ``edges``.
+        concerns: concerns of the K modules, with the same mode, layers, ``by_gates`` and ``edges``.
         layers: layers of the parent.
         device: device of the masks.
 
@@ -69,6 +76,8 @@ def removals(concerns: list[Concern], layers: Mapping[str, Layer], device: torch
     """
     found: dict[str, Removal | Tensor] = {}
     for name, layer in layers.items():
+        if name not in concerns[0].kept:
+            continue
         masks = np.stack([c.kept[name] for c in concerns]).astype(np.float32)
         rolled_shape = 3 if concerns[0].has_gates(layer) else 2
         if masks.ndim == rolled_shape:

@@ -24,7 +24,7 @@ from unbraid.networks.layers import pruned
 from unbraid.networks.removal import Removal
 from unbraid.networks.snapshot import own_copy, tables, unchanged
 from unbraid.networks.spec import NetworkSpec
-from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
+from unbraid.networks.stage_spec import DenseSpec, EmbeddingSpec, RecurrentSpec
 from unbraid.networks.stages import PrunedDense
 from unbraid.networks.torch_spec import TorchSpec
 
@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
     Attributes:
         margins: (N, k); with one decision per timestep, the largest margin over the timesteps.
         features: for each module the inputs of its output layer (N, F), averaged over timesteps.
-        read: blocks (N, D): the inputs of the parent's first recurrent layer, averaged over timesteps, and the share of
+        read: blocks (N, D): the inputs of the first layer that modules prune, averaged over timesteps, and the share of
             unknown words (N, 1) if the vocabulary has an index for them.
     """
 
@@ -159,8 +159,7 @@ class Group(nn.Module):
         best = joined if joined.dim() == 2 else joined.nan_to_num(-torch.inf).amax(dim=1)
         if not self._has_stages:
             return Evidence(best, [_averaged(f, _spoken(f)) for f in features], self._unknown(x))
-        read = [_averaged(*signal)] if signal[0].dim() == 3 else []
-        return Evidence(best, [_averaged(f, signal[1]) for f in features], [*read, *self._unknown(x)])
+        return Evidence(best, [_averaged(f, signal[1]) for f in features], [_averaged(*signal), *self._unknown(x)])
 
     def margins(self, x: Any) -> np.ndarray:
         """Run :meth:`forward` over all examples in batches; raise DataError if inputs do not fit."""
@@ -201,8 +200,9 @@ class Group(nn.Module):
         """Sizes D of the blocks of :attr:`Evidence.read`."""
         spec = self._members[0].parent.spec
         stages = spec.stages if isinstance(spec, NetworkSpec) else []
-        recurrent = [stage.inputs for stage in stages if isinstance(stage, RecurrentSpec)]
-        return [*recurrent[:1], *([1] if self._tells_unknown else [])]
+        start = _start(self._members[0])
+        first = [stage.inputs for stage in stages[start : start + 1] if isinstance(stage, RecurrentSpec | DenseSpec)]
+        return [*first, *([1] if self._tells_unknown else [])]
 
     def _opening(self, x: Any) -> Any:
         signal = self._lanes[0].body.opening(x)  # type: ignore[operator]  # every body has one
@@ -321,8 +321,15 @@ def _group_key(module: ConcernModule) -> Hashable:
     if concern.mode is Mode.ROLLED:
         words = module.parent.vocabulary
         own = module.origin.sha256  # a module that was saved alone has its own digest
-        return own, None if words is None else words.digest, device, dtype
-    return module.parent_sha256, device, dtype, concern.by_gates, concern.edges, *concern.steps.values()
+        return own, None if words is None else words.digest, device, dtype, _start(module)
+    steps = concern.steps.values()
+    return module.parent_sha256, device, dtype, concern.by_gates, concern.edges, *steps, _start(module)
+
+
+def _start(module: ConcernModule) -> int:
+    """Return the number of stages that a module shares; modules that prune a layer before the recurrence share less."""
+    body: Any = module.body
+    return len(body.opening_stages())
 
 
 def _same_opening(first: ConcernModule, other: ConcernModule) -> bool:
@@ -350,6 +357,7 @@ def _same_lane(first: ConcernModule, other: ConcernModule) -> bool:
 def _same_nodes(first: ConcernModule, other: ConcernModule) -> bool:
     one, two = first.concern, other.concern
     alike = one.by_gates == two.by_gates and (first.weights is None) == (other.weights is None)
+    alike = alike and one.kept.keys() == two.kept.keys()
     return alike and all(np.array_equal(mask, two.kept[name]) for name, mask in one.kept.items())
 
 

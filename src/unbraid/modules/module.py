@@ -113,10 +113,10 @@ class ConcernModule(Deciding):
         body, self.features = build_body(parent, self.concern)
         self._inherited = inherited(body, parent)
         self.body = self._origin.owned(body, self._inherited)
-        self.weights = None if weights is None else BodyWeights(self.body)
+        self.weights = None if weights is None else BodyWeights(self.body, self.concern.kept)
         self.bridged = bridges is not None
         if weights is not None:
-            fill(self.body, weights)
+            fill(self.body, weights, self.concern.kept)
         if bridges is not None:
             assert isinstance(self.body, EncoderDecoder)
             set_bridges(self.body, bridges)

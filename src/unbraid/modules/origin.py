@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -67,20 +67,21 @@ class BodyWeights(Mapping[str, Mapping[str, Tensor]]):
 
     Args:
         body: the body.
+        names: names of its layers that have their own weights.
     """
 
-    def __init__(self, body: nn.Module) -> None:
-        self._body = (body,)
+    def __init__(self, body: nn.Module, names: Collection[str]) -> None:
+        self._body, self._names = (body,), names
 
     def __getitem__(self, layer: str) -> dict[str, Tensor]:
         module = decomposable_layers(self._body[0])[layer].module
         return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(decomposable_layers(self._body[0]))
+        return (name for name in decomposable_layers(self._body[0]) if name in self._names)
 
     def __len__(self) -> int:
-        return len(decomposable_layers(self._body[0]))
+        return sum(1 for _ in self)
 
 
 def inherited(body: nn.Module, network: Network) -> dict[str, str]:

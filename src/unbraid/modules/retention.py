@@ -103,12 +103,13 @@ def _flops(layers: Mapping[str, Layer], masks: Masks, concern: Concern) -> float
     total = 0.0
     for name, layer in layers.items():
         nodes = float(masks[name].sum(-1).mean())
+        steps = concern.steps.get(name, max(concern.steps.values()))  # a layer that is whole in every module
         if isinstance(layer.module, OwnLayer):
-            total += concern.steps[name] * layer.module.weight_count(nodes)
+            total += steps * layer.module.weight_count(nodes)
             continue
         inputs = layer.kernel.shape[1] * float(_share(masks, layer.sources))
         gates = 1 if layer.cell is None else len(layer.cell.gates)
-        total += concern.steps[name] * gates * nodes * (inputs + (0 if layer.cell is None else nodes))
+        total += steps * gates * nodes * (inputs + (0 if layer.cell is None else nodes))
     return total
 
 

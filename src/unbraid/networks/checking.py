@@ -12,8 +12,9 @@ from unbraid.errors import DataError, FormatError, UnsupportedLayer, quoted, wro
 from unbraid.limits import check_size
 from unbraid.networks.flow import Flow
 from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.prunable import prunable_dense
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, label_count
-from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, RecurrentSpec, StageSpec
+from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, FlattenSpec, RecurrentSpec, StageSpec
 
 
 def check_labels(labels: Sequence[Label] | None, spec: Spec) -> list[Label]:
@@ -96,13 +97,18 @@ def run_flow(spec: NetworkSpec, steps: Mapping[str, int] | None = None) -> None:
         FormatError: a size, an axis or a number of timesteps that does not fit.
         UnsupportedLayer: a stage after the recurrent layers maps the zero of a removed unit to another value.
     """
-    flow = Flow(spec.steps, steps)
+    if spec.shape is not None and len(spec.shape) > 2 and not isinstance(spec.stages[0], FlattenSpec):
+        raise FormatError(f"field shape: found {len(spec.shape)} sizes, expected a Flatten as the first layer.")
+    flow = Flow(spec.steps, steps, spec.shape)
     for position, stage in enumerate(spec.stages):
         flow.enter(stage, position)
         if flow.recurrent:
             _check_zero_stays_zero(stage)
-    if not flow.recurrent:
-        raise FormatError("the network has no recurrent layer; expected at least one SimpleRNN, LSTM or GRU.")
+    if not flow.recurrent and not prunable_dense(spec.stages):
+        raise FormatError(
+            "the network has no recurrent layer, and no hidden dense layer whose units can be removed; expected a "
+            "SimpleRNN, LSTM or GRU, or a hidden Dense whose activation maps 0 to 0."
+        )
     flow.reads("the output layer", spec.features)
 
 

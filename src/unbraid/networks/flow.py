@@ -5,7 +5,8 @@ Shapes: N examples, T timesteps, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 
 from unbraid.errors import FormatError, quoted
 from unbraid.networks.stage_spec import (
@@ -27,6 +28,7 @@ class Flow:
     Args:
         steps: T of the inputs; None if it is not fixed.
         observed: layer name -> T of the layer in the sample; None without a sample.
+        shape: sizes of one example; None for words or features with timesteps.
 
     Attributes:
         timesteps: whether the signal has a time axis.
@@ -35,9 +37,11 @@ class Flow:
         recurrent: whether there is a recurrent layer before this point.
     """
 
-    def __init__(self, steps: int | None, observed: Mapping[str, int] | None = None) -> None:
-        self.timesteps, self.recurrent = True, False
-        self.width: int | None = None
+    def __init__(
+        self, steps: int | None, observed: Mapping[str, int] | None = None, shape: Sequence[int] | None = None
+    ) -> None:
+        self.timesteps, self.recurrent = shape is None or len(shape) == 2, False
+        self.width: int | None = None if shape is None else shape[-1] if self.timesteps else prod(shape)
         self.steps = steps
         self._observed = observed
         self._flattened: int | None = None  # D of a signal of unknown T that was flattened to (N, T*D)
@@ -68,8 +72,7 @@ class Flow:
                 self.width = width_behind(stage, self.width)
             case DenseSpec():
                 self.reads(f"layer {_name(stage)}", stage.inputs)
-                if self.recurrent:
-                    self._observe(stage.name)
+                self._observe(stage.name)
                 self.width = width_behind(stage, self.width)
             case ActivationSpec():
                 pass
@@ -96,7 +99,7 @@ class Flow:
         self.timesteps = False
 
     def _observe(self, layer: str) -> None:
-        if self._observed is None:
+        if self._observed is None or layer not in self._observed:
             return
         found, expected = self._observed[layer], self.steps if self.timesteps else 1
         if expected is None:

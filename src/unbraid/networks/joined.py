@@ -147,20 +147,26 @@ class JoinedStage(Recurrent):
 
 
 class JoinedDense(JoinedWeights):
-    """K dense layers. Rows are (K*N, ...), ordered by body."""
+    """K dense layers. Rows are (K*N, ...), ordered by body.
+
+    Args:
+        layers: the layers of the K bodies.
+        opens: whether all bodies read the same inputs (N, ...).
+    """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, layers: Sequence[Dense]) -> None:
+    def __init__(self, layers: Sequence[Dense], opens: bool) -> None:
         super().__init__(layers)
-        self.activation = layers[0].activation
+        self.activation, self.opens = layers[0].activation, opens
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
         """Compute act(W x + b) of each body."""
-        own = x.unflatten(0, (len(self.weight), -1))
+        bodies = len(self.weight)
+        own = x.expand(bodies, *x.shape) if self.opens else x.unflatten(0, (bodies, -1))
         found = torch.baddbmm(self.bias.unsqueeze(1), own.flatten(1, -2), self.weight.transpose(1, 2))
-        return ACTIVATIONS[self.activation](found.view(*x.shape[:-1], -1)), mask
+        return ACTIVATIONS[self.activation](found.view(*own.shape[:-1], -1).flatten(0, 1)), mask
 
 
 @singledispatch
@@ -180,19 +186,19 @@ def joined(first: nn.Module, bodies: Sequence[nn.Module]) -> nn.Module | None:
 @joined.register
 def _(first: StageSequence, bodies: Sequence[nn.Module]) -> StageSequence | None:
     stages: list[nn.Module] = []
-    opens = True
     for place, stage in enumerate(first.stages):
+        opens = place == first.start
         alike: list[nn.Module] = [body.stages[place] for body in bodies]  # type: ignore[index,misc]  # all are StageSequences
         made: nn.Module | None = stage
         if isinstance(stage, Recurrent):
-            made, opens = _joined_stage(stage, alike, opens), False
-        elif isinstance(stage, Dense) and not opens:
-            made = JoinedDense(alike) if equal_shapes(alike) else None  # type: ignore[arg-type]  # all are Dense
+            made = _joined_stage(stage, alike, opens)
+        elif isinstance(stage, Dense) and place >= first.start:
+            made = JoinedDense(alike, opens) if equal_shapes(alike) else None  # type: ignore[arg-type]
         if made is None:
             return None
         stages.append(made)
     found = StageSequence([], first.features)
-    found.specs, found.stages = first.specs, nn.ModuleList(stages)
+    found.specs, found.stages, found.start = first.specs, nn.ModuleList(stages), first.start
     return found
 
 

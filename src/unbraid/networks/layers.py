@@ -7,7 +7,7 @@ Shapes: N examples, T timesteps, D inputs, H hidden units, G gates, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -17,24 +17,29 @@ from torch import Tensor, nn
 
 from unbraid.networks.cells import Cell, OwnCell, State
 from unbraid.networks.own_layer import OwnLayer
+from unbraid.networks.prunable import prunable_dense, zero_at_zero
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.removal import Removal
+from unbraid.networks.stage_spec import width_behind
 from unbraid.networks.stages import Dense, Flatten, PrunedDense, Recurrent, StageSequence
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with hidden units: one direction of a recurrent layer, or a dense layer after the recurrent layers.
+    """A layer with hidden units: one direction of a recurrent layer, or a dense layer.
 
     Attributes:
         name: name of the layer; the directions of a bidirectional layer are ``name.forward`` and ``name.backward``.
         module: a RecurrentLayer, an OwnLayer or a Dense.
         sources: names of the layers whose concatenated outputs are its inputs; empty for other inputs.
+        core: whether ``layers="recurrent"`` includes it: a recurrent layer, a dense layer of a chain behind one, or any
+            layer of a network without a recurrence.
     """
 
     name: str
     module: RecurrentLayer | OwnLayer | Dense
     sources: tuple[str, ...] = ()
+    core: bool = True
 
     @property
     def cell(self) -> Cell | OwnCell | None:
@@ -56,10 +61,15 @@ class Layer:
         """Whether the activation is ReLU, so that units are compared by their active rate."""
         return self.module.rectified if isinstance(self.module, Dense) else self.module.cell.rectified
 
+    @property
+    def whole(self) -> bool:
+        """Whether reconstruction keeps all units: the activation of the dense layer does not map 0 to 0."""
+        return isinstance(self.module, Dense) and not zero_at_zero(self.module.activation)
+
 
 @singledispatch
 def decomposable_layers(body: nn.Module) -> dict[str, Layer]:
-    """Return the recurrent layers, and the dense layers after the first of them, in the order of computation."""
+    """Return the recurrent layers and the dense layers whose units can be removed, in the order of computation."""
     raise TypeError(f"{type(body).__name__} is not the body of a network")
 
 
@@ -82,14 +92,22 @@ def _(body: StageSequence) -> tuple[str, ...]:
 def _walked(body: StageSequence) -> tuple[dict[str, Layer], tuple[str, ...]]:
     found: dict[str, Layer] = {}
     sources: tuple[str, ...] = ()
-    for spec, stage in zip(body.specs, body.stages, strict=True):
+    prunable, width = prunable_dense(body.specs), 0  # width: features of a timestep in the whole network
+    core = not any(isinstance(stage, Recurrent) for stage in body.stages)
+    for index, (spec, stage) in enumerate(zip(body.specs, body.stages, strict=True)):
         if isinstance(stage, Recurrent):
-            named = directions(spec.name, stage)
+            named, core = directions(spec.name, stage), True
             found |= {name: Layer(name, module, sources) for name, module in named}
             sources = tuple(name for name, _ in named) if len(named) == 1 or stage.merge == "concat" else ()
-        elif isinstance(stage, Dense) and found:
-            found[spec.name] = Layer(spec.name, stage, sources)
+        elif spec.name in prunable:
+            module = stage.dense if isinstance(stage, PrunedDense) else stage
+            found[spec.name] = Layer(spec.name, module, sources, core)  # type: ignore[arg-type]  # a Dense
             sources = (spec.name,)
+        elif isinstance(stage, Dense):
+            sources = ()
+        elif isinstance(stage, Flatten) and sources:
+            sources *= _next_inputs(body, index) // width
+        width = width_behind(spec, width or None) or 0
     return found, sources
 
 
@@ -107,7 +125,8 @@ def pruned(body: nn.Module, removals: Mapping[str, Removal | Tensor], modules: i
 
     Args:
         body: body of the parent.
-        removals: layer name -> a Removal for a recurrent layer, a mask (K, T or 1, H) for a dense layer.
+        removals: layer name -> a Removal for a recurrent layer, a mask (K, T or 1, H) for a dense layer. Dense layers
+            that it does not name stay whole.
         modules: K.
     """
     raise TypeError(f"{type(body).__name__} is not the body of a network")
@@ -116,8 +135,9 @@ def pruned(body: nn.Module, removals: Mapping[str, Removal | Tensor], modules: i
 @pruned.register
 def _(body: StageSequence, removals: Mapping[str, Removal | Tensor], modules: int) -> StageSequence:
     stages: list[nn.Module] = []
-    opens = True
-    for spec, stage in zip(body.specs, body.stages, strict=True):
+    start = _start(body, removals)
+    for index, (spec, stage) in enumerate(zip(body.specs, body.stages, strict=True)):
+        opens = index == start
         if isinstance(stage, Recurrent):
             copy = _like(stage)
             layers = [
@@ -126,12 +146,11 @@ def _(body: StageSequence, removals: Mapping[str, Removal | Tensor], modules: in
             ]
             copy.forward_layer, copy.backward_layer = layers[0], layers[1] if len(layers) > 1 else None
             stages.append(copy)
-            opens = False
         elif isinstance(stage, Dense) and spec.name in removals:
-            stages.append(PrunedDense(stage, removals[spec.name]))  # type: ignore[arg-type]
+            stages.append(PrunedDense(stage, removals[spec.name], opens))  # type: ignore[arg-type]
         else:
             stages.append(stage)
-    return _sequence(body, stages)
+    return _sequence(body, stages, start)
 
 
 Edit = Callable[[str, Any], Any]  # (name, layer) -> layer of the same kind
@@ -148,7 +167,7 @@ def sliced(body: nn.Module, kept: Mapping[str, Tensor], edit: Edit = unedited) -
 
     Args:
         body: body of the parent. It is not changed; stages without hidden units are shared with it.
-        kept: layer name -> indices of the kept units, (H',).
+        kept: layer name -> indices of the kept units, (H',). Dense layers that it does not name stay whole.
         edit: changes the weights of a layer before units are cut out, for example to remove single gates.
 
     Returns:
@@ -178,7 +197,7 @@ def _(body: StageSequence, kept: Mapping[str, Tensor], edit: Edit = unedited) ->
             stages.append(copy)
         elif isinstance(stage, Dense):
             rows = kept.get(spec.name)
-            stages.append(_slice_dense(edit(spec.name, stage) if spec.name in kept else stage, rows, current))
+            stages.append(slice_dense(edit(spec.name, stage) if spec.name in kept else stage, rows, current))
             current, width = rows, stage.units
         elif isinstance(stage, Flatten) and current is not None:
             steps = _next_inputs(body, index) // width
@@ -187,7 +206,7 @@ def _(body: StageSequence, kept: Mapping[str, Tensor], edit: Edit = unedited) ->
             stages.append(stage)
         else:
             stages.append(stage)
-    return _sequence(body, stages), current
+    return _sequence(body, stages, _start(body, kept)), current
 
 
 def slice_layer(layer: RecurrentLayer, kept: Tensor, inputs: Tensor | None) -> RecurrentLayer:
@@ -229,7 +248,8 @@ class Scattered(nn.Module):
         return zeros.index_copy(-1, self.kept.to(values.device), values)
 
 
-def _slice_dense(dense: Dense, rows: Tensor | None, columns: Tensor | None) -> Dense:
+def slice_dense(dense: Dense, rows: Tensor | None, columns: Tensor | None) -> Dense:
+    """Make a dense layer with the units ``rows`` (H',) and the inputs ``columns`` (D',); None for all."""
     if rows is None and columns is None:
         return dense
     small = Dense.__new__(Dense)
@@ -255,10 +275,18 @@ def _like(stage: Recurrent) -> Recurrent:
     return copy
 
 
-def _sequence(body: StageSequence, stages: list[nn.Module]) -> StageSequence:
+def _sequence(body: StageSequence, stages: list[nn.Module], start: int) -> StageSequence:
     copy = StageSequence([], body.features)
-    copy.specs, copy.stages = body.specs, nn.ModuleList(stages)
+    copy.specs, copy.stages, copy.start = body.specs, nn.ModuleList(stages), start
     return copy
+
+
+def _start(body: StageSequence, chosen: Container[str]) -> int:
+    """Return the index of the first stage whose units a module chooses; all stages before it are shared."""
+    for index, (spec, stage) in enumerate(zip(body.specs, body.stages, strict=True)):
+        if isinstance(stage, Recurrent) or spec.name in chosen:
+            return index
+    return len(body.specs)
 
 
 def _frozen(values: Tensor) -> nn.Parameter:

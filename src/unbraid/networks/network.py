@@ -20,6 +20,7 @@ from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.outputs import GivenTask, check_task
 from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.predictor import Predictor
+from unbraid.networks.pytorch import pruning  # noqa: F401  # registers how PyTorch modules are pruned
 from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.body import TorchBody, own_module
 from unbraid.networks.pytorch.facts import TorchFacts, facts_of
@@ -181,7 +182,7 @@ class Network(Predictor):
             >>> network.spec.head, network.classes
             ('out', 3)
         """
-        recurrent_sites(module)  # refuse before anything is copied
+        recurrent_sites(module, required=False)  # refuse before anything is copied
         check_task(task)
         with torch.inference_mode(False):  # weights that are copied in inference mode cannot have gradients
             own = copied(module).eval()

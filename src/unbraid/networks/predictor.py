@@ -26,6 +26,7 @@ from unbraid.networks.precision import check_values, full
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.spec import EncoderDecoderSpec, Spec
 from unbraid.networks.stage_spec import FlattenSpec, RecurrentSpec, RepeatSpec
+from unbraid.networks.timesteps import decides_each_step
 from unbraid.networks.torch_spec import TorchSpec
 
 
@@ -73,11 +74,18 @@ class Predictor(nn.Module):
 
     @property
     def io(self) -> IOArchitecture:
-        """The input/output type of the paper: 1:1, 1:N, M:1, M:N, or encoder-decoder."""
+        """The input/output type of the paper: 1:1, 1:N, M:1, M:N, or encoder-decoder.
+
+        A network without a recurrence is 1:1, or M:N if its dense layers run at each timestep.
+        """
         if isinstance(self.spec, EncoderDecoderSpec):
             return IOArchitecture.ENCODER_DECODER
         if isinstance(self.spec, TorchSpec):
-            return IOArchitecture.MANY_TO_MANY if self.spec.many_outputs else IOArchitecture.MANY_TO_ONE
+            if self.spec.many_outputs:
+                return IOArchitecture.MANY_TO_MANY
+            return IOArchitecture.MANY_TO_ONE if self.spec.layers else IOArchitecture.ONE_TO_ONE
+        if not self.spec.recurrent:
+            return IOArchitecture.MANY_TO_MANY if decides_each_step(self.spec) else IOArchitecture.ONE_TO_ONE
         recurrent = [i for i, s in enumerate(self.spec.stages) if isinstance(s, RecurrentSpec)]
         one_input = any(isinstance(s, RepeatSpec) for s in self.spec.stages[: recurrent[0]])
         many = False

@@ -46,7 +46,7 @@ def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> In
     array = _numbers(x)
     first = spec.stages[0]
     array = _word_indices(first, array) if isinstance(first, EmbeddingSpec) else _features(spec, array)
-    steps = fixed_steps(spec, array.shape[-1])
+    steps = None if spec.shape is not None else fixed_steps(spec, array.shape[-1])
     if steps is not None and array.shape[1] != steps:
         raise DataError(
             f"inputs have {array.shape[1]} timesteps, the network reads exactly {steps}: pad or cut them to that."
@@ -210,6 +210,10 @@ def _words_below(array: np.ndarray, vocabulary: int, reader: str) -> np.ndarray:
 
 
 def _features(spec: NetworkSpec, array: np.ndarray) -> np.ndarray:
+    if spec.shape is not None:
+        if list(array.shape[1:]) != spec.shape:
+            raise DataError(f"inputs have shape {array.shape}, expected (N, {', '.join(map(str, spec.shape))}).")
+        return _finite(array)
     wanted = feature_width(spec)
     if array.ndim != 3:
         raise DataError(f"inputs have shape {array.shape}, expected features (N, T, D) with D = {wanted}.")

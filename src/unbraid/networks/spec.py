@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from unbraid.networks.cells import Cell, OwnCell
 from unbraid.networks.graph_spec import GraphLayer, GraphSpec, KerasSpec, LayerSpec, PerTimestepSpec
@@ -24,6 +24,8 @@ class NetworkSpec(PlainSpec):
         output: ``softmax`` over C classes, ``sigmoid`` for C independent labels (one column: a binary decision), or C
             numbers, see :data:`unbraid.networks.outputs.OUTPUTS`.
         steps: number of timesteps T that the file of the network fixes, or None.
+        shape: sizes of one example, where it is no sequence of words or features or the network has no recurrence.
+            None otherwise; the JSON then omits it, because digests of older folders were computed without it.
     """
 
     type: Literal["stages"] = "stages"
@@ -33,6 +35,19 @@ class NetworkSpec(PlainSpec):
     classes: Size
     output: Output = "softmax"
     steps: Size | None = None
+    shape: Annotated[list[Size], Field(min_length=1, max_length=7, fail_fast=True)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        found: dict[str, object] = handler(self)
+        if self.shape is None:
+            found.pop("shape", None)
+        return found
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether there is a recurrent layer."""
+        return any(isinstance(stage, RecurrentSpec) for stage in self.stages)
 
 
 class LanguageTag(PlainSpec):
@@ -101,11 +116,11 @@ def label_count(spec: Spec) -> int:
 
 
 def weight_count(spec: Spec) -> int:
-    """Return the number of weights of a network; of a user's module only those of the recurrent layers."""
+    """Return the number of weights of a network; of a user's module only those of the layers that can be pruned."""
     if isinstance(spec, KerasSpec):
         return _graph_count(spec.graph) + spec.classes * (spec.features + 1)
     if isinstance(spec, TorchSpec):
-        return sum(_layer_count(layer) for layer in spec.layers)
+        return sum(map(_layer_count, spec.layers)) + sum(d.units * (d.inputs + 1) for d in spec.dense)
     return sum(map(_stage_count, spec.stages)) + spec.classes * (spec.features + 1)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unbraid.networks.cells import ACTIVATIONS, State
 from unbraid.networks.precision import like_weights
+from unbraid.networks.prunable import first_own
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stage_spec import (
     ActivationSpec,
@@ -56,7 +57,7 @@ class Masking(nn.Module):
 
 
 class Flatten(nn.Module):
-    """A flattening: (N, T, D) to (N, T*D). It drops the mask, as in Keras."""
+    """A flattening: (N, ...) to (N, D). It drops the mask, as in Keras."""
 
     def __init__(self, spec: FlattenSpec) -> None:
         super().__init__()
@@ -111,18 +112,24 @@ class Dense(nn.Module):
 
 
 class PrunedDense(nn.Module):
-    """A dense layer whose removed nodes are zero. K modules run in one batch with rows (K*N, ...)."""
+    """A dense layer whose removed nodes are zero. K modules run in one batch with rows (K*N, ...).
+
+    Args:
+        dense: layer of the parent.
+        kept: masks of the K modules, (K, T or 1, H).
+        opens: whether inputs have N rows that the K modules share, because this is their first layer. Default False.
+    """
 
     kept: Tensor
 
-    def __init__(self, dense: Dense, kept: Tensor) -> None:
+    def __init__(self, dense: Dense, kept: Tensor, opens: bool = False) -> None:
         super().__init__()
-        self.dense = dense
-        self.register_buffer("kept", kept, persistent=False)  # (K, T or 1, H)
+        self.dense, self.opens = dense, opens
+        self.register_buffer("kept", kept, persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Signal:
         values, mask = self.dense(x, mask)
-        values = values.unflatten(0, (self.kept.shape[0], -1))
+        values = values.unflatten(0, (1 if self.opens else self.kept.shape[0], -1))
         kept = self.kept.unsqueeze(1) if values.dim() == 4 else self.kept[:, -1:]
         return (values * kept).flatten(0, 1), mask
 
@@ -200,25 +207,29 @@ class StageSequence(nn.Module):
     Args:
         specs: descriptions of the stages.
         features: number of inputs of the output layer, F.
+
+    Attributes:
+        start: index of the first stage that is not part of :meth:`opening`. In a module it is the first stage whose
+            units the module chooses.
     """
 
     def __init__(self, specs: list[StageSpec], features: int) -> None:
         super().__init__()
-        self.specs, self.features = specs, features
+        self.specs, self.features, self.start = specs, features, first_own(specs)
         self.stages = nn.ModuleList(map(build_stage, specs))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rest(self.opening(x))
 
     def opening(self, x: Tensor) -> Signal:
-        """Run the stages before the first recurrent stage; all modules of a network share them."""
+        """Run the stages before :attr:`start`; the modules of a network share them."""
         if (first := next(self.parameters(), None)) is not None:
             x = like_weights(x, first.dtype)
-        return self._through(self.stages[: self._first_recurrent], (x, None))
+        return self._through(self.stages[: self.start], (x, None))
 
     def rest(self, signal: Signal) -> Tensor:
         """Run the other stages on the result of :meth:`opening`; return the features."""
-        return self._through(self.stages[self._first_recurrent :], signal)[0]
+        return self._through(self.stages[self.start :], signal)[0]
 
     def count(self, signal: Signal) -> int:
         """Return the number of examples N in a result of :meth:`opening`."""
@@ -226,11 +237,7 @@ class StageSequence(nn.Module):
 
     def opening_stages(self) -> list[nn.Module]:
         """Return the stages that :meth:`opening` runs."""
-        return list(self.stages[: self._first_recurrent])
-
-    @property
-    def _first_recurrent(self) -> int:
-        return next((i for i, spec in enumerate(self.specs) if isinstance(spec, RecurrentSpec)), len(self.specs))
+        return list(self.stages[: self.start])
 
     def _through(self, stages: Iterable[nn.Module], signal: Signal) -> Signal:
         for stage in stages:

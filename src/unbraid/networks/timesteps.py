@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unbraid.networks.flow import Flow
 from unbraid.networks.spec import NetworkSpec, Spec
 from unbraid.networks.stage_spec import DenseSpec, EmbeddingSpec, FlattenSpec, RecurrentSpec
 
 
 def feature_width(spec: NetworkSpec) -> int | None:
     """Return the number of features D of the first stage with weights; None if a Flatten before it merges D and T."""
+    if spec.shape is not None:
+        return spec.shape[-1]
     for stage in spec.stages:
         if isinstance(stage, FlattenSpec):
             return None
@@ -39,3 +42,11 @@ def fixed_steps(spec: Spec, features: int | None = None) -> int | None:
             width = features if width is None else width
             return None if width is None else [*read, spec.features][0] // width
     return None
+
+
+def decides_each_step(spec: NetworkSpec) -> bool:
+    """Return whether a network without a recurrence makes one decision for each timestep of its inputs."""
+    flow = Flow(spec.steps, None, spec.shape)
+    for position, stage in enumerate(spec.stages):
+        flow.enter(stage, position)
+    return flow.timesteps

@@ -29,6 +29,30 @@ class TorchLayerSpec(PlainSpec):
     units: Size
 
 
+class TorchDenseSpec(PlainSpec):
+    """A hidden nn.Linear of a user's module whose units can be removed.
+
+    Attributes:
+        name: path of the layer in the module, and its key in :attr:`unbraid.Network.layers`.
+        inputs: number of input features D.
+        units: number of units H.
+        rows: arrangement of the examples in its inputs. ``first``: (N, ..., D); ``second``: (T, N, ..., D); ``outer``:
+            (N*S, ..., D) with the rows of an example together; ``inner``: the same with N rows between them.
+        chained: path of the layer that reads its output, behind elementwise functions with f(0) = 0, and nothing else.
+            It becomes smaller as well. None: removed units become zeros.
+        rectified: whether a ReLU follows.
+        after: number of recurrent layers and cells that run before it.
+    """
+
+    name: str
+    inputs: Size
+    units: Size
+    rows: Literal["first", "second", "outer", "inner"] = "first"
+    chained: str | None = None
+    rectified: bool = False
+    after: Annotated[int, Field(ge=0, le=2**31)] = 0
+
+
 class TorchRun(PlainSpec):
     """Calling convention of a user's module and of the output layer in it. Shapes: N examples, T timesteps.
 
@@ -65,6 +89,7 @@ class TorchSpec(PlainSpec):
     Attributes:
         module: name of the class of the module.
         layers: recurrent layers of the module, direction by direction.
+        dense: hidden linear layers of the module, in the order of computation. The JSON omits an empty list.
         head: path of the output nn.Linear.
         features: number of inputs of the output layer, F.
         classes: number of columns of the output layer, C.
@@ -80,6 +105,7 @@ class TorchSpec(PlainSpec):
     type: Literal["torch"] = "torch"
     module: str
     layers: Annotated[list[TorchLayerSpec], Field(fail_fast=True)]
+    dense: Annotated[list[TorchDenseSpec], Field(fail_fast=True)] = Field(default_factory=list)
     head: str
     features: Size
     classes: Size
@@ -93,8 +119,10 @@ class TorchSpec(PlainSpec):
 
     @model_serializer(mode="wrap")
     def _short(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Omit the default of ``run``, because digests of older folders were computed without it."""
+        """Omit the defaults of ``run`` and ``dense``, because digests of older folders were computed without them."""
         found: dict[str, object] = handler(self)
+        if not self.dense:
+            found.pop("dense", None)
         if self.run == TorchRun():
             found.pop("run", None)
         return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import FormatError, quoted
-from unbraid.modules.concern import Concern, kept_indices
+from unbraid.modules.concern import Concern, kept_units
 from unbraid.networks.layers import sliced
 from unbraid.networks.network import Network
 from unbraid.storage.layout import body_weights, only_words
@@ -66,5 +66,4 @@ def _places(skeleton: Network, axis: int, concern: Concern, words: Tensor | None
         view = line.view(-1, *[1] * (weight.dim() - 1 - along)).expand(weight.shape)
         owner, _, key = name.rpartition(".")
         places.get_submodule(owner).register_parameter(key, nn.Parameter(view, requires_grad=False))
-    kept = {name: kept_indices(concern, layer) for name, layer in places.layers.items()}
-    return only_words(body_weights(sliced(places.body, kept)[0]), words)
+    return only_words(body_weights(sliced(places.body, kept_units(concern, places.layers))[0]), words)

@@ -15,7 +15,7 @@ from torch import Tensor
 from unbraid.config import Mode
 from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.modules.building import LayerWeights
-from unbraid.modules.concern import Concern, kept_indices
+from unbraid.modules.concern import Concern, kept_units
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.modules.voting.referee import Referee
@@ -181,18 +181,20 @@ def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWe
         if entry.shares is not None:
             own = found[entry.shares]
             mine, lent = content.concerns[number].kept, content.concerns[entry.shares].kept
-            if any(not np.array_equal(mask, lent[name]) for name, mask in mine.items()):
+            if mine.keys() != lent.keys() or any(not np.array_equal(mask, lent[n]) for n, mask in mine.items()):
                 raise FormatError(
                     f"module {quoted(entry.label)!r}: field shares: entry {entry.shares} has other nodes."
                 )
         elif entry.compact and content.manifest.parents[entry.parent].sliced_by is None:
             layers = parents[entry.parent].layers
+            named = content.concerns[number].kept
             own = {
                 name: {
                     key: _of_type(content.modules[number][f"layer/{name}/{key}"], weight.dtype, f"layer {name}, {key}")
                     for key, weight in layer.module.named_parameters()
                 }
                 for name, layer in layers.items()
+                if name in named
             }
         found.append(own)
     return found
@@ -260,7 +262,7 @@ def _features(content: Content, number: int) -> Tensor | None:
     """Return the indices of the features of the parent that a rolled module keeps; None for all."""
     skeleton = content.shells[content.manifest.entries[number].parent].skeleton
     assert skeleton is not None
-    kept = {name: kept_indices(content.concerns[number], layer) for name, layer in skeleton.layers.items()}
+    kept = kept_units(content.concerns[number], skeleton.layers)
     key = (content.manifest.entries[number].parent, *(indices.numpy().tobytes() for indices in kept.values()))
     if key not in content.features:
         content.features[key] = sliced(skeleton.body, kept)[1]

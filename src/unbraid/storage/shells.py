@@ -21,7 +21,7 @@ from unbraid.networks.checking import run_flow
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
-from unbraid.networks.pytorch.codeless import shell_layer
+from unbraid.networks.pytorch.codeless import shell_layer, shell_linear
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, weight_count
 from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import PARENTS
@@ -89,7 +89,9 @@ def shell_of(entry: ParentEntry, number: int, stored: int, budget: Budget) -> Sh
         raise FormatError(f"parent {number}: field spec: declares {declared} weights, {PARENTS} has {stored} bytes.")
     if isinstance(entry.spec, TorchSpec):
         layers = {p.name: Layer(p.name, shell_layer(p)) for p in entry.spec.layers}
-        if len(layers) != len(entry.spec.layers):
+        core = not layers
+        layers |= {p.name: Layer(p.name, shell_linear(p), core=core) for p in entry.spec.dense}
+        if len(layers) != len(entry.spec.layers) + len(entry.spec.dense):
             raise FormatError(f"parent {number}: field spec.layers: two layers have one name.")
         return Shell(entry.spec, layers, None)
     skeleton = Network.skeleton(entry.spec)
@@ -97,8 +99,12 @@ def shell_of(entry: ParentEntry, number: int, stored: int, budget: Budget) -> Sh
 
 
 def check_steps(entry: ModuleEntry, shell: Shell) -> None:
-    """Raise FormatError if the timesteps of a module are not those of the layers of its parent."""
-    if set(entry.steps) != set(shell.layers):
+    """Raise FormatError if the timesteps of a module are not those of the layers of its parent.
+
+    They name the layers that the module prunes: all layers, or those that ``layers="recurrent"`` includes.
+    """
+    core = {name for name, layer in shell.layers.items() if layer.core}
+    if set(entry.steps) not in (core, set(shell.layers)):
         found, expected = quoted(sorted(entry.steps)), quoted(sorted(shell.layers))
         raise FormatError(f"{_named(entry)}: field steps: found {found}, expected {expected}.")
     if isinstance(shell.spec, NetworkSpec):
@@ -135,7 +141,7 @@ def module_tensors(
         found["head.weight"] = Expected((rows, None if narrow else shell.spec.features), shell.floats)
         found["head.bias"] = Expected((rows,), shell.floats)
     if entry.compact and not sliced and entry.shares is None:
-        for name, layer in shell.layers.items():
+        for name, layer in _own_layers(entry, shell).items():
             for key, weight in layer.module.named_parameters():
                 found[f"layer/{name}/{key}"] = Expected((None,) * weight.dim(), shell.floats)
     if entry.bridged and isinstance(shell.spec, EncoderDecoderSpec):
@@ -147,7 +153,7 @@ def mask_shapes(entry: ModuleEntry, shell: Shell) -> dict[str, tuple[int, ...]]:
     """Return layer -> shape of its mask: (H,) if rolled, (T, H) if unrolled; by gates (G, H) or (T, G, H)."""
     view = Concern({}, entry.steps, entry.mode, entry.by_gates, entry.edges)
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, layer in shell.layers.items():
+    for name, layer in _own_layers(entry, shell).items():
         shape = (len(layer.cell.gates), layer.units) if layer.cell and view.has_gates(layer) else (layer.units,)
         unrolled = entry.mode is Mode.UNROLLED and (layer.cell is not None or entry.steps[name] > 1)
         shapes[name] = (entry.steps[name], *shape) if unrolled else shape
@@ -178,6 +184,10 @@ def read_words(entry: ModuleEntry, shell: Shell, tensors: Mapping[str, Tensor]) 
             f"{_named(entry)}: field words: the last token of its language ({tag.end}) is not among them."
         )
     return torch.from_numpy(found)
+
+
+def _own_layers(entry: ModuleEntry, shell: Shell) -> dict[str, Layer]:
+    return {name: layer for name, layer in shell.layers.items() if name in entry.steps}
 
 
 def _bytes(bits: int) -> int:

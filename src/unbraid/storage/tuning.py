@@ -61,7 +61,7 @@ def _stored(
         return module
     parent = module.origin.changed(changed) if changed else module.origin.network()
     parent = parents.setdefault(parent.sha256(), parent)
-    weights = BodyWeights(module.body) if sliced or module.weights is not None else None
+    weights = BodyWeights(module.body, module.concern.kept) if sliced or module.weights is not None else None
     found = ConcernModule(
         parent, module.index, module.concern, module.whole_head, module.config, module.label,
         weights=weights, original=module.original, bridges=module.bridges, like=made.get(id(module.body)),

@@ -8,7 +8,7 @@ Shapes: M decisions, F features, R rows, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import cycle, islice, repeat
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ Batch = TypeVar("Batch")
 
 def refined(
     body: nn.Module,
+    names: Collection[str],
     features: Callable[[object], Tensor],
     rows: Tensor,
     own: Sequence[Sequence[int]],
@@ -41,7 +42,8 @@ def refined(
     """Train a sliced body in place and its output rows, so that its probabilities or numbers match those of the parent.
 
     Args:
-        body: a sliced body that owns the parameters of its recurrent and dense layers.
+        body: a sliced body.
+        names: names of the layers whose parameters the body owns.
         features: maps inputs to the features of the output rows, (N, [T,] F).
         rows: output rows over [features, 1], (R, F + 1).
         own: indices of the rows of each of the K classes, the dominant row first.
@@ -62,11 +64,14 @@ def refined(
         said = torch.stack([margin(scores[..., list(places)]) for places in own])
         return objective.loss(said, wanted)
 
-    return descended(body, rows, islice(cycle(decisions.batches(rows.device)), steps), loss, repeat(LEARNING_RATE))
+    return descended(
+        body, names, rows, islice(cycle(decisions.batches(rows.device)), steps), loss, repeat(LEARNING_RATE)
+    )
 
 
 def descended(
     body: nn.Module,
+    names: Collection[str],
     rows: Tensor,
     batches: Iterable[Batch],
     loss: Callable[[Batch, Tensor], Tensor],
@@ -76,7 +81,8 @@ def descended(
     """Take one Adam step per batch, on the layers of a sliced body (in place) and on output rows.
 
     Args:
-        body: a sliced body that owns the parameters of its recurrent and dense layers.
+        body: a sliced body.
+        names: names of the layers whose parameters the body owns. The parent has the others.
         rows: output rows.
         batches: batches that ``loss`` accepts.
         loss: computes the loss of a batch and the rows; it runs the body.
@@ -86,7 +92,8 @@ def descended(
     Returns:
         the new rows, in the shape of the old ones.
     """
-    parameters = [p for layer in decomposable_layers(body).values() for p in layer.module.parameters()]
+    layers = decomposable_layers(body)
+    parameters = [p for name in layers if name in names for p in layers[name].module.parameters()]
     rows = rows.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([{"params": [*parameters, rows]}])
     if more:

@@ -66,6 +66,8 @@ def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], mome
             return layer  # it is fitted later
         inputs = source_indices(layers, kept, layers[name].sources, layers[name].kernel.shape[1])
         edited = copy.deepcopy(layer)
+        if isinstance(edited, Dense) and not layers[name].sources:
+            return edited  # it reads no hidden units of a known layer, so there is nothing to fold
         if isinstance(edited, Dense):
             width = edited.weight.shape[1]
             z = torch.cat([edited.weight, edited.bias.unsqueeze(1)], 1)
@@ -92,12 +94,15 @@ def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
 def source_indices(
     layers: Mapping[str, Layer], kept: Mapping[str, Tensor], sources: tuple[str, ...], width: int
 ) -> Tensor:
-    """Return the kept indices of ``width`` features from ``sources``; all if the features are not hidden units."""
+    """Return the kept indices of ``width`` features from ``sources``; all if the features are not hidden units.
+
+    A layer that ``kept`` does not name is whole.
+    """
     if not sources:
         return torch.arange(width)
     parts, offset = [], 0
     for name in sources:
-        parts.append(kept[name] + offset)
+        parts.append(kept.get(name, torch.arange(layers[name].units)) + offset)
         offset += layers[name].units
     return torch.cat(parts)
 

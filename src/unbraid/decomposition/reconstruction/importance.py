@@ -1,22 +1,25 @@
 """Scores of hidden units for a module: the mean square of (d margin / d h) * h.
 
-The derivative is taken through the recurrence at every timestep, not only at the outputs of the layer.
+The derivative is taken through the recurrence at every timestep, not only at the outputs of the layer. Units of dense
+layers are scored by :mod:`unbraid.decomposition.reconstruction.elimination`.
 Shapes: N examples, T timesteps, H hidden units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from unbraid.decomposition.reconstruction.elimination import WIDEST, elimination_scores
 from unbraid.decomposition.sizes import kept_count
 from unbraid.errors import DataError
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import BATCH, Inputs, to_device
-from unbraid.networks.layers import pruned
+from unbraid.networks.layers import Layer, decomposable_layers, pruned
 from unbraid.networks.network import Network
 from unbraid.networks.removal import Probe
 
@@ -24,7 +27,7 @@ NodeScore = Callable[[Network, Head, Inputs, np.ndarray], Mapping[str, np.ndarra
 
 
 def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) -> dict[str, np.ndarray]:
-    """Score the hidden units of every recurrent layer for one module.
+    """Score the hidden units of every layer for one module.
 
     Args:
         network: the parent network.
@@ -36,18 +39,61 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
         layer name -> scores (H,), float64 >= 0.
     """
     sums = {name: np.zeros(layer.units) for name, layer in network.recurrent_layers().items()}
+    dense: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in network.layers if name not in sums}
     for start in range(0, len(x), BATCH):
         probes = {name: Probe() for name in sums}
-        body = pruned(network.body, probes, 1)
+        body, dense_probes = pruned(network.body, probes, 1), {name: DenseProbe() for name in dense}
         batch = next(x.take(slice(start, start + BATCH)).batches())
-        with torch.enable_grad():
+        with torch.enable_grad(), probed(body, dense_probes):
             margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
             if network.task == "regression":
                 margins = margins * _signs(margins)
             margins[torch.from_numpy(counted[start : start + BATCH]).to(margins.device)].sum().backward()
         for name, probe in probes.items():
             sums[name] += probe.saliences().cpu().numpy()
-    return sums
+        for name, dense_probe in dense_probes.items():
+            dense[name].append(dense_probe.observations())
+    return sums | {name: _dense_scores(seen) for name, seen in dense.items()}
+
+
+def _dense_scores(seen: Sequence[tuple[Tensor, Tensor]]) -> np.ndarray:
+    """Score the units of a dense layer from their outputs and gradients, (M, H) each, in parts."""
+    values, gradients = (torch.cat(part).cpu().numpy() for part in zip(*seen, strict=True))
+    if values.shape[1] > WIDEST:
+        return np.asarray(np.square(values.astype(np.float64) * gradients).sum(0))
+    return elimination_scores(values, gradients)
+
+
+class DenseProbe:
+    """Add zeros to the outputs of a dense layer, to compute gradients; see :class:`unbraid.networks.removal.Probe`."""
+
+    def __init__(self) -> None:
+        self._reached: list[tuple[Tensor, Tensor]] = []  # zeros that require gradients, and the outputs, (..., H)
+
+    def hook(self, module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor | None]) -> tuple:
+        """Replace the outputs of the layer by their sum with the zeros."""
+        values, *rest = output
+        zeros = torch.zeros_like(values, requires_grad=True)
+        self._reached.append((zeros, values.detach()))
+        return (values + zeros, *rest)
+
+    def observations(self) -> tuple[Tensor, Tensor]:
+        """Return outputs and gradients at all examples and positions, (M, H) each."""
+        pairs = [(values, torch.zeros_like(values) if z.grad is None else z.grad) for z, values in self._reached]
+        values, gradients = ([part.flatten(0, -2) for part in parts] for parts in zip(*pairs, strict=True))
+        return torch.cat(values), torch.cat(gradients)
+
+
+@contextmanager
+def probed(body: nn.Module, probes: Mapping[str, DenseProbe]) -> Iterator[None]:
+    """Run the probes of the dense layers of a body within the context."""
+    layers = decomposable_layers(body)
+    handles = [layers[name].module.register_forward_hook(probe.hook) for name, probe in probes.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _signs(margins: Tensor) -> Tensor:
@@ -77,14 +123,18 @@ def strongest(scores: dict[str, np.ndarray], keep: float) -> dict[str, torch.Ten
     return kept
 
 
-def checked_scores(scores: Mapping[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
-    """Check the scores of all recurrent layers, and return them as float64 (H,).
+def checked_scores(scores: Mapping[str, np.ndarray], layers: Mapping[str, Layer]) -> dict[str, np.ndarray]:
+    """Check the scores of the layers that are pruned, and return them as float64 (H,).
+
+    A dense layer without scores is left out, and keeps all units.
 
     Raises:
-        DataError: a layer is missing, or its scores are not H finite numbers >= 0.
+        DataError: a recurrent layer is missing, or its scores are not H finite numbers >= 0.
     """
     found = {}
-    for name, layer in network.recurrent_layers().items():
+    for name, layer in layers.items():
+        if layer.cell is None and name not in scores:
+            continue
         values = np.asarray(scores.get(name, np.empty(0)), dtype=np.float64)
         if values.shape != (layer.units,) or not (np.isfinite(values) & (values >= 0)).all():
             raise DataError(

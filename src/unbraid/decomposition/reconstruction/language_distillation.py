@@ -64,7 +64,7 @@ def refined_language(module: ConcernModule, x: Inputs, advance: Advance) -> Conc
     batches = (to_device(batch, parent.device) for batch in _batches(x, config.seed, advance))
     set_bridges(small, {name: torch.zeros(shape) for name, shape in bridge_shapes(small).items()})
     more = list(bridge_weights(small).values())
-    rows[places] = descended(small, rows[places], batches, loss, rates, more)
+    rows[places] = descended(small, module.concern.kept, rows[places], batches, loss, rates, more)
     return _with_rows(module, rows)
 
 

@@ -16,15 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from unbraid.decomposition.reconstruction.moments import before, on_steps, valid_steps, with_one
+from unbraid.decomposition.reconstruction.moments import before, by_steps, on_steps, valid_steps, with_one
 from unbraid.decomposition.reconstruction.own_refit import fit_own
 from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import States
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer, decomposable_layers, gate_rows
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.step_layer import StepLayer
+from unbraid.networks.stages import Dense
 from unbraid.networks.watching import watched
+
+RECTIFIED_ROUNDS = 4  # more hardly change the weights
 
 
 def refit(
@@ -36,12 +39,12 @@ def refit(
     weights: np.ndarray,
     states: Mapping[str, States] | None = None,
 ) -> None:
-    """Fit the recurrent layers of ``body`` in place.
+    """Fit layers of ``body`` in place.
 
     Args:
         parent: the body of the parent network.
-        body: the sliced body, which owns the weights of its recurrent layers.
-        kept: layer name -> indices of its kept units, (H',).
+        body: the sliced body, which owns the weights of these layers.
+        kept: for each layer to fit, name -> indices of its kept units, (H',).
         x: examples.
         device: the device of both bodies.
         weights: weight of each example, or of each timestep, (N, 1) or (N, T).
@@ -50,27 +53,70 @@ def refit(
     order = np.argsort(np.arange(len(x)) % JUDGING != 0, kind="stable")  # examples that choose the penalty first
     tree = to_device(next(x.take(order).batches(len(x))), device)
     large, small = decomposable_layers(parent), decomposable_layers(body)
-    recurrent = {name: layer for name, layer in large.items() if isinstance(layer.module, StepLayer)}
-    plain = {name: layer for name, layer in recurrent.items() if isinstance(layer.module, RecurrentLayer)}
+    fitted = {name: layer for name, layer in large.items() if name in kept}
+    plain = {name: layer for name, layer in fitted.items() if not isinstance(layer.module, OwnLayer)}
     with torch.inference_mode():
         wanted = _seen(parent, plain, tree) if states is None else {n: s.take(order) for n, s in states.items()}
-        for name in recurrent:
+        for name in fitted:
             if name not in plain:
                 fit_own(parent, body, large[name], small[name], kept[name], tree, weights[order])
                 continue
             whole, cut = large[name].module, small[name].module
-            assert isinstance(whole, RecurrentLayer) and isinstance(cut, RecurrentLayer)
             own = _seen(body, {name: small[name]}, tree)[name]
+            if isinstance(whole, Dense) and isinstance(cut, Dense):
+                fit_dense(whole, cut, kept[name], wanted[name], own, weights[order])
+                continue
+            assert isinstance(whole, RecurrentLayer) and isinstance(cut, RecurrentLayer)
             fit_layer(whole, cut, kept[name], wanted[name], own, weights[order])
 
 
 def _seen(body: nn.Module, layers: Mapping[str, Layer], tree: object) -> dict[str, States]:
     def note(layer: Layer, inputs: tuple, output: tuple) -> States:
+        if isinstance(layer.module, Dense):
+            x = by_steps(inputs[0])
+            return States(x, x[..., :0])
         return States(inputs[0], before(layer, inputs, output[0]), valid_steps(inputs))
 
     with watched(layers, note) as seen:
         body(tree)
         return dict(seen)
+
+
+def fit_dense(large: Dense, small: Dense, kept: Tensor, parents: States, own: States, weights: np.ndarray) -> None:
+    """Fit a dense layer in place: from the inputs that the module computes to the pre-activations of the parent.
+
+    Behind a ReLU all pre-activations below 0 are the same. So where that of the parent is below 0, the target is the
+    fitted value if this is below 0 as well, else 0. Some rounds move these targets and the weights in turn.
+    """
+    x, read = parents.x, own.x
+    if read.shape == x.shape and torch.equal(read, x):
+        return  # it reads what it reads in the parent, so its weights are exact
+    count, used, judging = _observations(weights, own)
+    z, start = with_one(read.flatten(0, 1)[used]), torch.cat([small.weight, small.bias.unsqueeze(1)], 1)
+    wanted = linear(x, large.weight[kept], large.bias[kept]).flatten(0, 1)[used]
+    new = fitted_rows(start, z, wanted, judging, count)
+    for _ in range(RECTIFIED_ROUNDS if large.rectified else 0):
+        targets = torch.where(wanted > 0, wanted, linear(z, new).clamp(max=0))
+        new = fitted_rows(start, z, targets, judging, count)
+    small.weight.data.copy_(new[:, :-1])
+    small.bias.data.copy_(new[:, -1])
+
+
+def fitted_rows(start: Tensor, z: Tensor, wanted: Tensor, judging: Tensor, count: Tensor) -> Tensor:
+    """Fit weights (R, Z) near ``start``; arguments as of :meth:`Regression.add`."""
+    regression = Regression(start)
+    regression.add(z, wanted, judging, count)
+    return regression.solved()
+
+
+def _observations(weights: np.ndarray, own: States) -> tuple[Tensor, slice | Tensor, Tensor]:
+    """Return the weights of the used observations, their indices, and which of them choose the penalty."""
+    x, steps = own.x, own.x.shape[1]
+    count = torch.from_numpy(on_steps(weights, steps)).to(x.device).expand(-1, steps)
+    count = (count if own.valid is None else count * own.valid).reshape(-1)
+    used: slice | Tensor = slice(None) if bool((count > 0).all()) else (count > 0).nonzero()[:, 0]
+    judging = (torch.arange(len(x), device=x.device) < -(-len(x) // JUDGING)).repeat_interleave(steps)[used]
+    return count[used], used, judging
 
 
 def fit_layer(
@@ -83,11 +129,7 @@ def fit_layer(
     """
     x, previous, read, ours = parents.x, parents.previous, own.x, own.previous
     cell, rows = large.cell, gate_rows(large, kept)
-    count = torch.from_numpy(on_steps(weights, x.shape[1])).to(x.device).expand(-1, x.shape[1])
-    count = (count if own.valid is None else count * own.valid).reshape(-1)
-    used: slice | Tensor = slice(None) if bool((count > 0).all()) else (count > 0).nonzero()[:, 0]
-    judging = (torch.arange(len(x), device=x.device) < -(-len(x) // JUDGING)).repeat_interleave(x.shape[1])[used]
-    count = count[used]
+    count, used, judging = _observations(weights, own)
 
     def fitted(gates: slice, start: Tensor, z: list[Tensor], wanted: Tensor) -> Tensor:
         regression = Regression(start)

@@ -105,7 +105,9 @@ class SampleMoments:
         counted = counts(targets.counted())
         weights = {index: counts(targets.members(index)) for index in classes}
         start = 0
-        with torch.inference_mode(), watched(self._network.layers, _reads) as seen:
+        layers = self._network.layers
+        unfolded = {name for name, layer in layers.items() if layer.cell is None and not layer.sources}
+        with torch.inference_mode(), watched(layers, _reads) as seen:
             for batch in self._x.take(rows).batches():
                 features = self._network.features(to_device(batch, self._network.device))
                 read = {key: z for parts in seen.values() for key, z in parts.items()}
@@ -113,6 +115,7 @@ class SampleMoments:
                 check_steps(read[HEAD].shape[1], counted.shape[1])
                 if held is not None:
                     held.add(read, features)
+                read = {key: z for key, z in read.items() if key not in unfolded}
                 part = slice(start, start + len(features))
                 rest = counted[part].copy()  # decisions of no class that is added below
                 adds_up = all(counted.shape[1] in (1, z.shape[1]) for z in read.values())
@@ -148,6 +151,11 @@ def with_one(values: Tensor) -> Tensor:
     return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
 
 
+def by_steps(x: Tensor) -> Tensor:
+    """Reshape inputs of a dense layer, (N, D) or (N, ..., D), to (N, T, D)."""
+    return x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2)
+
+
 def before(layer: Layer, inputs: tuple, h: Tensor) -> Tensor:
     """Return the hidden states (N, T, H) before each timestep of a recurrent layer, from its inputs and outputs."""
     initial = inputs[2] if len(inputs) > 2 else None
@@ -166,7 +174,7 @@ def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     if isinstance(module, OwnLayer):  # its weights are fitted on what they read themselves
         return {}
     if isinstance(module, Dense):
-        return {layer.name: with_one(x if x.dim() == 3 else x.unsqueeze(1))}
+        return {layer.name: with_one(by_steps(x))}
     previous = before(layer, inputs, output[0])
     found = {layer.name: with_one(torch.cat([x, previous], -1))}
     if module.cell.kind == "gru" and not module.cell.reset_after:

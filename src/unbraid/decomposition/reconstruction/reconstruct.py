@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unbraid.config import HeadKind, Mode, ReconstructConfig
+from unbraid.config import HeadKind, LayerChoice, Mode, ReconstructConfig
 from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.choosing_layers import chosen_layers, pruned_layers
 from unbraid.decomposition.memory import budget
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
@@ -33,12 +35,14 @@ from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.layers import Layer, decomposable_layers, head_sources, sliced
 from unbraid.networks.network import Network
+from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.watching import watched
 
 DEFAULT_KEEP = 0.5  # keep ratio if neither keep nor max_loss is given
 # Smallest and largest number of examples with and without a class, and number of timesteps that they should have:
 SCORED = (20, 100, 1_000)  # for scores; more hardly change the order
 REFITTED = (20, 200, 2_000)  # for refitting layers; the classes of one body share these examples
+REFITTED_DENSE = (20, 2_000, 2_000)  # the same without a recurrence, where an example is one observation
 FITTED = 6  # smallest number of timesteps for each weight of a unit that is refitted
 PASS = 5.0  # cost of the pass over the sample, relative to the scores of one class
 
@@ -86,7 +90,7 @@ class Reconstruction:
         classes: indices of the classes that modules are made for.
         config: settings of the decomposition.
         advance: called with the finished work; see :func:`observing_cost` for the total.
-        score: scores the hidden units of each recurrent layer for a module, larger for units that should stay.
+        score: scores the hidden units of each layer for a module, larger for units that should stay.
 
     Raises:
         DataError: the number of labels per example differs from that of the decisions of the network.
@@ -99,6 +103,7 @@ class Reconstruction:
     config: ReconstructConfig
     advance: Callable[[float], object] = lambda amount: None
     score: NodeScore = node_scores
+    layers: dict[str, Layer] = field(init=False)
     moments: SampleMoments = field(init=False)
     scores: dict[int, Mapping[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
@@ -107,22 +112,24 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         memory = budget(self.config.memory)
-        held = HeldPass(self.network, len(self.x), memory / 4)
+        self.layers = chosen_layers(self.network, self.config)
+        pruned = pruned_layers(self.network, self.config)
+        held = HeldPass(self.network, len(self.x), memory / 4, self._refitted())
         passed = partial(_advanced, self.advance, PASS / max(len(self.x), 1))
         self.moments = SampleMoments(
             self.network, self.x, self.targets, self.classes, memory / 2, advance=passed, held=held
         )
         self.states = held.states()
         self.deciding = read_decisions(self.network, self.x, self.targets, held.features())
-        with torch.inference_mode(), watched(self.network.layers, lambda layer, read, given: given[0]) as seen:
+        with torch.inference_mode(), watched(self.layers, lambda layer, read, given: given[0]) as seen:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
-        self.steps = {name: v.shape[1] if v.dim() == 3 else 1 for name, v in seen.items()}
+        self.steps = {name: prod(v.shape[1:-1]) for name, v in seen.items()}
         self.scores = {}
         for j in self.classes:
             rows = self._with_and_without(j, self._examples(SCORED))
             head = channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX))
             counted = self.targets.take(rows).counted()
-            self.scores[j] = checked_scores(self.score(self.network, head, self.x.take(rows), counted), self.network)
+            self.scores[j] = checked_scores(self.score(self.network, head, self.x.take(rows), counted), pruned)
             self.advance(1)
 
     def make(self, index: int, keep: float) -> Compact:
@@ -139,10 +146,10 @@ class Reconstruction:
             head: all rows of the output layers of these classes, over the features of the parent.
             own: indices of the rows of each class, the dominant row first.
         """
-        layers = self.network.layers
         made = self.fitted_body(indices, keep, head, own)
-        weights = {n: dict(layer.module.named_parameters()) for n, layer in decomposable_layers(made.body).items()}
-        masks = {name: _mask(layers[name].units, indices) for name, indices in made.kept.items()}
+        small = decomposable_layers(made.body)
+        weights = {name: dict(small[name].module.named_parameters()) for name in made.kept}
+        masks = {name: _mask(self.layers[name].units, indices) for name, indices in made.kept.items()}
         concern = Concern(masks, self.steps, Mode.ROLLED)
         return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, made.head)
 
@@ -159,7 +166,7 @@ class Reconstruction:
             whole: names of layers that keep all units.
         """
         network, layers = self.network, self.network.layers
-        kept = {name: torch.arange(layer.units) for name, layer in layers.items()}
+        kept = {name: torch.arange(layer.units) for name, layer in self.layers.items()}
         chosen = strongest(combined([self.scores[j] for j in indices]), keep)
         kept |= {name: units for name, units in chosen.items() if name not in whole}
         moments = self.moments.mean(indices)
@@ -174,15 +181,26 @@ class Reconstruction:
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
         """Refit the layers of ``body`` in place. The classes and all others have half of the weight each."""
-        widest = max(sum(p.shape[1] for p in layer.module.parameters() if p.dim() == 2) for layer in _smaller(body))
-        most = max(self._examples(REFITTED, FITTED * widest) // len(indices), REFITTED[0])  # all rows run as one batch
+        widest = max(
+            sum(p.shape[1] for p in layer.module.parameters() if p.dim() == 2) for layer in _smaller(body, kept)
+        )
+        wanted = REFITTED if self.network.recurrent_layers() else REFITTED_DENSE
+        most = max(self._examples(wanted, FITTED * widest) // len(indices), wanted[0])  # all rows run as one batch
         rows = np.unique(np.concatenate([self._with_and_without(j, most) for j in indices]))
         targets = self.targets.take(rows)
         own = np.any([targets.members(j) for j in indices], axis=0)
         sides = [counts(own), counts(targets.counted() & ~own)]
         weights = sum(side / max(float(side.sum()), 1) for side in sides)
         states = self.states and {name: own.take(rows) for name, own in self.states.items()}
-        refit(self.network.body, body, kept, self.x.take(rows), self.network.device, np.asarray(weights), states)
+        own_weights = {name: kept[name] for name in self._refitted()}
+        refit(self.network.body, body, own_weights, self.x.take(rows), self.network.device, np.asarray(weights), states)
+
+    def _refitted(self) -> dict[str, Layer]:
+        """Return the layers that are refitted: with ``layers="recurrent"``, dense layers are folded only."""
+        every = self.config.layers is LayerChoice.ALL or not self.network.recurrent_layers()
+        first = next(iter(self.layers)) if isinstance(self.network.spec, NetworkSpec) else None  # reads no pruned units
+        chosen = self.layers.items()
+        return {name: layer for name, layer in chosen if layer.cell is not None or (every and name != first)}
 
     def _fitted(
         self, indices: Sequence[int], whole: Head, folded: Head, own: Sequence[Sequence[int]], features: _Features
@@ -207,7 +225,8 @@ class Reconstruction:
                 margins = [(list(rows), place, chance) for rows, chance in zip(own, chances, strict=True)]
                 new = decided(torch.cat(seen), new, margins)
         if self.config.refine and imitates:
-            new = refined(features.body, features, new, own, asked, self.deciding, self.config.refine, objective)
+            own_layers, steps = tuple(self.layers), self.config.refine
+            new = refined(features.body, own_layers, features, new, own, asked, self.deciding, steps, objective)
         weight = folded.weight.detach().clone()
         weight[:, places] = new[:, :-1]
         return Head(weight, new[:, -1], folded.idle, folded.words)
@@ -246,8 +265,8 @@ class _Features:
         return found if self.cut else found[..., self.inputs]
 
 
-def _smaller(body: nn.Module) -> list[Layer]:
-    return list(decomposable_layers(body).values())
+def _smaller(body: nn.Module, names: Collection[str]) -> list[Layer]:
+    return [layer for name, layer in decomposable_layers(body).items() if name in names]
 
 
 def _mask(units: int, indices: Tensor) -> np.ndarray:

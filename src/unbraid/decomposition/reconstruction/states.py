@@ -1,4 +1,4 @@
-"""Inputs and states of recurrent layers. Shapes: N examples, T timesteps, D inputs, H hidden units, F features."""
+"""Inputs and states of layers. Shapes: N examples, T timesteps, D inputs, H hidden units, F features."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
-from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stages import Dense
 
 HELD = 128 * 2**20  # largest number of bytes of states and features of the parent in memory
 
 
 @dataclass(frozen=True)
 class States:
-    """Inputs and states of one recurrent layer.
+    """Inputs and states of one layer.
 
     Attributes:
         x: inputs of the layer, (N, T, D).
-        previous: hidden states before each timestep, (N, T, H).
+        previous: hidden states before each timestep, (N, T, H); (N, T, 0) of a dense layer.
         valid: mask (N, T), False at masked timesteps; None if no timestep is masked.
     """
 
@@ -45,11 +47,14 @@ class HeldPass:
         network: the parent network.
         examples: number of examples N.
         memory: largest number of bytes, if that is less than :data:`HELD`.
+        layers: the layers whose inputs are stored, by name.
     """
 
-    def __init__(self, network: Network, examples: int, memory: float = HELD) -> None:
-        layers = network.recurrent_layers() if isinstance(network.spec, NetworkSpec) else {}
-        self._layers = {name: layer for name, layer in layers.items() if isinstance(layer, RecurrentLayer)}
+    def __init__(
+        self, network: Network, examples: int, memory: float = HELD, layers: Mapping[str, Layer] | None = None
+    ) -> None:
+        layers = {} if layers is None or not isinstance(network.spec, NetworkSpec) else layers
+        self._layers = {name: layer for name, layer in layers.items() if not isinstance(layer.module, OwnLayer)}
         self._examples, self._fits, self._memory = examples, bool(self._layers), min(memory, HELD)
         self._read: dict[str, list[Tensor]] = {name: [] for name in self._layers}
         self._features: list[Tensor] = []
@@ -58,7 +63,7 @@ class HeldPass:
         """Add a batch.
 
         Args:
-            read: layer name -> [x, previous, 1], (n, T, D + H + 1).
+            read: layer name -> [x, previous, 1], (n, T, D + H + 1), or [x, 1] of a dense layer.
             features: inputs of the output layer, (n, F) or (n, T, F).
         """
         if not self._features and self._fits:
@@ -74,11 +79,12 @@ class HeldPass:
         return torch.cat(self._features) if self._fits else None
 
     def states(self) -> dict[str, States] | None:
-        """Return the states of every recurrent layer for all examples; None if they are not stored."""
+        """Return the states of every layer for all examples; None if they are not stored."""
         if not self._fits:
             return None
         found = {}
         for name, parts in self._read.items():
-            inputs, z = self._layers[name].inputs, torch.cat(parts)
+            module, z = self._layers[name].module, torch.cat(parts)
+            inputs = module.weight.shape[1] if isinstance(module, Dense) else module.inputs
             found[name] = States(z[..., :inputs], z[..., inputs:-1])
         return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unbraid.decomposition.reconstruction.moments import by_steps
 from unbraid.networks.inputs import BATCH, Inputs, to_device
 from unbraid.networks.layers import Layer
 from unbraid.networks.network import Network
@@ -78,6 +79,7 @@ def observe(
     gates: bool = False,
     advance: Callable[[int], object] = lambda examples: None,
     memory: int = MEMORY,
+    layers: Mapping[str, Layer] | None = None,
 ) -> Iterator[Observation]:
     """Run the sample once and record the values of all nodes.
 
@@ -87,20 +89,22 @@ def observe(
         gates: record every gate of recurrent layers instead of the hidden state.
         advance: called after every batch with the number of its examples.
         memory: bytes of values kept in memory. More values go to a temporary file that exists within the context.
+        layers: the layers to record, by name; all by default.
 
     Yields:
         the observation.
     """
     found = Observation()
+    layers = network.layers if layers is None else layers
     with tempfile.TemporaryDirectory(prefix="unbraid-") as folder, torch.inference_mode():
         rooms: dict[str, _Room] = {}
         start = 0
-        with watched(network.layers, partial(_values, gates)) as seen:
+        with watched(layers, partial(_values, gates)) as seen:
             for batch in x.batches():
                 features = network.features(to_device(batch, network.device))
                 found.steps = max(found.steps, features.shape[1] if features.dim() > 2 else 1)
                 for name, (values, valid) in seen.items():
-                    room = rooms.setdefault(name, _Room(len(x), memory // len(network.layers), Path(folder)))
+                    room = rooms.setdefault(name, _Room(len(x), memory // len(layers), Path(folder)))
                     room.put(start, values, valid)
                 examples = min(BATCH, len(x) - start)
                 start += examples
@@ -116,6 +120,8 @@ def _values(gates: bool, layer: Layer, inputs: tuple, output: tuple) -> tuple[Te
     values = output[0]
     if gates and isinstance(layer.module, RecurrentLayer):
         values = torch.cat(layer.module.gates(x, values, initial[0] if initial else None), dim=-1)
+    if layer.cell is None:
+        return by_steps(values), None
     return (values.unsqueeze(1), None) if values.dim() == 2 else (values, valid)
 
 

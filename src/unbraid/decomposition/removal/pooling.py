@@ -122,7 +122,7 @@ def identified(
         DataError: per-timestep labels whose number differs from that of the decisions.
     """
     check_steps(seen.steps, len(next(iter(sample.positive.values()))))
-    views = {name: _views(layer, config) for name, layer in network.layers.items()}
+    views = {name: _views(layer, config) for name, layer in network.layers.items() if name in seen.layers}
     statistics: dict[str, Differences] = {}
     folded = _folded(network)
     for name, parts in views.items():

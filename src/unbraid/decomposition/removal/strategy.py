@@ -17,6 +17,7 @@ import torch
 from unbraid.config import DecompositionConfig, GateView, HeadKind, Observed, RemovalConfig
 from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.choosing_layers import check_recurrent, chosen_layers
 from unbraid.decomposition.protocol import MAKING, Strategy
 from unbraid.decomposition.reconstruction.output_rows import fitted_head
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, read_decisions
@@ -74,9 +75,11 @@ class Removal(Strategy):
         progress: Progress,
     ) -> PreparedRemoval:
         assert isinstance(config, RemovalConfig)
+        check_recurrent(network, config)
+        layers = chosen_layers(network, config)
         with ExitStack() as stack:
             advance = stack.enter_context(progress("observing", len(x)))
-            seen = stack.enter_context(observe(network, x, config.gates is GateView.EACH, advance))
+            seen = stack.enter_context(observe(network, x, config.gates is GateView.EACH, advance, layers=layers))
             _leave_out_padding(seen, network, x)
             step = stack.enter_context(progress("identifying", len(seen.layers)))
             identification = identified(network, seen, sample, config, step)

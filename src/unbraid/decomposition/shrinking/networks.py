@@ -46,7 +46,7 @@ class NetworkShrinker:
             raise DataError(
                 "the network predicts no class for two of the inputs: give more inputs, of several classes."
             )
-        config = DecompositionConfig.of(strategy="reconstruct", seed=seed, refine=refine)
+        config = DecompositionConfig.of(strategy="reconstruct", layers="recurrent", seed=seed, refine=refine)
         assert isinstance(config, ReconstructConfig)
         rows = choose(targets, config, self.used, pooled=True).rows
         self.made = Reconstruction(network, x.take(rows), targets.take(rows), self.used, config)

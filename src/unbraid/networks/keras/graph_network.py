@@ -9,6 +9,7 @@ from unbraid.networks.graph.module import KerasGraph
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.files import SavedModel
+from unbraid.networks.keras.graph_dense import graph_dense
 from unbraid.networks.keras.graph_reading import ReadGraph, head_of, read_graph
 from unbraid.networks.keras.heads import output_of
 from unbraid.networks.keras.loss import Loss, read_loss
@@ -81,14 +82,17 @@ def _spec(saved: SavedModel, read: ReadGraph, number: int, head: DenseSpec) -> K
             layers.append(
                 TorchLayerSpec(name=layer_name, site=site, cell=one.cell, inputs=layer.inputs, units=one.units)
             )
-    if not layers:
+    dense = graph_dense(graph, head.name)
+    if not layers and not dense:
         raise UnsupportedLayer(
             f"{saved.file}: the model has no recurrent layer that can be decomposed; supported: SimpleRNN, LSTM and "
-            "GRU, also bidirectional, that are called once, over whole sequences."
+            "GRU, also bidirectional, that are called once, over whole sequences, and hidden Dense layers that are "
+            "called once."
         )
     return KerasSpec(
         module=quoted(saved.model.get("class_name"), 40),
         layers=layers,
+        dense=dense,
         head=head.name,
         features=head.inputs,
         classes=head.units,

@@ -6,6 +6,7 @@ Shapes are those of one example, (T, D) or (D,), with None for a size that only 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from unbraid.errors import UnsupportedLayer, quoted
 from unbraid.networks.keras.config import MAX_REPEATS, LayerConfig, shown
@@ -87,7 +88,7 @@ def _flatten(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
     if layer.get("data_format") == "channels_first":
         raise layer.unsupported("has data_format 'channels_first'", "'channels_last'")
     known = [size for size in shape if size is not None]
-    width = None if len(known) < len(shape) else known[0] * (known[1] if len(known) > 1 else 1)
+    width = None if len(known) < len(shape) else prod(known)
     return Translation(FlattenSpec(name=layer.name), (width,))
 
 

@@ -196,8 +196,13 @@ def _translated(saved: SavedModel, layers: list[LayerConfig], shape: Shape) -> l
 
 
 def _check_input(layer: LayerConfig, shape: Shape) -> None:
-    if layer.kind != "Embedding" and not layer.kind.endswith("Dropout") and len(shape) != 2:
-        raise layer.unsupported(f"reads inputs of shape {shape}", "(T,) words into an Embedding, or (T, D) features")
+    if len(shape) == 2 or layer.kind == "Embedding" or layer.kind.endswith("Dropout"):
+        return
+    if None in shape or layer.kind not in ("Flatten", *(["Dense"] if len(shape) == 1 else [])):
+        raise layer.unsupported(
+            f"reads inputs of shape {shape}",
+            "(T,) words into an Embedding, (T, D) features, (D,) features into a Dense, or any sizes into a Flatten",
+        )
 
 
 def _fused(stages: list[Translation]) -> list[Translation]:
@@ -228,13 +233,17 @@ def _assembled(
     loss = read_loss(saved.compiled, head.name)
     body = [stage.spec for stage in stages[:-1] if stage.spec is not None]
     _check_body(file, body)
+    recurrent = any(isinstance(stage, RecurrentSpec) for stage in body)
+    words = bool(body) and isinstance(body[0], EmbeddingSpec)
+    given = None if words or None in shape or (recurrent and len(shape) == 2) else [s for s in shape if s is not None]
     spec = NetworkSpec(
         stages=body,
         head=head.name,
         features=head.inputs,
         classes=head.units,
         output=output_of(file, head, loss, task),
-        steps=shape[0],
+        steps=shape[0] if len(shape) == 2 or words else None,
+        shape=given,
     )
     prefixes = [f"body.stages.{i}." for i in range(len(body))] + ["head."]
     weights = {p + name: w for p, stage in zip(prefixes, stages, strict=True) for name, w in stage.weights.items()}

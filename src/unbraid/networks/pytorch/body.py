@@ -16,20 +16,17 @@ from unbraid.networks.cells import OwnCell
 from unbraid.networks.graph.module import KerasGraph, run_shapes
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, map_tree
-from unbraid.networks.layers import Edit, Layer, decomposable_layers, pruned, slice_layer, sliced, unedited
-from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.passes import Pass, one_pass
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.answer import Answer, changed_answer, check_answer, find_answer
 from unbraid.networks.pytorch.arranging import Arrangement, compared, returned
 from unbraid.networks.pytorch.calling import Caller, said
+from unbraid.networks.pytorch.linear_site import LinearSite, PrunedLinear
 from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
 from unbraid.networks.pytorch.running import recorded
 from unbraid.networks.pytorch.transitions import without_paths
 from unbraid.networks.reading import torch_inputs
-from unbraid.networks.recurrent import PrunedRecurrentLayer
-from unbraid.networks.removal import Removal
 from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stage_spec import DenseSpec
 from unbraid.networks.torch_spec import TorchSpec
@@ -151,11 +148,18 @@ class TorchBody(nn.Module):
         """Return the recurrent stacks by path."""
         return stacks_of(self.module)
 
-    def exchanged(self, stacks: Mapping[str, RecurrentStack], copies: int) -> TorchBody:
-        """Copy this body with other stacks; all other layers are shared."""
+    def sites(self) -> dict[str, LinearSite]:
+        """Return the hidden linear layers whose units can be removed, by path."""
+        found = {dense.name: self.module.get_submodule(dense.name) for dense in self.spec.dense}
+        sites = {name: part.site if isinstance(part, PrunedLinear) else part for name, part in found.items()}
+        return sites  # type: ignore[return-value]  # see with_sites
+
+    def exchanged(self, parts: Mapping[str, nn.Module], copies: int) -> TorchBody:
+        """Copy this body with other stacks and linear layers, by path; all other layers are shared."""
         memo: dict[int, Any] = {id(p): p for p in self.module.parameters()}
-        for name, stack in self.stacks().items():
-            memo[id(stack)] = stacks[name]
+        stacks = self.stacks()
+        for name, part in parts.items():
+            memo[id(stacks[name] if name in stacks else self.module.get_submodule(name))] = part
         return TorchBody(copied(self.module, memo), self.spec, copies, whole=False)
 
 
@@ -167,49 +171,6 @@ def layer_names(site: str, stack: RecurrentStack) -> list[str]:
         deep = f".{level}" if stack.num_layers > 1 else ""
         names.append(site + deep + ((".backward" if backward else ".forward") if stack.bidirectional else ""))
     return names
-
-
-@decomposable_layers.register
-def _(body: TorchBody) -> dict[str, Layer]:
-    found: dict[str, Layer] = {}
-    for site, stack in body.stacks().items():
-        names = layer_names(site, stack)
-        for place, (name, layer) in enumerate(zip(names, stack.layers, strict=True)):
-            level = place // stack.directions
-            sources = names[(level - 1) * stack.directions : level * stack.directions] if level else []
-            found[name] = Layer(name, layer, tuple(sources))  # type: ignore[arg-type]  # a RecurrentLayer
-    return found
-
-
-@pruned.register
-def _(body: TorchBody, removals: Mapping[str, Removal | Tensor], modules: int) -> TorchBody:
-    stacks = {}
-    for site, stack in body.stacks().items():
-        layers: list[nn.Module] = [
-            PrunedRecurrentLayer(layer, removals[name], modules, opens=False, interleaved=True)  # type: ignore[arg-type]
-            for name, layer in zip(layer_names(site, stack), stack.layers, strict=True)
-        ]
-        stacks[site] = stack.exchanged(layers, [None] * len(layers))
-    return body.exchanged(stacks, modules)
-
-
-@sliced.register
-def _(body: TorchBody, kept: Mapping[str, Tensor], edit: Edit = unedited) -> tuple[TorchBody, None]:
-    """Remove units within each stack. Its outputs keep their positions, because forward may read any of them."""
-    stacks = {}
-    for site, stack in body.stacks().items():
-        names, layers = layer_names(site, stack), list[nn.Module]()
-        for place, (name, layer) in enumerate(zip(names, stack.layers, strict=True)):
-            level = place // stack.directions
-            below = names[(level - 1) * stack.directions : level * stack.directions] if level else []
-            inputs = torch.cat([kept[n] + i * stack.hidden_size for i, n in enumerate(below)]) if below else None
-            edited = edit(name, layer)
-            if isinstance(edited, OwnLayer):
-                layers.append(edited.sliced(kept[name]))
-            else:
-                layers.append(slice_layer(edited, kept[name], inputs))
-        stacks[site] = stack.exchanged(layers, [kept[name] for name in names])
-    return body.exchanged(stacks, 1), None
 
 
 def _repeated(inputs: Inputs, copies: int) -> Inputs:
@@ -248,7 +209,7 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         full_precision(own)
         if not isinstance(own.get_submodule(spec.head), nn.Linear | nn.Conv1d):
             raise AttributeError
-        ready = prepared(own, spec.head, spec.run.folds)
+        ready = with_sites(prepared(own, spec.head, spec.run.folds), spec)
     except AttributeError:
         raise FormatError(
             f"{given} has no output layer {quoted(spec.head)!r}: make it with the arguments of the saved module."
@@ -288,4 +249,27 @@ def _built_graph(spec: KerasSpec) -> nn.Module:
                 f"the output layer {quoted(spec.head)!r} of the graph is not a dense layer of {spec.features} inputs "
                 f"and {spec.classes} units."
             )
-        return prepared(graph, spec.head, {})
+        return with_sites(prepared(graph, spec.head, {}), spec)
+
+
+def with_sites(module: nn.Module, spec: TorchSpec) -> nn.Module:
+    """Replace the hidden linear layers of a prepared module in place; raise FormatError for other layers.
+
+    Raises:
+        AttributeError: there is no layer of such a path.
+    """
+    for dense in spec.dense:
+        layer = module.get_submodule(dense.name)
+        size: tuple[int, int] | None = None
+        if isinstance(layer, nn.Linear | LinearSite):  # a prepared module has sites already
+            size = (layer.weight.shape[1], layer.weight.shape[0])
+        if size != (dense.inputs, dense.units):
+            raise FormatError(
+                f"layer {quoted(dense.name)!r} is {type(layer).__name__} of {size} inputs and units, expected an "
+                f"nn.Linear of {(dense.inputs, dense.units)}."
+            )
+        assert isinstance(layer, nn.Linear | LinearSite)
+        owner, _, name = dense.name.rpartition(".")
+        site = LinearSite(layer.weight, layer.bias, dense.rows, dense.rectified)
+        setattr(module.get_submodule(owner), name, site.eval().requires_grad_(False))
+    return module

@@ -16,8 +16,12 @@ SUPPORTED = "supported are nn.RNN, nn.LSTM, nn.GRU and their cells, with one out
 KINDS = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 
-def recurrent_sites(module: Any) -> dict[str, nn.Module]:
+def recurrent_sites(module: Any, required: bool = True) -> dict[str, nn.Module]:
     """Find the recurrent layers of a module.
+
+    Args:
+        module: the user's module.
+        required: whether a module without them is refused. Default True.
 
     Returns:
         path -> nn.RNN, nn.LSTM, nn.GRU, a cell, or an instance of a registered class.
@@ -43,13 +47,18 @@ def recurrent_sites(module: Any) -> dict[str, nn.Module]:
             if base_kind(part) is None:
                 raise UnsupportedLayer(f"layer {name!r} is {type(part).__name__} with a custom forward; {SUPPORTED}.")
             sites[name] = part
-    if not sites:
-        kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
-        raise UnsupportedLayer(
-            f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {SUPPORTED}; own cells "
-            "need unbraid.register_cell."
-        )
+    if not sites and required:
+        raise without_layers(module)
     return sites
+
+
+def without_layers(module: nn.Module) -> UnsupportedLayer:
+    """Make the error for a module without layers whose units can be removed."""
+    kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
+    return UnsupportedLayer(
+        f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {SUPPORTED}; own cells "
+        "need unbraid.register_cell. A module of dense layers alone needs a hidden nn.Linear that it calls once."
+    )
 
 
 def check_plain(module: nn.Module) -> None:

@@ -17,7 +17,9 @@ from unbraid.networks.own_cells import FORM, WHOLE, CellForm
 from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.pytorch.facts import TorchFacts
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.torch_spec import TorchLayerSpec, TorchSpec
+from unbraid.networks.stage_spec import DenseSpec
+from unbraid.networks.stages import Dense
+from unbraid.networks.torch_spec import TorchDenseSpec, TorchLayerSpec, TorchSpec
 
 DEEPEST = 64  # largest number of nested modules
 RECURRENT: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -98,7 +100,14 @@ def codeless(spec: TorchSpec, weights: Mapping[str, Tensor], facts: TorchFacts |
                 more = {n.removeprefix(inner): t for n, t in own.items() if n.startswith(inner)}
                 for name in more.keys() - {weight.name for weight in layers[0].cell.weights}:
                     _tensor(root.get_submodule(path), name, more[name], True)
-        done = (*(f"{path}.layers." for path in sites), f"{spec.head}.", *(f"{path}." for path in _tables(facts)))
+        for dense in spec.dense:
+            _place(root, dense.name, nn.Linear(dense.inputs, dense.units))
+        done = (
+            *(f"{path}.layers." for path in sites),
+            *(f"{dense.name}." for dense in spec.dense),
+            f"{spec.head}.",
+            *(f"{path}." for path in _tables(facts)),
+        )
         for name, tensor in own.items():
             if not name.startswith(done):
                 _tensor(root, name, tensor, not tensor.is_floating_point() if buffers is None else name in buffers)
@@ -121,6 +130,12 @@ def codeless_cell(layer: TorchLayerSpec, cell: OwnCell) -> CodelessCell:
             f"{layer.inputs} and {layer.units}."
         )
     return found
+
+
+def shell_linear(layer: TorchDenseSpec) -> Dense:
+    """Make a linear layer without memory, on torch's meta device."""
+    with torch.device("meta"):
+        return Dense(DenseSpec(name=layer.name, inputs=layer.inputs, units=layer.units))
 
 
 def shell_layer(layer: TorchLayerSpec) -> RecurrentLayer | OwnLayer:

@@ -19,8 +19,9 @@ from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.arranging import Arrangement
 from unbraid.networks.pytorch.body import TorchBody, layer_names
 from unbraid.networks.pytorch.calling import Caller, said
-from unbraid.networks.pytorch.checking import SUPPORTED, check_plain, recurrent_sites
+from unbraid.networks.pytorch.checking import SUPPORTED, check_plain, recurrent_sites, without_layers
 from unbraid.networks.pytorch.choosing import Head, choose_head, options, returned
+from unbraid.networks.pytorch.dense_finding import with_dense
 from unbraid.networks.pytorch.heads import is_head
 from unbraid.networks.pytorch.lengths import PackedLengths, UnsortedError
 from unbraid.networks.pytorch.memory import Memory
@@ -55,7 +56,7 @@ def find(
         FormatError: weights that are not finite.
         ConfigError: an unknown ``output``.
     """
-    sites = recurrent_sites(module)
+    sites = recurrent_sites(module, required=False)
     merged, half = plain(module), full_precision(module)
     check_plain(module)
     wanted = _wanted(output, task)
@@ -81,6 +82,9 @@ def find(
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
             answer = without_paths(answer, module, spec.classes)
             _check_same(module, spec, inputs)
+            spec = with_dense(module, spec, inputs)
+            if not spec.layers and not spec.dense:
+                raise without_layers(module)
             tell(spec, answer, merged, half, found.others)
             return spec, answer
         assert failed is not None
@@ -100,7 +104,7 @@ def output_layers(module: nn.Module, example: Any) -> list[str]:
         UnsupportedLayer: there is no recurrent layer, or one that cannot be decomposed.
         DataError: the example does not run, or no result is a function of the scores of one layer.
     """
-    recurrent_sites(module)
+    recurrent_sites(module, required=False)
     module = copied(module).eval()
     tree, lists = _tensors(example)
     memory = Memory(module)

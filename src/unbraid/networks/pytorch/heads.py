@@ -41,6 +41,13 @@ class Tap(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         return _noted(input, super().forward(input))
 
+    def sliced(self, features: Tensor) -> Tap:
+        """Return the same layer over some of its inputs, (F',)."""
+        small = Tap(self)
+        small.in_features = len(features)
+        small.weight = nn.Parameter(self.weight.detach()[:, features], requires_grad=False)
+        return small.eval()
+
 
 class ConvTap(nn.Conv1d):
     """A convolution with kernel 1 as an output layer that records every call in the current pass."""

@@ -12,6 +12,7 @@ from unbraid.errors import UnsupportedLayer
 from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.pytorch.heads import copied_linear
+from unbraid.networks.pytorch.linear_site import LinearSite
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import CellStack, RecurrentStack
@@ -83,6 +84,8 @@ def user_module(body: TorchBody) -> nn.Module:
         first = stack.layers[0]
         assert isinstance(first, RecurrentLayer)
         memo[id(stack)] = plain_layer(path, stack, first.weight_ih).eval()
+    for path, site in body.sites().items():
+        memo[id(body.module.get_submodule(path))] = _plain_linear(site)
     tap = body.module.get_submodule(body.spec.head)
     linear = copied_linear(tap)
     weight, bias = (nn.Parameter(p.detach().clone()) for p in (linear.weight, linear.bias))
@@ -92,6 +95,15 @@ def user_module(body: TorchBody) -> nn.Module:
     head.weight, head.bias = weight, bias
     memo[id(tap)] = head
     return copied(body.module, memo).eval().requires_grad_(True)
+
+
+def _plain_linear(site: LinearSite) -> nn.Linear:
+    """Make an nn.Linear of a site of the whole network; it has a bias even where the original layer has none."""
+    made = nn.Linear(site.in_features, site.out_features, device=site.weight.device, dtype=site.weight.dtype)
+    with torch.no_grad():
+        made.weight.copy_(site.weight)
+        made.bias.copy_(site.bias)
+    return made.eval()
 
 
 def narrow_stack(stack: RecurrentStack, layers: list[nn.Module], inputs: int) -> RecurrentStack:
