@@ -126,6 +126,13 @@ def decompose(
     sample_weight: Annotated[
         str | None, typer.Option(help="Of numbers: name of the weights of the examples in the data file.")
     ] = None,
+    domain: Annotated[
+        bool,
+        typer.Option(
+            "--domain/--no-domain",
+            help="Store word counts and statistics of the inputs, to vote between networks and reject unknown inputs.",
+        ),
+    ] = True,
     dtype: Dtype = "float32",
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
@@ -196,7 +203,7 @@ def decompose(
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
     weight = None if sample_weight is None else read_weight_column(data, x, sample_weight)
-    parts = run_decompose(network, examples, config=config, sample_weight=weight, progress=bar)
+    parts = run_decompose(network, examples, config=config, sample_weight=weight, domain=domain, progress=bar)
     parts.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
     summary = printing.modules_summary(parts) | {"bytes_on_disk": bytes_on_disk(output)}
     if dtype == "float16" and found is not None:
