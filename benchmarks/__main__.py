@@ -29,6 +29,8 @@ from benchmarks.measure import (
     speed,
     torch_runs,
     translation,
+    unknown,
+    votes,
 )
 from benchmarks.measure import cost as compacting
 from benchmarks.report import build as report
@@ -47,6 +49,8 @@ PARTS = {
     "serving": serving.run,
     "forecasting": forecasting.run,
     "shrink": shrink.run,
+    "votes": votes.run,
+    "unknown": unknown.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
 

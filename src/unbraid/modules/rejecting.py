@@ -74,7 +74,7 @@ class Rejecting(Voter):
             floats (N, K) or (N, T, K), one column for each module, in the order of :attr:`labels`.
 
         Raises:
-            DataError: the inputs do not fit the networks, ``allowed`` does not fit, or ``unknown`` is no label or is
+            DataError: the inputs do not fit the networks, ``allowed`` does not fit, or ``unknown`` is not a label or is
                 the label of a module.
             IncompatibleModules: ``unknown`` with modules that do not support it, see :meth:`typicality`.
             ConfigError: ``threshold`` out of range, or without ``unknown``.

@@ -15,7 +15,7 @@ from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import EmbeddingSpec
 from unbraid.networks.torch_spec import TorchSpec
 
-OTHER = ""  # stands for a word that a vocabulary does not have
+OTHER = ""  # in place of a word that a vocabulary does not have
 
 
 def reads_words(network: Network) -> bool:
@@ -36,7 +36,7 @@ def words_given(x: Any) -> list[list[str]]:
 
 
 def words_read(network: Network, inputs: Inputs) -> list[list[str]]:
-    """Convert word indices back to words, without padding; OTHER stands for unknown words."""
+    """Convert word indices back to words, without padding; an unknown word becomes OTHER."""
     vocabulary = network.vocabulary
     assert vocabulary is not None
     rows, padding = _by_example(inputs), vocabulary.padding

@@ -1,7 +1,8 @@
 """Word counts of a parent's texts: a unigram model that needs no vocabulary, so that parents can be compared.
 
-Words are split in one way for all parents, whatever tokenizer they have. Counts of rare words could show texts of the
-sample: only the most frequent words are kept, and only those with a few occurrences. The total keeps the others.
+Words are split in one way for all parents, also for parents with different tokenizers. Counts of rare words could show
+texts of the sample: only the most frequent words are kept, and only those with a few occurrences. The total keeps the
+others.
 Shapes: N texts, P parents.
 """
 
