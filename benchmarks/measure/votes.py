@@ -65,7 +65,8 @@ def _measured(one: Run) -> dict[str, Any]:
         }
         found = {}
         for kind, problems in kinds.items():
-            scores = {pair: _accuracies(test, sample, places, size) for pair, places in problems.items()}
+            sizes = ("few", "many") if kind == "reuse" else ("few",)
+            scores = {pair: _accuracies(test, sample, places, size, sizes) for pair, places in problems.items()}
             found[kind] = _summary(scores, drawn, result["scratch"][kind])
         result["vocabularies"]["joint" if joint else "separate"] = found
     return result
@@ -116,8 +117,10 @@ def _seen(both: Sequence[Decomposition], texts: Sequence[list[str]]) -> Seen:
     return Seen(evidence, logs, np.repeat(np.arange(len(texts)), [len(found) for found in texts]))
 
 
-def _accuracies(test: Seen, sample: Seen, places: Sequence[int], size: int) -> dict[str, float]:
-    """Compute accuracies without labels and with EXAMPLES labelled texts of each class, or with all sample texts."""
+def _accuracies(
+    test: Seen, sample: Seen, places: Sequence[int], size: int, sizes: Sequence[str]
+) -> dict[str, float]:
+    """Compute accuracies without labels, with EXAMPLES labelled texts of each class, and with all sample texts."""
     parents = [int(place >= size) for place in places]
     said, few, many = test.problem(places), sample.problem(places, few=True), sample.problem(places)
     found = {
@@ -127,7 +130,9 @@ def _accuracies(test: Seen, sample: Seen, places: Sequence[int], size: int) -> d
         "held-out margins": right(many.evidence.margins, many.truth),
         "held-out domain": right(_voted(many.evidence.margins, many.logs, parents), many.truth),
     }
-    for name, labelled in (("few", few), ("many", many)):
+    for name, labelled in {"few": few, "many": many}.items():
+        if name not in sizes:
+            continue
         for evidence in ("margins", "domain"):
             logs = None if evidence == "margins" else labelled.logs[:, parents]
             scales = calibration.fit(labelled.evidence.margins, labelled.truth, parents, domain=logs)

@@ -179,7 +179,7 @@ def _rejection(
         raise DataError(
             f"no example has the label {quoted(repr(label), 60)} of unknown inputs: add some, or leave it out."
         )
-    return unknown_scores(label, composition.threshold, typical[used], right, typical[truth.unknown])
+    return unknown_scores(label, composition.threshold, typical[used], right > 0, typical[truth.unknown])
 
 
 def _has_transitions(parent: Network) -> bool:
