@@ -65,8 +65,8 @@ def _measured(one: Run) -> dict[str, Any]:
         }
         found = {}
         for kind, problems in kinds.items():
-            sizes = ("few", "many") if kind == "reuse" else ("few",)
-            scores = {pair: _accuracies(test, sample, places, size, sizes) for pair, places in problems.items()}
+            compared = ("margins", "domain") if kind == "reuse" else ("domain",)
+            scores = {pair: _accuracies(test, sample, places, size, compared) for pair, places in problems.items()}
             found[kind] = _summary(scores, drawn, result["scratch"][kind])
         result["vocabularies"]["joint" if joint else "separate"] = found
     return result
@@ -118,9 +118,9 @@ def _seen(both: Sequence[Decomposition], texts: Sequence[list[str]]) -> Seen:
 
 
 def _accuracies(
-    test: Seen, sample: Seen, places: Sequence[int], size: int, sizes: Sequence[str]
+    test: Seen, sample: Seen, places: Sequence[int], size: int, compared: Sequence[str]
 ) -> dict[str, float]:
-    """Compute accuracies without labels, with EXAMPLES labelled texts of each class, and with all sample texts."""
+    """Compute accuracies without labels, and with EXAMPLES labelled texts of each class."""
     parents = [int(place >= size) for place in places]
     said, few, many = test.problem(places), sample.problem(places, few=True), sample.problem(places)
     found = {
@@ -130,19 +130,15 @@ def _accuracies(
         "held-out margins": right(many.evidence.margins, many.truth),
         "held-out domain": right(_voted(many.evidence.margins, many.logs, parents), many.truth),
     }
-    for name, labelled in {"few": few, "many": many}.items():
-        if name not in sizes:
-            continue
-        for evidence in ("margins", "domain"):
-            logs = None if evidence == "margins" else labelled.logs[:, parents]
-            scales = calibration.fit(labelled.evidence.margins, labelled.truth, parents, domain=logs)
-            judge = _referee(labelled, scales, logs)
-            fair = scaled(said.evidence.margins, scales)
-            fair = fair if logs is None else _voted(fair, said.logs, parents)
-            found[f"{evidence}, calibrated, {name}"] = right(fair, said.truth)
-            blocks = [torch.from_numpy(block) for block in (*said.evidence.features, *said.evidence.read)]
-            judged = judge(torch.from_numpy(np.asarray(fair)).float(), blocks).numpy()
-            found[f"{evidence}, referee, {name}"] = right(judged, said.truth)
+    blocks = [torch.from_numpy(block) for block in (*said.evidence.features, *said.evidence.read)]
+    for evidence in compared:
+        logs = None if evidence == "margins" else few.logs[:, parents]
+        scales = calibration.fit(few.evidence.margins, few.truth, parents, domain=logs)
+        fair = scaled(said.evidence.margins, scales)
+        fair = fair if logs is None else _voted(fair, said.logs, parents)
+        found[f"{evidence}, calibrated"] = right(fair, said.truth)
+        judged = _referee(few, scales, logs)(torch.from_numpy(np.asarray(fair)).float(), blocks).numpy()
+        found[f"{evidence}, referee"] = right(judged, said.truth)
     return found
 
 
@@ -164,7 +160,7 @@ def _summary(
     names = list(next(iter(scores.values())))
     found: dict[str, Any] = {name: fmean(each[name] for each in scores.values()) for name in names}
     for kind in ("calibrated", "referee"):
-        pairs = [(each[f"domain, {kind}, few"], each["domain"]) for each in scores.values()]
+        pairs = [(each[f"domain, {kind}"], each["domain"]) for each in scores.values()]
         found[f"{kind} worse than no labels"] = sum(fitted < plain for fitted, plain in pairs)
         found[f"{kind} largest loss"] = max(plain - fitted for fitted, plain in pairs)
     if scratch is not None:
