@@ -1,7 +1,7 @@
-"""An intent bot made of modules of two networks, without a label for their combination; it also answers "none of these".
+"""An intent bot made of modules of two networks, without a label for both; it also answers "none of these".
 
-Each team trained a network on its own intents, with its own words. The bot needs four of the intents. Nobody labels texts
-for it: each network stores what its texts look like, and the modules vote with that.
+Each team trained a network on its own intents, with its own words. The bot needs four of the intents, and no team has
+labelled texts for it. Each network stores what its texts look like, and the modules vote with that.
 """
 
 import numpy as np

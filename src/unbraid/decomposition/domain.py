@@ -106,21 +106,26 @@ def _with_features(domain: Domain, network: Network, inputs: Inputs) -> Domain:
 def _with_typicality(
     domain: Domain, network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, ConcernModule], held: np.ndarray
 ) -> Domain:
-    """Add the typicality of held-out examples; of a classifier of those whose predicted class has a module."""
+    """Add the typicality of held-out examples; of a classifier of those whose predicted class has a module.
+
+    The module of the predicted class runs on each example. All modules run only for taggers.
+    """
     if network.task != "classification" or not len(held):
         return domain
-    if not network.io.many_outputs:
-        mine = sorted({module.index for module in modules.values()})
-        held = held[np.isin(network.predict_index(_given(x, inputs, held)), mine)]
     give_domain(modules.values(), domain)
-    composition, given = Composition(modules), _given(x, inputs, held)
+    composition = Composition(modules)
+    if network.io.many_outputs:
+        margins = np.nan_to_num(composition.margins(_given(x, inputs, held)), nan=-np.inf)
+        winners = margins.max(axis=1).argmax(axis=1)  # the best timestep
+    else:
+        places = np.full(network.classes, -1)
+        places[[module.index for module in modules.values()]] = np.arange(len(modules))
+        winners = places[network.predict_index(_given(x, inputs, held))]
+        held, winners = held[winners >= 0], winners[winners >= 0]
     if not len(held):
         return domain
-    margins = composition.margins(given)
-    margins = margins if margins.ndim == 2 else np.nan_to_num(margins, nan=-np.inf).max(axis=1)  # the best timestep
-    return dataclasses.replace(
-        domain, typicality=Typicality.of(composition.typicality_scores(given, margins.argmax(1)))
-    )
+    scores = composition.typicality_scores(_given(x, inputs, held), winners)
+    return dataclasses.replace(domain, typicality=Typicality.of(scores))
 
 
 def _given(x: Any, inputs: Inputs, rows: np.ndarray) -> Any:
