@@ -30,6 +30,8 @@ from benchmarks.measure import (
     speed,
     torch_runs,
     translation,
+    unknown,
+    votes,
 )
 from benchmarks.measure import cost as compacting
 from benchmarks.report import build as report
@@ -49,6 +51,8 @@ PARTS = {
     "forecasting": forecasting.run,
     "shrink": shrink.run,
     "dense": dense.run,
+    "votes": votes.run,
+    "unknown": unknown.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
 

@@ -572,6 +572,54 @@ def run_module(net, j, x, removed, **channeling):
     return dominant_probability(channel(net, j, **channeling), features)
 
 
+def unigram(counts, total, others, words):
+    """Log density of one text under the word counts of a parent, add-half over the words of all parents.
+
+    Args:
+        counts: word -> number of occurrences, of this parent.
+        total: number of all words of this parent.
+        others: list of the word counts of all parents.
+        words: the words of the text.
+    """
+    union = set()
+    for each in others:
+        for word in each:
+            union.add(word)
+    rest = total
+    for word in counts:
+        rest -= counts[word]
+    whole = 0.0
+    for word in union:
+        whole += counts.get(word, 0) + 0.5
+    whole += rest + 0.5
+    log = 0.0
+    for word in words:
+        found = counts.get(word, 0) if word in union else rest
+        log += math.log((found + 0.5) / whole)
+    return log
+
+
+def vote_with_domain(margins, logs, parents):
+    """Winner of one input: log P(class | x, parent) + log P(x | parent); classes of one parent compare margins.
+
+    Args:
+        margins: one number for each module.
+        logs: log density of the input for each parent, divided by the temperature.
+        parents: number of the parent of each module.
+    """
+    best = {}
+    for place, parent in enumerate(parents):
+        if parent not in best or margins[place] > margins[best[parent]]:
+            best[parent] = place
+    winner, highest = None, -math.inf
+    for parent, place in best.items():
+        score = -math.log1p(math.exp(-margins[place])) if margins[place] > -700 else margins[place]
+        score += logs[parent]
+        if winner is None or score > highest:
+            winner, highest = place, score
+    return winner, highest
+
+
 def vote(probabilities):
     """Return the index of the largest probability; the first one of equal values."""
     best = 0

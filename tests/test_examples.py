@@ -45,6 +45,17 @@ def test_attention_gru(tmp_path):
     assert text.splitlines()[-1] == "travel money"
 
 
+def test_intent_bot(tmp_path):
+    lines = printed("intent_bot", tmp_path).splitlines()
+    (without,), (accuracy,) = (numbers(r"accuracy ([\d.]+)", line) for line in lines[:2])
+    assert accuracy > 0.97
+    assert without <= accuracy
+    auroc, _, _, rejected, _ = numbers(r"([\d.]+)", lines[2])[:5]
+    assert auroc > 0.97
+    assert rejected > 95
+    assert [line.split(": ")[1] for line in lines[3:]] == ["travel", "transfer", "none of these"]
+
+
 def test_sensors(tmp_path):
     text = printed("sensors", tmp_path)
     before, after = numbers(r"accuracy ([\d.]+)", text)

@@ -121,7 +121,7 @@ def _frequent(texts: Iterable[str], size: int) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))[: size - 2]
 
 
-def _words(text: str) -> str:
+def plain_words(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
 
 
@@ -133,7 +133,7 @@ def _clinc() -> Raw:
     parts = {}
     for part, published in zip(PARTS, ("train", "val", "test"), strict=True):
         y = np.asarray([place[intent.replace("_", " ")] for _, intent in raw[published]])
-        parts[part] = ([_words(text) for text, _ in raw[published]], y)
+        parts[part] = ([plain_words(text) for text, _ in raw[published]], y)
     return Raw(list(domains), parts)
 
 
@@ -144,7 +144,10 @@ def _mathqa() -> Raw:
             rows[part] = [json.loads(line) for line in lines]
     labels = sorted({row["category"] for row in rows["train"]})
     parts = {
-        part: ([_words(row["Problem"]) for row in found], np.asarray([labels.index(row["category"]) for row in found]))
+        part: (
+            [plain_words(row["Problem"]) for row in found],
+            np.asarray([labels.index(row["category"]) for row in found]),
+        )
         for part, found in rows.items()
     }
     return Raw(labels, parts)
@@ -167,7 +170,7 @@ def _toxic() -> Raw:
     for n, row in enumerate(rows):
         holding = [2 + k for k, label in enumerate(TOXIC_LABELS) if row[label] == "1"] or [1]
         y[n, -len(holding) :] = holding
-    texts = [_words(row["comment_clean"]) for row in rows]
+    texts = [plain_words(row["comment_clean"]) for row in rows]
     return Raw(["padding", "clean", *TOXIC_LABELS], _parted(texts, y, (fate > 4, fate == 4, fate < 4)))
 
 

@@ -21,6 +21,7 @@ from benchmarks.report import scaling as report_scaling
 from benchmarks.report import serving as report_serving
 from benchmarks.report import shrink as report_shrink
 from benchmarks.report import translation as report_translation
+from benchmarks.report import votes as report_votes
 from benchmarks.report.tables import table
 
 HEADER = """# Results
@@ -39,6 +40,7 @@ def write(scale: Scale) -> Path:
     if scale.folder == files.RESULTS:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
         parts += [
+            *report_votes.sections(),
             *report_forecasting.sections(),
             *report_scaling.sections(),
             *report_serving.sections(),

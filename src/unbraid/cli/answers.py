@@ -150,6 +150,24 @@ def answers(model: Network | Composition | OnnxModel, x: Any) -> Answers | Numbe
     return Answers.of(model.labels, shares, decided)
 
 
+def rejecting_answers(
+    model: Network | Composition | OnnxModel, x: Any, unknown: Label, threshold: float | None
+) -> Answers:
+    """Run modules once, with a label for unknown inputs.
+
+    Raises:
+        ConfigError: the model is not made of modules, or a threshold out of range.
+        DataError: inputs or a label that do not fit.
+        IncompatibleModules: modules that do not support unknown inputs.
+    """
+    if not isinstance(model, Composition):
+        raise ConfigError("--unknown is for folders of modules, which store what their inputs look like: leave it out.")
+    shares = model.predict_proba(x, unknown=True, threshold=threshold)
+    decided = model.predict(x, unknown=unknown, threshold=threshold)
+    places = {label: place for place, label in enumerate([*model.labels, unknown])}
+    return Answers.of(list(places), shares, np.asarray([places[label] for label in decided.tolist()], dtype=np.int64))
+
+
 def read_lines() -> list[str]:
     """Read the lines of standard input; raise DataError if it is not text, or empty."""
     try:

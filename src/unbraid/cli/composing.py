@@ -41,6 +41,16 @@ def compose(
     referee: Annotated[
         bool, typer.Option("--referee", help="With --sample: fit a referee, for modules of different networks.")
     ] = False,
+    unknown: Annotated[
+        str | None, typer.Option(help="With --sample: label of inputs of no class in it, to choose their threshold.")
+    ] = None,
+    domain: Annotated[
+        bool,
+        typer.Option(
+            "--domain/--no-domain",
+            help="Modules of different networks vote with the stored evidence about the inputs of their networks.",
+        ),
+    ] = True,
     x: X = None,
     y: Y = None,
     module: Modules = None,
@@ -54,21 +64,25 @@ def compose(
     --sample. Networks run only then, and PyTorch networks need --module.
     """
     check_stored(dtype)
-    if sample is None and (referee or x or y):
-        raise UnbraidError("--referee, --x and --y are options for a sample: set its file with --sample.")
-    calibration = None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee)
+    if sample is None and (referee or x or y or unknown):
+        raise UnbraidError("--referee, --unknown, --x and --y are options for a sample: set its file with --sample.")
+    calibration = (
+        None if sample is None else Calibration(sample=str(sample), x=x, y=y, referee=referee, unknown=unknown)
+    )
     beside = Beside(
         own_modules(module or [], folders_of(sources)), vocabularies=parse_vocabularies(vocabulary or []), several=True
     )
-    composition = compose_sources(sources, calibration, bar, beside)
+    composition = compose_sources(sources, calibration, bar, beside, domain)
     if isinstance(composition, Translator):
         if dtype != "float32":
             raise ConfigError(f"dtype={dtype!r}: a translator is stored as 'float32'.")
         composition.save(output)
     else:
         composition.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
-    data = {"folder": str(output), "labels": composition.labels, "bytes_on_disk": bytes_on_disk(output)}
-    emit(as_json, data, f"{len(composition.labels)} modules in {output}")
+    used = not isinstance(composition, Translator) and composition.uses_domain
+    data = {"folder": str(output), "labels": composition.labels, "domain": used, "bytes_on_disk": bytes_on_disk(output)}
+    how = "; they vote with the evidence about the inputs of their networks" if used else ""
+    emit(as_json, data, f"{len(composition.labels)} modules in {output}{how}")
 
 
 @guarded

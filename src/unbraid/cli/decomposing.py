@@ -139,6 +139,13 @@ def decompose(
     sample_weight: Annotated[
         str | None, typer.Option(help="Of numbers: name of the weights of the examples in the data file.")
     ] = None,
+    domain: Annotated[
+        bool,
+        typer.Option(
+            "--domain/--no-domain",
+            help="Store word counts and statistics of the inputs, to vote between networks and reject unknown inputs.",
+        ),
+    ] = True,
     dtype: Dtype = "float32",
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
@@ -225,9 +232,9 @@ def decompose(
         return {"folder": str(folder), **summary, "skipped": parts.skipped}
 
     if sizes:
-        table = decompose_sizes(network, examples, sizes, config=config, sample_weight=weight, progress=bar)
+        table = decompose_sizes(network, examples, sizes, config=config, sample_weight=weight, domain=domain, progress=bar)
         return save_sizes(table, output, max_loss, save, as_json)
-    parts = run_decompose(network, examples, config=config, sample_weight=weight, progress=bar)
+    parts = run_decompose(network, examples, config=config, sample_weight=weight, domain=domain, progress=bar)
     summary = save(parts, output)
     emit(as_json, summary, printing.modules_table(summary, f"{len(parts)} modules in {output}"))
 

@@ -39,7 +39,8 @@ def description(opened: Network | Decomposition | ConcernModule | Composition | 
     if isinstance(opened, ConcernModule):
         return {"kind": "module", "network": None, **modules_summary(modules)}
     referee = opened.referee is not None
-    return {"kind": "composition", "network": None, "referee": referee, **modules_summary(modules)}
+    used = opened.uses_domain
+    return {"kind": "composition", "network": None, "referee": referee, "domain": used, **modules_summary(modules)}
 
 
 def _network(network: Network) -> dict[str, Any]:

@@ -12,6 +12,8 @@
     calibration:
       sample: dev.npz
       referee: true              # for modules of different networks
+      unknown: other             # examples of no class, to choose the threshold for unknown inputs
+    domain: true                 # vote with the evidence about the inputs of the networks
 
 Folders and data files are relative to the recipe. Every value is text: a class called ``no`` is not a boolean. Aliases,
 tags and files over 256 KiB are refused.
@@ -25,6 +27,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unbraid.cli.open_any import PLAIN, Beside, find_label, merged, modules_in, split_source
@@ -32,12 +35,13 @@ from unbraid.cli.plain_yaml import parse_yaml, read_text
 from unbraid.config import IOArchitecture
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
-from unbraid.errors import FormatError, IncompatibleModules, ModuleNeeded, UnbraidError, quoted
+from unbraid.errors import DataError, FormatError, IncompatibleModules, ModuleNeeded, UnbraidError, quoted
 from unbraid.modules.about import About
 from unbraid.modules.comparability import warn
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.rejecting import check_unknown
 from unbraid.modules.voter import Vote
 from unbraid.progress import Progress, silent
 from unbraid.translation.translator import Translator
@@ -83,12 +87,15 @@ class Calibration(_Entry):
         x: name of the inputs; None for the default of :func:`unbraid.data.files.read_examples`.
         y: name of the labels; None for the default of :func:`unbraid.data.files.read_examples`.
         referee: whether to fit a referee on it as well; see :meth:`unbraid.Composition.with_referee`.
+        unknown: label of examples of no class, which choose the threshold; see
+            :meth:`unbraid.Composition.with_threshold`. None for no such examples.
     """
 
     sample: str = Field(min_length=1)
     x: str | None = None
     y: str | None = None
     referee: bool = False
+    unknown: str | None = Field(default=None, min_length=1)
 
 
 class Recipe(_Entry):
@@ -100,6 +107,7 @@ class Recipe(_Entry):
     description: str | None = None
     license: str | None = None
     calibration: Calibration | None = None
+    domain: bool = True
 
 
 def is_recipe(path: str | os.PathLike[str]) -> bool:
@@ -153,7 +161,9 @@ def build_recipe(path: str | os.PathLike[str], progress: Progress = silent, besi
                 modules[label] = module
     with _Field(path, "modules"):
         composition = (
-            Composition(modules, recipe.vote) if recipe.calibration else _plain(modules, recipe.vote, calibrated)
+            Composition(modules, recipe.vote, domain=recipe.domain)
+            if recipe.calibration
+            else _plain(modules, recipe.vote, calibrated, recipe.domain)
         )
     if recipe.calibration is not None:
         with _Field(path, "calibration"):
@@ -167,6 +177,7 @@ def compose_sources(
     calibration: Calibration | None = None,
     progress: Progress = silent,
     beside: Beside = PLAIN,
+    domain: bool = True,
 ) -> Composition | Translator:
     """Compose one recipe, or modules of several folders; see :func:`unbraid.cli.open_any.pick` for errors.
 
@@ -177,6 +188,7 @@ def compose_sources(
         calibration: calibration for modules of folders; a recipe has its own.
         progress: factory of progress bars for calibration, see :mod:`unbraid.progress`.
         beside: further information about the folders.
+        domain: whether modules of folders vote with domain evidence; a recipe has its own setting.
     """
     recipes = [source for source in sources if is_recipe(source)]
     if len(recipes) < len(sources) and recipes:
@@ -184,13 +196,16 @@ def compose_sources(
     if recipes and calibration is not None:
         raise FormatError(f"{recipes[0]} is a recipe: name the sample in it, under 'calibration:'.")
     if recipes:
-        return build_recipe(recipes[0], progress, beside)
+        composition = build_recipe(recipes[0], progress, beside)
+        if not domain and composition.uses_domain:
+            raise FormatError(f"{recipes[0]} is a recipe: write 'domain: false' in it instead of --no-domain.")
+        return composition
     calibrated: list[str] = []
     modules = merged(sources, calibrated, beside)
     if not any(module.io is IOArchitecture.ENCODER_DECODER for module in modules.values()):
         if calibration is None:
-            return _plain(modules, "margin", calibrated)
-        return _fair(Composition(modules), Path(), calibration, progress)
+            return _plain(modules, "margin", calibrated, domain)
+        return _fair(Composition(modules, domain=domain), Path(), calibration, progress)
     if calibration is not None:
         raise IncompatibleModules("modules of languages do not vote, so a sample cannot calibrate them.")
     return Translator(modules)
@@ -210,7 +225,7 @@ def folders_of(sources: list[str]) -> list[str]:
     return found
 
 
-def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str]) -> Composition:
+def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str], domain: bool) -> Composition:
     """Compose without calibration, and warn about folders whose calibration is dropped."""
     warn(
         [
@@ -218,13 +233,30 @@ def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str
             for folder in calibrated
         ]
     )
-    return compose(modules, vote)
+    return compose(modules, vote, domain=domain)
 
 
 def _fair(composition: Composition, place: Path, wanted: Calibration, progress: Progress) -> Composition:
-    """Calibrate the vote. The path of the sample is relative to ``place``."""
-    x, y = _sample(place, wanted, composition.labels)
-    return (composition.with_referee if wanted.referee else composition.with_calibration)(x, y, progress)
+    """Calibrate the vote, and choose the threshold for unknown inputs, with the sample in the folder ``place``."""
+    examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
+    y = examples.y_for(composition.labels, skip_others=True)  # examples of other classes get no label
+    found = (composition.with_referee if wanted.referee else composition.with_calibration)(examples.x, y, progress)
+    if wanted.unknown is None:
+        return found
+    check_unknown(wanted.unknown, composition.labels)
+    names = np.asarray(examples.y_for([*composition.labels, wanted.unknown])).astype(str)
+    known = np.isin(names, [str(label) for label in composition.labels])
+    unknown = names == wanted.unknown
+    if names.ndim != 1 or not known.any() or not unknown.any():
+        raise DataError(
+            f"unknown: the sample has {int(unknown.sum())} examples of {quoted(wanted.unknown, 40)!r} and "
+            f"{int(known.sum())} of the classes, expected a few of both, by name."
+        )
+    return found.with_threshold(_some(examples.x, known), _some(examples.x, unknown))
+
+
+def _some(x: Any, rows: np.ndarray) -> Any:
+    return x[rows] if isinstance(x, np.ndarray) else [x[row] for row in np.flatnonzero(rows)]
 
 
 def _chosen(place: Path, part: Part, calibrated: list[str], beside: Beside) -> dict[Label, ConcernModule]:
@@ -235,12 +267,6 @@ def _chosen(place: Path, part: Part, calibrated: list[str], beside: Beside) -> d
         found = {new: find_label(list(have), old, folder) for new, old in part.labels.items()}
         chosen = {label if new == str(label) else new: have[label] for new, label in found.items()}
     return chosen if part.prefix is None else {f"{part.prefix}/{label}": one for label, one in chosen.items()}
-
-
-def _sample(place: Path, wanted: Calibration, labels: list[Label]) -> tuple[Any, Any]:
-    """Read inputs and labels of the data file; examples of other classes get no label."""
-    examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
-    return examples.x, examples.y_for(labels, skip_others=True)
 
 
 @dataclasses.dataclass

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from unbraid.cli import printing
-from unbraid.cli.answers import answers, read_lines
+from unbraid.cli.answers import answers, read_lines, rejecting_answers
 from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import (
     AsJson,
@@ -61,7 +61,7 @@ class Trial:
     task: GivenTask | None
 
     def evaluate(
-        self, source: Path, beside: Beside, intervals: float | None, seed: int = 0
+        self, source: Path, beside: Beside, intervals: float | None, seed: int = 0, unknown: str | None = None
     ) -> Evaluation | RegressionEvaluation:
         """Open a folder and evaluate its modules.
 
@@ -70,6 +70,7 @@ class Trial:
             beside: further information about it.
             intervals: level of intervals, see :func:`unbraid.evaluate`.
             seed: seed of the intervals.
+            unknown: label of inputs of no class, or None.
 
         Raises:
             UnbraidError: the folder cannot be opened or does not fit the examples.
@@ -85,7 +86,9 @@ class Trial:
         composition, network = named(composition, self.names), named(network, self.names)
         classes = composition.labels if network is None else network.labels
         y = self.examples.y if composition.task == "regression" else self.examples.y_for(classes)
-        return run_evaluate(composition, (self.examples.x, y), against=network, intervals=intervals, seed=seed)
+        return run_evaluate(
+            composition, (self.examples.x, y), against=network, intervals=intervals, seed=seed, unknown=unknown
+        )
 
 
 @guarded
@@ -125,6 +128,9 @@ def evaluate(
         float | None, typer.Option(help="Level of intervals of the scores by bootstrap over examples, such as 0.95.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    unknown: Annotated[
+        str | None, typer.Option(help="Label in the data of inputs of no class: score how well they are rejected.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a composition and each of its modules.
@@ -134,7 +140,7 @@ def evaluate(
     words = parse_vocabularies(vocabulary or [])
     beside = Beside(own_modules(module or [], [source]), True, words, output=keras_output)
     test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
-    result = test.evaluate(source, beside, intervals, seed)
+    result = test.evaluate(source, beside, intervals, seed, unknown)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
@@ -156,6 +162,13 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Print an empty label if the probability is lower, 0 to 1.")
     ] = None,
+    unknown: Annotated[
+        str | None, typer.Option(help="Of modules: print this label for inputs that are not typical of the network.")
+    ] = None,
+    typicality: Annotated[
+        float | None,
+        typer.Option(help="With --unknown: typicality below which an input is unknown, 0 to 1 [default: the stored]."),
+    ] = None,
     labels: Labels = None,
     module: Modules = None,
     vocabulary: Vocabularies = None,
@@ -172,7 +185,10 @@ def predict(
     inputs = read_lines() if data == "-" else read_examples(data, x, need_labels=False).x
     if data == "-" and not inputs:
         raise DataError("standard input is empty: expected texts, one a line.")
-    found = answers(model, inputs).above(threshold)
+    if typicality is not None and unknown is None:
+        raise ConfigError(f"--typicality {typicality} needs a label for unknown inputs: add --unknown LABEL.")
+    answered = answers(model, inputs) if unknown is None else rejecting_answers(model, inputs, unknown, typicality)
+    found = answered.above(threshold)
     if as_json:
         return print(json.dumps(found.to_dict()))
     for line in found.lines(probabilities):
@@ -232,7 +248,7 @@ def named(model: Any, names: list[str] | None) -> Any:
         new: dict[Label, Label] = {label: names[label] for label in numbers}
         scales = {new[label]: scale for label, scale in model.calibration.items()}
         modules = {new[label]: module for label, module in model.modules_by_label.items()}
-        return Composition(modules, model.vote, scales, model.referee)
+        return Composition(modules, model.vote, scales, model.referee, model.domain, model.threshold)
     if isinstance(model, Network):
         model.labels = check_labels(names, model.spec)
     else:

@@ -8,6 +8,7 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
 from unbraid.decomposition.decomposition import Decomposition
+from unbraid.decomposition.domain import gathered, give_domain
 from unbraid.decomposition.everywhere import check_classes
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.observing import observing, read_arguments
@@ -27,6 +28,7 @@ def decompose(
     *,
     config: DecompositionConfig | None = None,
     sample_weight: Any = None,
+    domain: bool = True,
     progress: Progress | bool | None = None,
     **settings: Unpack[Settings],
 ) -> Decomposition:
@@ -41,6 +43,10 @@ def decompose(
         config: all settings; the strategy is ``reconstruct`` by default.
         sample_weight: of a regression, the weight of each example, numbers (N,) >= 0. An example of weight 2 counts as
             two examples, one of weight 0 is left out. Default None: equal weights.
+        domain: whether to gather evidence about the inputs, so that modules of different networks can vote together
+            without labels and unknown inputs can be rejected: counts of frequent words, means and covariances. Folders
+            store it. With False nothing of the examples is stored. Networks of numbers and translators have none.
+            Default True.
         progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
             or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
         **settings: changes to ``config``: strategy, keep, max_loss, classes, missing, ...; see
@@ -74,7 +80,12 @@ def decompose(
     """
     examples, config = read_arguments(network, examples, config, settings)
     with few_threads([network]):
-        return _decomposed(network, examples, config, sample_weight, shown(progress))
+        found = _decomposed(network, examples, config, sample_weight, shown(progress))
+        if domain and network.task != "regression" and network.io is not IOArchitecture.ENCODER_DECODER:
+            parent = found.network  # own words make another network
+            inputs = parent.check(examples[0])
+            give_domain(found.values(), gathered(parent, examples[0], inputs, dict(found), config.seed))
+        return found
 
 
 def _decomposed(

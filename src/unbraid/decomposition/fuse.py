@@ -62,7 +62,7 @@ def fuse(
             with within(name, 1.0) as advance, few_threads([next(iter(members.values())).origin.network()]):
                 fused |= _whole(members) if x is None else _fused(members, x, keep, advance)
     in_order = {label: fused[label] for label in composition.labels}
-    return Composition(in_order, composition.vote, composition.calibration)
+    return composition.with_modules(in_order)
 
 
 def default_keep(used: int, classes: int) -> float:

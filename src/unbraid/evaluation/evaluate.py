@@ -8,17 +8,19 @@ import numpy as np
 
 from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets
-from unbraid.errors import DataError, quoted, wrong_object
+from unbraid.errors import DataError, IncompatibleModules, quoted, wrong_object
 from unbraid.evaluation.bootstrap import check_level
 from unbraid.evaluation.class_intervals import class_intervals
 from unbraid.evaluation.details import Confusion, Details, structure_of
 from unbraid.evaluation.metrics import Reliability, cohesion, coupling, detection, jaccard, reliability
 from unbraid.evaluation.numbers import RegressionEvaluation, evaluate_numbers
 from unbraid.evaluation.report import Evaluation, LeftOut, ModuleScore
-from unbraid.evaluation.truth import columns_of, read_truth
+from unbraid.evaluation.truth import Truth, columns_of, read_truth
+from unbraid.evaluation.unknown import UnknownScores, unknown_scores
 from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.rejecting import check_unknown
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.pytorch.transitions import has_transitions
@@ -34,6 +36,7 @@ def evaluate(
     *,
     intervals: float | None = None,
     seed: int = 0,
+    unknown: Label | None = None,
 ) -> Evaluation | RegressionEvaluation:
     """Evaluate a composition, and each of its modules alone.
 
@@ -48,6 +51,8 @@ def evaluate(
         intervals: level of intervals of the scores, in (0, 1), such as 0.95. They come from a bootstrap of 1,000 draws
             over examples. Default None: no intervals.
         seed: seed of the draws, at least 0.
+        unknown: the label in y of inputs of no class. They are scored apart: :attr:`Evaluation.unknown` states how well
+            the composition rejects them, see :meth:`Composition.predict`. Default None.
 
     Returns:
         accuracy, comparison with the network, calibration error, and the scores of each module. For a regression a
@@ -86,7 +91,13 @@ def evaluate(
     check_pair(examples, "examples")
     parents = {id(module.parent): module.parent for module in composition.modules_by_label.values()}
     with few_threads([*parents.values(), *([] if against is None else [against])]):
-        return (evaluate_numbers if numbers else evaluate_classes)(composition, examples, against, intervals, seed)
+        if numbers:
+            if unknown is not None:
+                raise IncompatibleModules(
+                    "unknown= is for modules of classes, and these predict numbers: leave it out."
+                )
+            return evaluate_numbers(composition, examples, against, intervals, seed)
+        return evaluate_classes(composition, examples, against, intervals, seed, unknown)
 
 
 def evaluate_classes(
@@ -95,18 +106,22 @@ def evaluate_classes(
     against: Network | None,
     level: float | None = None,
     seed: int = 0,
+    unknown: Label | None = None,
 ) -> Evaluation:
     """Implement :func:`evaluate` for modules of classes."""
     x, y = examples
     margins = composition.margins(x)
-    truth = read_truth(composition, against, composition.align(y, x), len(margins))
+    if unknown is not None:
+        check_unknown(unknown, composition.labels)
+    truth = read_truth(composition, against, composition.align(y, x), len(margins), unknown)
     columns = columns_of(composition, against)
     margins = _as_long(margins, truth.targets)
     used, left_out = truth.used(margins), truth.left_out(margins, columns)
     if not used.any():
         raise DataError(f"no example has a class of the composition: {_why_none(composition, left_out)}")
     margins_used, true = margins[used], truth.right[used]
-    alone = margins_used if composition.referee is None else composition.without_referee().margins(x)[used]
+    voted = composition.referee is not None or composition.uses_domain
+    alone = _as_long(composition.own_margins(x), truth.targets)[used] if voted else margins_used
     compared, reason = _monolithic(composition, against, x, true, used, truth.targets, columns)
     claimed = alone > [composition.calibration[label][1] for label in composition.labels]  # before calibration, above 0
     modules = {}
@@ -123,6 +138,7 @@ def evaluate_classes(
     confusion = None if composition.independent else Confusion.count(true.argmax(-1), decided)
     accuracy = float(right.mean())
     whole, restricted = (None, None) if compared is None else (float(each.mean()) for each in compared)
+    rejection = None if unknown is None else _rejection(composition, x, margins, truth, used, right, unknown)
     found = None
     if level is not None:
         found = class_intervals(right, compared, claimed, true, composition.labels, np.nonzero(used)[0], (level, seed))
@@ -143,8 +159,27 @@ def evaluate_classes(
         modules=modules,
         emissions=any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
         intervals=found,
+        unknown=rejection,
         details=Details(structure_of(composition.modules_by_label), confusion, reliable),
     )
+
+
+def _rejection(
+    composition: Composition,
+    x: Any,
+    margins: np.ndarray,
+    truth: Truth,
+    used: np.ndarray,
+    right: np.ndarray,
+    label: Label,
+) -> UnknownScores:
+    """Score the rejection of inputs of no class; ``right`` are the decisions about the used inputs."""
+    typical = composition.typicality(x, composition.decide(margins))
+    if not truth.unknown.any():
+        raise DataError(
+            f"no example has the label {quoted(repr(label), 60)} of unknown inputs: add some, or leave it out."
+        )
+    return unknown_scores(label, composition.threshold, typical[used], right > 0, typical[truth.unknown])
 
 
 def _has_transitions(parent: Network) -> bool:

@@ -15,6 +15,7 @@ from unbraid.evaluation.columns import Columns, columns_of_scores
 from unbraid.evaluation.details import Details
 from unbraid.evaluation.metrics import Detection
 from unbraid.evaluation.presenting import Presented
+from unbraid.evaluation.unknown import UnknownScores
 from unbraid.modules.retention import Retention, mean_retention
 
 SHOWN = 5  # most labels in one line
@@ -92,6 +93,7 @@ class Evaluation(Presented):
             their means; None if they were not asked for.
         emissions: whether a parent has a conditional random field (CRF). Decisions of the network are then the argmax
             of its emission scores, not the path that its module returns.
+        unknown: how well inputs of no class are rejected; None without ``unknown=``.
         details: confusions, reliability and kept units, for :meth:`report`; not in :meth:`to_dict`.
 
     Example:
@@ -123,6 +125,7 @@ class Evaluation(Presented):
     modules: dict[Label, ModuleScore]
     intervals: Intervals | None = None
     emissions: bool = False
+    unknown: UnknownScores | None = None
     details: Details | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -160,6 +163,7 @@ class Evaluation(Presented):
             "decisions are the argmax of emission scores: see Composition.viterbi for those of the CRF"
             if self.emissions
             else "",
+            "" if self.unknown is None else str(self.unknown),
             str(self.left_out_why),
             f"kept: {kept.nodes:.1%} of the nodes, {kept.recurrent_weights:.1%} of the recurrent weights",
             f"alone: precision {alone.precision:.3f}, recall {alone.recall:.3f}, F1 {alone.f1:.3f}",

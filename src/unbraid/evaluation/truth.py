@@ -21,10 +21,12 @@ class Truth:
     Attributes:
         targets: the labels as given.
         right: booleans (N, [T,] K), whether a label is the class of a module.
+        unknown: booleans (N, [T]), whether the label is that of unknown inputs.
     """
 
     targets: Targets
     right: np.ndarray
+    unknown: np.ndarray
 
     def used(self, margins: np.ndarray) -> np.ndarray:
         """Return which decisions are scored, booleans (N,) or (N, T), from margins (N, [T,] K)."""
@@ -38,11 +40,11 @@ class Truth:
         if self.targets.independent:
             others = [label for place, label in enumerate(names) if place not in columns.values()]
             return LeftOut(0, int(undecided.sum()), 0, others)
-        foreign = counted & ~self.right.any(-1)
+        foreign = counted & ~self.right.any(-1) & ~self.unknown
         found = np.unique(self.targets.y[foreign]).tolist()
         return LeftOut(
             int(foreign.sum()),
-            int((undecided & counted & ~foreign).sum()),
+            int((undecided & self.right.any(-1)).sum()),
             int((~counted).sum()),
             [names[place] for place in found],
         )
@@ -62,7 +64,9 @@ def columns_of(composition: Composition, network: Network | None) -> dict[Label,
     return found
 
 
-def read_truth(composition: Composition, network: Network | None, y: Any, examples: int) -> Truth:
+def read_truth(
+    composition: Composition, network: Network | None, y: Any, examples: int, unknown: Label | None = None
+) -> Truth:
     """Read the labels ``y`` of N examples for a composition, see :func:`unbraid.evaluate`.
 
     Raises:
@@ -72,16 +76,24 @@ def read_truth(composition: Composition, network: Network | None, y: Any, exampl
     names = list(composition.labels if network is None else network.labels)
     targets = read_targets(
         y,
-        names if composition.independent else [*names, *_other_names(y, names, composition, network)],
+        names if composition.independent else [*names, *_other_names(y, names, composition, network, unknown)],
         many=composition.many_outputs,
         independent=composition.independent,
         examples=examples,
     )
     right = [_members(targets, label, columns[label]) for label in composition.labels]
-    return Truth(targets, np.stack(right, axis=-1))
+    own = _own_place(targets, unknown)
+    none = np.zeros(np.asarray(right[0]).shape, bool) if own is None else np.asarray(targets.members(own))
+    return Truth(targets, np.stack(right, axis=-1), none)
 
 
-def _other_names(y: Any, names: list[Label], composition: Composition, network: Network | None) -> list[Label]:
+def _own_place(targets: Targets, label: Label | None) -> int | None:
+    return targets.labels.index(label) if label is not None and label in targets.labels else None
+
+
+def _other_names(
+    y: Any, names: list[Label], composition: Composition, network: Network | None, unknown: Label | None
+) -> list[Label]:
     """Return labels that ``y`` may also contain: those of the composition and, without a network, any other label."""
     try:
         values: np.ndarray = np.unique(np.asarray(y))
@@ -89,7 +101,8 @@ def _other_names(y: Any, names: list[Label], composition: Composition, network: 
         return []
     if values.dtype.kind in "USO":
         known = {str(name) for name in names} | {"", "-1"}
-        found = [*composition.labels, *(values.astype(str).tolist() if network is None else [])]
+        others = [] if unknown is None else [unknown]
+        found = [*composition.labels, *others, *(values.astype(str).tolist() if network is None else [])]
         return list({str(label): label for label in found if str(label) not in known}.values())
     by_value = network is None and all(isinstance(name, int) for name in names)
     if not by_value or values.dtype.kind not in "iuf" or np.ndim(y) != 1 + composition.many_outputs:

@@ -144,6 +144,8 @@ def _composition_output(
     """Return the probabilities or numbers (N, K)."""
     if composition.referee is not None:
         raise UnsupportedLayer("Keras export has no referee: call without_referee() first, or " + INSTEAD + ".")
+    if composition.uses_domain:
+        raise UnsupportedLayer("Keras export has no domain evidence: call without_domain() first.")
     if any(module.io.many_outputs != composition.many_outputs for module in modules):
         raise UnsupportedLayer(f"modules of taggers and of classifiers are mixed: {INSTEAD}.")
     heads = [module.head for module in modules]

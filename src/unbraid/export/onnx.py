@@ -59,7 +59,8 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
 
     Raises:
         DataError: an example is missing or does not fit.
-        UnbraidError: the model cannot be exported, the outputs differ, or a package is missing.
+        UnbraidError: the model cannot be exported, such as a composition that votes with domain evidence, the outputs
+            differ, or a package is missing.
         FormatError: the file cannot be written, or ``path`` is a folder, a device or a pipe.
         ArgumentError: ``model`` is another object.
 
@@ -74,6 +75,11 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     """
     os.fspath(path)  # raises TypeError before the computation
     _check_class(model)
+    if isinstance(model, Composition) and model.uses_domain:
+        raise UnbraidError(
+            "the vote of this composition uses domain evidence, which an ONNX file cannot hold: export "
+            "composition.without_domain(), calibrated again if it was."
+        )
     parents = parents_of(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:
         raise UnbraidError(

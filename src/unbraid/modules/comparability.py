@@ -26,7 +26,9 @@ CALIBRATE = (
 )
 
 
-def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale]) -> list[str]:
+def vote_problems(
+    modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale], separated: bool = False
+) -> list[str]:
     """List the reasons why the margins of these modules are not comparable.
 
     The list is empty if all modules are calibrated. It is also empty if all have one parent and none is calibrated.
@@ -34,6 +36,7 @@ def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[L
     Args:
         modules: label -> module.
         calibration: label -> (temperature, offset).
+        separated: whether the vote uses domain evidence that differs for each parent.
     """
     parents = {module.parent_sha256 for module in modules.values()}
     plain = [label for label in modules if calibration[label] == UNTOUCHED]
@@ -41,12 +44,12 @@ def vote_problems(modules: Mapping[Label, ConcernModule], calibration: Mapping[L
         return []
     found = []
     voting = any(module.parent.task == "classification" for module in modules.values())
-    if voting and len(parents) > 1:
+    if voting and len(parents) > 1 and not separated:
         found.append(
             f"modules of {len(parents)} networks vote together, and their margins are not comparable: "
             f"{_not_calibrated(plain)}. {CALIBRATE}"
         )
-    elif voting and len(plain) < len(modules):
+    elif voting and len(parents) == 1 and len(plain) < len(modules):
         found.append(f"{_not_calibrated(plain)} as the other modules are. {CALIBRATE}")
     unknown = [label for label, m in modules.items() if _reads_indices(m) and m.parent.vocabulary is None]
     if len(parents) > 1 and unknown:

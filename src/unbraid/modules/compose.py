@@ -8,7 +8,7 @@ from typing import Any
 from unbraid.data.targets import Label
 from unbraid.errors import ConfigError
 from unbraid.modules.arguments import check_pair, named_modules
-from unbraid.modules.comparability import vote_problems, warn
+from unbraid.modules.comparability import warn
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voter import Vote
@@ -23,6 +23,7 @@ def compose(
     calibrate: bool | None = None,
     referee: bool = False,
     progress: Progress = silent,
+    domain: bool = True,
 ) -> Composition:
     """Combine modules of one or of several parent networks into a classifier, or into a regression of one column each.
 
@@ -35,6 +36,8 @@ def compose(
             for modules of several parents.
         referee: whether to fit a calibration and a referee on the sample, see :meth:`Composition.with_referee`.
         progress: factory of progress bars, see :mod:`unbraid.progress`.
+        domain: whether modules of several parents vote with the evidence about the inputs of their parents. It needs no
+            labels. Without evidence that all parents have, they vote as with False. Default True.
 
     Raises:
         IncompatibleModules: two modules with one label, modules that read different inputs, or ``referee`` with modules
@@ -44,7 +47,8 @@ def compose(
         ArgumentError: ``modules`` holds other objects, or ``sample`` is not a pair.
 
     Warns:
-        UnbraidWarning: modules of several parents are not calibrated, or have no vocabulary.
+        UnbraidWarning: modules of several parents are not calibrated and have no domain evidence, or have no
+            vocabulary.
 
     Example:
         >>> import unbraid
@@ -62,7 +66,7 @@ def compose(
         >>> unbraid.compose({"a": parts, "b": parts}).labels[2:4]
         ['a/weather', 'b/travel']
     """
-    composition = Composition(named_modules(modules), vote)
+    composition = Composition(named_modules(modules), vote, domain=domain)
     if sample is not None:
         check_pair(sample, "sample")
     if (calibrate or referee) and sample is None:
@@ -74,5 +78,5 @@ def compose(
     fair = len(parents) > 1 if calibrate is None else calibrate
     if fair and sample is not None:
         return composition.with_calibration(*sample, progress)
-    warn(vote_problems(composition.modules_by_label, composition.calibration))
+    warn(composition.problems())
     return composition

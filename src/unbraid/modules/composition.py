@@ -16,16 +16,18 @@ from unbraid.data.targets import Label
 from unbraid.errors import IncompatibleModules, unknown_label
 from unbraid.modules.about import NOTHING, About
 from unbraid.modules.arguments import check_module
-from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
+from unbraid.modules.comparability import warn
 from unbraid.modules.describing import modules_html, modules_text
+from unbraid.modules.domain.typicality import REJECTED
+from unbraid.modules.fitted import FittedVote
 from unbraid.modules.module import ConcernModule, plain_margins
-from unbraid.modules.voter import Vote, Voter
-from unbraid.modules.voting import referee as referees
-from unbraid.modules.voting.calibration import UNTOUCHED, Scale, fit_labelled
-from unbraid.progress import Progress, silent
+from unbraid.modules.voter import Vote
+from unbraid.modules.voting.calibration import UNTOUCHED, Scale
+from unbraid.modules.voting.referee import Referee
+from unbraid.progress import Progress
 
 
-class Composition(Voter):
+class Composition(FittedVote):
     """A classifier or a regression made of modules, of one parent network or of several.
 
     Modules of classes vote. Modules of regressions give one column of numbers each, without a vote.
@@ -40,6 +42,9 @@ class Composition(Voter):
         vote: ``margin``, or ``probability`` for the vote of the paper's code. Default ``margin``.
         calibration: label -> (temperature, offset) of its margin. Default (1, 0) for each label.
         referee: a referee fitted on these modules in this order, see :meth:`with_referee`.
+        domain: whether modules of different parents vote with the evidence about the inputs of their parents, where
+            they have it, see :attr:`uses_domain`. Default True.
+        threshold: typicality below which an input is unknown, in [0, 1], see :meth:`predict`. Default 0.05.
 
     Attributes:
         labels: the labels, in order.
@@ -47,7 +52,7 @@ class Composition(Voter):
 
     Raises:
         IncompatibleModules: no module, or modules that read different inputs.
-        ConfigError: an unknown ``vote``, a calibration out of range, or a referee of other modules.
+        ConfigError: an unknown ``vote``, a calibration or threshold out of range, or a referee of other modules.
 
     Example:
         >>> import unbraid
@@ -67,9 +72,11 @@ class Composition(Voter):
         modules: Mapping[Label, ConcernModule],
         vote: Vote = "margin",
         calibration: Mapping[Label, Scale] | None = None,
-        referee: referees.Referee | None = None,
+        referee: Referee | None = None,
+        domain: bool = True,
+        threshold: float = REJECTED,
     ) -> None:
-        super().__init__(modules, vote, calibration or {}, referee)
+        super().__init__(modules, vote, calibration or {}, referee, domain, threshold)
         self.about: About = NOTHING
         self.eval()
 
@@ -77,6 +84,7 @@ class Composition(Voter):
         parents = len({module.parent_sha256 for module in self.modules_by_label.values()})
         notes = [f"{parents} parent network{'' if parents == 1 else 's'}", f"vote={self.vote!r}"]
         notes += ["calibrated"] if self.is_calibrated else []
+        notes += ["domain evidence"] if self.uses_domain else []
         return modules_text("Composition", self.modules_by_label, *notes, *(["referee"] if self.referee else []))
 
     def _repr_html_(self) -> str:
@@ -178,84 +186,7 @@ class Composition(Voter):
         self._known(label)
         rest = {n: m for n, m in self.modules_by_label.items() if n != label}
         warn(self._referee_dropped())
-        return Composition(rest, self.vote, self.calibration)
-
-    def with_calibration(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
-        """Fit a temperature and an offset for each module on a labelled sample.
-
-        See :mod:`unbraid.modules.voting.calibration`. An earlier calibration is not used.
-
-        Args:
-            x: inputs with a few examples of each class, from the data that the composition will be used on. Class
-                frequencies of the sample act as a prior: a balanced sample of unbalanced classes moves decisions to the
-                rare ones.
-            y: labels, or positions in :attr:`labels`; (N,), or (N, T) with one decision per timestep. -1 and "" mean no
-                label. For lists of words also lists of labels.
-            progress: factory of progress bars, see :mod:`unbraid.progress`.
-
-        Returns:
-            a composition of the same modules.
-
-        Raises:
-            DataError: inputs or labels do not fit, a margin is NaN, or a class has no example.
-            IncompatibleModules: the labels are independent, or the modules predict numbers.
-
-        Warns:
-            UnbraidWarning: a referee is dropped. :meth:`with_referee` fits both.
-
-        Example:
-            >>> import unbraid
-            >>> from unbraid.demo.small import small_modules
-            >>> parts, x, y = small_modules()
-            >>> composition = unbraid.compose(parts)
-            >>> composition.with_calibration(x, y).is_calibrated
-            True
-        """
-        self._check_voting("calibration")
-        if self.independent:
-            raise IncompatibleModules(
-                "calibration makes margins comparable, but these labels are independent: each has its own decision."
-            )
-        plain = self.plain_margins(x).numpy()
-        scales = fit_labelled(plain, self.align(y, x), self.labels, self.many_outputs, self._parents, progress)
-        warn(self._referee_dropped())
-        return Composition(self.modules_by_label, self.vote, scales)
-
-    def with_referee(self, x: Any, y: Any, progress: Progress = silent) -> Composition:
-        """Fit a calibration and a referee on a labelled sample.
-
-        For modules of different parents. The referee is a linear layer over the margins, the features of the modules
-        and the inputs of the parents, see :mod:`unbraid.modules.voting.referee`. Use about twenty examples of each
-        class or more.
-
-        Args:
-            x: inputs, as for :meth:`with_calibration`.
-            y: labels or positions in :attr:`labels`, (N,). -1 and "" mean no label.
-            progress: factory of progress bars, see :mod:`unbraid.progress`.
-
-        Returns:
-            a composition of the same modules.
-
-        Raises:
-            DataError: inputs or labels do not fit, a margin is NaN, or a class has no example.
-            IncompatibleModules: a single module, one decision per timestep, independent labels, or numbers.
-
-        Example:
-            >>> import unbraid
-            >>> from unbraid.demo.small import small_modules
-            >>> parts, x, y = small_modules()
-            >>> composition = unbraid.compose(parts)
-            >>> composition.with_referee(x, y).predict(x).shape
-            (120,)
-        """
-        self._check_voting("a referee")
-        referees.check_task(self.labels, self.independent, self.many_outputs)
-        scales, judge = referees.fit_labelled(self.evidence(x), y, self.labels, self._parents, progress)
-        return Composition(self.modules_by_label, self.vote, scales, judge)
-
-    def without_referee(self) -> Composition:
-        """Return the same modules and calibration; margins decide."""
-        return Composition(self.modules_by_label, self.vote, self.calibration)
+        return self._made(rest)
 
     def fuse(self, x: Any = None, keep: float | None = None, progress: Progress | bool | None = None) -> Composition:
         """Build one compact network for all modules of a parent, see :mod:`unbraid.decomposition.fuse`.
@@ -310,7 +241,7 @@ class Composition(Voter):
         """
         warn(self._referee_dropped())
         originals = {label: module.original or module for label, module in self.modules_by_label.items()}
-        return Composition(originals, self.vote, self.calibration)
+        return self._made(originals)
 
     def to_torch(self) -> nn.Module:
         """Copy the composition as a module of torch's own layers, for ``quantize_dynamic`` and the like.
@@ -335,14 +266,11 @@ class Composition(Voter):
         """
         if self.referee is not None:
             raise IncompatibleModules("to_torch() has no referee: call without_referee() first.")
+        if self.uses_domain:
+            raise IncompatibleModules("to_torch() has no domain evidence: call without_domain() first.")
         if self.needs_text:
             raise IncompatibleModules("the vocabularies of the modules differ, and to_torch() reads word indices.")
         return plain_margins(list(self.modules_by_label.values()), self.temperature, self.offset)
-
-    @property
-    def _parents(self) -> list[str]:
-        """Digest of the parent of each module."""
-        return [module.parent_sha256 for module in self.modules_by_label.values()]
 
     def save(
         self,
@@ -383,18 +311,9 @@ class Composition(Voter):
 
     def _changed(self, modules: Mapping[Label, ConcernModule], calibration: Mapping[Label, Scale]) -> Composition:
         """Build a composition of other modules and warn the caller of the public method about its vote."""
-        found = Composition(modules, self.vote, calibration)
-        warn(self._referee_dropped() + vote_problems(modules, found.calibration), stacklevel=4)
+        found = self._made(modules, calibration)
+        warn(self._referee_dropped() + found.problems(), stacklevel=4)
         return found
-
-    def _check_voting(self, what: str) -> None:
-        if self.task == "regression":
-            raise IncompatibleModules(
-                f"{what} is for modules that vote, and these predict numbers, one column each: leave it out."
-            )
-
-    def _referee_dropped(self) -> list[str]:
-        return [] if self.referee is None else [REFEREE_DROPPED]
 
     def _known(self, label: Label) -> None:
         if label not in self:

@@ -20,6 +20,7 @@ from unbraid.modules.building import LayerWeights, build_body, fill
 from unbraid.modules.concern import Concern
 from unbraid.modules.deciding import Deciding
 from unbraid.modules.describing import modules_html, name_text
+from unbraid.modules.domain.evidence import Domain
 from unbraid.modules.origin import BodyWeights, Origin, digest, inherited, named_tensors
 from unbraid.modules.retention import Retention, retention
 from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_weights, set_bridges
@@ -55,6 +56,9 @@ class ConcernModule(Deciding):
             state of the encoder layer to the first state of the decoder layer.
         like: a module of the same parent and hidden units. The new module shares its body and weights.
 
+    Attributes:
+        domain: what inputs of the parent look like, see :mod:`unbraid.modules.domain.evidence`; None without evidence.
+
     Raises:
         FormatError: a tensor of ``weights`` is missing, not finite, or of another shape.
 
@@ -75,6 +79,7 @@ class ConcernModule(Deciding):
     features: Tensor | None
     weights: BodyWeights | None
     bridged: bool
+    domain: Domain | None = None
     _inherited: Mapping[str, str]
     _made: bytes
 
@@ -107,6 +112,7 @@ class ConcernModule(Deciding):
                 self.bridged = like.bridged
             self.head = head.sliced(self.features)
             self._head_as_made = (Head(head.weight, head.bias, head.idle, head.words),)
+        self.domain = None if original is None else original.domain
         self.eval()
 
     def _own_body(self, parent: Network, weights: LayerWeights | None, bridges: Mapping[str, Tensor] | None) -> None:

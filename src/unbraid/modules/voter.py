@@ -3,7 +3,8 @@
 Source: Imtiaz et al. 2023, section IV. The vote uses margins: they order modules as probabilities do, but do not
 saturate. ``vote="probability"`` compares float64 probabilities as the paper's released code does; the first of equal
 ones wins. Calibrated modules vote with margin / temperature + offset, see :mod:`unbraid.modules.voting.calibration`. A
-referee replaces the vote, see :mod:`unbraid.modules.voting.referee`.
+referee replaces the vote, see :mod:`unbraid.modules.voting.referee`. Between parents with domain evidence, the evidence
+is added to the vote, see :mod:`unbraid.modules.domain.evidence`.
 Shapes: N examples, T timesteps, K modules.
 """
 
@@ -18,21 +19,22 @@ from torch import Tensor, nn
 
 from unbraid.data.targets import Label, labels_at
 from unbraid.errors import ConfigError, quoted
+from unbraid.modules.domain.evidence import domain_vote
+from unbraid.modules.domain_modules import DomainModules
 from unbraid.modules.groups import Evidence, Group
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.running import JointModules
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
 from unbraid.modules.voting.referee import Referee
 from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_transitions
 from unbraid.networks.allowed import restricted
 from unbraid.networks.inputs import check_decided, to_device
-from unbraid.networks.outputs import check_decides, check_restricts
+from unbraid.networks.outputs import check_decides
 
 ROWS = 4096  # examples whose evidence is in memory at a time
 Vote = Literal["margin", "probability"]
 
 
-class Voter(JointModules):
+class Voter(DomainModules):
     """Modules and the rule that decides between them.
 
     Args:
@@ -40,6 +42,7 @@ class Voter(JointModules):
         vote: ``margin`` or ``probability``.
         calibration: label -> (temperature, offset) of its margin; (1, 0) for labels that are not in it.
         referee: a referee fitted on these modules in this order, or None.
+        domain: whether the vote uses domain evidence, see :attr:`uses_domain`.
 
     Raises:
         IncompatibleModules: no module, or modules that read different inputs.
@@ -56,8 +59,9 @@ class Voter(JointModules):
         vote: Vote,
         calibration: Mapping[Label, Scale],
         referee: Referee | None,
+        domain: bool = True,
     ) -> None:
-        super().__init__(modules)
+        super().__init__(modules, domain)
         if str(vote) not in get_args(Vote):
             raise ConfigError(f"vote={quoted(repr(vote))}: expected one of {', '.join(map(repr, get_args(Vote)))}.")
         self.vote: Vote = vote
@@ -75,14 +79,18 @@ class Voter(JointModules):
 
     def forward(self, x: Any) -> Tensor:
         """Compute the margins of all modules: (N, K), or (N, T, K) with one decision per timestep."""
+        logs = self.domain_logs(x)
         if self.referee is None and torch.is_grad_enabled() and any(p.requires_grad for p in self.members.parameters()):
-            return self._scaled(self.each_by_itself(x))
+            return self._voted(self._scaled(self.each_by_itself(x)), logs)
         groups = self._groups
-        return self._margins_of(groups, [x] * len(groups))
+        return self._margins_of(groups, [x] * len(groups), logs)
 
     def joint(self, inputs: Sequence[Any]) -> Tensor:
-        """Compute the margins of all modules, (N, K) or (N, T, K), from the inputs of each of :attr:`groups`."""
-        return self._margins_of(self._groups, inputs)
+        """Compute the margins of all modules, (N, K) or (N, T, K), from the inputs of each of :attr:`groups`.
+
+        Domain evidence is not used, because these inputs can be those of different vocabularies.
+        """
+        return self._margins_of(self._groups, inputs, None)
 
     def margins(self, x: Any) -> np.ndarray:
         """Compute the margins of all modules for all examples, in batches.
@@ -109,47 +117,28 @@ class Voter(JointModules):
             >>> composition.margins(x).shape
             (120, 3)
         """
+        logs = self.domain_logs(x)
         if self.referee is None:
-            return self._scaled(self.plain_margins(x)).numpy()
+            return self._voted(self._scaled(self.plain_margins(x)), logs).numpy()
         self.check_text(x)
         groups = self._groups
         self._check_numbers(groups)
         inputs = [group.checked(x) for group in groups]
         parts = [slice(start, start + ROWS) for start in range(0, len(inputs[0]), ROWS)]
-        found = [self._refereed(self._evidence(groups, [each.take(part) for each in inputs])) for part in parts]
+        found = [
+            self._refereed(
+                self._evidence(groups, [each.take(part) for each in inputs]), None if logs is None else logs[part]
+            )
+            for part in parts
+        ]
         return torch.cat(found).cpu().numpy()
 
-    def predict_proba(self, x: Any, allowed: Any = None) -> np.ndarray:
-        """Compute the probability of each label.
-
-        The probabilities of the modules are scaled to sum to one, unless labels are independent. For unchanged modules
-        of one parent with ``head="softmax"`` the result is the softmax of the parent.
-
-        Args:
-            x: inputs, as for :meth:`margins`.
-            allowed: booleans (N, K), (N, T, K) or (K,), or a list of labels for each example: the classes that may be
-                predicted; others get 0. Default None, all.
-
-        Returns:
-            float (N, K) or (N, T, K), in [0, 1].
-
-        Raises:
-            DataError: as :meth:`margins`, ``allowed`` does not fit, or the modules predict numbers.
-
-        Example:
-            >>> import unbraid
-            >>> from unbraid.demo.small import small_modules
-            >>> parts, x, y = small_modules()
-            >>> composition = unbraid.compose(parts)
-            >>> found = composition.predict_proba(x)
-            >>> bool((abs(found.sum(axis=1) - 1) < 1e-4).all())
-            True
-        """
-        check_decides(self.task, "predict_proba")
-        return self.shares(restricted(self.margins(x), allowed, self.labels))
+    def own_margins(self, x: Any) -> np.ndarray:
+        """Compute the calibrated margins without domain evidence and without a referee, as :meth:`margins` does."""
+        return self._scaled(self.plain_margins(x)).numpy()
 
     def shares(self, margins: np.ndarray) -> np.ndarray:
-        """Convert margins (..., K) to the probabilities of :meth:`predict_proba`."""
+        """Convert margins (..., K) to the probabilities of :meth:`unbraid.Composition.predict_proba`."""
         if self.independent:
             return torch.sigmoid(torch.from_numpy(margins)).numpy()
         return torch.softmax(nn.functional.logsigmoid(torch.from_numpy(margins)), dim=-1).numpy()
@@ -159,7 +148,7 @@ class Voter(JointModules):
 
         Args:
             x: inputs, as for :meth:`margins`.
-            allowed: as for :meth:`predict`.
+            allowed: as for :meth:`unbraid.Composition.predict`.
 
         Returns:
             integers (N,) or (N, T), -1 at padding; for independent labels booleans (..., K).
@@ -188,37 +177,6 @@ class Voter(JointModules):
             votes = torch.sigmoid(torch.from_numpy(margins).double()).numpy()  # 1.0 from a margin of 37 on
             votes = np.where(np.isneginf(margins), -1.0, votes)  # never a class that is not allowed
         return np.where(np.isnan(margins).any(-1), -1, votes.argmax(-1))
-
-    def predict(self, x: Any, allowed: Any = None) -> np.ndarray:
-        """Predict labels, or the numbers of a regression.
-
-        Args:
-            x: inputs, as for :meth:`margins`.
-            allowed: booleans (N, K), (N, T, K) or (K,), or a list of labels for each example: the classes that may be
-                predicted. Default None, all.
-
-        Returns:
-            labels (N,) or (N, T); for independent labels booleans (..., K), one column for each label. For a regression
-            floats (N, K) or (N, T, K), one column for each module, in the order of :attr:`labels`.
-
-        Raises:
-            DataError: the inputs do not fit the networks, or ``allowed`` does not fit.
-
-        Example:
-            >>> import unbraid
-            >>> from unbraid.demo.small import small_modules
-            >>> parts, x, y = small_modules()
-            >>> composition = unbraid.compose(parts)
-            >>> set(composition.predict(x).tolist()) <= set(composition.labels)
-            True
-            >>> sorted(set(composition.predict(x, allowed=[["travel", "weather"]] * 120).tolist()))
-            ['travel', 'weather']
-        """
-        check_restricts(self.task, allowed)
-        if self.task == "regression":
-            return self.activate(torch.from_numpy(self.margins(x))).numpy()
-        found = self.predict_index(x, allowed)
-        return found if self.independent else labels_at(self.labels, found)
 
     def viterbi(
         self, x: Any, transitions: Any = None, start: Any = None, end: Any = None, valid: Any = None
@@ -293,21 +251,27 @@ class Voter(JointModules):
         numbers = sum(size for group in groups for size in (*group.feature_sizes, *group.read_sizes))
         self.referee.check(numbers, len(self.labels))
 
-    def _margins_of(self, groups: list[Group], inputs: Sequence[Any]) -> Tensor:
+    def _margins_of(self, groups: list[Group], inputs: Sequence[Any], logs: np.ndarray | None) -> Tensor:
         """Compute the margins of all groups from the inputs of each, (N, K) or (N, T, K)."""
         read = list(zip(groups, inputs, strict=True))
         if self.referee is None:
-            return self._scaled(self._joined(groups, [group(x) for group, x in read]))
+            return self._voted(self._scaled(self._joined(groups, [group(x) for group, x in read])), logs)
         self._check_numbers(groups)
-        return self._refereed(self._gathered(groups, [group.evidence(x) for group, x in read]))
+        return self._refereed(self._gathered(groups, [group.evidence(x) for group, x in read]), logs)
 
-    def _refereed(self, found: Evidence) -> Tensor:
+    def _refereed(self, found: Evidence, logs: np.ndarray | None) -> Tensor:
         """Compute the margins of the referee, (N, K)."""
         assert self.referee is not None
         device = self.referee.bias.device
         margins, features, read = (to_device(part, device) for part in found)
-        margins_there: Tensor = self.referee(self._scaled(margins), [*features, *read])
+        margins_there: Tensor = self.referee(self._voted(self._scaled(margins), logs), [*features, *read])
         return margins_there
+
+    def _voted(self, margins: Tensor, logs: np.ndarray | None) -> Tensor:
+        """Add domain evidence (N, P) to margins (N, [T,] K)."""
+        if logs is None:
+            return margins
+        return domain_vote(margins, logs, self.domain_parents, self.vote == "probability")
 
     def _scaled(self, margins: Tensor) -> Tensor:
         """Apply the calibration to margins (..., K)."""

@@ -18,6 +18,8 @@ from unbraid.data.targets import Label
 from unbraid.errors import DataError, quoted
 from unbraid.limits import current
 from unbraid.modules.about import About
+from unbraid.modules.domain.evidence import Domain
+from unbraid.modules.domain.words import LEAST
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import EncoderDecoderSpec, needs_module
@@ -51,13 +53,16 @@ The decomposition of recurrent networks into modules is the method of
 """
 
 
-def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> str:
+def card(
+    manifest: Manifest, modules: Sequence[ConcernModule], about: About, domains: Mapping[int, Domain] | None = None
+) -> str:
     """Return the text of ``README.md``.
 
     Args:
         manifest: the content of ``unbraid.json``.
         modules: the modules, in the order of the manifest.
         about: title, description and license. The scores are those of the manifest.
+        domains: number of a parent -> the evidence that the folder stores for it. None by default.
     """
     parts = [
         _front_matter(about),
@@ -68,6 +73,7 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
         _classes(manifest, modules),
         "## Networks they come from",
         _parents(manifest, modules),
+        *_stored_evidence(manifest, domains or {}),
         "## Use",
         _use(manifest),
         *(["## Scores", _scores(manifest.scores)] if manifest.scores else []),
@@ -225,6 +231,28 @@ def _parents(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
     outputs = "outputs" if _numbers(manifest) else "classes"
     table = _table(["network", "input/output", "layers", outputs, "sha256 of its weights"], rows)
     return "\n\n".join([table, *lists])
+
+
+def _stored_evidence(manifest: Manifest, domains: Mapping[int, Domain]) -> list[str]:
+    """State what the folder stores about the examples that the modules were made with."""
+    several = len({parent.sha256 for parent in manifest.parents}) > 1
+    if not domains:
+        note = "The folder stores nothing about the inputs of the networks: they vote by their margins alone."
+        return [note] if several and manifest.kind == "composition" and not _numbers(manifest) else []
+    counts = [(number, len(domain.words.counts)) for number, domain in domains.items() if domain.words is not None]
+    lines = [f"- network {_number(manifest, number)}: the counts of {count:,} words" for number, count in counts]
+    lines += [
+        f"- network {_number(manifest, number)}: mean and covariance of its inputs"
+        for number, domain in domains.items()
+        if domain.inputs is not None
+    ]
+    use = "" if manifest.domain else " This composition does not use it to vote."
+    note = (
+        "The folder stores what inputs of the networks look like, to vote between networks and to reject unknown "
+        f"inputs.{use} It was gathered from the examples of the decomposition, without labels. Words with fewer than "
+        f"{LEAST} occurrences are not stored. `decompose(..., domain=False)` stores nothing."
+    )
+    return ["## What is stored about the examples", note, *(["\n".join(lines)] if lines else [])]
 
 
 def _names(labels: Sequence[object]) -> str:

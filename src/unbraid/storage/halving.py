@@ -110,6 +110,7 @@ def _rounded(
         module.config, module.label, weights=weights, original=original, bridges=bridges,
         like=bodies.get(id(module.body)),
     )  # fmt: skip
+    found.domain = module.domain
     bodies.setdefault(id(module.body), found)
     return found
 

@@ -4,6 +4,7 @@
 slices of that module.
 ``modules.safetensors`` has, for each module ``M``, packed mask bits ``M/mask/layer`` and the two tensors of the output
 layer. Weights that compact modules share are stored once. Originals of fused modules are numbered after the modules.
+``domain-P.json`` and ``domain.safetensors`` have the evidence about the inputs of parents.
 ``referee.safetensors`` has the referee of a composition, if there is one: weight (F, K) and bias (K,).
 """
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 MANIFEST, CARD, RECIPE = "unbraid.json", "README.md", "recipe.yaml"
 PARENTS, MODULES, REFEREE = "parent.safetensors", "modules.safetensors", "referee.safetensors"
+DOMAINS = "domain.safetensors"
 TARGET = "body.target.weight"  # of an encoder-decoder
 Folder = str | os.PathLike[str]
 
@@ -25,11 +27,16 @@ def vocabulary_file(parent: int, target: bool = False) -> str:
     return f"vocabulary-{parent}{'-target' if target else ''}.json"
 
 
+def domain_file(parent: int) -> str:
+    """Return the name of the file with the domain evidence of a parent, without its arrays."""
+    return f"domain-{parent}.json"
+
+
 def is_known(name: str) -> bool:
     """Return whether a saved folder may have a file of this name."""
     return (
-        name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES, REFEREE)
-        or re.fullmatch(r"vocabulary-[0-9]{1,9}(-target)?\.json", name) is not None
+        name in (MANIFEST, CARD, RECIPE, PARENTS, MODULES, REFEREE, DOMAINS)
+        or re.fullmatch(r"(domain-[0-9]{1,9}|vocabulary-[0-9]{1,9}(-target)?)\.json", name) is not None
     )
 
 

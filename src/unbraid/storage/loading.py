@@ -17,6 +17,7 @@ from unbraid.modules.voting.calibration import check_scale
 from unbraid.networks.network import Network
 from unbraid.storage.card import CARD
 from unbraid.storage.commit import current
+from unbraid.storage.domains import read_domains
 from unbraid.storage.folders import MANIFEST, consistently, read_file, recover
 from unbraid.storage.layout import REFEREE, Folder, vocabulary_file
 from unbraid.storage.layout import is_known as is_known
@@ -61,7 +62,7 @@ def _read_modules(
             source = _vocabulary(files, vocabulary_file(number), entry.vocabulary)
             target = _vocabulary(files, vocabulary_file(number, target=True), entry.target_vocabulary)
             parent.with_vocabulary(source, target)
-        modules = rebuilt_modules(content, parents)
+        modules = rebuilt_modules(content, parents, read_domains(manifest, files))
     return manifest, parents, modules
 
 
@@ -137,11 +138,11 @@ def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[Concern
             check_scale(label, scale)
     if REFEREE not in manifest.files:
         with _named(place / MANIFEST):
-            return Composition(named, manifest.vote, scales)
+            return Composition(named, manifest.vote, scales, None, manifest.domain, manifest.threshold)
     with _named(place):
         referee = rebuilt_referee(read_file(place, REFEREE, manifest.files[REFEREE]), REFEREE)
     with _named(place / REFEREE):
-        return Composition(named, manifest.vote, scales, referee)
+        return Composition(named, manifest.vote, scales, referee, manifest.domain, manifest.threshold)
 
 
 def compositions_of(

@@ -23,6 +23,7 @@ from pydantic_core import PydanticSerializationError
 from unbraid.config import DecompositionConfig, Edges, Mode
 from unbraid.data.padding import Padding
 from unbraid.errors import DataError, FormatError, quoted
+from unbraid.modules.domain.typicality import REJECTED
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.networks.checking import check_label
 from unbraid.networks.graph_spec import KerasSpec
@@ -156,6 +157,8 @@ class Manifest(_Entry):
         skipped: for a decomposition, labels of the classes without a module because they had too few examples.
         stored_as: ``float16`` if float32 weights are stored in half precision. The field is omitted if it is None, so
             that older readers can still read the folder.
+        domain: whether a composition votes with domain evidence. Omitted if it is True.
+        threshold: typicality below which an input of a composition is unknown. Omitted if it is the default.
     """
 
     format: int
@@ -170,12 +173,15 @@ class Manifest(_Entry):
     scores: dict[str, Any] = {}
     skipped: Annotated[list[Label], Field(fail_fast=True)] = []
     stored_as: Literal["float16"] | None = None
+    domain: bool = True
+    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = REJECTED
 
     @model_serializer(mode="wrap")
-    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = handler(self)
-        if self.stored_as is None:
-            del found["stored_as"]
+        for name in ("stored_as", "domain", "threshold"):
+            if getattr(self, name) == Manifest.model_fields[name].default:
+                del found[name]
         return found
 
     @property

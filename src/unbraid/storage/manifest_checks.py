@@ -12,7 +12,7 @@ from unbraid.errors import ConfigError, FormatError, quoted
 from unbraid.limits import check_size, parse_json
 from unbraid.networks.spec import EncoderDecoderSpec, label_count
 from unbraid.networks.torch_spec import TorchSpec
-from unbraid.storage.layout import MODULES, PARENTS, RECIPE, REFEREE, vocabulary_file
+from unbraid.storage.layout import DOMAINS, MODULES, PARENTS, RECIPE, REFEREE, domain_file, vocabulary_file
 from unbraid.storage.manifest import (
     CHECKSUM,
     FORMAT,
@@ -230,6 +230,8 @@ def _check_files(manifest: Manifest) -> None:
         expected |= {vocabulary_file(number)} if parent.vocabulary is not None else set()
         expected |= {vocabulary_file(number, target=True)} if parent.target_vocabulary is not None else set()
     optional = {RECIPE, REFEREE} if manifest.kind == "composition" else {RECIPE}
+    evidence = {domain_file(number) for number in range(len(manifest.parents))}
+    optional |= evidence | ({DOMAINS} if evidence & set(manifest.files) else set())
     strange = sorted(set(manifest.files) - expected - optional)
     missing = sorted(expected - set(manifest.files))
     if strange:

@@ -16,6 +16,7 @@ from unbraid.config import Mode
 from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.modules.building import LayerWeights
 from unbraid.modules.concern import Concern, kept_units
+from unbraid.modules.domain.evidence import Domain
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import LARGEST
 from unbraid.modules.voting.referee import Referee
@@ -150,8 +151,10 @@ def _check_own(network: Network, entry: ParentEntry, number: int) -> None:
             raise FormatError(f"parent {number}: layer {quoted(layer.name)!r} has another cell than in field spec.")
 
 
-def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[ConcernModule]:
-    """Make the modules, after their originals."""
+def rebuilt_modules(
+    content: Content, parents: Sequence[Network], domains: Sequence[Domain | None]
+) -> list[ConcernModule]:
+    """Make the modules, after their originals; ``domains`` has the evidence of each parent."""
     manifest = content.manifest
     entries, count = manifest.entries, len(manifest.modules)
     weights = _layer_weights(content, parents)
@@ -165,6 +168,7 @@ def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[Concer
         key = _body_key(content, number, weights[number])
         like = None if key is None else bodies.get(key)
         one = _module(content, number, parents[parent], weights[number], original, like)
+        one.domain = domains[parent]
         if like is None:
             content.budget.spend(sum(p.nbytes for p in one.body.parameters() if address(p) not in shared[parent]))
         if key is not None:

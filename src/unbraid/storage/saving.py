@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +16,17 @@ from unbraid.config import DecompositionConfig
 from unbraid.errors import FormatError, quoted
 from unbraid.modules.about import NOTHING, About
 from unbraid.modules.composition import Composition
+from unbraid.modules.domain.evidence import Domain
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voter import Vote
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale
 from unbraid.networks.network import Network
 from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.card import CARD, RECIPE, card, plain_scores
+from unbraid.storage.domains import stored_domains
 from unbraid.storage.folders import MANIFEST, write_folder
 from unbraid.storage.halving import as_half, check_stored, halved
-from unbraid.storage.layout import MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
+from unbraid.storage.layout import DOMAINS, MODULES, PARENTS, REFEREE, Folder, body_weights, only_words, vocabulary_file
 from unbraid.storage.manifest import FORMAT, Kind, Manifest, ModuleEntry, ParentEntry, named_errors
 from unbraid.storage.tuning import can_be_sliced, stored_modules
 from unbraid.storage.verification import check_precision, verify
@@ -50,7 +53,7 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
     referee = None if composition.referee is None else dict(composition.referee.named_buffers())
     save_all(
         folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about, referee=referee,
-        dtype=dtype,
+        dtype=dtype, rules={"domain": composition.domain, "threshold": composition.threshold},
     )  # fmt: skip
 
 
@@ -71,6 +74,7 @@ def save_all(
     referee: dict[str, Tensor] | None = None,
     dtype: str = "float32",
     heads: Sequence[str] = (),
+    rules: Mapping[str, Any] | None = None,
 ) -> None:
     """Write modules of any kind of folder.
 
@@ -85,6 +89,7 @@ def save_all(
         referee: weights of a referee.
         dtype: ``float32`` or ``float16``.
         heads: name of the output layer of each module; empty without names.
+        rules: how a composition uses the domain evidence.
 
     Raises:
         FormatError: ``folder`` holds other files, it cannot be written, or the files would not load again.
@@ -100,6 +105,7 @@ def save_all(
     entries: list[ModuleEntry] = []
     bits: dict[str, Tensor] = {}
     texts: dict[str, bytes] = {}
+    domains: dict[int, Domain] = {}
     everything = [*modules, *([] if alone else _originals(modules))]
     check_precision(everything)
     stored = stored_modules(everything, alone)
@@ -117,6 +123,8 @@ def save_all(
                 if words is not None:
                     texts[vocabulary_file(len(parents) - 1, target)] = words.to_json().encode()
                     words.warn_of_function()
+        if module.domain is not None:
+            domains.setdefault(places[key], module.domain)
         scale = UNTOUCHED if scales is None or number >= len(modules) else scales[number]
         shares, shares_head = _lender(stored[:number], module), _shares_head(module, remnant)
         original = next((n for n, m in enumerate(everything) if m is module.original), None)
@@ -125,7 +133,10 @@ def save_all(
             entries[-1] = entries[-1].model_copy(update={"head": heads[number]})
         own = _module_tensors(module, remnant, shares is not None, shares_head)
         bits |= {f"{number}/{name}": t for name, t in own.items()}
-    files = {PARENTS: save(convert(weights)), MODULES: save(convert(bits)), **texts}
+    evidence, arrays = stored_domains(domains)
+    files = {PARENTS: save(convert(weights)), MODULES: save(convert(bits)), **texts, **evidence}
+    if arrays:
+        files[DOMAINS] = save(_plain(arrays))
     if referee is not None:
         files[REFEREE] = save(_plain(referee))
     if about.recipe is not None:
@@ -134,10 +145,10 @@ def save_all(
     manifest = Manifest(
         format=FORMAT, unbraid=__version__, kind=kind, files=digests, parents=parents, modules=entries[: len(modules)],
         originals=entries[len(modules) :], vote=vote, scores=plain_scores(about.scores),
-        skipped=list(about.skipped), stored_as=stored_as,
+        skipped=list(about.skipped), stored_as=stored_as, **(rules or {}),
     )  # fmt: skip
     try:
-        text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about).encode()}
+        text = {MANIFEST: manifest.to_json(), CARD: card(manifest, modules, about, domains).encode()}
     except ValueError as error:  # a lone surrogate
         raise FormatError(f"a label or a score cannot be written as UTF-8 text: {quoted(error)}") from None
     write_folder(folder, {**files, **text}, lambda place: verify(place, modules, networks))  # the card may be edited

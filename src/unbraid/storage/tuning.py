@@ -66,5 +66,6 @@ def _stored(
         parent, module.index, module.concern, module.whole_head, module.config, module.label,
         weights=weights, original=module.original, bridges=module.bridges, like=made.get(id(module.body)),
     )  # fmt: skip
+    found.domain = module.domain
     made.setdefault(id(module.body), found)
     return found

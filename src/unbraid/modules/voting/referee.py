@@ -92,7 +92,12 @@ def check_task(labels: Sequence[Label], independent: bool, many: bool) -> None:
 
 
 def fit_labelled(
-    evidence: Evidence, y: Any, labels: Sequence[Label], parents: Sequence[Hashable], progress: Progress = silent
+    evidence: Evidence,
+    y: Any,
+    labels: Sequence[Label],
+    parents: Sequence[Hashable],
+    progress: Progress = silent,
+    domain: np.ndarray | None = None,
 ) -> tuple[dict[Label, Scale], Referee]:
     """Fit a calibration and a referee on a labelled sample.
 
@@ -102,6 +107,7 @@ def fit_labelled(
         labels: labels of the K modules.
         parents: identifier of the parent of each of the K modules.
         progress: see :mod:`unbraid.progress`.
+        domain: log densities of the inputs under the parent of each module, floats (N, K); None without evidence.
 
     Returns:
         label -> temperature and offset, and the referee.
@@ -110,14 +116,20 @@ def fit_labelled(
         DataError: as for :func:`unbraid.modules.voting.calibration.fit_labelled`.
     """
     used, truth = labelled(evidence.margins, y, labels, many=False)
-    scales = calibration.fit_labelled(evidence.margins, y, labels, False, parents, progress)
+    scales = calibration.fit_labelled(evidence.margins, y, labels, False, parents, progress, domain)
     temperature, offset = torch.tensor([check_scale(label, scale) for label, scale in scales.items()]).T
     margins = (torch.from_numpy(evidence.margins) / temperature + offset).numpy()
     blocks = [block[used] for block in (*evidence.features, *evidence.read)]
-    return scales, fit(margins[used], blocks, truth[used], progress)
+    return scales, fit(margins[used], blocks, truth[used], progress, None if domain is None else domain[used])
 
 
-def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, progress: Progress = silent) -> Referee:
+def fit(
+    margins: np.ndarray,
+    blocks: Sequence[np.ndarray],
+    truth: np.ndarray,
+    progress: Progress = silent,
+    domain: np.ndarray | None = None,
+) -> Referee:
     """Fit a referee on a labelled sample. The result is deterministic.
 
     Args:
@@ -125,24 +137,29 @@ def fit(margins: np.ndarray, blocks: Sequence[np.ndarray], truth: np.ndarray, pr
         blocks: evidence about the examples, each (N, F_b). Each block is scaled to variance 1, for any width.
         truth: index of the right module of each example, (N,), in [0, K).
         progress: see :mod:`unbraid.progress`.
+        domain: log densities of the inputs under the parent of each module, floats (N, K), which are added to the
+            votes; None without domain evidence.
     """
     votes = -np.logaddexp(0, -margins.astype(np.float64))
+    votes = votes if domain is None else votes + domain
     right = np.eye(margins.shape[1])[truth]
     columns = np.concatenate(blocks, axis=1, dtype=np.float64)
     centre, scale = columns.mean(0), np.concatenate([_scale(block) for block in blocks])
     whitened = np.concatenate([(columns - centre) * scale, np.ones((len(truth), 1))], axis=1)
     u, size, directions = _directions(whitened)
     seen = u * size
-    parts, width, least = folds(truth), 0.0, np.inf
+    parts, width, least, most = folds(truth), 0.0, np.inf, 0
     with progress("fitting a referee", len(WIDTHS) * len(parts)) as advance:
         for tried in WIDTHS:
-            lost = 0.0
+            lost, hits = 0.0, 0
             for part in parts:
-                lost += _lost_outside(votes, seen, size, right, part, tried)
+                shares = _shares_outside(votes, seen, size, right, part, tried)
+                lost -= float((shares * right[part]).sum())
+                hits += int((shares.argmax(1) == truth[part]).sum())
                 advance(1)
-            if lost >= least:
+            if lost >= least or (domain is not None and hits < most):
                 break  # wider priors overfit more and take longest
-            width, least = tried, lost
+            width, least, most = tried, lost, hits
     found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
@@ -168,13 +185,13 @@ def _scale(block: np.ndarray) -> np.ndarray:
     return np.full(block.shape[1], 1 / spread if spread > 1e-6 else 0.0)
 
 
-def _lost_outside(
+def _shares_outside(
     votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, left_out: np.ndarray, width: float
-) -> float:
-    """Fit without the examples of a fold; return their negative log likelihood."""
+) -> np.ndarray:
+    """Fit without the examples of a fold; return their log probabilities."""
     kept = ~left_out
     found = _search(votes[kept], width * seen[kept], width * size, right[kept], ROUGHLY)
-    return -float((_log_shares(votes[left_out] + width * seen[left_out] @ found) * right[left_out]).sum())
+    return _log_shares(votes[left_out] + width * seen[left_out] @ found)
 
 
 def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, precision: float) -> np.ndarray:

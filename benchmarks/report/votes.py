@@ -1,0 +1,109 @@
+"""The sections about votes between networks without labels, and about unknown inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import fmean
+from typing import Any
+
+from benchmarks import files
+from benchmarks.report.tables import table
+
+VOTES = """\
+The inter problems of Tables III and IV between networks with one recurrent layer, modules of 50 % of the units, made
+with the training texts. *reuse*: a class of each network. *replace*: all but one class of the first network with a
+class of the second. *problems*: their number; as many pairs of classes as in the tables above. *seed*: of the
+networks. *margins*: vote of the margins without labels, as before. *evidence*: vote with domain evidence, without
+labels. *calibrated*, *referee*: both start from that vote, with 20 labelled held-out texts of each class. *without*:
+the referee on these texts without domain evidence. These figures are accuracies on the test parts, in percent.
+*worse*: number of problems in which the calibration / the referee has a lower accuracy than the vote without labels,
+and its largest loss in points. *trained*: accuracy minus that of a network that was trained for the problem, margins
+/ evidence / referee, mean over three problems. The networks trained for *replace* are those of Table IV, seed 0. The
+temperature is measured by `decompose` on a fifth of the training texts; the kind of model was chosen on the held-out
+parts.
+"""
+UNKNOWN = """\
+CLINC-150: networks with one recurrent layer of 128 units that were trained on its intents or on its domains, and its
+out-of-scope queries. All modules keep 50 % of the units. *AUROC* / *FPR*: of telling test queries from the 1,000
+out-of-scope test queries, and share of out-of-scope queries that are accepted at 95 % recall, in percent. The first
+three are scores of the network; Mahalanobis uses class means and a covariance of the training queries. *margin* is
+the largest margin of a module. *typicality* is the score of `predict(..., unknown=)`. Its weights were chosen on the
+held-out queries and the 100 held-out out-of-scope queries, on an LSTM and a GRU of 150 intents that were trained in
+another way. *in scope*: accuracy of the composition on test queries.
+"""
+REJECTED = """\
+Decisions of the same compositions. *threshold*: typicality of 0.05 as stored by `decompose`, 5 % of the held-out
+queries, or chosen from held-out queries and 100 out-of-scope queries (the published training part of these). *known*
+and *unknown*: share of test queries and of out-of-scope test queries that are rejected. *right*: share of test
+queries that are accepted and have the right class. All in percent. Networks are more certain on the texts that they
+were trained on, so that the stored threshold rejects more than 5 % of new queries.
+"""
+COLUMNS = ["kind", "words", "data", "cell", "seed", "problems", "margins", "evidence", "calibrated", "referee"]
+COLUMNS += ["without", "worse", "trained"]
+SCORES = {
+    "largest probability": "network, largest probability",
+    "energy": "network, energy",
+    "Mahalanobis": "network, Mahalanobis",
+    "margin": "modules, margin",
+    "typicality": "modules, typicality",
+}
+
+
+def sections() -> Iterable[str]:
+    """Yield the tables, where there are results."""
+    votes = files.read_all("votes")
+    if votes:
+        yield "\n## Votes between networks without labels\n"
+        yield VOTES
+        yield table(
+            COLUMNS,
+            _votes(votes),
+        )
+        yield ""
+    unknown = files.read_all("unknown")
+    if unknown:
+        yield "\n## Unknown inputs\n"
+        yield UNKNOWN
+        yield table(["classes", "cell", *SCORES, "in scope"], [_detected(result) for result in unknown])
+        yield ""
+        yield REJECTED
+        rows = [row for result in unknown for row in _rejected(result)]
+        yield table(["classes", "cell", "threshold", "known", "unknown", "right"], rows)
+
+
+def _votes(results: list[dict[str, Any]]) -> Iterable[list[str]]:
+    for kind in ("reuse", "replace"):
+        for words in ("separate", "joint"):
+            found = [(result, result["vocabularies"][words][kind]) for result in results]
+            for result, one in found:
+                yield [kind, words, result["data"], result["cell"], str(result["seed"]), *_figures([one])]
+            yield [f"**{kind}**", f"**{words}**", "all", "all", "all", *_figures([one for _, one in found])]
+
+
+def _figures(found: list[dict[str, Any]]) -> list[str]:
+    shown = [str(sum(one["problems"] for one in found))]
+    for name in ("margins", "domain", "domain, calibrated", "domain, referee", "margins, referee"):
+        known = [one[name] for one in found if name in one]
+        shown.append(f"{100 * fmean(known):.2f}" if known else "-")
+    worse = [
+        f"{sum(one[f'{way} worse than no labels'] for one in found)}, "
+        f"{100 * max(one[f'{way} largest loss'] for one in found):.2f}"
+        for way in ("calibrated", "referee")
+    ]
+    over = [one for one in found if "domain over scratch" in one]
+    names = ("margins over scratch", "domain over scratch", "domain, referee over scratch")
+    trained = " / ".join(f"{100 * fmean(one[name] for one in over):+.2f}" for name in names) if over else "-"
+    return [*shown, " / ".join(worse), trained]
+
+
+def _detected(result: dict[str, Any]) -> list[str]:
+    found = result["detection"]["test"]
+    cells = [f"{found[name]['auroc']:.4f} / {100 * found[name]['fpr']:.1f}" for name in SCORES.values()]
+    scope = next(iter(result["rejection"].values()))["accuracy"]
+    return [str(result["classes"]), result["cell"], *cells, f"{100 * scope:.2f}"]
+
+
+def _rejected(result: dict[str, Any]) -> Iterable[list[str]]:
+    for name, one in result["rejection"].items():
+        shares = (one["rejected_known"], one["rejected_unknown"], one["accuracy_with_rejection"])
+        yield [str(result["classes"]), result["cell"], name, *(f"{100 * share:.1f}" for share in shares)]

@@ -1,0 +1,146 @@
+"""Gather domain evidence from the sample of a decomposition, without labels. The modules are not changed.
+
+Shapes: N examples, T timesteps, D inputs, F features, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unbraid.data.targets import Label
+from unbraid.data.texts import as_texts, is_text
+from unbraid.modules.composition import Composition
+from unbraid.modules.domain.evidence import Domain
+from unbraid.modules.domain.gaussians import MOST, Gaussians, dispersion_of, shrunk
+from unbraid.modules.domain.typicality import Typicality
+from unbraid.modules.domain.views import numbers_read, seen_words
+from unbraid.modules.domain.words import WordCounts
+from unbraid.modules.module import ConcernModule
+from unbraid.networks.inputs import Inputs, run_batched
+from unbraid.networks.network import Network
+
+READ = 20_000  # examples whose inputs are counted
+OBSERVED = 5_000  # examples that the network runs on
+HELD_OUT, SHARE = 1_000, 0.2  # held-out examples, and their largest share of the sample
+STORED = 1_000_000  # largest number of values of the class means
+
+
+def give_domain(modules: Iterable[ConcernModule], domain: Domain | None) -> None:
+    """Give modules of one parent their evidence."""
+    for module in modules:
+        module.domain = domain
+
+
+def gathered(network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, ConcernModule], seed: int) -> Domain:
+    """Gather the evidence about the inputs of a network.
+
+    Four fifths of the sample, at most, are counted. The rest is held out: dispersion and typicality are measured on it.
+
+    Args:
+        network: the parent.
+        x: the sample, as it was given.
+        inputs: the sample, checked.
+        modules: the modules, by label.
+        seed: seed of the choice of examples.
+    """
+    order = np.random.default_rng(seed).permutation(len(inputs))
+    out = min(HELD_OUT, int(len(order) * SHARE))
+    held, counted = np.sort(order[:out]), np.sort(order[out:][:READ])
+    domain = _with_words(Domain(), network, x, inputs, counted, held)
+    domain = _with_numbers(domain, network, inputs, counted, held)
+    domain = _with_features(domain, network, inputs.take(counted[:OBSERVED]))
+    return _with_typicality(domain, network, x, inputs, modules, held)
+
+
+def _with_words(
+    domain: Domain, network: Network, x: Any, inputs: Inputs, counted: np.ndarray, held: np.ndarray
+) -> Domain:
+    def words(rows: np.ndarray) -> list[list[str]] | None:
+        return seen_words(network, _rows(x, rows), inputs.take(rows))
+
+    found = words(counted)
+    counts = None if found is None else WordCounts.of(found)
+    if counts is None:
+        return domain
+    dispersion = counts.dispersion_of(words(held) or [])
+    return dataclasses.replace(domain, words=WordCounts(counts.counts, counts.total, dispersion))
+
+
+def _with_numbers(domain: Domain, network: Network, inputs: Inputs, counted: np.ndarray, held: np.ndarray) -> Domain:
+    values = numbers_read(network, inputs.take(counted))
+    rows = None if values is None else values.reshape(-1, values.shape[-1])
+    if values is None or rows is None or rows.shape[1] > MOST or len(rows) < 2 or not np.isfinite(rows).all():
+        return domain
+    mean = rows.astype(np.float64).mean(0)
+    model = _stored(mean[None], shrunk(rows - mean, len(values)))
+    out = numbers_read(network, inputs.take(held))
+    return dataclasses.replace(domain, inputs=model, dispersion=1.0 if out is None else dispersion_of(model, out))
+
+
+def _with_features(domain: Domain, network: Network, inputs: Inputs) -> Domain:
+    """Add class means and a covariance of the features of the output layer, by the predicted class."""
+    size, classes = network.spec.features, network.classes
+    if network.io.many_outputs or network.task != "classification" or size > MOST or classes * size > STORED:
+        return domain
+
+    def both(batch: Any) -> Tensor:
+        features = network.features(batch)
+        return torch.cat([features, network.head(features).to(features.dtype)], dim=1)
+
+    found = run_batched(both, inputs, network.device).astype(np.float64)
+    features, decided = found[:, :size], network.decide(found[:, size:])
+    if not np.isfinite(features).all() or len(features) < 2:
+        return domain
+    means = np.repeat(features.mean(0, keepdims=True), classes, axis=0)  # also of classes that are never predicted
+    for label in np.unique(decided).tolist():
+        means[label] = features[decided == label].mean(0)
+    return dataclasses.replace(domain, features=_stored(means, shrunk(features - means[decided], len(features))))
+
+
+def _with_typicality(
+    domain: Domain, network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, ConcernModule], held: np.ndarray
+) -> Domain:
+    """Add the typicality of held-out examples; of a classifier of those whose predicted class has a module.
+
+    The module of the predicted class runs on each example. All modules run only for taggers.
+    """
+    if network.task != "classification" or not len(held):
+        return domain
+    give_domain(modules.values(), domain)
+    composition = Composition(modules)
+    if network.io.many_outputs:
+        margins = np.nan_to_num(composition.margins(_given(x, inputs, held)), nan=-np.inf)
+        winners = margins.max(axis=1).argmax(axis=1)  # the best timestep
+    else:
+        places = np.full(network.classes, -1)
+        places[[module.index for module in modules.values()]] = np.arange(len(modules))
+        winners = places[network.predict_index(_given(x, inputs, held))]
+        held, winners = held[winners >= 0], winners[winners >= 0]
+    if not len(held):
+        return domain
+    scores = composition.typicality_scores(_given(x, inputs, held), winners)
+    return dataclasses.replace(domain, typicality=Typicality.of(scores))
+
+
+def _given(x: Any, inputs: Inputs, rows: np.ndarray) -> Any:
+    """Return some examples as :meth:`Network.predict_index` takes them."""
+    return _rows(x, rows) if is_text(x) else inputs.take(rows).tree
+
+
+def _rows(x: Any, rows: np.ndarray) -> Any:
+    """Return some texts; inputs that are no texts are returned unchanged."""
+    if not is_text(x):
+        return x
+    texts = as_texts(x)
+    return [texts[row] for row in rows.tolist()]
+
+
+def _stored(means: np.ndarray, covariance: np.ndarray) -> Gaussians:
+    """Round to float32, so that the stored values equal the used values."""
+    return Gaussians(means.astype(np.float32), covariance.astype(np.float32))
