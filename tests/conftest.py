@@ -22,6 +22,7 @@ SLOW = (
     "cli/test_journey.py",
     "cli/test_keras_journey.py",
     "cli/test_numbers.py",
+    "cli/test_output.py",
     "cli/test_own_code.py",
     "cli/test_comparing.py",
     "cli/test_recipes.py",
