@@ -24,7 +24,7 @@ PROGRAM = 'from unbraid.cli.app import app; app(prog_name="unbraid")'
 def needs(package):
     found = importlib.util.find_spec(package)
     return pytest.mark.skipif(
-        found is None, reason=f"{package} is not installed: pip install '.[docs,onnx,report,translation]'"
+        found is None, reason=f"{package} is not installed: pip install '.[docs,onnx,report,sklearn,translation]'"
     )
 
 
@@ -32,6 +32,7 @@ NEEDS = {
     "tutorials/translator.md": ["num2words", "sacrebleu"],
     "howto/serving.md": ["onnxruntime", "onnxscript"],
     "howto/report.md": ["jinja2", "matplotlib"],
+    "howto/sklearn.md": ["sklearn"],
 }
 
 

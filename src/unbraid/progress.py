@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from typing import TYPE_CHECKING
 
 from unbraid.errors import quoted, wrong_object
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Advance = Callable[[float], object]
 Progress = Callable[[str, float], AbstractContextManager[Advance]]
@@ -138,6 +138,10 @@ def joined(progress: Progress, what: str, phases: Mapping[str, float]) -> Iterat
 
 @contextmanager
 def _bar(console: Console, what: str, total: float, patience: float) -> Iterator[Advance]:
+    # here, as `import unbraid` need not wait for it
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     started, done = time.monotonic(), 0.0
     shown = Bar(
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
@@ -163,6 +167,8 @@ def _bar(console: Console, what: str, total: float, patience: float) -> Iterator
 
 def _console() -> Console:
     """Make the console of standard error; in a notebook without ipywidgets it writes plain text there."""
+    from rich.console import Console
+
     console = Console(file=sys.stderr)
     if console.is_jupyter and importlib.util.find_spec("ipywidgets") is None:
         return Console(file=sys.stderr, force_jupyter=False, force_terminal=True)

@@ -52,7 +52,8 @@ def test_each_size_is_saved_and_compared(work):
 def test_the_smallest_size_within_the_loss_is_saved(work):
     done = decompose(work, "-o", "chosen", "--keep", "0.5,0.1,0.3", "--max-loss", "0.9")
     assert done.exit_code == 0, done.output
-    assert "saved: keep 0.1 in chosen" in done.stdout
+    assert "saved: keep 0.1 in chosen" in done.stdout and "…" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert unbraid.load_decomposition(work / "chosen").config.keep == 0.1
 
 

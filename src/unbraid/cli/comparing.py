@@ -71,7 +71,7 @@ def compare(
     result = compare_sides(*sides, examples, LEVEL, seed)
     sizes = tuple(_bytes(folder) for folder in folders)
     result = dataclasses.replace(result, sizes={**result.sizes, "bytes on disk": sizes})  # type: ignore[dict-item]
-    emit(as_json, result.to_dict(), _table(result))
+    emit(as_json, result.to_dict(), _table(result), result=True)
 
 
 def _opened(source: str, beside: Beside) -> Any:

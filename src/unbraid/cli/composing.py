@@ -15,12 +15,11 @@ from unbraid.cli.open_any import Beside, find_label, open_any, open_classifier, 
 from unbraid.cli.options import AsJson, Data, Dtype, Modules, Out, Vocabularies, X, Y
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.recipes import Calibration, compose_sources, folders_of
-from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.terminal import bar, emit, guarded, reading
 from unbraid.data.files import read_examples
 from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, IncompatibleModules, UnbraidError
 from unbraid.modules.module import ConcernModule
-from unbraid.progress import bar
 from unbraid.storage.folders import bytes_on_disk
 from unbraid.storage.halving import check_stored
 from unbraid.translation.translator import Translator

@@ -14,7 +14,7 @@ from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.options import AsJson, AsTask, Dtype, KerasOutput, KerasWeights, Labels, Out, read_labels
 from unbraid.cli.own_code import own_modules, read_init
 from unbraid.cli.sizes import check_choice, parse_keep, save_sizes
-from unbraid.cli.terminal import emit, guarded, notice, reading
+from unbraid.cli.terminal import bar, emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, LayerChoice, Mode, Words
@@ -24,7 +24,6 @@ from unbraid.decomposition.decomposition import Decomposition
 from unbraid.decomposition.size_table import decompose_sizes
 from unbraid.errors import ConfigError, UnbraidError
 from unbraid.networks.network import Network
-from unbraid.progress import bar
 from unbraid.storage.folders import bytes_on_disk
 from unbraid.storage.halving import check_stored, half_precision_change
 from unbraid.translation.pair_files import ready_for

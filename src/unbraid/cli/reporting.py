@@ -13,7 +13,7 @@ from unbraid.cli.open_any import Beside, modules_in, parse_vocabularies
 from unbraid.cli.options import AsTask, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.running import Trial
-from unbraid.cli.terminal import guarded, reading, show
+from unbraid.cli.terminal import done, guarded, reading
 from unbraid.data.files import read_examples
 from unbraid.errors import ConfigError, DataError, quoted
 from unbraid.evaluation.details import structure_of
@@ -59,7 +59,7 @@ def report(
     own = own_modules(module or [], folders)
     beside = Beside(own, trial is not None, vocabularies, several=len(folders) > 1)
     write_report(out, [_section(folder, beside, trial, seed) for folder in folders])
-    show(f"wrote {out}")
+    done(f"wrote {out}")
 
 
 def _split(sources: Sequence[Path]) -> tuple[list[Path], Path | None]:

@@ -108,7 +108,7 @@ def inspect(
     data = printing.description(opened)
     if not isinstance(opened, Network):
         data["bytes_on_disk"] = bytes_on_disk(path)
-    emit(as_json, data, printing.description_text(data))
+    emit(as_json, data, printing.description_text(data), result=True)
 
 
 @guarded

@@ -23,14 +23,13 @@ from unbraid.cli.options import (
 )
 from unbraid.cli.own_code import own_modules
 from unbraid.cli.running import named
-from unbraid.cli.terminal import emit, guarded, reading, show
+from unbraid.cli.terminal import bar, done, emit, guarded, reading
 from unbraid.data.files import read_examples
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import UnbraidError
 from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
 from unbraid.modules.compose import compose as compose_modules
-from unbraid.progress import bar
 from unbraid.storage import hub
 from unbraid.translation.translator import Translator
 
@@ -45,7 +44,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Share a folder of modules on a hub; needs the extra [hub]."""
-    show(f"{folder} is at {hub.push(folder, repo, private=private)}")
+    done(f"{folder} is at {hub.push(folder, repo, private=private)}")
 
 
 @guarded
@@ -56,7 +55,7 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
 ) -> None:
     """Download a folder of modules from a hub and check it; needs the extra [hub]."""
-    show(f"{repo} is in {hub.pull(repo, output, revision=revision, progress=bar)}")
+    done(f"{repo} is in {hub.pull(repo, output, revision=revision, progress=bar)}")
 
 
 @guarded

@@ -10,7 +10,7 @@ import typer
 
 from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.options import KerasOutput, KerasWeights
-from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.terminal import bar, emit, guarded, reading
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.files import read_examples
 from unbraid.decomposition.shrinking.networks import change
@@ -20,7 +20,6 @@ from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
-from unbraid.progress import bar
 
 _WRITE: dict[str, Callable[[Network, Path], None]] = {".onnx": export_onnx, ".keras": export_keras}
 

@@ -49,7 +49,7 @@ def save_sizes(table: SizeTable, output: Path, max_loss: float | None, save: Sav
     try:
         chosen = None if max_loss is None else table.smallest(max_loss)
     except NoSize:
-        emit(as_json, {"folder": None, "chosen": None, **table.to_dict()}, sizes_table(table, None))
+        emit(as_json, {"folder": None, "chosen": None, **table.to_dict()}, sizes_table(table, None), result=True)
         raise
     if chosen is None:
         folders = {keep: place_of(output, keep) for keep in table}
@@ -57,7 +57,7 @@ def save_sizes(table: SizeTable, output: Path, max_loss: float | None, save: Sav
         folders = {chosen.config.keep or 1.0: output}
     saved = [{"keep": keep, **save(table[keep], folder)} for keep, folder in folders.items()]
     summary = {"chosen": None if chosen is None else chosen.config.keep, "saved": saved, **table.to_dict()}
-    emit(as_json, summary, sizes_table(table, folders))
+    emit(as_json, summary, sizes_table(table, folders), result=True)
 
 
 def sizes_table(table: SizeTable, folders: dict[float, Path] | None) -> Table:

@@ -10,13 +10,15 @@ import io
 import json
 import zipfile
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from unbraid.errors import UnsupportedLayer
-from unbraid.networks.keras.weights import snake_case
+from unbraid.networks.keras.names import snake_case
+
+if TYPE_CHECKING:
+    import h5py
 
 ACTIVATIONS = {
     **{n: n for n in ("tanh", "sigmoid", "relu", "linear", "elu", "selu", "softplus", "softsign", "exponential")},
@@ -103,6 +105,8 @@ class KerasModel:
 
     def content(self, output: str) -> bytes:
         """Return the file of the model whose result is that of the layer ``output``."""
+        import h5py  # here, as `import unbraid` need not wait for it
+
         layers = self._in_order()
         config = {
             "name": "model",

@@ -18,7 +18,6 @@ from unbraid.data.targets import Label
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, quoted, wrong_object
 from unbraid.limits import check_expansion, read_regular
-from unbraid.networks.keras.reading import load_keras
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
 
@@ -63,6 +62,8 @@ def load(
         Traceback (most recent call last):
         unbraid.errors.FormatError: missing.keras does not exist; expected a Keras model file (.h5 or .keras).
     """
+    from unbraid.networks.keras.reading import load_keras  # here, as `import unbraid` need not wait for it
+
     network = load_keras(path, labels, task, output, weights)
     return network if vocabulary is None else network.with_vocabulary(vocabulary)
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
@@ -149,7 +148,7 @@ def _front_matter(about: About) -> str:
     data: dict[str, Any] = {"library_name": LIBRARY, "tags": [LIBRARY]}
     if about.license:
         data = {"license": about.license, **data}
-    return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10**6)}---"
+    return f"---\n{_yaml(data, allow_unicode=True, width=10**6)}---"
 
 
 def _title(manifest: Manifest) -> str:
@@ -327,7 +326,7 @@ def settings_groups(configs: Iterable[tuple[Label, DecompositionConfig]]) -> dic
     for label, config in configs:
         plain = config.model_dump_json()
         if plain not in shown:
-            shown[plain] = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+            shown[plain] = _yaml(config.model_dump(mode="json"))
         groups.setdefault(shown[plain], []).append(label)
     return groups
 
@@ -352,3 +351,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _yaml(data: Mapping[str, Any], **settings: Any) -> str:
+    import yaml  # here, as `import unbraid` need not wait for it
+
+    return str(yaml.safe_dump(data, sort_keys=False, **settings))

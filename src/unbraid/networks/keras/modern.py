@@ -13,7 +13,8 @@ import numpy as np
 
 from unbraid.limits import check_size
 from unbraid.networks.keras.config import LayerConfig
-from unbraid.networks.keras.weights import Place, Variable, snake_case
+from unbraid.networks.keras.names import snake_case
+from unbraid.networks.keras.weights import Place, Variable
 
 CELLS = {"SimpleRNNCell": "SimpleRNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
 CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}

@@ -12,6 +12,7 @@ import numpy as np
 from unbraid.errors import FormatError
 from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.hdf5 import Shape, Store
+from unbraid.networks.keras.names import snake_case
 
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second: Keras 2.12 to 2.15
 
@@ -122,9 +123,3 @@ class ArchiveWeights:
         raise FormatError(
             f"{self.store.file}: {found} groups 'layers/{snake}...', expected {place.of}: one for each {place.kind}."
         )
-
-
-def snake_case(kind: str) -> str:
-    """Return the name of a class in a ``.keras`` file, as Keras writes it."""
-    plain = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", plain).lower()
