@@ -75,7 +75,8 @@ def shrink(
 
     Returns:
         the smaller module in eval mode, in the type and on the device of ``model``. For a Network made from a Keras
-        file it is a Network; where its layers are a graph, those that need all units read a linear expansion. For a Network made from a PyTorch module it is an instance of the class of that module.
+        file it is a Network; where its layers are a graph, those that need all units read a linear expansion.
+        For a Network made from a PyTorch module it is an instance of the class of that module.
 
     Raises:
         UnsupportedLayer: no recurrent layer, or one that cannot be made smaller; the message names it.
