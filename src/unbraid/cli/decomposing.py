@@ -231,7 +231,9 @@ def decompose(
         return {"folder": str(folder), **summary, "skipped": parts.skipped}
 
     if sizes:
-        table = decompose_sizes(network, examples, sizes, config=config, sample_weight=weight, domain=domain, progress=bar)
+        table = decompose_sizes(
+            network, examples, sizes, config=config, sample_weight=weight, domain=domain, progress=bar
+        )
         return save_sizes(table, output, max_loss, save, as_json)
     parts = run_decompose(network, examples, config=config, sample_weight=weight, domain=domain, progress=bar)
     summary = save(parts, output)

@@ -8,7 +8,7 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.domain import gathered, give_domain
+from unbraid.decomposition.domain import learn_domain
 from unbraid.decomposition.everywhere import check_classes
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.observing import observing, read_arguments
@@ -81,10 +81,8 @@ def decompose(
     examples, config = read_arguments(network, examples, config, settings)
     with few_threads([network]):
         found = _decomposed(network, examples, config, sample_weight, shown(progress))
-        if domain and network.task != "regression" and network.io is not IOArchitecture.ENCODER_DECODER:
-            parent = found.network  # own words make another network
-            inputs = parent.check(examples[0])
-            give_domain(found.values(), gathered(parent, examples[0], inputs, dict(found), config.seed))
+        if domain:
+            learn_domain(found, examples[0])
         return found
 
 

@@ -12,6 +12,7 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture
 from unbraid.decomposition.decomposition import Decomposition
+from unbraid.decomposition.domain import learn_domain
 from unbraid.decomposition.losses import Scores, loss_measure
 from unbraid.decomposition.observing import Observed, observing, read_arguments
 from unbraid.errors import ConfigError, NoSize, quoted
@@ -161,6 +162,7 @@ def decompose_sizes(
     *,
     config: DecompositionConfig | None = None,
     sample_weight: Any = None,
+    domain: bool = True,
     progress: Progress | bool | None = None,
     **settings: Unpack[Settings],
 ) -> SizeTable:
@@ -175,6 +177,7 @@ def decompose_sizes(
         sizes: keep ratios, each in (0, 1], such as ``[0.5, 0.3, 0.15]``.
         config: as for :func:`unbraid.decompose`.
         sample_weight: as for :func:`unbraid.decompose`.
+        domain: as for :func:`unbraid.decompose`.
         progress: as for :func:`unbraid.decompose`.
         **settings: changes to ``config``, except for ``keep`` and ``max_loss``.
 
@@ -210,7 +213,10 @@ def decompose_sizes(
         few_threads([network]),
         observing(network, examples, config, sample_weight, shown(progress), rounds) as seen,
     ):
-        return _table(seen, keeps)
+        table = _table(seen, keeps)
+        for parts in table.values() if domain else ():
+            learn_domain(parts, examples[0])
+        return table
 
 
 def read_sizes(sizes: Any) -> list[float]:

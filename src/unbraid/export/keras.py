@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer, wrong_object
+from unbraid.export.keras_graph import body_graph, graph_layers, started
 from unbraid.export.keras_layers import Values, body_layers, dense
-from unbraid.export.keras_model import KerasModel
+from unbraid.export.keras_model import KerasModel, Ref
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.heads import Head
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
+from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
 from unbraid.storage.folders import write_file
@@ -27,13 +30,15 @@ INSTEAD = "use unbraid.export_onnx"
 def export_keras(model: Network | ConcernModule | Composition, path: str | os.PathLike[str]) -> None:
     """Write a model as a ``.keras`` file that Keras 2 (tf-keras) and Keras 3 load. Keras is not needed to write it.
 
-    The Keras model reads word indices (N, T) or features (N, T, D). It gives the probabilities of a network (N, C), of
-    a module (N, 1) or of a composition (N, K), or the numbers of a regression. The results of a tagger have an axis of
-    timesteps. Labels and vocabularies are not part of the file. After an error there is no new file.
+    The Keras model reads what the network reads: word indices (N, T), features (N, T, D), or several inputs in order.
+    It gives the probabilities of a network (N, C), of a module (N, 1) or of a composition (N, K), or the numbers of a
+    regression. The results of a tagger have an axis of timesteps. Labels, vocabularies and layers without an effect on
+    predictions (dropout, noise) are not part of the file. A graph with MultiHeadAttention, or with initial states, is
+    for Keras 3 only. After an error there is no new file.
 
     Args:
-        model: a network of a Keras file whose layers are a chain, also a smaller one of :func:`unbraid.shrink`; a
-            rolled module of it; or a composition of such modules, fused or not.
+        model: a network of a Keras file, also a smaller one of :func:`unbraid.shrink`; a rolled module of it; or a
+            composition of such modules, fused or not.
         path: path of the file. An existing regular file is replaced.
 
     Raises:
@@ -66,13 +71,13 @@ def export_keras(model: Network | ConcernModule | Composition, path: str | os.Pa
 def _content(model: Network | ConcernModule | Composition) -> bytes:
     if isinstance(model, Network):
         keras, width = _started([model])
-        read = body_layers(keras, model.body, width)
+        read = _read_by(keras, model.body, width)
         function = OUTPUTS[model.spec.output].activation
         return keras.content(dense(keras, model.head.weight, model.head.bias, function, _head_name(model), read).layer)
     modules = [model] if isinstance(model, ConcernModule) else list(model.modules_by_label.values())
     keras, width = _started([module.parent for module in modules])
     bodies = {id(module.body): module.body for module in modules}
-    found = {key: body_layers(keras, body, width) for key, body in bodies.items()}
+    found = {key: _read_by(keras, body, width) for key, body in bodies.items()}
     reads = [found[id(module.body)] for module in modules]
     if isinstance(model, ConcernModule):
         return keras.content(_module_output(keras, model, reads[0]))
@@ -80,34 +85,47 @@ def _content(model: Network | ConcernModule | Composition) -> bytes:
 
 
 def _started(networks: Sequence[Network]) -> tuple[KerasModel, int]:
-    """Return a model with its input, and the width of the input."""
-    shapes: list[list[int | None]] = []
-    for network in networks:
-        spec = network.spec
-        if not isinstance(spec, NetworkSpec):
-            raise UnsupportedLayer(
-                "Keras export is for networks of Keras files whose layers are a chain, and their modules: for graphs "
-                f"and PyTorch modules {INSTEAD}."
-            )
-        first = spec.stages[0]
-        if spec.shape is not None:
-            shapes.append(list(spec.shape))
-        elif isinstance(first, EmbeddingSpec):
-            shapes.append([spec.steps])
-        else:
-            width = next((s.inputs for s in spec.stages if isinstance(s, RecurrentSpec) or s.type == "dense"), None)
-            shapes.append([spec.steps, width])
+    """Return a model with its inputs, and the width of the first one."""
+    shapes = [_shapes(network) for network in networks]
     if any(shape != shapes[0] for shape in shapes):
         raise UnsupportedLayer(f"the modules read inputs of different shapes {shapes}: {INSTEAD}.")
-    words = isinstance(networks[0].spec, NetworkSpec) and isinstance(networks[0].spec.stages[0], EmbeddingSpec)
-    return KerasModel(shapes[0]), 1 if words else int(shapes[0][-1] or 1)
+    first, spec = shapes[0][0], networks[0].spec
+    if isinstance(spec, KerasSpec):
+        return started(spec.graph), 0
+    words = isinstance(spec, NetworkSpec) and isinstance(spec.stages[0], EmbeddingSpec)
+    return KerasModel(first), 1 if words else int(first[-1] or 1)
+
+
+def _shapes(network: Network) -> list[list[int | None]]:
+    """Return the shape of one example of each input."""
+    spec = network.spec
+    if isinstance(spec, KerasSpec):
+        return [list(given.shape) for given in spec.graph.inputs]
+    if not isinstance(spec, NetworkSpec):
+        raise UnsupportedLayer(
+            f"Keras export is for networks of Keras files and their modules: for PyTorch modules {INSTEAD}."
+        )
+    if spec.shape is not None:
+        return [list(spec.shape)]
+    if isinstance(spec.stages[0], EmbeddingSpec):
+        return [[spec.steps]]
+    width = next((s.inputs for s in spec.stages if isinstance(s, RecurrentSpec) or s.type == "dense"), None)
+    return [[spec.steps, width]]
+
+
+def _read_by(keras: KerasModel, body: nn.Module, width: int) -> Values:
+    """Add the layers of a body; return the features of the output layer."""
+    if not isinstance(body, TorchBody):
+        return body_layers(keras, body, width)
+    graph, weights = body_graph(body)
+    return Values(graph_layers(keras, graph, weights), 0)
 
 
 def _head_name(network: Network) -> str:
     return network.spec.head
 
 
-def _module_output(keras: KerasModel, module: ConcernModule, read: Values) -> str:
+def _module_output(keras: KerasModel, module: ConcernModule, read: Values) -> str | Ref:
     """Return the probability of the class, (N, 1): the sigmoid of the margin."""
     if module.task == "regression":
         function = OUTPUTS[module.parent.spec.output].activation
@@ -134,13 +152,13 @@ def _rows(heads: Sequence[Head]) -> tuple[Tensor, Tensor]:
     return torch.stack(weights), torch.stack(biases)
 
 
-def _margins(keras: KerasModel, heads: Sequence[Head], read: Values, function: str) -> str:
+def _margins(keras: KerasModel, heads: Sequence[Head], read: Values, function: str) -> str | Ref:
     return dense(keras, *_rows(heads), function, "output", read).layer
 
 
 def _composition_output(
     keras: KerasModel, composition: Composition, modules: list[ConcernModule], reads: list[Values]
-) -> str:
+) -> str | Ref:
     """Return the probabilities or numbers (N, K)."""
     if composition.referee is not None:
         raise UnsupportedLayer("Keras export has no referee: call without_referee() first, or " + INSTEAD + ".")
@@ -179,7 +197,7 @@ Part = tuple[Values, list[int], Tensor, Tensor]  # what is read, positions of th
 
 def _side_by_side(weights: list[Tensor], biases: list[Tensor], reads: list[Values]) -> list[Part]:
     """Group the rows by what they read."""
-    by_layer: dict[str, list[int]] = {}
+    by_layer: dict[str | Ref, list[int]] = {}
     for place, read in enumerate(reads):
         by_layer.setdefault(read.layer, []).append(place)
     return [

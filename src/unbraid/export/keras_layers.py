@@ -6,6 +6,7 @@ weights are zero; what reads them gets weights of zero. Shapes: N examples, T ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer
-from unbraid.export.keras_model import KerasModel, activation, serialized
+from unbraid.export.keras_model import KerasModel, Ref, activation, serialized
 from unbraid.networks.keras.recurrent import in_keras_order
 from unbraid.networks.layers import Scattered
 from unbraid.networks.recurrent import RecurrentLayer
@@ -39,12 +40,12 @@ class Values:
     """What a layer gives.
 
     Attributes:
-        layer: its name.
+        layer: its name, or the value.
         width: its number of features; used with ``places`` only.
         places: positions of the features of the network among them, (F,); None for all in order.
     """
 
-    layer: str
+    layer: str | Ref
     width: int
     places: np.ndarray | None = None
 
@@ -135,30 +136,61 @@ def _recurrent(model: KerasModel, name: str, stage: Recurrent, read: Values) -> 
             f"layer {name!r} merges directions with removed units, and its activation {layers[0].cell.activation!r} is "
             "not 0 at 0: use unbraid.export_onnx."
         )
-    settings = [_settings(name, stage, layer, units) for layer in layers]
+    kind, settings, arrays = recurrent_layer(name, layers, places, units, stage.merge, stage.sequences, read)
+    added = model.add(kind, settings, (read.layer,), name, arrays)
+    if len(layers) == 1:
+        return Values(added, units, None if layers[0].units == units else places[0])
+    if stage.merge != "concat":
+        return Values(added, units)
+    whole = np.concatenate([own + units * number for number, own in enumerate(places)])
+    return Values(added, 2 * units, None if len(whole) == 2 * units else whole)
+
+
+def recurrent_layer(
+    name: str,
+    layers: Sequence[RecurrentLayer],
+    places: Sequence[np.ndarray],
+    units: int,
+    merge: str,
+    sequences: bool,
+    read: Values,
+    states: bool = False,
+) -> tuple[str, dict[str, Any], dict[str, list[np.ndarray]]]:
+    """Return class, settings and variables of a recurrent layer.
+
+    Args:
+        name: its name.
+        layers: one layer for each direction.
+        places: positions of their units among those of the Keras layer.
+        units: number of units of the Keras layer.
+        merge: how directions are merged.
+        sequences: whether it returns all outputs.
+        read: what it reads.
+        states: whether it also returns its last states.
+
+    Raises:
+        UnsupportedLayer: an activation that Keras 2 and 3 compute differently.
+    """
+    settings = [
+        _settings(name, sequences, layer, units) | ({"return_state": True} if states else {}) for layer in layers
+    ]
     arrays = [_arrays(layer, own, units, read) for layer, own in zip(layers, places, strict=True)]
     kind = KINDS[layers[0].cell.kind]
     if len(layers) == 1:
-        where = None if layers[0].units == units else places[0]
-        return Values(model.add(kind, settings[0], (read.layer,), name, {"cell": arrays[0]}), units, where)
-    merge: dict[str, Any] = {"merge_mode": stage.merge}
+        return kind, settings[0], {"cell": arrays[0]}
+    both: dict[str, Any] = {"merge_mode": merge}
     for part, own in zip(("layer", "backward_layer"), settings, strict=True):
-        merge[part] = serialized(kind, {"name": f"{part}_of_{name}"[:100], "dtype": "float32", **own})
-    added = dict(zip(("forward_layer/cell", "backward_layer/cell"), arrays, strict=True))
-    layer_name = model.add("Bidirectional", merge, (read.layer,), name, added)
-    if stage.merge != "concat":
-        return Values(layer_name, units)
-    whole = np.concatenate([own + units * number for number, own in enumerate(places)])
-    return Values(layer_name, 2 * units, None if len(whole) == 2 * units else whole)
+        both[part] = serialized(kind, {"name": f"{part}_of_{name}"[:100], "dtype": "float32", **own})
+    return "Bidirectional", both, dict(zip(("forward_layer/cell", "backward_layer/cell"), arrays, strict=True))
 
 
-def _settings(name: str, stage: Recurrent, layer: RecurrentLayer, units: int) -> dict[str, Any]:
+def _settings(name: str, sequences: bool, layer: RecurrentLayer, units: int) -> dict[str, Any]:
     cell = layer.cell
     found = {
         "units": units,
         "activation": activation(cell.activation, name),
         "use_bias": True,
-        "return_sequences": stage.sequences,
+        "return_sequences": sequences,
         "go_backwards": layer.reverse,
     }
     if cell.kind != "rnn":

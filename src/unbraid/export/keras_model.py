@@ -1,6 +1,7 @@
 """Layers of a Keras model and their weights, written as a ``.keras`` file without Keras.
 
-The file has the form that Keras 2 (tf-keras) and Keras 3 read alike: a Functional model of built-in layers.
+The file has the form that Keras 2 (tf-keras) and Keras 3 read alike: a Functional model of built-in layers. Calls that
+this form cannot express in both versions (initial states, several arguments) are written as Keras 3 writes them.
 Shapes: T timesteps, D inputs, H hidden units, G gates.
 """
 
@@ -10,6 +11,8 @@ import io
 import json
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +28,56 @@ ACTIVATIONS = {
     **{"softmax": "softmax", "gelu": "gelu", "silu": "swish"},
 }  # those that Keras 2 and 3 compute alike; hard_sigmoid, for example, differs
 VERSION = "2.15.0"  # Keras 3 also reads the calls of layers as Keras 2 writes them
+MODERN = "3.0.0"  # of a file that Keras 2 cannot read
+
+Ref = tuple[str, int, int]  # a value: layer, number of its call, number of its output
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call of a layer.
+
+    Attributes:
+        reads: the values that it reads.
+        states: initial states of a recurrent layer.
+        options: other arguments.
+        apart: whether the values are one argument each, not one list.
+    """
+
+    reads: tuple[Ref, ...]
+    states: tuple[Ref, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    apart: bool = False
+
+    @property
+    def modern(self) -> bool:
+        """Whether only Keras 3 reads this call."""
+        return bool(self.states) or (self.apart and len(self.reads) > 1)
+
+    def legacy_form(self) -> list[Any]:
+        """Return the call as Keras 2 writes it."""
+        return [[*read, self.options] for read in self.reads]
+
+    def modern_form(self) -> dict[str, Any]:
+        """Return the call as Keras 3 writes it."""
+        values = [_tensor(read) for read in self.reads]
+        states = [_tensor(state) for state in self.states]
+        given = {"initial_state": states if len(states) > 1 else states[0]} if states else {}
+        args = values if self.apart or len(values) == 1 else [values]
+        return {"args": args, "kwargs": {**self.options, **given}}
+
+
+def _tensor(read: Ref) -> dict[str, Any]:
+    """Return a value as Keras 3 writes it; its shape is computed again when the file is loaded."""
+    return {
+        "class_name": "__keras_tensor__",
+        "config": {"shape": [None], "dtype": "float32", "keras_history": list(read)},
+    }
+
+
+def reference(read: str | Ref) -> Ref:
+    """Return a value; the name of a layer stands for the result of its first call."""
+    return (read, 0, 0) if isinstance(read, str) else read
 
 
 def activation(name: str, layer: str) -> str:
@@ -41,20 +94,29 @@ class KerasModel:
     """A Functional model that grows layer by layer.
 
     Args:
-        shape: of one example; None for any size.
+        shape: shape of one example of the first input; None for any size.
+        name: wanted name of the first input.
     """
 
-    def __init__(self, shape: list[int | None]) -> None:
-        self.layers: list[dict[str, Any]] = []
-        self._reads: dict[str, tuple[str, ...]] = {}
+    def __init__(self, shape: Sequence[int | None], name: str = "input") -> None:
+        self.layers: dict[str, dict[str, Any]] = {}
+        self.inputs: list[str] = []
+        self._nodes: dict[str, list[Node]] = {}
         self._arrays: dict[str, dict[str, list[np.ndarray]]] = {}
-        self.input = self.add("InputLayer", {"batch_input_shape": [None, *shape], "sparse": False}, (), "input")
+        self._inner: dict[str, tuple[KerasModel, Ref]] = {}
+        self.input = self.add_input(shape, name)
+
+    def add_input(self, shape: Sequence[int | None], name: str) -> str:
+        """Add another input; return its name."""
+        chosen = self.add("InputLayer", {"batch_input_shape": [None, *shape], "sparse": False}, (), name)
+        self.inputs.append(chosen)
+        return chosen
 
     def add(
         self,
         kind: str,
         settings: dict[str, Any],
-        reads: tuple[str, ...],
+        reads: Sequence[str | Ref],
         name: str,
         arrays: dict[str, list[np.ndarray]] | None = None,
     ) -> str:
@@ -63,7 +125,7 @@ class KerasModel:
         Args:
             kind: class in Keras.
             settings: its configuration.
-            reads: names of the layers whose results it reads; several for a merge.
+            reads: what it reads: values, or names of layers whose first results it reads; several for a merge.
             name: wanted name; a number is added if it is taken.
             arrays: part of the layer -> its variables in the order of Keras.
 
@@ -72,56 +134,111 @@ class KerasModel:
         """
         plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in name).lower().strip("_") or snake_case(kind)
         chosen, number = plain, 1
-        while chosen in self._reads:
+        while chosen in self._nodes:
             chosen, number = f"{plain}_{number}", number + 1
         config = {"name": chosen, "trainable": True, "dtype": "float32", **settings}
         if kind == "InputLayer":
             config.pop("trainable")
-        calls = [[[read, 0, 0, {}] for read in reads]] if reads else []
-        self.layers.append({**serialized(kind, config), "name": chosen, "inbound_nodes": calls})
-        self._reads[chosen], self._arrays[chosen] = reads, {"": [], **(arrays or {})}
+        self.layers[chosen] = {**serialized(kind, config), "name": chosen}
+        self._nodes[chosen], self._arrays[chosen] = [], {"": [], **(arrays or {})}
+        if reads:
+            self.call(chosen, Node(tuple(map(reference, reads))))
         return chosen
 
-    def _in_order(self) -> list[dict[str, Any]]:
-        """Return the layers as Keras sorts them: by the number of layers up to the output, then as they were added."""
-        behind = dict.fromkeys(self._reads, 0)
-        for name in reversed(self._reads):  # layers read those that were added before
-            for read in self._reads[name]:
-                behind[read] = max(behind[read], behind[name] + 1)
-        return sorted(self.layers, key=lambda layer: -behind[layer["name"]])
+    def call(self, name: str, node: Node) -> int:
+        """Add a call of a layer; return its number."""
+        self._nodes[name].append(node)
+        return len(self._nodes[name]) - 1
 
-    def _write_weights(self, file: h5py.File, layers: list[dict[str, Any]]) -> None:
+    def arrays(self, name: str) -> dict[str, list[np.ndarray]]:
+        """Return the variables of a layer: part of it -> variables in the order of Keras."""
+        return self._arrays[name]
+
+    def wrap(self, name: str, model: KerasModel, output: Ref) -> None:
+        """Make a model, up to one of its values, the layer inside of the wrapper ``name``."""
+        self._inner[name] = model, output
+
+    def _modern(self) -> bool:
+        own = any(node.modern for nodes in self._nodes.values() for node in nodes)
+        return own or any(model._modern() for model, _ in self._inner.values())
+
+    def _in_order(self, output: Ref) -> list[str]:
+        """Return the layers as Keras sorts them.
+
+        They are sorted by the number of layers up to the output, then by their place in a search from the output.
+        """
+        turn: dict[str, int] = {}
+        done: dict[tuple[str, int], None] = {}  # calls, those that others read first
+        left = [(output[:2], False)]
+        while left:
+            here, finished = left.pop()
+            if finished:
+                done[here] = None
+            elif here not in done:
+                turn.setdefault(here[0], len(turn))
+                left.append((here, True))
+                left += [(read[:2], False) for read in reversed(self._read(here))]
+        calls, behind = dict.fromkeys(done, 0), dict.fromkeys(turn, 0)
+        for here in reversed(done):
+            behind[here[0]] = calls[here] = max(calls[here], behind[here[0]])
+            for read in self._read(here):
+                calls[read[:2]] = max(calls[read[:2]], calls[here] + 1)
+        unread = [name for name in self.inputs if name not in turn]
+        return unread + sorted(turn, key=lambda name: (-behind[name], turn[name]))
+
+    def _read(self, call: tuple[str, int]) -> list[Ref]:
+        """All values that a call reads; none for an input."""
+        nodes = self._nodes[call[0]]
+        return [*nodes[call[1]].reads, *nodes[call[1]].states] if nodes else []
+
+    def _write_weights(self, file: h5py.Group, output: Ref) -> None:
         """Write a group for each layer, named by its class and its position among the layers of its class."""
         file.create_group("vars")  # Keras 2 also opens groups without variables
         turns = Counter[str]()
-        for layer in layers:
-            group = snake_case(layer["class_name"])
+        for name in self._in_order(output):
+            group = snake_case(self.layers[name]["class_name"])
             place = f"layers/{group}_{turns[group]}" if turns[group] else f"layers/{group}"
             turns[group] += 1
-            for part, arrays in self._arrays[layer["name"]].items():
+            for part, arrays in self._arrays[name].items():
                 inner = file.create_group("/".join(step for step in (place, part, "vars") if step))
                 for number, array in enumerate(arrays):
-                    inner[str(number)] = np.ascontiguousarray(array, np.float32)
+                    inner[str(number)] = np.array(array, np.float32, order="C")
+            if name in self._inner:
+                model, value = self._inner[name]
+                model._write_weights(file.create_group(f"{place}/layer"), value)
 
-    def content(self, output: str) -> bytes:
-        """Return the file of the model whose result is that of the layer ``output``."""
-        import h5py  # here, as `import unbraid` need not wait for it
-
-        layers = self._in_order()
+    def _config(self, output: Ref, modern: bool) -> dict[str, Any]:
+        """Return the model whose result is one of its values, as Keras writes it."""
+        layers = []
+        for name in self._in_order(output):
+            layer = self.layers[name]
+            if name in self._inner:
+                inner, value = self._inner[name]
+                layer = {**layer, "config": {**layer["config"], "layer": inner._config(value, modern)}}
+            nodes = [node.modern_form() if modern else node.legacy_form() for node in self._nodes[name]]
+            layers.append({**layer, "inbound_nodes": nodes})
+        inputs = [[name, 0, 0] for name in self.inputs]  # a list of one would make Keras 3 return a list
         config = {
             "name": "model",
             "trainable": True,
             "layers": layers,
-            "input_layers": [[self.input, 0, 0]],
-            "output_layers": [[output, 0, 0]],
+            "input_layers": inputs if len(inputs) > 1 else inputs[0],
+            "output_layers": list(output),
         }
-        whole = {"module": "keras", "class_name": "Model", "config": config, "registered_name": "Model"}
+        return {"module": "keras", "class_name": "Model", "config": config, "registered_name": "Model"}
+
+    def content(self, output: str | Ref) -> bytes:
+        """Return the file of the model whose result is the value ``output``."""
+        import h5py  # here, as `import unbraid` need not wait for it
+
+        value, modern = reference(output), self._modern()
         weights = io.BytesIO()
         with h5py.File(weights, "w") as file:
-            self._write_weights(file, layers)
+            self._write_weights(file, value)
+        metadata = {"keras_version": MODERN if modern else VERSION, "date_saved": "2024-01-01@00:00:00"}
         members = {
-            "metadata.json": json.dumps({"keras_version": VERSION, "date_saved": "2024-01-01@00:00:00"}).encode(),
-            "config.json": json.dumps(whole).encode(),
+            "metadata.json": json.dumps(metadata).encode(),
+            "config.json": json.dumps(self._config(value, modern)).encode(),
             "model.weights.h5": weights.getvalue(),
         }
         archive = io.BytesIO()

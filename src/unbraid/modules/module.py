@@ -26,7 +26,7 @@ from unbraid.modules.retention import Retention, retention
 from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_weights, set_bridges
 from unbraid.networks.heads import Head
 from unbraid.networks.network import Network
-from unbraid.networks.pytorch.plain_stages import PlainMargins, plain_stages
+from unbraid.networks.pytorch.plain_stages import PlainMargins, plain_features
 from unbraid.networks.snapshot import unchanged
 
 
@@ -245,7 +245,7 @@ class ConcernModule(Deciding):
 
         Raises:
             UnsupportedLayer: an unrolled module, or a layer that torch does not have (hard sigmoid gates, masks of
-                padding), or the parent is a PyTorch module.
+                padding; in a graph such layers stay as they are), or the parent is a PyTorch module.
 
         Example:
             >>> import torch
@@ -325,7 +325,7 @@ def plain_margins(modules: Sequence[ConcernModule], temperature: Tensor, offset:
     """
     bodies = {id(module.body): module.body for module in modules}
     places = {key: place for place, key in enumerate(bodies)}
-    made = [plain_stages(body) for body in bodies.values()]
+    made = [plain_features(body) for body in bodies.values()]
     return PlainMargins(
         made, [places[id(m.body)] for m in modules], [m.head for m in modules], temperature, offset
     ).eval()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unbraid.data.targets import Label
 from unbraid.data.vocabulary import Vocabulary
-from unbraid.errors import DataError, FormatError, UnsupportedLayer
+from unbraid.errors import DataError, FormatError
 from unbraid.networks.checking import check_flow, check_graph_vocabulary, check_labels, check_vocabulary
 from unbraid.networks.encoder_decoder import EncoderDecoder, check_encoder_decoder
 from unbraid.networks.graph_spec import KerasSpec
@@ -330,10 +330,12 @@ class Network(Predictor):
 
         Returns:
             for a network of a Keras file an nn.Sequential that maps word indices (N, T) or features (N, T, D) to
-            logits; for a PyTorch module an instance of its class.
+            logits; of a Keras model that is a graph a module that reads its inputs in order; for a PyTorch module an
+            instance of its class.
 
         Raises:
-            UnsupportedLayer: a layer that torch does not have (hard sigmoid gates, masks of padding).
+            UnsupportedLayer: a layer that torch does not have (hard sigmoid gates, masks of padding). In a graph such
+                layers stay as they are, and all others are layers of torch.
 
         Example:
             >>> import torch
@@ -343,9 +345,7 @@ class Network(Predictor):
             >>> bool(torch.allclose(network.to_torch()(torch.as_tensor(x)), network(torch.as_tensor(x)), atol=1e-5))
             True
         """
-        if isinstance(self.spec, KerasSpec):
-            raise UnsupportedLayer("to_torch() and shrink do not support Keras models that are graphs: use decompose.")
-        if isinstance(self.body, TorchBody):
+        if isinstance(self.body, TorchBody) and not isinstance(self.spec, KerasSpec):
             return user_module(self.body)
         return plain_network(self.body, self.head)
 

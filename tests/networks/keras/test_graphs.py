@@ -137,14 +137,6 @@ def test_modules_of_other_inputs_are_not_composed():
         unbraid.compose({"a": parts[0], "b": parts[1]})
 
 
-def test_a_graph_has_no_copy_of_plain_torch_layers():
-    network, x, _ = opened("k3-conv1d_pool.keras")
-    with pytest.raises(UnsupportedLayer, match="graphs"):
-        network.to_torch()
-    with pytest.raises(UnsupportedLayer, match="graphs"):
-        unbraid.shrink(network, x, keep=0.5)
-
-
 @pytest.mark.parametrize(
     "stage",
     [

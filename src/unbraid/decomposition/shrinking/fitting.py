@@ -25,11 +25,19 @@ from unbraid.decomposition.reconstruction.states import States
 from unbraid.decomposition.shrinking.narrowing import Plan
 from unbraid.decomposition.shrinking.running import Call, runs
 from unbraid.decomposition.shrinking.wrapped import ShrunkCell, ShrunkRecurrent
+from unbraid.decomposition.shrinking.wrapped_graph import ShrunkGraphLayer
+from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.layers import Layer, gate_rows, slice_layer
 from unbraid.networks.pytorch.plain import narrow_stack
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import CellStack, RecurrentStack
+
+WRAPPERS: dict[type[RecurrentStack], type[ShrunkRecurrent]] = {
+    RecurrentStack: ShrunkRecurrent,
+    CellStack: ShrunkCell,
+    KerasRecurrent: ShrunkGraphLayer,
+}
 
 
 @dataclass(frozen=True)
@@ -221,8 +229,7 @@ def _small(
         return small
     hidden = [_expansion(own.outputs, k, own.states.valid) for own, k in zip(seen, kept, strict=True)]
     cells = [_expansion(own.cells, k) for own, k in zip(seen, kept, strict=True) if own.cells is not None]
-    wrapper = ShrunkCell if isinstance(stack, CellStack) else ShrunkRecurrent
-    return wrapper(
+    return WRAPPERS[type(stack)](
         small, stack.hidden_size, torch.stack(kept), torch.stack(hidden), torch.stack(cells) if cells else None
     ).requires_grad_(False)
 

@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from unbraid.decomposition.reconstruction.size_search import held_out_split, smallest
+from unbraid.decomposition.shrinking.graphs import GraphShrinker
 from unbraid.decomposition.shrinking.inputs import module_inputs
 from unbraid.decomposition.shrinking.networks import NetworkShrinker, change
 from unbraid.decomposition.shrinking.sources import Source
 from unbraid.decomposition.shrinking.torch_modules import TorchShrinker, checked_module
 from unbraid.errors import ConfigError, wrong_object
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
 from unbraid.networks.precision import check_full
@@ -73,7 +75,8 @@ def shrink(
 
     Returns:
         the smaller module in eval mode, in the type and on the device of ``model``. For a Network made from a Keras
-        file it is a Network. For a Network made from a PyTorch module it is an instance of the class of that module.
+        file it is a Network; where its layers are a graph, those that need all units read a linear expansion.
+        For a Network made from a PyTorch module it is an instance of the class of that module.
 
     Raises:
         UnsupportedLayer: no recurrent layer, or one that cannot be made smaller; the message names it.
@@ -112,7 +115,7 @@ def shrink(
     check_full(model)
     spec, inputs = model.spec, model.check(x)
     settings = keep, max_loss, seed, shown(progress)
-    if isinstance(spec, TorchSpec):
+    if isinstance(spec, TorchSpec) and not isinstance(spec, KerasSpec):
         own, sources = model.to_torch(), [Source(spec.head, output=spec.output)]
         return _sized(
             inputs,
@@ -120,9 +123,12 @@ def shrink(
             TorchShrinker.change,
             settings,
         )
+    shrinker: type[NetworkShrinker] | type[GraphShrinker] = (
+        GraphShrinker if isinstance(spec, KerasSpec) else NetworkShrinker
+    )
     return _sized(
         inputs,
-        lambda some: NetworkShrinker(model, some, refine, seed),
+        lambda some: shrinker(model, some, refine, seed),
         lambda shrinker, small, held: change(model, small, held),
         settings,
     )

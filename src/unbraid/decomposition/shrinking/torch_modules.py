@@ -31,6 +31,7 @@ from unbraid.networks.pytorch.calling import Caller
 from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stack import stack_of as replacement_of
 from unbraid.networks.torch_spec import TorchRun
 
@@ -72,9 +73,7 @@ class TorchShrinker:
         run: TorchRun | None = None,
     ) -> None:
         self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
-        self.module = checked_module(module)
-        self.sites = whole_layers(self.module)
-        self.dtype = _like(next(iter(self.sites.values()))).dtype
+        self.module, self.sites, self.dtype = self._opened(module)
         self._caller = Caller(self.module, run or TorchRun())
         first = self._batches(x.take(slice(TRIED)))[0]
         self._tried = self._caller.run.batch or min(TRIED, len(x))
@@ -88,7 +87,7 @@ class TorchShrinker:
         }
         self.first, self.recorded = first, record(self.module, first, [*self.sites, *self.linears])
         self.sites = {path: part for path, part in self.sites.items() if path in self.recorded.calls}
-        memo = {id(part): replacement_of(part) for part in self.sites.values()}
+        memo = {id(part): self._stack(part) for part in self.sites.values()}
         self.parent = copied(self.module, memo | {id(p): p for p in self.module.parameters()}).requires_grad_(False)
         self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
         self._check_projected()
@@ -97,6 +96,16 @@ class TorchShrinker:
         self.scores = unit_scores(self.parent, self.stacks, self._batches(x.take(rows), len(rows)), self.sources)
         self._sample: Sample | None = None
         self._decided: tuple[list[Any], list[list[Tensor]]] | None = None
+
+    def _opened(self, module: nn.Module) -> tuple[nn.Module, dict[str, nn.Module], torch.dtype]:
+        """Return a copy of the module on the CPU, its recurrent layers by path, and the type of its weights."""
+        own = checked_module(module)
+        sites: dict[str, nn.Module] = {**whole_layers(own)}
+        return own, sites, _like(next(iter(sites.values()))).dtype
+
+    def _stack(self, part: nn.Module) -> RecurrentStack:
+        """Return the stack that runs in place of a recurrent layer."""
+        return replacement_of(part)
 
     def make(self, keep: float) -> nn.Module:
         """Make a copy of the module whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1].
@@ -108,6 +117,10 @@ class TorchShrinker:
         if not kept:
             return copied(self.original).eval()
         plan = self._plan(keep, kept)
+        return self._finished(self._fitted(plan), plan)
+
+    def _fitted(self, plan: Plan) -> nn.Module:
+        """Make a smaller copy of the parent, and fit its layers and its output layers."""
         kept, sample = dict(plan.kept), self.sample
         small = build(self.parent, self.stacks, kept, plan, sample)
         fit(small, self.stacks, kept, plan, list(self.recorded.calls), sample)
@@ -117,7 +130,7 @@ class TorchShrinker:
             fit_linear(small, path, batches, wanted)
         if self.refine:
             distil(small, [*kept, *plan.columns, *self.heads], self.sources, batches, scores, self.refine)
-        return self._finished(small, plan)
+        return small
 
     def change(self, small: nn.Module, x: Inputs) -> float:
         """Compute how much a smaller module differs from the parent.

@@ -139,6 +139,7 @@ def _normalization_weights(settings: Settings, shapes: Shapes) -> list[Weight]:
 
 _DROPPED = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
 _NOISE = ("GaussianNoise", "GaussianDropout", "ActivityRegularization", "Identity", "ConvertToTensor")
+UNCHANGED = _DROPPED + _NOISE  # kinds that give what they read in predictions
 
 _RANDOM = tuple(f"Random{name}" for name in ("Brightness", "Contrast", "Flip", "Rotation", "Translation", "Zoom"))
 _OF_RANDOM = (
@@ -147,7 +148,7 @@ _OF_RANDOM = (
 )  # fmt: skip  # none changes a prediction
 
 ELEMENTWISE: dict[str, Kind] = {
-    **{name: Kind(_identity, mask=keep_mask) for name in _DROPPED + _NOISE},
+    **{name: Kind(_identity, mask=keep_mask) for name in UNCHANGED},
     **{name: Kind(_identity, _OF_RANDOM, mask=keep_mask) for name in _RANDOM},
     "Activation": Kind(_identity, mask=keep_mask, activated=True),
     "LeakyReLU": Kind(_leaky_relu, ("alpha", "negative_slope"), mask=keep_mask),

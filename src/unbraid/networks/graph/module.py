@@ -109,8 +109,9 @@ class KerasGraph(nn.Module):
                 found = recurrent_shapes(layer, x[0])
                 kept = masks[0] if layer.sequences else None
                 return (found if isinstance(module, KerasRecurrent) else found[:1]), kept
-            if isinstance(module, KerasRecurrent):
-                return module(x[0], masks[0], states)
+            if isinstance(layer, RecurrentSpec) and not isinstance(module, Recurrent):
+                found, mask = module(x[0], masks[0], states)
+                return found, mask
             if isinstance(layer, DenseSpec):
                 return [ACTIVATIONS[layer.activation](module(x[0]))], masks[0]
             if isinstance(layer, PerTimestepSpec):

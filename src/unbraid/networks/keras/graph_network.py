@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unbraid.errors import ConfigError, FormatError, UnsupportedLayer, quoted
 from unbraid.networks.graph.module import KerasGraph
-from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.graph_spec import GraphSpec, KerasSpec
 from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.files import SavedModel
 from unbraid.networks.keras.graph_dense import graph_dense
@@ -74,15 +74,7 @@ def _spec(saved: SavedModel, read: ReadGraph, number: int, head: DenseSpec) -> K
             f"{saved.file}: the output layer {shown(head.name)} reads values of shape {tuple(features.shape[1:])}; "
             "supported: (F,) or (T, F)."
         )
-    layers = []
-    recurrent = {layer.name: layer for layer in graph.layers if isinstance(layer, RecurrentSpec)}
-    for site, stack in KerasGraph.stacks_of(graph).items():
-        for layer_name, layer in zip(layer_names(site, stack), stack.layers, strict=True):
-            one = recurrent[site]
-            layers.append(
-                TorchLayerSpec(name=layer_name, site=site, cell=one.cell, inputs=layer.inputs, units=one.units)
-            )
-    dense = graph_dense(graph, head.name)
+    layers, dense = recurrent_specs(graph), graph_dense(graph, head.name)
     if not layers and not dense:
         raise UnsupportedLayer(
             f"{saved.file}: the model has no recurrent layer that can be decomposed; supported: SimpleRNN, LSTM and "
@@ -104,3 +96,16 @@ def _spec(saved: SavedModel, read: ReadGraph, number: int, head: DenseSpec) -> K
         graph=graph,
         steps=graph.inputs[0].shape[0] if len(graph.inputs) == 1 else None,
     )
+
+
+def recurrent_specs(graph: GraphSpec) -> list[TorchLayerSpec]:
+    """Describe the recurrent layers of a graph that can be decomposed, direction by direction."""
+    layers = []
+    recurrent = {layer.name: layer for layer in graph.layers if isinstance(layer, RecurrentSpec)}
+    for site, stack in KerasGraph.stacks_of(graph).items():
+        for layer_name, layer in zip(layer_names(site, stack), stack.layers, strict=True):
+            one = recurrent[site]
+            layers.append(
+                TorchLayerSpec(name=layer_name, site=site, cell=one.cell, inputs=layer.inputs, units=one.units)
+            )
+    return layers

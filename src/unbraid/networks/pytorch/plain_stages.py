@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer
 from unbraid.networks.cells import ACTIVATIONS
+from unbraid.networks.graph.plain import head_call, plain_graph, plain_recurrent, scores_spec
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.heads import Head, margin
-from unbraid.networks.pytorch.plain import KINDS
-from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.stage_spec import StageSpec
 from unbraid.networks.stages import Activation, Dense, Embedding, Flatten, Recurrent, Repeat, StageSequence
 
@@ -104,21 +107,44 @@ class PlainMargins(nn.Module):
         self.register_buffer("temperature", temperature.clone())
         self.register_buffer("offset", offset.clone())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the margins, (N, K) or (N, T, K)."""
-        features = [body(x) for body in self.bodies]
+    def forward(self, *x: Tensor) -> Tensor:
+        """Compute the margins, (N, K) or (N, T, K), from the inputs in order."""
+        features = [body(*x) for body in self.bodies]
         own = zip(self.body_of, self.rows, self.idle, strict=True)
         margins = torch.stack([margin(rows(features[place]), idle) for place, rows, idle in own], -1)
         return margins / self.temperature + self.offset
 
 
-def plain_network(body: nn.Module, head: nn.Linear) -> nn.Sequential:
-    """Convert the stages of a network and its output layer, which returns logits.
+def plain_network(body: nn.Module, head: nn.Linear) -> nn.Module:
+    """Convert the stages or the graph of a network and its output layer, which returns logits.
 
     Raises:
         UnsupportedLayer: as :func:`plain_stages`.
     """
+    if isinstance(body, TorchBody) and isinstance(body.spec, KerasSpec):
+        parts = _copied_parts(body) | {body.spec.head: _linear(head.weight, head.bias)}
+        scores = scores_spec(body.spec.graph, body.spec.head)
+        return plain_graph(scores, parts, scores.output)
     return plain_stages(body).append(_linear(head.weight, head.bias)).eval()
+
+
+def plain_features(body: nn.Module) -> nn.Module:
+    """Convert the body of a network of a Keras file, or of a rolled module of it; it returns the features.
+
+    Raises:
+        UnsupportedLayer: as :func:`plain_stages`; or an unrolled module of a graph.
+    """
+    if not isinstance(body, TorchBody) or not isinstance(body.spec, KerasSpec):
+        return plain_stages(body)
+    graph, head = body.spec.graph, body.spec.head
+    if body.copies > 1 or any(isinstance(part, PrunedRecurrentLayer) for part in body.modules()):
+        raise UnsupportedLayer("an unrolled module has masks of its own at each timestep: use unbraid.export_onnx.")
+    parts = _copied_parts(body) | {head: nn.Identity()}
+    return plain_graph(graph, parts, graph.calls[head_call(graph, head)].reads[0])
+
+
+def _copied_parts(body: TorchBody) -> dict[str, nn.Module]:
+    return dict(copied(body.module).named_children())
 
 
 def plain_stages(body: nn.Module) -> nn.Sequential:
@@ -169,13 +195,7 @@ def _layer(part: nn.Module, name: str) -> nn.RNNBase:
         raise UnsupportedLayer(
             f"layer {name!r} has a cell or masks that torch's layers do not compute: use unbraid.export_onnx."
         )
-    settings = {"nonlinearity": part.cell.activation} if part.cell.kind == "rnn" else {}
-    like = {"device": part.weight_ih.device, "dtype": part.weight_ih.dtype}
-    layer = KINDS[part.cell.kind](part.inputs, part.units, batch_first=True, **settings, **like)
-    with torch.no_grad():
-        for own in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            getattr(layer, f"{own}_l0").copy_(getattr(part, own))
-    return layer
+    return plain_recurrent(part)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -1,0 +1,305 @@
+"""A graph of layers as Keras layers: the calls of a network that was made of such a file, or of a smaller one.
+
+Layers that change nothing in predictions (dropout, noise) are left out. Shapes: T timesteps, D features, H units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from unbraid.errors import UnsupportedLayer, quoted
+from unbraid.export.keras_layers import Values, recurrent_layer
+from unbraid.export.keras_model import KerasModel, Node, Ref, activation, reference, serialized
+from unbraid.networks.graph.elementwise import ELEMENTWISE, UNCHANGED
+from unbraid.networks.graph.kind import Settings, Weight
+from unbraid.networks.graph.kinds import KINDS
+from unbraid.networks.graph.merging import PART
+from unbraid.networks.graph.module import KerasGraph, input_size
+from unbraid.networks.graph.own import OWN
+from unbraid.networks.graph.plain import head_call
+from unbraid.networks.graph.rewiring import Narrowed, reachable, rewired
+from unbraid.networks.graph_spec import (
+    CallSpec,
+    GraphLayer,
+    GraphSpec,
+    KerasSpec,
+    LayerSpec,
+    PerTimestepSpec,
+    Reference,
+)
+from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.recurrent import RecurrentLayer
+from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stage_spec import (
+    ActivationSpec,
+    DenseSpec,
+    EmbeddingSpec,
+    FlattenSpec,
+    MaskingSpec,
+    RecurrentSpec,
+    RepeatSpec,
+)
+
+_DROPPED = (*UNCHANGED, *(name for name in ELEMENTWISE if name.startswith("Random")))
+_OF_CALLS = ("use_causal_mask", "causal")  # settings that Keras reads in the call
+_APART = "MultiHeadAttention"  # its values are one argument each
+_ONE_AXIS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "Softmax", "UnitNormalization")
+Weights = Mapping[str, Tensor]
+Made = tuple[str, dict[str, Any], dict[str, list[np.ndarray]]]  # class, settings, variables
+
+
+def started(spec: GraphSpec) -> KerasModel:
+    """Return a model with the inputs of a graph."""
+    first, *others = spec.inputs
+    model = KerasModel(first.shape, first.name)
+    for given in others:
+        model.add_input(given.shape, given.name)
+    return model
+
+
+def graph_layers(model: KerasModel, spec: GraphSpec, weights: Weights) -> Ref:
+    """Add the layers and calls of a graph to a model that has its inputs.
+
+    Args:
+        model: the model.
+        spec: the graph.
+        weights: its weights, by the names of a :class:`KerasGraph`.
+
+    Returns:
+        the value that the graph returns.
+
+    Raises:
+        UnsupportedLayer: a layer with code of the user, or an activation that Keras 2 and 3 compute differently.
+    """
+    return _Writer(model, reachable(spec), weights).write()
+
+
+def body_graph(body: TorchBody) -> tuple[GraphSpec, dict[str, Tensor]]:
+    """Return the graph of a body up to the features of its output layer, and its weights.
+
+    Layers of which units were removed are smaller; dense layers behind them set the removed units to zero.
+
+    Raises:
+        UnsupportedLayer: an unrolled module.
+    """
+    assert isinstance(body.spec, KerasSpec)
+    graph = body.spec.graph
+    spec = reachable(graph.model_copy(update={"output": graph.calls[head_call(graph, body.spec.head)].reads[0]}))
+    weights = {name: value.detach() for name, value in body.module.state_dict().items()}
+    narrowed = {}
+    for name, stack in body.stacks().items():
+        layers = [layer for layer in stack.layers if isinstance(layer, RecurrentLayer)]
+        if len(layers) < len(stack.layers):
+            raise UnsupportedLayer(
+                f"layer {quoted(name)!r} has masks of its own (an unrolled module): use unbraid.export_onnx."
+            )
+        if any(kept is not None for kept in stack.kept):
+            units = max(1, *(layer.units for layer in layers))
+            for place, layer in enumerate(layers):
+                start = f"{name}.layers.{place}."
+                weights |= {start + key: value for key, value in _padded(layer, units).items()}
+            narrowed[name] = _scattered(stack, units)
+    return rewired(spec, weights, narrowed)
+
+
+def _padded(layer: RecurrentLayer, units: int) -> dict[str, Tensor]:
+    """Weights of a layer with further units that nothing reads and that read nothing."""
+    gates, missing = len(layer.cell.gates), units - layer.units
+    found = {}
+    for name, value in layer.state_dict().items():
+        rows = value.detach().unflatten(0, (gates, layer.units))
+        columns = missing if name == "weight_hh" else 0
+        sizes = [0, columns, 0, missing] if rows.dim() == 3 else [0, missing]
+        found[name] = pad(rows, sizes).flatten(0, 1)
+    return found
+
+
+def _scattered(stack: RecurrentStack, units: int) -> Narrowed:
+    """Return the expansion of a smaller layer to zeros at the removed units."""
+    kept, hidden = [], []
+    for own in stack.kept:
+        units_here = torch.arange(stack.hidden_size) if own is None else own.cpu()
+        rows = torch.zeros(stack.hidden_size, units + 1)
+        rows[units_here, torch.arange(len(units_here))] = 1
+        hidden.append(rows)
+        kept.append(torch.cat([units_here, units_here.new_zeros(units - len(units_here))]))
+    return Narrowed(units, kept, hidden, hidden if stack.cell.kind == "lstm" else None)
+
+
+@dataclass
+class _Writer:
+    """Write one graph.
+
+    Attributes:
+        model: the model that grows.
+        spec: the graph, without calls that its output does not depend on.
+        weights: by the names of a :class:`KerasGraph`.
+        values: number of a value and of its output -> the value in Keras.
+        names: name of a layer of the graph -> its name in Keras.
+    """
+
+    model: KerasModel
+    spec: GraphSpec
+    weights: Weights
+    values: dict[Reference, Ref] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def write(self) -> Ref:
+        """Add all calls; return the output."""
+        layers = {layer.name: layer for layer in self.spec.layers}
+        shapes = _shapes(self.spec)
+        read = {self.spec.output, *(one for call in self.spec.calls for one in [*call.reads, *call.states])}
+        self.values |= {(number, 0): reference(name) for number, name in enumerate(self.model.inputs)}
+        for turn, call in enumerate(self.spec.calls):
+            number, layer = len(self.spec.inputs) + turn, layers[call.layer]
+            if _without_effect(layer):
+                self.values[number, 0] = self.values[call.reads[0]]
+                continue
+            outputs = {output for value, output in read if value == number}
+            name = self.names.get(call.layer)
+            if name is None:
+                name = self.names[call.layer] = self._added(layer, shapes[turn], max(outputs, default=0) > 0)
+            place = self.model.call(name, self._node(layer, call))
+            self.values |= {(number, output): (name, place, output) for output in outputs}
+        return self.values[self.spec.output]
+
+    def _node(self, layer: GraphLayer, call: CallSpec) -> Node:
+        own = layer.settings if isinstance(layer, LayerSpec) else {}
+        causal = {"use_causal_mask": True} if any(own.get(name) for name in _OF_CALLS) else {}
+        reads, states = (tuple(self.values[one] for one in part) for part in (call.reads, call.states))
+        return Node(reads, states, causal, isinstance(layer, LayerSpec) and layer.kind == _APART)
+
+    def _added(self, layer: GraphLayer, shapes: list[tuple[int, ...]], states: bool) -> str:
+        """Add a layer without a call; return its name."""
+        if isinstance(layer, PerTimestepSpec):
+            return self._per_timestep(layer)
+        if isinstance(layer, RecurrentSpec):
+            kind, settings, arrays = self._recurrent(layer, states)
+        elif isinstance(layer, LayerSpec):
+            kind, settings, arrays = self._kind(layer, shapes)
+        else:
+            kind, settings, arrays = _STAGES[type(layer)](layer, self._own(layer.name))
+        return self.model.add(kind, settings, (), layer.name, arrays)
+
+    def _own(self, layer: str) -> dict[str, Tensor]:
+        """Weights of one layer."""
+        start = f"{layer}."
+        return {name.removeprefix(start): w for name, w in self.weights.items() if name.startswith(start)}
+
+    def _recurrent(self, spec: RecurrentSpec, states: bool) -> Made:
+        fixed = spec.name in self.spec.fixed  # its weights are named as in a stage
+        ways = ("forward_layer", "backward_layer") if fixed else ("layers.0", "layers.1")
+        own, layers = self._own(spec.name), []
+        for way, name in enumerate(ways[: 2 if spec.bidirectional else 1]):
+            layer = RecurrentLayer(spec.cell, spec.inputs, spec.units, spec.reverse != bool(way))
+            layer.load_state_dict({key: own[f"{name}.{key}"] for key in layer.state_dict()}, assign=True)
+            layers.append(layer)
+        places = [np.arange(spec.units)] * len(layers)
+        read = Values(spec.name, spec.inputs)
+        return recurrent_layer(spec.name, layers, places, spec.units, spec.merge, spec.sequences, read, states)
+
+    def _kind(self, layer: LayerSpec, shapes: list[tuple[int, ...]]) -> Made:
+        if layer.kind == OWN:
+            raise UnsupportedLayer(
+                f"layer {quoted(layer.name)!r} has code of your own, which no file holds: shrink or decompose the "
+                "network and use to_torch()."
+            )
+        own, settings = self._own(layer.name), dict(layer.settings)
+        if layer.kind == PART:
+            rows = torch.eye(shapes[0][-1])[settings["start"] : settings["start"] + settings["size"]]  # type: ignore[operator]
+            return _dense(len(rows), "linear", layer.name, rows, torch.zeros(len(rows)))
+        expected = KINDS[layer.kind].weights(Settings(settings, layer.keras), shapes)
+        arrays: dict[str, list[np.ndarray]] = {}
+        for weight in expected:
+            held = own[weight.name] if weight.used else torch.zeros(weight.shape)
+            for part in _parts(weight, layer.kind):
+                arrays.setdefault(part, []).append(_array(held))
+        return layer.kind, _settings(layer), arrays
+
+    def _per_timestep(self, spec: PerTimestepSpec) -> str:
+        """Add a TimeDistributed around one layer, or around a model of several."""
+        graph = reachable(spec.graph)
+        inner = started(graph)
+        output = graph_layers(inner, graph, self._own(spec.name))
+        settings: dict[str, Any] = {}
+        alone = [name for name in inner.layers if name not in inner.inputs]
+        if len(alone) == 1 and len(graph.calls) == 1:
+            layer = inner.layers[alone[0]]
+            settings["layer"] = serialized(layer["class_name"], layer["config"])
+            arrays = {"/".join(p for p in ("layer", part) if p): own for part, own in inner.arrays(alone[0]).items()}
+            return self.model.add("TimeDistributed", settings, (), spec.name, arrays)
+        name = self.model.add("TimeDistributed", settings, (), spec.name)
+        self.model.wrap(name, inner, output)
+        return name
+
+
+def _shapes(spec: GraphSpec) -> list[list[tuple[int, ...]]]:
+    """Shapes of what each call reads, without the axis of examples."""
+    found: list[list[tuple[int, ...]]] = []
+
+    class Watched(KerasGraph):
+        def run(self, name: str, x: list[Tensor], masks: Any, states: list[Tensor]) -> Any:
+            found.append([tuple(part.shape[1:]) for part in x])
+            return super().run(name, x, masks, states)
+
+    with torch.device("meta"):
+        Watched(spec)(*[torch.zeros(input_size(given)) for given in spec.inputs])
+    return found
+
+
+def _without_effect(layer: GraphLayer) -> bool:
+    if isinstance(layer, PerTimestepSpec):
+        return all(map(_without_effect, layer.graph.layers))
+    return isinstance(layer, LayerSpec) and layer.kind in _DROPPED
+
+
+def _settings(layer: LayerSpec) -> dict[str, Any]:
+    """Return the settings of a layer as Keras 2 and 3 read them."""
+    found = {name: value for name, value in layer.settings.items() if name not in _OF_CALLS}
+    for name in ("activation", "recurrent_activation"):
+        if found.get(name) is not None:
+            found[name] = activation(str(found[name]), layer.name)
+    axis = found.get("axis")
+    if layer.kind in _ONE_AXIS and isinstance(axis, list) and len(axis) == 1:
+        found["axis"] = axis[0]
+    if layer.kind == "LeakyReLU" and "negative_slope" in found:  # Keras 3 reads the name of Keras 2
+        found["alpha"] = found.pop("negative_slope")
+    if found.get("groups") == 1:
+        del found["groups"]
+    return found
+
+
+def _parts(weight: Weight, kind: str) -> Sequence[str]:
+    """Names of the group of a weight. Keras 2 begins those of attention with an underscore, Keras 3 does not."""
+    return (weight.part, f"_{weight.part}") if kind == _APART else (weight.part,)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().to(torch.float32).numpy()
+
+
+def _dense(units: int, function: str, name: str, weight: Tensor, bias: Tensor) -> Made:
+    settings = {"units": units, "activation": activation(function, name), "use_bias": True}
+    return "Dense", settings, {"": [_array(weight).T, _array(bias)]}
+
+
+def _embedding(spec: EmbeddingSpec, own: Weights) -> Made:
+    settings = {"input_dim": spec.vocabulary, "output_dim": spec.dimension, "mask_zero": spec.mask_zero}
+    return "Embedding", settings, {"": [_array(own["weight"])]}
+
+
+_STAGES: dict[type, Callable[[Any, Weights], Made]] = {
+    EmbeddingSpec: _embedding,
+    MaskingSpec: lambda spec, own: ("Masking", {"mask_value": spec.value}, {}),
+    FlattenSpec: lambda spec, own: ("Flatten", {}, {}),
+    RepeatSpec: lambda spec, own: ("RepeatVector", {"n": spec.times}, {}),
+    ActivationSpec: lambda spec, own: ("Activation", {"activation": activation(spec.activation, spec.name)}, {}),
+    DenseSpec: lambda spec, own: _dense(spec.units, spec.activation, spec.name, own["weight"], own["bias"]),
+}
