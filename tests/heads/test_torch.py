@@ -182,6 +182,17 @@ def test_referees_and_different_votes_are_not_saved_together(ready, tmp_path):
     assert not (tmp_path / "heads").exists()
 
 
+def test_the_vote_of_all_heads_is_saved(ready, tmp_path):
+    both = ready[1]
+    for head in ("kind", "state"):
+        both = both.changed(head, unbraid.compose(both[head].modules_by_label, vote="probability"))
+    both.save(tmp_path / "heads")
+    found = unbraid.load_heads(tmp_path / "heads", module=Machine)
+    assert {head: one.vote for head, one in found.items()} == {
+        "kind": "probability", "amount": "margin", "state": "probability"
+    }  # fmt: skip
+
+
 CHANGES = {
     "a module without a head": (lambda m: m["modules"][0].pop("head"), "expected field head in each module"),
     "a head with a slash": (lambda m: m["modules"][0].update(head="a/b"), "head"),

@@ -23,11 +23,14 @@ def save_heads(
     Raises:
         IncompatibleModules: a head has a referee, or heads vote in different ways.
     """
-    votes = sorted({composition.vote for composition in heads.values()})
-    if len(votes) > 1:
+    voting = [one for one in heads.values() if one.task != "regression"]
+    rules = {(one.vote, one.domain, one.threshold) for one in voting or heads.values()}
+    if len(rules) > 1:
+        found = ", ".join(map(str, sorted(rules)))
         raise IncompatibleModules(
-            f"the output layers vote by {' and by '.join(votes)}: a folder holds one kind of vote."
+            f"the output layers differ in vote, domain or threshold ({found}): a folder holds one kind of vote."
         )
+    vote, domain, threshold = next(iter(rules))
     refereed = [head for head, composition in heads.items() if composition.referee is not None]
     if refereed:
         raise IncompatibleModules(
@@ -39,7 +42,10 @@ def save_heads(
         modules += [module.renamed(label) for label, module in composition.modules_by_label.items()]
         names += [head] * len(composition)
     scales = [scale for composition in heads.values() for scale in composition.calibration.values()]
-    save_all(folder, "heads", modules, False, vote=votes[0], scales=scales, about=about, dtype=dtype, heads=names)
+    save_all(
+        folder, "heads", modules, False, vote=vote, scales=scales, about=about, dtype=dtype, heads=names,
+        rules={"domain": domain, "threshold": threshold},
+    )  # fmt: skip
 
 
 def load_head_compositions(folder: Folder, module: OwnModules = None) -> dict[str, Composition]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from unbraid.data.padding import Padding
 from unbraid.data.vocabulary import Vocabulary
@@ -158,14 +159,14 @@ def compositions_of(
     groups: dict[str | None, list[int]] = {}
     for number, entry in enumerate(manifest.modules):
         groups.setdefault(entry.head, []).append(number)
-    return {
-        head: composition_of(
-            folder,
-            manifest.model_copy(update={"modules": [manifest.modules[n] for n in numbers]}),
-            [modules[n] for n in numbers],
-        )
-        for head, numbers in groups.items()
-    }
+    found: dict[str | None, Composition] = {}
+    for head, numbers in groups.items():
+        own = [modules[n] for n in numbers]
+        update: dict[str, Any] = {"modules": [manifest.modules[n] for n in numbers]}
+        if head is not None and own[0].task == "regression":
+            update["vote"] = "margin"  # of the heads that vote
+        found[head] = composition_of(folder, manifest.model_copy(update=update), own)
+    return found
 
 
 def check_folder(folder: Folder) -> list[str]:
