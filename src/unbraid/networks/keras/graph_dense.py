@@ -27,20 +27,21 @@ def graph_dense(graph: GraphSpec, head: str) -> list[TorchDenseSpec]:
         for number, _ in [*call.reads, *call.states, *(mask for mask in call.masks if mask is not None)]:
             readers.setdefault(number, []).append(call.layer)
     found: dict[str, TorchDenseSpec] = {}
-    before, read = 0, {}
+    before, read = 0, dict[str, list[str]]()
     for place, call in enumerate(graph.calls):
         layer, number = layers[call.layer], len(graph.inputs) + place
         before += isinstance(layer, RecurrentSpec) and layer.name not in graph.fixed
         read[layer.name] = readers.get(number, []) + (["(result)"] if number == graph.output[0] else [])
-        if isinstance(layer, DenseSpec) and layer.name != head and times[layer.name] == 1 and layer.units > 1:
-            if zero_at_zero(layer.activation):
-                found[layer.name] = TorchDenseSpec(
-                    name=layer.name,
-                    inputs=layer.inputs,
-                    units=layer.units,
-                    rectified=layer.activation == "relu",
-                    after=before,
-                )
+        if not isinstance(layer, DenseSpec) or layer.name == head or times[layer.name] > 1 or layer.units == 1:
+            continue
+        if zero_at_zero(layer.activation):
+            found[layer.name] = TorchDenseSpec(
+                name=layer.name,
+                inputs=layer.inputs,
+                units=layer.units,
+                rectified=layer.activation == "relu",
+                after=before,
+            )
     small = {*found, head}
     return [
         one.model_copy(update={"chained": read[name][0]}) if len(read[name]) == 1 and read[name][0] in small else one
