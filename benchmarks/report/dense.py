@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +20,7 @@ release: 1 to 4 hidden layers of 49 units with ReLU. Modules of Fashion-MNIST ar
 measured on its test images. Those of MNIST and KMNIST, which have no training images here, are made with every other
 test image and measured on the rest. *whole network*: its accuracy. *keep 50 %*, *30 %*, *15 %*: the default strategy
 at a share of the units of each layer. Before the slash: accuracy of all modules composed minus that of the network, in
-points. After it: mean F1 of the modules alone minus the one-vs-rest F1 of the network. *the paper's order* and *random*:
+points. After it: mean F1 of the modules alone minus the one-vs-rest F1 of the network. *the paper's order*, *random*:
 the first figure at 50 %, when the order of the paper's method or chance chooses the units of each layer.
 """
 RELEASE = """
@@ -33,7 +32,7 @@ computes it; published values after the slash. The published MNIST-2 and MNIST-3
 those that the release ships.
 """
 BEHIND = """
-An LSTM with 100 units and a dense ReLU layer behind it, trained on 8,000 examples of each data set of the paper. *keep*:
+An LSTM with 100 units and a dense ReLU layer behind it, trained on 8,000 examples of each data set. *keep*:
 share of the units of each pruned layer. *recurrent*: modules with `layers="recurrent"`, which leaves the dense layer
 whole. *all*: the default, which prunes and refits it as well. Figures as in the first table. *weights*: share of the
 weights of the recurrent and dense layers that a module keeps.
@@ -50,6 +49,9 @@ def sections() -> Iterable[str]:
     yield CAPTION
     columns = ["network", "whole network", *(f"keep {keep:.0%}" for keep in KEEPS), "the paper's order", "random"]
     yield table(columns, [_row(r) for r in networks])
+    yield "\nThe means of these networks:\n"
+    columns = ["networks", "models", "whole network", "the paper's order", *(f"keep {keep:.0%}" for keep in KEEPS)]
+    yield table(columns, [_means(networks)])
     yield f"\n{_missed(networks)}"
     yield RELEASE
     columns = ["network", "paper", "Jaccard", "CM-C", "published", "Jaccard", "CM-RIE", "published", "Jaccard"]
@@ -69,6 +71,23 @@ def _row(result: dict[str, Any]) -> list[str]:
         f"{100 * result['accuracy']:.2f}",
         *(_both(size, result["parent_f1"]) for size in result["sizes"]),
         *(f"{100 * half['baselines'][way]['delta']:+.1f}" for way in ("paper", "random")),
+    ]
+
+
+def _means(networks: list[dict[str, Any]]) -> list[str]:
+    parent_f1 = statistics.fmean(r["parent_f1"] for r in networks)
+    sizes = [
+        {name: statistics.fmean(r["sizes"][place][name] for r in networks) for name in ("delta", "f1")}
+        for place in range(len(KEEPS))
+    ]
+    paper = statistics.fmean(r["sizes"][0]["baselines"]["paper"]["delta"] for r in networks)
+    whole = statistics.fmean(r["accuracy"] for r in networks)
+    return [
+        "MNIST, Fashion-MNIST, KMNIST",
+        str(len(networks)),
+        f"{100 * whole:.1f}",
+        f"{100 * paper:+.1f}",
+        *(_both(size, parent_f1) for size in sizes),
     ]
 
 
@@ -134,11 +153,12 @@ def _pairs(result: dict[str, Any] | None) -> Iterable[str]:
     ours = statistics.fmean(100 * (row["accuracy"] - row["scratch"]) for row in rows)
     theirs = statistics.fmean(100 * (row["published"] - row["scratch"]) for row in rows)
     worst = min(rows, key=lambda row: row["accuracy"] - row["scratch"])
+    lost = 100 * (worst["accuracy"] - worst["scratch"])
     yield (
-        f"\nOne class of MNIST-{result['layers']} and one of KMNIST-{result['layers']} composed, for all {len(rows)} pairs\n"
-        "of Table 3, without labels and at 50 %: accuracy minus that of a network trained for the pair (published),\n"
-        f"in points. Mean {ours:+.2f}, published {theirs:+.2f}; to hold {PAIRS}. Worst pair: {' and '.join(worst['pair'])},\n"
-        f"{100 * (worst['accuracy'] - worst['scratch']):+.1f}.\n"
+        f"\nOne class of MNIST-{result['layers']} and one of KMNIST-{result['layers']} composed, for all {len(rows)} "
+        "pairs of Table 3,\nwithout labels and at 50 %: accuracy minus that of a network trained for the pair\n"
+        f"(published), in points. Mean {ours:+.2f}, published {theirs:+.2f}; to hold {PAIRS}. Worst pair: "
+        f"{' and '.join(worst['pair'])},\n{lost:+.1f}.\n"
     )
 
 
@@ -147,21 +167,3 @@ def _behind_rows(result: dict[str, Any]) -> Iterable[list[str]]:
         ways = [[_both(size[way], result["parent_f1"]), f"{size[way]['weights']:.0%}"] for way in ("recurrent", "all")]
         name = f"{result['data']} ({result['io']})"
         yield [name, f"{100 * result['accuracy']:.2f}", f"{size['keep']:.0%}", *ways[0], *ways[1]]
-
-
-def summary() -> dict[str, Any]:
-    """Return the means of the twelve networks that README quotes: keep -> composed and F1 alone, in points."""
-    networks = [r for r in files.read_all("dense") if "network" in r]
-    found: dict[str, Any] = {"models": len(networks), "whole": statistics.fmean(100 * r["accuracy"] for r in networks)}
-    half = [r["sizes"][0]["baselines"]["paper"]["delta"] for r in networks]
-    found["paper"] = 100 * statistics.fmean(half)
-    for place, keep in enumerate(KEEPS):
-        found[str(keep)] = (
-            statistics.fmean(100 * r["sizes"][place]["delta"] for r in networks),
-            statistics.fmean(100 * (r["sizes"][place]["f1"] - r["parent_f1"]) for r in networks),
-        )
-    return found
-
-
-if __name__ == "__main__":
-    print(json.dumps(summary(), indent=1))
