@@ -56,7 +56,7 @@ def without_layers(module: nn.Module) -> UnsupportedLayer:
     """Make the error for a module without layers whose units can be removed."""
     kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
     return UnsupportedLayer(
-        f"{type(module).__name__} has no recurrent layer (it holds {quoted(kinds, 100)}); {SUPPORTED}; own cells need "
+        f"{type(module).__name__} has no recurrent layer (it holds {quoted(kinds, 80)}); {SUPPORTED}; own cells need "
         "unbraid.register_cell. Dense layers alone need a hidden nn.Linear."
     )
 
