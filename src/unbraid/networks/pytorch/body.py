@@ -94,17 +94,26 @@ class TorchBody(nn.Module):
             raise DataError(f"the module's own forward failed on these inputs: {said(error)}") from error
         if not here.head:
             raise DataError(f"the module's forward did not run its output layer {self.spec.head!r} on these inputs.")
-        try:
-            features = self._arrangement.apply([x for x, _ in here.head], inputs.examples, here.packed)
-        except (RuntimeError, TypeError, AssertionError) as error:
-            shapes = [tuple(x.shape) for x, _ in here.head[:3]]
-            raise DataError(
-                f"output layer {self.spec.head!r} reads {shapes} for {inputs.examples} examples, an arrangement that "
-                "differs from that of the example of the network."
-            ) from error
+        features = self._arranged(here, inputs)
         if self.whole and not torch.compiler.is_compiling():
             self._compare(here, inputs, returned(result))
         return features, order
+
+    def _arranged(self, here: Pass, inputs: Inputs) -> Tensor:
+        """Return the features of the calls of the output layer, (N, F) or (N, T, F)."""
+        calls = [x for x, _ in here.head]
+        failed: Exception | None = None
+        try:
+            features = self._arrangement.apply(calls, inputs.examples, here.packed)
+            if features.shape[0] == inputs.examples and features.shape[-1] == calls[0].shape[-1]:
+                return features
+        except (RuntimeError, TypeError, AssertionError) as error:
+            failed = error
+        shapes = [tuple(x.shape) for x in calls[:3]]
+        raise DataError(
+            f"output layer {self.spec.head!r} reads {shapes} for {inputs.examples} examples, an arrangement that "
+            "differs from that of the example of the network."
+        ) from failed
 
     def _compare(self, here: Pass, inputs: Inputs, results: list[Tensor]) -> None:
         """Compare the decisions of the module with those of its output layer; raise DataError if they differ."""
@@ -253,13 +262,13 @@ def _built_graph(spec: KerasSpec) -> nn.Module:
 
 
 def with_sites(module: nn.Module, spec: TorchSpec) -> nn.Module:
-    """Replace the hidden linear layers of a prepared module in place; raise FormatError for other layers.
-
-    Raises:
-        AttributeError: there is no layer of such a path.
-    """
+    """Replace the hidden linear layers of a prepared module in place; raise FormatError for other layers."""
+    _check_chains(spec)
     for dense in spec.dense:
-        layer = module.get_submodule(dense.name)
+        try:
+            layer = module.get_submodule(dense.name)
+        except AttributeError:
+            raise FormatError(f"layer {quoted(dense.name)!r} is missing, expected an nn.Linear.") from None
         size: tuple[int, int] | None = None
         if isinstance(layer, nn.Linear | LinearSite):  # a prepared module has sites already
             size = (layer.weight.shape[1], layer.weight.shape[0])
@@ -273,3 +282,17 @@ def with_sites(module: nn.Module, spec: TorchSpec) -> nn.Module:
         site = LinearSite(layer.weight, layer.bias, dense.rows, dense.rectified)
         setattr(module.get_submodule(owner), name, site.eval().requires_grad_(False))
     return module
+
+
+def _check_chains(spec: TorchSpec) -> None:
+    """Raise FormatError unless each chained layer is read by one other layer of its size."""
+    sizes = {dense.name: dense.inputs for dense in spec.dense} | {spec.head: spec.features}
+    readers = [dense.chained for dense in spec.dense if dense.chained is not None]
+    for dense in spec.dense:
+        if dense.chained is not None and (
+            sizes.get(dense.chained) != dense.units or dense.chained == dense.name or readers.count(dense.chained) > 1
+        ):
+            raise FormatError(
+                f"layer {quoted(dense.name)!r}: field chained: found {quoted(dense.chained)!r}, expected another layer "
+                f"of {dense.units} inputs that no other layer is chained to."
+            )
