@@ -22,6 +22,7 @@ import torch
 from rich.progress import track
 
 from benchmarks import files
+from benchmarks.training.classifiers import Model
 from unbraid import Decomposition, DecompositionConfig, Network, compose, decompose, evaluate, load
 from unbraid.data.targets import Targets
 from unbraid.decomposition.fcnn.strategy import FcnnRelease, PreparedFcnn
@@ -34,6 +35,7 @@ KEEPS = (0.5, 0.3, 0.15)
 BASELINES = ("paper", "random")  # at equal size
 GIVEN = 20_000  # training images of Fashion-MNIST that are given
 PAIR_LAYERS = 4  # the networks of the pairs
+BEHIND = [Model(data, "LSTM", 1, rows=8_000, hidden=64) for data in ("clinc", "mathqa", "toxic", "brown")]
 Images = tuple[np.ndarray, np.ndarray]
 
 
@@ -45,6 +47,8 @@ def run(again: bool) -> None:
         files.write(path(name), measured(name))
     if again or not path("pairs").exists():
         files.write(path("pairs"), pairs())
+    for model in track([m for m in BEHIND if again or not path(m.name).exists()], "dense layers behind an LSTM"):
+        files.write(path(model.name), behind(model))
 
 
 def path(name: str) -> Path:
@@ -139,7 +143,7 @@ def _figures(parent: Network, parts: Decomposition, held: Images) -> dict[str, f
         "delta": found.delta,
         "f1": found.detection.f1,
         "nodes": found.retention.nodes,
-        "weights": found.retention.weights,
+        "weights": found.retention.recurrent_weights,
     }
 
 
@@ -230,6 +234,28 @@ def pairs() -> dict[str, Any]:
                 accuracy = float((compose(both).predict(x) == y).mean())
             rows.append({"pair": list(both), "accuracy": accuracy, **reference.get(f"MN{i},KM{j}", {})})
     return {"layers": PAIR_LAYERS, "pairs": rows}
+
+
+def behind(model: Model) -> dict[str, Any]:
+    """Compare the modules of a recurrent network with a hidden dense layer, with and without pruning that layer."""
+    data, parent = model.examples, model.network()
+    sizes = []
+    for keep in KEEPS:
+        found: dict[str, Any] = {"keep": keep}
+        for layers in ("recurrent", "all"):
+            parts = decompose(parent, data.train, keep=keep, layers=layers)
+            found[layers] = _figures(parent, parts, data.test)
+        sizes.append(found)
+    counted = data.test[1] >= 0
+    claimed, true = parent.predict_proba(data.test[0])[counted] > 0.5, data.test[1][counted]
+    return {
+        "data": model.data,
+        "io": str(parent.io),
+        "hidden": model.hidden,
+        "accuracy": float((parent.predict_index(data.test[0])[counted] == true).mean()),
+        "parent_f1": float(np.mean([detection(claimed[:, j], true == j).f1 for j in range(parent.classes)])),
+        "sizes": sizes,
+    }
 
 
 def _published_pairs() -> dict[str, dict[str, float]]:

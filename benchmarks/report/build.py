@@ -12,6 +12,7 @@ from benchmarks import files
 from benchmarks.experiments.experiment import Scale
 from benchmarks.report import census as report_census
 from benchmarks.report import cluster as report_cluster
+from benchmarks.report import dense as report_dense
 from benchmarks.report import durability as report_durability
 from benchmarks.report import forecasting as report_forecasting
 from benchmarks.report import fuzz as report_fuzz
@@ -41,6 +42,7 @@ def write(scale: Scale) -> Path:
         parts += [*_clinc(), *report_reconstruct.sections(), *_speed(), *_fusing(), *_torch()]
         parts += [
             *report_votes.sections(),
+            *report_dense.sections(),
             *report_forecasting.sections(),
             *report_scaling.sections(),
             *report_serving.sections(),

@@ -26,6 +26,7 @@ from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.training import train
 from unbraid.networks.cells import Cell
 from unbraid.networks.spec import NetworkSpec
+from unbraid.networks.stage_spec import DenseSpec
 from unbraid.progress import silent
 
 UNITS = 100
@@ -51,6 +52,7 @@ class Model:
         seed: seed of the training.
         joint: whether the vocabulary also has the words of the partner, as in the paper's inter experiments.
         rows: number of training examples; None for all.
+        hidden: units of a dense ReLU layer behind the recurrent layers; 0 for none, as in the paper.
     """
 
     data: str
@@ -59,11 +61,13 @@ class Model:
     seed: int = 0
     joint: bool = False
     rows: int | None = None
+    hidden: int = 0
 
     @property
     def name(self) -> str:
         """Name of the model, such as ``clinc-LSTM-2-seed0``."""
         more = ("-joint" if self.joint else "") + (f"-rows{self.rows}" if self.rows else "")
+        more += f"-dense{self.hidden}" if self.hidden else ""
         return f"{self.data}-{self.cell}-{self.layers}-seed{self.seed}{more}"
 
     @property
@@ -79,7 +83,7 @@ class Model:
     def spec(self, classes: int) -> NetworkSpec:
         """Describe the architecture, which is that of the paper for the data set."""
         data = self.examples
-        return sequence_spec(
+        spec = sequence_spec(
             (CELLS | RELU)[self.cell],
             self.layers,
             data.vocabulary.size,
@@ -90,6 +94,10 @@ class Model:
             data.train[0].shape[1],
             outputs=data.about.outputs,
         )
+        if not self.hidden:
+            return spec
+        dense = DenseSpec(name="dense", inputs=spec.features, units=self.hidden, activation="relu")
+        return spec.model_copy(update={"stages": [*spec.stages, dense], "features": self.hidden})
 
     def network(self) -> Network:
         """Return the trained network from the cache, or train it."""

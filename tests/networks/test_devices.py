@@ -24,6 +24,7 @@ NETWORKS = {
     "two directions": {"cells": ("gru-before",), "bidirectional": True, "hidden": ((4, "relu"),)},
     "masked": {"cells": ("lstm-hard",), "mask": True, "io": "M:N"},
     "features": {"cells": ("gru",), "inputs": "features", "flat": True},
+    "dense": {"cells": ("lstm", "gru"), "front": ((5, "relu"),), "between": (4, "tanh"), "hidden": ((5, "relu"),)},
     "sum of directions": {"cells": ("lstm",), "bidirectional": True, "merge": "sum"},
     "independent labels": {"cells": ("lstm",), "output": "sigmoid"},
     "numbers": {"cells": ("gru",), "output": "linear", "inputs": "features"},

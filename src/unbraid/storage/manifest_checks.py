@@ -97,7 +97,7 @@ def _check_counts(value: dict[str, Any], where: str) -> None:
     parents = value.get("parents")
     for parent in parents if isinstance(parents, list) else []:
         spec = parent.get("spec") if isinstance(parent, dict) else None
-        for layers in (spec.get("stages"), spec.get("layers")) if isinstance(spec, dict) else ():
+        for layers in map(spec.get, ("stages", "layers", "dense")) if isinstance(spec, dict) else ():
             if isinstance(layers, list):
                 check_size(len(layers), "layers", where, "number of layers")
     if isinstance(value.get("files"), dict):

@@ -308,3 +308,20 @@ def test_folders_load_with_the_class_alone(tmp_path):
     np.testing.assert_array_equal(opened[0].margins(x), parts[0].margins(x))
     with pytest.raises(FormatError, match=r"layer 'net\.1' is Linear of"):
         unbraid.load_decomposition(tmp_path / "parts", module=Other())
+
+
+@pytest.mark.parametrize("chained", ["net.1", "net.6", "nothing", "net"])
+def test_chains_that_do_not_fit_are_refused(chained):
+    module, net, _, _ = made("mlp")
+    first = net.spec.dense[0].model_copy(update={"chained": chained})
+    spec = net.spec.model_copy(update={"dense": [first, *net.spec.dense[1:]]})
+    with pytest.raises(FormatError, match="field chained"):
+        Network(spec, net.weights(), None, module)
+
+
+def test_a_missing_layer_is_refused():
+    module, net, _, _ = made("mlp")
+    first = net.spec.dense[0].model_copy(update={"name": "gone", "chained": None})
+    spec = net.spec.model_copy(update={"dense": [first, *net.spec.dense[1:]]})
+    with pytest.raises(FormatError, match="'gone' is missing"):
+        Network(spec, net.weights(), None, module)

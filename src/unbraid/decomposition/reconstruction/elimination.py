@@ -4,7 +4,7 @@ A unit that is removed is predicted linearly from the kept units, as folding doe
 change of the margin, to first order: (margin gradient . change of all units)^2. So of two units that do the same, one
 is removed early and the other late, which a score of each unit by itself cannot give. This is the optimal brain surgeon
 (Hassibi and Stork 1993) for units and a linear prediction, and close to spectral pruning (arXiv 2105.10832).
-Shapes: M observations, H units.
+Shapes: H units.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ WIDEST = 2048  # units of a layer up to which this is done; the work grows with 
 TINY = 1e-12
 
 
-def elimination_scores(values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+def elimination_scores(covariance: np.ndarray, metric: np.ndarray) -> np.ndarray:
     """Score units by the summed cost of all units that are removed up to theirs.
 
     Args:
-        values: values of the units, (M, H).
-        gradients: gradients of the margin with respect to them, (M, H).
+        covariance: covariance of the values of the units, (H, H) float64. The constant is always kept.
+        metric: mean of g g^T over the gradients g of the margin with respect to the units, (H, H) float64.
 
     Returns:
         scores (H,) > 0, float64; the unit that is removed first has the smallest one.
     """
-    count, units = values.shape
-    centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)  # the constant is always kept
-    covariance, metric = centred.T @ centred / count, gradients.astype(np.float64).T @ gradients / count
+    units, metric = len(covariance), metric.copy()
     ridge = RIDGE * max(np.diagonal(covariance).mean(), TINY)
     precision = np.linalg.inv(covariance + ridge * np.eye(units))
     alive, scores, total = np.ones(units, bool), np.zeros(units), 0.0

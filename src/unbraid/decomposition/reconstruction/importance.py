@@ -39,36 +39,35 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
         layer name -> scores (H,), float64 >= 0.
     """
     sums = {name: np.zeros(layer.units) for name, layer in network.recurrent_layers().items()}
-    dense: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in network.layers if name not in sums}
+    dense = {name: DenseProbe(layer.units) for name, layer in network.layers.items() if name not in sums}
     for start in range(0, len(x), BATCH):
         probes = {name: Probe() for name in sums}
-        body, dense_probes = pruned(network.body, probes, 1), {name: DenseProbe() for name in dense}
+        body = pruned(network.body, probes, 1)
         batch = next(x.take(slice(start, start + BATCH)).batches())
-        with torch.enable_grad(), probed(body, dense_probes):
+        with torch.enable_grad(), probed(body, dense):
             margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
             if network.task == "regression":
                 margins = margins * _signs(margins)
             margins[torch.from_numpy(counted[start : start + BATCH]).to(margins.device)].sum().backward()
         for name, probe in probes.items():
             sums[name] += probe.saliences().cpu().numpy()
-        for name, dense_probe in dense_probes.items():
-            dense[name].append(dense_probe.observations())
-    return sums | {name: _dense_scores(seen) for name, seen in dense.items()}
-
-
-def _dense_scores(seen: Sequence[tuple[Tensor, Tensor]]) -> np.ndarray:
-    """Score the units of a dense layer from their outputs and gradients, (M, H) each, in parts."""
-    values, gradients = (torch.cat(part).cpu().numpy() for part in zip(*seen, strict=True))
-    if values.shape[1] > WIDEST:
-        return np.asarray(np.square(values.astype(np.float64) * gradients).sum(0))
-    return elimination_scores(values, gradients)
+        for dense_probe in dense.values():
+            dense_probe.add()
+    return sums | {name: probe.scores() for name, probe in dense.items()}
 
 
 class DenseProbe:
-    """Add zeros to the outputs of a dense layer, to compute gradients; see :class:`unbraid.networks.removal.Probe`."""
+    """Add zeros to the outputs of a dense layer, to compute gradients; see :class:`unbraid.networks.removal.Probe`.
 
-    def __init__(self) -> None:
+    Args:
+        units: H.
+    """
+
+    def __init__(self, units: int) -> None:
         self._reached: list[tuple[Tensor, Tensor]] = []  # zeros that require gradients, and the outputs, (..., H)
+        self._count, self._sum, self._saliences = 0, np.zeros(units), np.zeros(units)
+        wide = units > WIDEST
+        self._products, self._metric = (np.zeros((0, 0) if wide else (units, units)) for _ in range(2))
 
     def hook(self, module: nn.Module, inputs: tuple, output: tuple[Tensor, Tensor | None]) -> tuple:
         """Replace the outputs of the layer by their sum with the zeros."""
@@ -77,11 +76,25 @@ class DenseProbe:
         self._reached.append((zeros, values.detach()))
         return (values + zeros, *rest)
 
-    def observations(self) -> tuple[Tensor, Tensor]:
-        """Return outputs and gradients at all examples and positions, (M, H) each."""
-        pairs = [(values, torch.zeros_like(values) if z.grad is None else z.grad) for z, values in self._reached]
-        values, gradients = ([part.flatten(0, -2) for part in parts] for parts in zip(*pairs, strict=True))
-        return torch.cat(values), torch.cat(gradients)
+    def add(self) -> None:
+        """Add the values and gradients of a batch, after the backward pass."""
+        for zeros, values in self._reached:
+            h = values.flatten(0, -2).double()
+            g = torch.zeros_like(h) if zeros.grad is None else zeros.grad.flatten(0, -2).double()
+            self._count += len(h)
+            self._sum += h.sum(0).cpu().numpy()
+            self._saliences += (h * g).square().sum(0).cpu().numpy()
+            if self._products.size:
+                self._products += (h.t() @ h).cpu().numpy()
+                self._metric += (g.t() @ g).cpu().numpy()
+        self._reached.clear()
+
+    def scores(self) -> np.ndarray:
+        """Return the scores of the units, (H,) float64 >= 0; of very wide layers those of each unit by itself."""
+        if not self._products.size or not self._count:
+            return self._saliences
+        mean = self._sum / self._count
+        return elimination_scores(self._products / self._count - np.outer(mean, mean), self._metric / self._count)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def graph_dense(graph: GraphSpec, head: str) -> list[TorchDenseSpec]:
         for number, _ in [*call.reads, *call.states, *(mask for mask in call.masks if mask is not None)]:
             readers.setdefault(number, []).append(call.layer)
     found: dict[str, TorchDenseSpec] = {}
-    before, read = 0, {}
+    before, read = 0, dict[str, list[str]]()
     for place, call in enumerate(graph.calls):
         layer, number = layers[call.layer], len(graph.inputs) + place
         before += isinstance(layer, RecurrentSpec) and layer.name not in graph.fixed

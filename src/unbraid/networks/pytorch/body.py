@@ -262,13 +262,13 @@ def _built_graph(spec: KerasSpec) -> nn.Module:
 
 
 def with_sites(module: nn.Module, spec: TorchSpec) -> nn.Module:
-    """Replace the hidden linear layers of a prepared module in place; raise FormatError for other layers.
-
-    Raises:
-        AttributeError: there is no layer of such a path.
-    """
+    """Replace the hidden linear layers of a prepared module in place; raise FormatError for other layers."""
+    _check_chains(spec)
     for dense in spec.dense:
-        layer = module.get_submodule(dense.name)
+        try:
+            layer = module.get_submodule(dense.name)
+        except AttributeError:
+            raise FormatError(f"layer {quoted(dense.name)!r} is missing, expected an nn.Linear.") from None
         size: tuple[int, int] | None = None
         if isinstance(layer, nn.Linear | LinearSite):  # a prepared module has sites already
             size = (layer.weight.shape[1], layer.weight.shape[0])
@@ -282,3 +282,17 @@ def with_sites(module: nn.Module, spec: TorchSpec) -> nn.Module:
         site = LinearSite(layer.weight, layer.bias, dense.rows, dense.rectified)
         setattr(module.get_submodule(owner), name, site.eval().requires_grad_(False))
     return module
+
+
+def _check_chains(spec: TorchSpec) -> None:
+    """Raise FormatError unless each chained layer is read by one other layer of its size."""
+    sizes = {dense.name: dense.inputs for dense in spec.dense} | {spec.head: spec.features}
+    readers = [dense.chained for dense in spec.dense if dense.chained is not None]
+    for dense in spec.dense:
+        if dense.chained is not None and (
+            sizes.get(dense.chained) != dense.units or dense.chained == dense.name or readers.count(dense.chained) > 1
+        ):
+            raise FormatError(
+                f"layer {quoted(dense.name)!r}: field chained: found {quoted(dense.chained)!r}, expected another layer "
+                f"of {dense.units} inputs that no other layer is chained to."
+            )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import FormatError, UnsupportedLayer
+from unbraid.errors import FormatError, UnsupportedLayer, quoted
 from unbraid.networks.own_cells import form_of
 
 SUPPORTED = "supported are nn.RNN, nn.LSTM, nn.GRU and their cells, with one output nn.Linear after them"
@@ -56,8 +56,8 @@ def without_layers(module: nn.Module) -> UnsupportedLayer:
     """Make the error for a module without layers whose units can be removed."""
     kinds = sorted({type(part).__name__ for part in module.modules()} - {type(module).__name__})
     return UnsupportedLayer(
-        f"{type(module).__name__} has no recurrent layer (it holds {kinds}); {SUPPORTED}; own cells "
-        "need unbraid.register_cell. A module of dense layers alone needs a hidden nn.Linear that it calls once."
+        f"{type(module).__name__} has no recurrent layer (it holds {quoted(kinds, 80)}); {SUPPORTED}; own cells need "
+        "unbraid.register_cell. Dense layers alone need a hidden nn.Linear."
     )
 
 

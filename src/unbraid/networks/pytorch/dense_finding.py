@@ -39,18 +39,21 @@ def with_dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> TorchSpec:
 
 
 def _dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> list[TorchDenseSpec]:
-    own = [f"{site}." for site in recurrent_sites(module, required=False)]
+    recurrent = recurrent_sites(module, required=False)
+    own = [f"{site}." for site in recurrent]
     linears = {
         path: part
         for path, part in module.named_modules()
         if isinstance(part, nn.Linear) and not any(path.startswith(site) for site in own)
     }
-    followed = Followed(linears, recurrent_sites(module, required=False))
+    followed = Followed(linears, recurrent)
     caller = Caller(module, spec.run)
     parts = list(caller.parts(inputs))
     followed.run(lambda: [tensor for part, _ in parts for tensor in tensors_of(caller.call(part)[0])])
     rows = _rows(caller, inputs, [path for path in linears if path != spec.head and _plain(module, path)])
     left_out = followed.misused | followed.moved
+    if not recurrent:  # a layer that runs several times may be a cell that is not registered
+        left_out |= {path for path, calls in followed.sources.items() if len(calls) > 1}
     usable = [path for path in followed.first_calls if path in rows and path not in left_out]
     found = []
     for path in usable:

@@ -57,6 +57,8 @@ def find(
         ConfigError: an unknown ``output``.
     """
     sites = recurrent_sites(module, required=False)
+    if not sites and sum(isinstance(part, nn.Linear) for part in module.modules()) < 2:
+        raise without_layers(module)
     merged, half = plain(module), full_precision(module)
     check_plain(module)
     wanted = _wanted(output, task)
