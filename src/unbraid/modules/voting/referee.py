@@ -5,7 +5,8 @@ nouns in every text. A referee also uses the output features of the modules and 
 the number of unknown words). It is one linear layer over these numbers, added to the log probabilities of the
 calibrated modules. It is fitted by logistic regression with a ridge penalty on a small labelled sample. The modules are
 not changed. The strength of the penalty is chosen by cross-validation on the sample. If the layer does not improve the
-likelihood, its weights are zero.
+likelihood, its weights are zero. A vote with domain evidence is changed only if that is clearly better in
+cross-validation, see :mod:`unbraid.modules.voting.calibration`.
 Shapes: N examples, K modules, F columns of all blocks together, R = min(N, F + 1, MOST).
 """
 
@@ -22,7 +23,7 @@ from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, IncompatibleModules
 from unbraid.modules.groups import Evidence
 from unbraid.modules.voting import calibration
-from unbraid.modules.voting.calibration import Scale, check_scale, folds, labelled
+from unbraid.modules.voting.calibration import CLEAR, Scale, check_scale, folds, labelled
 from unbraid.modules.voting.lbfgs import minimum
 from unbraid.networks.heads import one_against_rest
 from unbraid.progress import Progress, silent
@@ -148,7 +149,7 @@ def fit(
     whitened = np.concatenate([(columns - centre) * scale, np.ones((len(truth), 1))], axis=1)
     u, size, directions = _directions(whitened)
     seen = u * size
-    parts, width, least, most = folds(truth), 0.0, np.inf, 0
+    parts, tried_widths = folds(truth), list[tuple[float, float, int]]()
     with progress("fitting a referee", len(WIDTHS) * len(parts)) as advance:
         for tried in WIDTHS:
             lost, hits = 0.0, 0
@@ -157,9 +158,12 @@ def fit(
                 lost -= float((shares * right[part]).sum())
                 hits += int((shares.argmax(1) == truth[part]).sum())
                 advance(1)
-            if lost >= least or (domain is not None and hits < most):
+            if tried_widths and lost >= tried_widths[-1][1]:
                 break  # wider priors overfit more and take longest
-            width, least, most = tried, lost, hits
+            tried_widths.append((tried, lost, hits))
+    (width, lost, hits), (_, unchanged, before) = tried_widths[-1], tried_widths[0]
+    if domain is not None and (lost > unchanged - CLEAR or hits < before):
+        width = 0.0
     found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
