@@ -9,8 +9,7 @@ cross-validation on the sample, from pairs that were selected on held-out parts 
 few examples of each class are enough, and the numbers stay finite for a class whose examples are separable.
 
 Where the vote uses domain evidence, its log densities are part of the probabilities. The fit then starts from that
-vote, and is used only if it is clearly better in cross-validation: at least as many right decisions, and a likelihood
-that is higher by the factor e.
+vote, and is used only if it is better in cross-validation: at least as many right decisions, and a higher likelihood.
 
 Calibrated margins serve for comparison only. Whether a module alone claims an example depends on its own margin.
 Shapes: N decisions, T timesteps, K modules, P parents.
@@ -38,7 +37,6 @@ OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)  # the same for a module
 WIDTHS = ((0.1, 0.1), (0.3, 0.25), (1.0, 0.25))  # candidates: factors of PARENT_SPREAD and OWN_SPREAD
 MANY = 50  # from this number of examples per class on, the widest priors are used without cross-validation
 FOLDS = 5
-CLEAR = 1.0  # smallest gain of the log likelihood in cross-validation that changes a vote with domain evidence
 
 
 def fit_labelled(
@@ -174,9 +172,9 @@ class Tried(NamedTuple):
     hits: int
 
     def improves(self, shares: np.ndarray, truth: np.ndarray) -> bool:
-        """Return whether this is clearly better than no change, whose log probabilities are ``shares`` (N, K)."""
+        """Return whether this is better than no change, whose log probabilities are ``shares`` (N, K)."""
         unchanged = -float(shares[np.arange(len(truth)), truth].sum())
-        return self.lost <= unchanged - CLEAR and self.hits >= int((shares.argmax(1) == truth).sum())
+        return self.lost < unchanged and self.hits >= int((shares.argmax(1) == truth).sum())
 
 
 def folds(truth: np.ndarray) -> list[np.ndarray]:

@@ -5,8 +5,7 @@ nouns in every text. A referee also uses the output features of the modules and 
 the number of unknown words). It is one linear layer over these numbers, added to the log probabilities of the
 calibrated modules. It is fitted by logistic regression with a ridge penalty on a small labelled sample. The modules are
 not changed. The strength of the penalty is chosen by cross-validation on the sample. If the layer does not improve the
-likelihood, its weights are zero. A vote with domain evidence is changed only if that is clearly better in
-cross-validation, see :mod:`unbraid.modules.voting.calibration`.
+likelihood, its weights are zero. They are also zero if a vote with domain evidence has more right decisions without it.
 Shapes: N examples, K modules, F columns of all blocks together, R = min(N, F + 1, MOST).
 """
 
@@ -23,7 +22,7 @@ from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, IncompatibleModules
 from unbraid.modules.groups import Evidence
 from unbraid.modules.voting import calibration
-from unbraid.modules.voting.calibration import CLEAR, Scale, check_scale, folds, labelled
+from unbraid.modules.voting.calibration import Scale, check_scale, folds, labelled
 from unbraid.modules.voting.lbfgs import minimum
 from unbraid.networks.heads import one_against_rest
 from unbraid.progress import Progress, silent
@@ -161,9 +160,9 @@ def fit(
             if tried_widths and lost >= tried_widths[-1][1]:
                 break  # wider priors overfit more and take longest
             tried_widths.append((tried, lost, hits))
-    (width, lost, hits), (_, unchanged, before) = tried_widths[-1], tried_widths[0]
-    if domain is not None and (lost > unchanged - CLEAR or hits < before):
-        width = 0.0
+    width, _, hits = tried_widths[-1]
+    if domain is not None and hits < tried_widths[0][2]:
+        width = 0.0  # fewer right decisions than without the layer
     found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
