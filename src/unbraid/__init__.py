@@ -12,11 +12,16 @@ from unbraid.decomposition.decompose import decompose
 from unbraid.decomposition.decomposition import Decomposition, load_decomposition
 from unbraid.decomposition.protocol import Prepared, Strategy
 from unbraid.decomposition.shrinking.shrink import shrink
+from unbraid.decomposition.size_table import SizeTable, decompose_sizes
 from unbraid.decomposition.strategies import register_strategy
 from unbraid.errors import UnbraidError, UnbraidWarning
+from unbraid.evaluation.compare import Comparison, compare
 from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
 from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
+from unbraid.heads.composition import HeadsComposition, load_heads
+from unbraid.heads.decomposition import HeadsDecomposition
+from unbraid.heads.networks import Heads
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
@@ -30,23 +35,30 @@ from unbraid.translation.translator import Translator, load_translator
 
 __all__ = [
     "Bins",
+    "Comparison",
     "Composition",
     "ConcernModule",
     "Decomposition",
     "DecompositionConfig",
     "Evaluation",
+    "Heads",
+    "HeadsComposition",
+    "HeadsDecomposition",
     "Network",
     "ParentFacts",
     "Prepared",
     "RegressionEvaluation",
+    "SizeTable",
     "Strategy",
     "Translator",
     "UnbraidError",
     "UnbraidWarning",
     "Vocabulary",
     "__version__",
+    "compare",
     "compose",
     "decompose",
+    "decompose_sizes",
     "evaluate",
     "export_keras",
     "export_onnx",
@@ -54,6 +66,7 @@ __all__ = [
     "load",
     "load_composition",
     "load_decomposition",
+    "load_heads",
     "load_module",
     "load_translator",
     "load_weights",

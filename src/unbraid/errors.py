@@ -1,11 +1,14 @@
 """Errors and warnings of the library. Every message states what was received, what was expected and what to do next."""
 
 import difflib
+import sys
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 QUOTED = 200  # largest number of characters of user input that a message repeats
+INNER = ("unbraid", "torch", "contextlib")  # packages whose frames are not those of a user
 LONGEST = 1_400  # largest number of characters of a message, without the path that may precede it
 
 
@@ -104,6 +107,12 @@ class ConfigError(UnbraidError):
     """A setting is out of range, or two settings are incompatible."""
 
 
+class NoSize(ConfigError, KeyError):
+    """A table of sizes does not have a size, or none that is good enough. The message lists what there is."""
+
+    __str__ = Exception.__str__  # KeyError shows the repr of its argument
+
+
 class IncompatibleModules(UnbraidError):
     """Modules cannot be combined into one composition."""
 
@@ -129,6 +138,14 @@ class UnbraidWarning(UserWarning):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(_message(message))
+
+
+def warn_caller(message: str) -> None:
+    """Issue an UnbraidWarning at the line of the user that called the library, also through decorators of PyTorch."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in INNER:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UnbraidWarning, stacklevel=level)
 
 
 def wrong_object(value: object, argument: str, expected: str, advice: str = "") -> ArgumentError:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unbraid._version import __version__
+from unbraid.cli.comparing import compare
 from unbraid.cli.composing import add, compose, drop, fuse, replace
 from unbraid.cli.decomposing import decompose
 from unbraid.cli.reporting import report
@@ -25,6 +26,7 @@ EXAMPLES = {
     inspect: ["inspect intent-lstm.h5", "inspect intent-lstm.h5 --labels names.txt", "inspect parts"],
     decompose: [
         "decompose intent-lstm.h5 train.npz -o parts --mode unrolled --head softmax",
+        "decompose intent-lstm.h5 train.npz -o parts --keep 0.5,0.3,0.15 --max-loss 0.01",
         "decompose intent-lstm.h5 train.csv -o parts --labels names.txt --vocabulary word_index.json",
         "decompose weights.pt train.csv -o parts --module models.py:Intents --init '{\"hidden\": 64}'",
         "decompose nmt.h5 pairs.csv -o parts --vocabulary en.json --target-vocabulary words.json",
@@ -42,6 +44,11 @@ EXAMPLES = {
         "evaluate parts test.npz --json",
         "evaluate parts test.csv --labels names.txt --vocabulary word_index.json",
         "evaluate faq test.csv --module bank=models.py:Intents --module travel=models.py:Intents",
+    ],
+    compare: [
+        "compare parts smaller test.csv --vocabulary word_index.json",
+        "compare intent-lstm.h5 parts",
+        "compare parts:travel better:travel test.npz",
     ],
     report: [
         "report parts -o report.html",

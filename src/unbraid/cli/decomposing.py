@@ -13,12 +13,15 @@ from unbraid.cli.flags import CODE
 from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.options import AsJson, AsTask, Dtype, KerasOutput, KerasWeights, Labels, Out, read_labels
 from unbraid.cli.own_code import own_modules, read_init
+from unbraid.cli.sizes import check_choice, parse_keep, save_sizes
 from unbraid.cli.terminal import emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, Mode, Words
 from unbraid.data.files import read_examples, read_pair_columns, read_weight_column
 from unbraid.decomposition.decompose import decompose as run_decompose
+from unbraid.decomposition.decomposition import Decomposition
+from unbraid.decomposition.size_table import decompose_sizes
 from unbraid.errors import ConfigError, UnbraidError
 from unbraid.networks.network import Network
 from unbraid.progress import bar
@@ -62,10 +65,16 @@ def decompose(
     ] = None,
     max_removed: Annotated[float | None, typer.Option(help="Cap on removed nodes, 0 to 1 [default: 0.2].")] = None,
     keep: Annotated[
-        float | None, typer.Option(help="Share of the nodes to keep [default: 0.5 with reconstruct].")
+        str | None,
+        typer.Option(
+            metavar="SHARE[,SHARE...]",
+            help="Share of the nodes to keep [default: 0.5 with reconstruct]. Of several, as 0.5,0.3,0.15, a table "
+            "compares the accuracy. Each is saved, as OUT-0.5, or with --max-loss the smallest within it.",
+        ),
     ] = None,
     max_loss: Annotated[
-        float | None, typer.Option(help="With reconstruct: smallest modules with at most this loss.")
+        float | None,
+        typer.Option(help="Smallest modules with at most this loss: of those of --keep, or with reconstruct of all."),
     ] = None,
     refine: Annotated[
         int | None, typer.Option(help="With reconstruct: number of distillation steps [default: 0].")
@@ -151,6 +160,8 @@ def decompose(
     Networks that predict numbers need no labels.
     """
     check_stored(dtype)
+    shares = parse_keep(keep)
+    sizes = check_choice(shares, max_loss, output)
     names, found = read_labels(labels), None
     beside = Beside(labels=names, task=task, output=keras_output, weights=weights)
     if module:
@@ -187,8 +198,8 @@ def decompose(
         "strategy": strategy,
         "head": head,
         "max_removed": max_removed,
-        "keep": keep,
-        "max_loss": max_loss,
+        "keep": None if sizes else shares,
+        "max_loss": None if sizes else max_loss,
         "refine": refine,
         "memory": memory,
         "samples_per_class": samples_per_class,
@@ -203,20 +214,26 @@ def decompose(
     make = DecompositionConfig.release if release else DecompositionConfig.of
     config = make(mode=mode, gates=gates, seed=seed, **settings)
     weight = None if sample_weight is None else read_weight_column(data, x, sample_weight)
-    parts = run_decompose(network, examples, config=config, sample_weight=weight, domain=domain, progress=bar)
-    parts.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
-    summary = printing.modules_summary(parts) | {"bytes_on_disk": bytes_on_disk(output)}
-    if dtype == "float16" and found is not None:
-        summary["half_precision_change"] = half_precision_change(parts, found.x[:CHECKED])
-        notice(
-            f"margins change by up to {summary['half_precision_change']:.2g}, on {len(found.x[:CHECKED])} examples",
-            "float16",
+
+    def save(parts: Decomposition, folder: Path) -> dict[str, Any]:
+        parts.save(folder, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
+        summary = printing.modules_summary(parts) | {"bytes_on_disk": bytes_on_disk(folder)}
+        if dtype == "float16" and found is not None:
+            summary["half_precision_change"] = half_precision_change(parts, found.x[:CHECKED])
+            notice(
+                f"margins change by up to {summary['half_precision_change']:.2g}, on {len(found.x[:CHECKED])} examples",
+                "float16",
+            )
+        return {"folder": str(folder), **summary, "skipped": parts.skipped}
+
+    if sizes:
+        table = decompose_sizes(
+            network, examples, sizes, config=config, sample_weight=weight, domain=domain, progress=bar
         )
-    emit(
-        as_json,
-        {"folder": str(output), **summary, "skipped": parts.skipped},
-        printing.modules_table(summary, f"{len(parts)} modules in {output}"),
-    )
+        return save_sizes(table, output, max_loss, save, as_json)
+    parts = run_decompose(network, examples, config=config, sample_weight=weight, domain=domain, progress=bar)
+    summary = save(parts, output)
+    emit(as_json, summary, printing.modules_table(summary, f"{len(parts)} modules in {output}"))
 
 
 def _need_module(given: dict[str, object]) -> None:

@@ -35,6 +35,7 @@ FLAGS: Mapping[str, str] = {
     "head": "--head=",
     "max_removed": "--max-removed=",
     "keep": "--keep=",
+    "sizes": "--keep",
     "max_loss": "--max-loss=",
     "memory": "--memory=",
     "refine": "--refine=",

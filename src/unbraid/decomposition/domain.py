@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unbraid.config import IOArchitecture
 from unbraid.data.targets import Label
 from unbraid.data.texts import as_texts, is_text
+from unbraid.decomposition.decomposition import Decomposition
 from unbraid.modules.composition import Composition
 from unbraid.modules.domain.evidence import Domain
 from unbraid.modules.domain.gaussians import MOST, Gaussians, dispersion_of, shrunk
@@ -35,6 +37,19 @@ def give_domain(modules: Iterable[ConcernModule], domain: Domain | None) -> None
     """Give modules of one parent their evidence."""
     for module in modules:
         module.domain = domain
+
+
+def gather(parts: Decomposition, x: Any) -> None:
+    """Gather the evidence of a decomposition and give it to its modules; do nothing for numbers and translators.
+
+    Args:
+        parts: the modules of one network.
+        x: the inputs of the sample, as they were given.
+    """
+    network = parts.network
+    if network.task == "regression" or network.io is IOArchitecture.ENCODER_DECODER:
+        return
+    give_domain(parts.values(), gathered(network, x, network.check(x), dict(parts), parts.config.seed))
 
 
 def gathered(network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, ConcernModule], seed: int) -> Domain:

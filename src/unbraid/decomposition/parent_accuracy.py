@@ -6,13 +6,12 @@ Shapes: N examples, T timesteps, C classes.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Collection
 
 import numpy as np
 
 from unbraid.data.targets import Targets
-from unbraid.errors import UnbraidWarning
+from unbraid.errors import warn_caller
 from unbraid.networks.inputs import Inputs, leaves, run_batched
 from unbraid.networks.network import Network
 
@@ -49,11 +48,9 @@ def warn_near_chance(network: Network, x: Inputs, targets: Targets, padding: Col
     accuracy, chance, error = agreement
     if accuracy + ONE_SIDED * error < chance + SLIGHT * (1 - chance):
         read = "text encoded" if text else "input encoded"
-        warnings.warn(
+        warn_caller(
             f"parent's accuracy on this sample is {100 * accuracy:.0f} % (by chance: {100 * chance:.0f} %): "
             f"is the {read} as in training, and are the labels in the order of the outputs?",
-            UnbraidWarning,
-            stacklevel=6,
         )
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.sampling import missing_classes, module_classes
-from unbraid.errors import UnbraidWarning, quoted
+from unbraid.errors import quoted, warn_caller
 
 NAMED = 5  # number of labels in the warning
 
@@ -25,10 +23,8 @@ def skipped_labels(targets: Targets, config: DecompositionConfig) -> list[Label]
             str(label) if isinstance(label, int) else repr(quoted(label, 60)) for label in skipped[:NAMED]
         )
         more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
-        warnings.warn(
+        warn_caller(
             f"{len(skipped)} of {len(skipped) + len(made)} classes get no module, with fewer than two of the given "
             f"examples: {shown}{more}. Give examples of them, or pass missing='error' to refuse such samples.",
-            UnbraidWarning,
-            stacklevel=6,
         )
     return skipped

@@ -109,11 +109,12 @@ def intervals(
     level: float, examples: int, scores: Mapping[str, np.ndarray], modules: Mapping[Label, Mapping[str, np.ndarray]]
 ) -> Intervals:
     """Compute the ends of the intervals from the scores of B draws, (B,) each; NaN where a score is undefined."""
-    own = {label: _ends(level, drawn) for label, drawn in modules.items()}
-    return Intervals(level, examples, _ends(level, scores), own)
+    own = {label: ends(level, drawn) for label, drawn in modules.items()}
+    return Intervals(level, examples, ends(level, scores), own)
 
 
-def _ends(level: float, scores: Mapping[str, np.ndarray]) -> dict[str, Range]:
+def ends(level: float, scores: Mapping[str, np.ndarray]) -> dict[str, Range]:
+    """Compute lower and upper end of each score from its B draws, (B,); NaN is left out, and so is a score of NaN."""
     found = {}
     for name, drawn in scores.items():
         known = drawn[np.isfinite(drawn)]

@@ -19,7 +19,7 @@ from unbraid.evaluation.number_intervals import number_intervals, number_sums
 from unbraid.evaluation.presenting import Presented
 from unbraid.evaluation.truth import columns_of
 from unbraid.modules.composition import Composition
-from unbraid.modules.retention import Retention
+from unbraid.modules.retention import Retention, mean_retention
 from unbraid.networks.network import Network
 
 
@@ -88,10 +88,7 @@ class RegressionEvaluation(Presented):
     @property
     def retention(self) -> Retention:
         """Mean retention of the modules."""
-        kept = [score.retention for score in self.modules.values()]
-        return Retention(
-            **{f.name: float(np.mean([getattr(one, f.name) for one in kept])) for f in dataclasses.fields(Retention)}
-        )
+        return mean_retention([score.retention for score in self.modules.values()])
 
     @property
     def mean(self) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ from unbraid.evaluation.details import Details
 from unbraid.evaluation.metrics import Detection
 from unbraid.evaluation.presenting import Presented
 from unbraid.evaluation.unknown import UnknownScores
-from unbraid.modules.retention import Retention
+from unbraid.modules.retention import Retention, mean_retention
 
 SHOWN = 5  # most labels in one line
 
@@ -131,12 +131,13 @@ class Evaluation(Presented):
     @property
     def retention(self) -> Retention:
         """Mean retention of the modules."""
-        return _mean(Retention, [m.retention for m in self.modules.values()])
+        return mean_retention([m.retention for m in self.modules.values()])
 
     @property
     def detection(self) -> Detection:
         """Mean precision, recall, F1 and false-positive rate of the modules alone."""
-        return _mean(Detection, [m.detection for m in self.modules.values()])
+        fields, scores = dataclasses.fields(Detection), [score.detection for score in self.modules.values()]
+        return Detection(**{f.name: float(np.mean([getattr(one, f.name) for one in scores])) for f in fields})
 
     def to_dict(self) -> dict[str, Any]:
         """Return all results as plain values, for JSON."""
@@ -198,7 +199,3 @@ class Evaluation(Presented):
 
 def _compared(what: str, accuracy: float, delta: float | None) -> str:
     return f"{what}: {accuracy:.4f}, difference {100 * (delta or 0.0):+.2f} points"
-
-
-def _mean(kind: Any, parts: list[Any]) -> Any:
-    return kind(**{f.name: float(np.mean([getattr(p, f.name) for p in parts])) for f in dataclasses.fields(kind)})

@@ -5,7 +5,8 @@ Shapes: H hidden units, D inputs, T timesteps, G gates, F features, R rows of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,12 @@ class Retention:
     weights: float
     bytes: float
     flops: float
+
+
+def mean_retention(found: Sequence[Retention]) -> Retention:
+    """Compute the mean of each share over modules."""
+    fields = dataclasses.fields(Retention)
+    return Retention(**{field.name: float(np.mean([getattr(one, field.name) for one in found])) for field in fields})
 
 
 def retention(network: Network, concern: Concern, head_rows: int, added: int = 0) -> Retention:
