@@ -38,7 +38,7 @@ STORED = {"replace": "replace_inter"}  # kind -> results with networks trained f
 def run(again: bool) -> None:
     """Measure each pair of networks that is trained and has no result; train the others first with the classifiers."""
     wanted = [
-        Run("reuse_inter", data, cell, 1, seed, SCALES["full"]) for seed, data, cell in product(SEEDS, DATA, CELLS)
+        Run("reuse_inter", data, cell, 1, seed, SCALES["full"]) for seed, cell, data in product(SEEDS, CELLS, DATA)
     ]
     for one in track(wanted, "votes between networks"):
         path = files.RESULTS / "votes" / f"{one.name}.json"

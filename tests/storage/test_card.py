@@ -172,7 +172,8 @@ def test_labels_break_neither_table_nor_front_matter(tmp_path):
     assert scores[2:] == [[r"a \| b", r"c \| d"], [r"\# e \|", "1"]]
     assert "<script" not in re.sub(r"\\<", "", text)
     assert re.findall(r"^#+ .*", text, re.MULTILINE)[1:] == [
-        "## Classes", "## Networks they come from", "## Use", "## Scores", "## Settings", "## Source",
+        "## Classes", "## Networks they come from", "## What is stored about the examples", "## Use", "## Scores",
+        "## Settings", "## Source",
     ]  # fmt: skip
     compile(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], "card", "exec")
 

@@ -8,7 +8,7 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.domain import learn_domain
+from unbraid.decomposition.domain import gather
 from unbraid.decomposition.everywhere import check_classes
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.observing import observing, read_arguments
@@ -81,8 +81,8 @@ def decompose(
     examples, config = read_arguments(network, examples, config, settings)
     with few_threads([network]):
         found = _decomposed(network, examples, config, sample_weight, shown(progress))
-        if domain:
-            learn_domain(found, examples[0])
+        if domain and config.bins is None:  # bins are classes of a number
+            gather(found, examples[0])
         return found
 
 

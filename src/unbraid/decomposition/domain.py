@@ -39,14 +39,14 @@ def give_domain(modules: Iterable[ConcernModule], domain: Domain | None) -> None
         module.domain = domain
 
 
-def learn_domain(parts: Decomposition, x: Any) -> None:
-    """Gather the evidence of a decomposition, and give it to its modules; none if they do not vote.
+def gather(parts: Decomposition, x: Any) -> None:
+    """Gather the evidence of a decomposition and give it to its modules; do nothing for numbers and translators.
 
     Args:
         parts: the modules of one network.
-        x: the sample, as it was given.
+        x: the inputs of the sample, as they were given.
     """
-    network = parts.network  # own words make another network
+    network = parts.network
     if network.task == "regression" or network.io is IOArchitecture.ENCODER_DECODER:
         return
     give_domain(parts.values(), gathered(network, x, network.check(x), dict(parts), parts.config.seed))

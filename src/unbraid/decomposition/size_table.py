@@ -12,7 +12,7 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.domain import learn_domain
+from unbraid.decomposition.domain import gather
 from unbraid.decomposition.losses import Scores, loss_measure
 from unbraid.decomposition.observing import Observed, observing, read_arguments
 from unbraid.errors import ConfigError, NoSize, quoted
@@ -214,8 +214,8 @@ def decompose_sizes(
         observing(network, examples, config, sample_weight, shown(progress), rounds) as seen,
     ):
         table = _table(seen, keeps)
-        for parts in table.values() if domain else ():
-            learn_domain(parts, examples[0])
+        for keep in keeps if domain and config.bins is None else ():
+            gather(table[keep], examples[0])
         return table
 
 

@@ -300,6 +300,6 @@ def _scores(module: ConcernModule, domain: Domain | None, inputs: Inputs) -> dic
         found["familiar"] = domain.inputs.density(numbers) / np.prod(numbers.shape[1:])
     columns = None if module.features is None else module.features.cpu().numpy()
     width = module.parent.spec.features if columns is None else len(columns)
-    if domain.features is not None and features.shape[1] == width:
+    if domain.features is not None and features.shape[1] == width > 0:
         found["distance"] = -domain.features.distances(features, module.index, columns)
     return found

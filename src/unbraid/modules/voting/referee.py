@@ -5,7 +5,7 @@ nouns in every text. A referee also uses the output features of the modules and 
 the number of unknown words). It is one linear layer over these numbers, added to the log probabilities of the
 calibrated modules. It is fitted by logistic regression with a ridge penalty on a small labelled sample. The modules are
 not changed. The strength of the penalty is chosen by cross-validation on the sample. If the layer does not improve the
-likelihood, its weights are zero.
+likelihood, its weights are zero. They are also zero if a vote with domain evidence has more right decisions without it.
 Shapes: N examples, K modules, F columns of all blocks together, R = min(N, F + 1, MOST).
 """
 
@@ -148,7 +148,7 @@ def fit(
     whitened = np.concatenate([(columns - centre) * scale, np.ones((len(truth), 1))], axis=1)
     u, size, directions = _directions(whitened)
     seen = u * size
-    parts, width, least, most = folds(truth), 0.0, np.inf, 0
+    parts, tried_widths = folds(truth), list[tuple[float, float, int]]()
     with progress("fitting a referee", len(WIDTHS) * len(parts)) as advance:
         for tried in WIDTHS:
             lost, hits = 0.0, 0
@@ -157,9 +157,12 @@ def fit(
                 lost -= float((shares * right[part]).sum())
                 hits += int((shares.argmax(1) == truth[part]).sum())
                 advance(1)
-            if lost >= least or (domain is not None and hits < most):
+            if tried_widths and lost >= tried_widths[-1][1]:
                 break  # wider priors overfit more and take longest
-            width, least, most = tried, lost, hits
+            tried_widths.append((tried, lost, hits))
+    width, _, hits = tried_widths[-1]
+    if domain is not None and hits < tried_widths[0][2]:
+        width = 0.0  # fewer right decisions than without the layer
     found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
