@@ -12,7 +12,7 @@ import io
 import json
 import os
 import resource
-import struct
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import files
-from unbraid.demo.small import small_modules
 
 PATH = files.RESULTS / "bombs.json"
 SPACE, SECONDS = 6 * 2**30, 60
-DATA = Path(__file__).parents[2] / "tests" / "data"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+CASES = Path(os.environ.get("UNBRAID_SHARED") or ROOT.parent / "shared") / "cases" / "attack"
 
 READ = {
     "data": "import importlib.util as u; name = 'unbraid.data.files' if u.find_spec('unbraid.data') and "
@@ -36,6 +37,7 @@ READ = {
     "import importlib; importlib.import_module(name).read_examples(path)",
     "model": "unbraid.load(path)",
     "folder": "unbraid.load_decomposition(path)",
+    "compose": "unbraid.compose([unbraid.load_module(path)])",
     "vocabulary": "unbraid.Vocabulary.from_file(path).encode(['aaa'])",
 }
 CHILD = """
@@ -82,8 +84,8 @@ def npz(folder: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("x.npy", "w", force_zip64=True) as file:
             file.write(header.getvalue())
-            for _ in range(1_200):
-                file.write(bytes(2**20))
+            for _ in range(1_200):  # 150 random bytes, for a ratio of less than 1,000
+                file.write(os.urandom(150) + bytes(2**20 - 150))
         labels = io.BytesIO()
         np.save(labels, np.zeros(3, int))
         archive.writestr("y.npy", labels.getvalue())
@@ -120,13 +122,14 @@ def manifest(folder: Path) -> Path:
     return target
 
 
-def masks(folder: Path) -> Path:
-    """A folder whose tensor file declares 2^40 bytes and holds none."""
-    target = folder / "sizes"
-    small_modules()[0].save(target)
-    header = json.dumps({"0/mask/gru": {"dtype": "U8", "shape": [2**40], "data_offsets": [0, 2**40]}}).encode()
-    (target / "modules.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    return target
+def byte(folder: Path) -> Path:
+    """A Keras file with one changed byte, which makes the library HDF5 ask for 4 GiB."""
+    return Path(shutil.copy(CASES / "11-vlen-4-GiB.h5", folder / "byte.h5"))
+
+
+def index(folder: Path) -> Path:
+    """A module whose vocabulary gives the index 2^31 to unknown words."""
+    return Path(shutil.copytree(CASES / "15-unknown-index-hang", folder / "index"))
 
 
 BOMBS: dict[str, tuple[str, str, Callable[[Path], Path]]] = {
@@ -135,7 +138,8 @@ BOMBS: dict[str, tuple[str, str, Callable[[Path], Path]]] = {
     ".npz, 1.2 GB of zeros": ("F14", "data", npz),
     ".keras, 1 GB of zeros": ("-", "model", keras),
     "manifest with a million parents": ("F12", "folder", manifest),
-    "tensor file that declares 2^40 bytes": ("F08", "folder", masks),
+    ".h5, one byte changed": ("F11", "model", byte),
+    "vocabulary with the index 2^31": ("F15", "compose", index),
 }
 
 
@@ -151,7 +155,7 @@ def measured(path: Path, read: str, source: Path | None) -> dict[str, Any]:
         outcome, MiB of memory above that of the imports, and seconds of CPU time.
     """
     command = [sys.executable, "-c", CHILD.format(read=READ[read]), str(path), str(SPACE), str(SECONDS)]
-    here = str(source or Path(__file__).parents[2] / "src")
+    here = str(source or ROOT / "src")
     environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     words = done.stdout.split()

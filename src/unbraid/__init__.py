@@ -19,6 +19,9 @@ from unbraid.evaluation.compare import Comparison, compare
 from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
 from unbraid.export.keras import export_keras
 from unbraid.export.onnx import export_onnx
+from unbraid.heads.composition import HeadsComposition, load_heads
+from unbraid.heads.decomposition import HeadsDecomposition
+from unbraid.heads.networks import Heads
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
@@ -38,6 +41,9 @@ __all__ = [
     "Decomposition",
     "DecompositionConfig",
     "Evaluation",
+    "Heads",
+    "HeadsComposition",
+    "HeadsDecomposition",
     "Network",
     "ParentFacts",
     "Prepared",
@@ -60,6 +66,7 @@ __all__ = [
     "load",
     "load_composition",
     "load_decomposition",
+    "load_heads",
     "load_module",
     "load_translator",
     "load_weights",

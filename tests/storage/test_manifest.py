@@ -220,11 +220,16 @@ REFERENCES = {
         lambda m: m["modules"].append({**m["modules"][0], "label": "x"}),
         "sliced_by: found 0|expected one in a folder",
     ),
-    "a network in slices": ("decomposition", lambda m: m["parents"][0].update(sliced_by=0), "only module"),
+    "a network in slices": ("decomposition", lambda m: m["parents"][0].update(sliced_by=0), "expected whole networks"),
+    "slices of a later module": (
+        "decomposition",
+        lambda m: m["parents"][0].update(sliced_by=1),
+        "expected the first of its modules",
+    ),
     "slices of an unrolled module": (
         "module",
         lambda m: m["modules"][0].update(mode="unrolled", config={**m["modules"][0]["config"], "mode": "unrolled"}),
-        "a rolled module",
+        "all rolled",
     ),
     "a number that is no whole one": ("module", lambda m: m["parents"][0].update(sliced_by=-0.0), "valid integer"),
     "a number as a text": ("module", lambda m: m["modules"][0].update(index="1"), "valid integer"),

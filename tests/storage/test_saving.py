@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import unbraid
 from tests import factory
 from tests.factory import IO
+from tests.manifests import edit
 from tests.modules.test_module import WAYS, architectures, build, cells, module_of
 from unbraid import ConcernModule, compose, load_composition, load_decomposition, load_module
 from unbraid.errors import FormatError
@@ -141,6 +142,49 @@ def test_a_rolled_module_alone_stores_only_its_slices(tmp_path):
     assert sum(v.size for v in stored.values()) < sum(p.numel() for p in net.parameters())
     head = load_file(tmp_path / "alone" / "modules.safetensors")["0/head.weight"]
     assert head.shape == (2, int(module.kept_nodes["rnn1"].sum()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_one_sliced_module_under_several_labels_is_stored_once(dtype, tmp_path):
+    _, x, parts = decomposed()
+    one, other = list(parts)[:2]
+    for number, label in enumerate((one, other)):
+        parts[label].save(tmp_path / str(number), dtype=dtype)
+    sliced, last = load_module(tmp_path / "0"), load_module(tmp_path / "1")
+    both = compose({"first": sliced, "second": sliced.renamed("x"), "third": last, "fourth": sliced})
+    both.save(tmp_path / "both", dtype=dtype)
+    manifest = json.loads((tmp_path / "both/unbraid.json").read_text())
+    assert [(p["sliced_by"], p["sha256"]) for p in manifest["parents"]] == [
+        (0, sliced.parent_sha256), (2, sliced.parent_sha256)
+    ]  # fmt: skip
+    assert [module["parent"] for module in manifest["modules"]] == [0, 0, 1, 0]
+    found = load_composition(tmp_path / "both")
+    assert np.array_equal(found.predict_proba(x), both.predict_proba(x))
+    assert found["first"].body is found["fourth"].body  # they share it in memory too
+    found.save(tmp_path / "again", dtype=dtype)
+    assert (tmp_path / "again/parent.safetensors").read_bytes() == (tmp_path / "both/parent.safetensors").read_bytes()
+
+
+MESSAGES = {"other nodes": "it keeps other nodes", "unrolled": "expected the first of its modules, all rolled"}
+
+
+@pytest.mark.parametrize("change", MESSAGES)
+def test_modules_of_one_sliced_parent_must_keep_its_nodes(change, tmp_path):
+    _, _, parts = decomposed(names=("lstm",))
+    parts[next(iter(parts))].save(tmp_path / "one")
+    sliced = load_module(tmp_path / "one")
+    compose({"first": sliced, "second": sliced}).save(tmp_path / "both")
+    if change == "unrolled":
+        as_config = {"config": {**parts.config.model_dump(mode="json"), "mode": "unrolled"}, "mode": "unrolled"}
+        edit(tmp_path / "both", lambda m: m["modules"][1].update(as_config))
+    else:
+        tensors = load_file(tmp_path / "both/modules.safetensors")
+        name = next(name for name in tensors if name.startswith("1/mask"))
+        tensors[name] = np.bitwise_not(tensors[name])
+        save_file(tensors, tmp_path / "both/modules.safetensors")
+        edit(tmp_path / "both")
+    with pytest.raises(FormatError, match=MESSAGES[change]):
+        load_composition(tmp_path / "both")
 
 
 def test_modules_of_one_parent_cost_a_bit_per_node_and_step(tmp_path):

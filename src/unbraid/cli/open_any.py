@@ -21,7 +21,7 @@ from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
 from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.folders import consistently, recover
-from unbraid.storage.loading import composition_of, load_modules
+from unbraid.storage.loading import composition_of, compositions_of, load_modules
 from unbraid.translation.translator import Translator
 
 Opened = Network | Decomposition | ConcernModule | Composition | Translator
@@ -109,9 +109,20 @@ def _open_folder(path: str | os.PathLike[str], beside: Beside) -> Opened:
     named = {m.label: m for m in modules}
     if manifest.kind == "composition":
         return composition_of(path, manifest, modules)
+    if manifest.kind == "heads":
+        return _head(path, {str(head): one for head, one in compositions_of(path, manifest, modules).items()}, beside)
     if manifest.kind == "translator":
         return Translator({str(label): module for label, module in named.items()})
     return Decomposition(parents[0], named, modules[0].config, manifest.skipped)
+
+
+def _head(path: str | os.PathLike[str], heads: Mapping[str, Composition], beside: Beside) -> Composition:
+    """Return the composition of the output layer that the user chose."""
+    if beside.output is not None and beside.output in heads:
+        return heads[beside.output]
+    names = ", ".join(map(repr, map(quoted, heads)))
+    found = "nothing" if beside.output is None else repr(quoted(beside.output))
+    raise ConfigError(f"{quoted(path)} has the output layers {names}, found {found}: choose one with --output.")
 
 
 def _set_vocabularies(path: str | os.PathLike[str], parents: Mapping[int, Network], beside: Beside) -> None:

@@ -29,7 +29,8 @@ AsTask = Annotated[
     ),
 ]
 KerasOutput = Annotated[
-    str | None, typer.Option("--output", metavar="NAME", help="Output layer to read, of a Keras model with several.")
+    str | None,
+    typer.Option("--output", metavar="NAME", help="Output layer to use, of a Keras model or a folder with several."),
 ]
 KerasWeights = Annotated[
     Path | None,

@@ -77,7 +77,8 @@ class Trial:
         composition, network = open_classifier(source, beside)
         if self.against is not None:
             labels = self.names or self.examples.labels
-            opened = open_any(self.against, Beside(vocabularies=beside.vocabularies, labels=labels, task=self.task))
+            other = Beside(vocabularies=beside.vocabularies, labels=labels, task=self.task, output=beside.output)
+            opened = open_any(self.against, other)
             if not isinstance(opened, Network):
                 raise UnbraidError(f"--against {quoted(self.against)}: expected a .h5 or .keras model.")
             network = opened
@@ -119,6 +120,7 @@ def evaluate(
     module: Modules = None,
     vocabulary: Vocabularies = None,
     task: AsTask = None,
+    keras_output: KerasOutput = None,
     intervals: Annotated[
         float | None, typer.Option(help="Level of intervals of the scores by bootstrap over examples, such as 0.95.")
     ] = None,
@@ -129,7 +131,8 @@ def evaluate(
 
     --labels sets names for classes that are numbers, in the folder and in the file of --against.
     """
-    beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []))
+    words = parse_vocabularies(vocabulary or [])
+    beside = Beside(own_modules(module or [], [source]), True, words, output=keras_output)
     test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
     result = test.evaluate(source, beside, intervals, seed)
     if as_json:
@@ -157,6 +160,7 @@ def predict(
     module: Modules = None,
     vocabulary: Vocabularies = None,
     task: AsTask = None,
+    keras_output: KerasOutput = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the labels or the numbers of examples: one line each (several outputs are tab-separated).
@@ -164,7 +168,7 @@ def predict(
     An .onnx file runs with ONNX Runtime. It stores its labels and its vocabulary; no code is needed.
     """
     names = read_labels(labels)
-    model = _model(source, names, module or [], vocabulary or [], task)
+    model = _model(source, names, module or [], vocabulary or [], task, keras_output)
     inputs = read_lines() if data == "-" else read_examples(data, x, need_labels=False).x
     if data == "-" and not inputs:
         raise DataError("standard input is empty: expected texts, one a line.")
@@ -191,12 +195,12 @@ def translate(
 
 
 def _model(
-    source: Path, names: list[str] | None, module: list[str], vocabulary: list[str], task: Any
+    source: Path, names: list[str] | None, module: list[str], vocabulary: list[str], task: Any, output: str | None
 ) -> Network | Composition | OnnxModel:
     vocabularies = parse_vocabularies(vocabulary)
     if source.suffix == ".onnx" and not os.path.isdir(source):
         return named(_onnx_model(source, vocabularies), names)
-    beside = Beside(own_modules(module, [source]), True, vocabularies, names, task)
+    beside = Beside(own_modules(module, [source]), True, vocabularies, names, task, output)
     opened = open_any(source, beside)
     return opened if isinstance(opened, Network) else named(open_classifier(source, beside)[0], names)
 

@@ -25,6 +25,8 @@ def check_network(network: Any, argument: str) -> None:
         advice = "pass its parent, as module.parent"
     elif isinstance(getattr(network, "network", None), Network):
         advice = "pass its network, as parts.network"
+    elif isinstance(network, Mapping) and network and all(isinstance(one, Network) for one in network.values()):
+        advice = "call its own method, as heads.decompose((x, y)), or pass one of its networks"
     elif isinstance(network, nn.Module):
         advice = "make one with unbraid.Network.from_torch(module, example)"
     elif isinstance(network, str | os.PathLike):

@@ -63,7 +63,7 @@ def card(manifest: Manifest, modules: Sequence[ConcernModule], about: About) -> 
         f"# {escape(about.title or _title(manifest))}",
         *(escape(part) for part in re.split(r"\n\s*\n", about.description or "") if part.strip()),
         _summary(manifest, modules),
-        "## Predicted numbers" if _numbers(manifest) else "## Classes",
+        f"## {_what(manifest)[1]}",
         _classes(manifest, modules),
         "## Networks they come from",
         _parents(manifest, modules),
@@ -150,6 +150,8 @@ def _title(manifest: Manifest) -> str:
         return f"A module for {manifest.modules[0].label}"
     if manifest.kind == "translator":
         return "A translator made of modules"
+    if manifest.kind == "heads":
+        return "A network of several outputs made of modules"
     made = "regression" if _numbers(manifest) else "classifier"
     return f"A {made} made of modules" if manifest.kind == "composition" else "The modules of a recurrent network"
 
@@ -157,6 +159,13 @@ def _title(manifest: Manifest) -> str:
 def _numbers(manifest: Manifest) -> bool:
     """Return whether the modules predict numbers."""
     return any(OUTPUTS[parent.spec.output].numbers for parent in manifest.parents)
+
+
+def _what(manifest: Manifest) -> tuple[str, str]:
+    """Return what a module decides on, and the title of the table of modules."""
+    if manifest.kind == "heads":
+        return "output", "Outputs"
+    return ("output", "Predicted numbers") if _numbers(manifest) else ("class", "Classes")
 
 
 def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
@@ -169,7 +178,7 @@ def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
             "A referee decides: a linear layer over the margins, features and inputs, fitted on labelled examples. "
             f"Without it the modules vote by {manifest.vote}."
         )
-    part = "predicted number" if numbers else "class"
+    part = "output" if manifest.kind == "heads" else "predicted number" if numbers else "class"
     return (
         f"{len(modules)} module{'' if one else 's'}, {'for one' if one else 'one per'} {part}, taken out of "
         f"{_count(len({p.sha256 for p in manifest.parents}), 'trained recurrent network')} with Unbraid "
@@ -178,7 +187,7 @@ def _summary(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
 
 
 def _classes(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
-    what = "output" if _numbers(manifest) else "class"
+    what = _what(manifest)[0]
     head = [what, "network", f"its {what} there", "mode", "nodes", "recurrent weights", "weights", "bytes", "FLOPs"]
     calibrated = any((e.temperature, e.offset) != (1, 0) for e in manifest.modules)
     rows = []
@@ -186,7 +195,7 @@ def _classes(manifest: Manifest, modules: Sequence[ConcernModule]) -> str:
         kept = module.retention()
         shares = (kept.nodes, kept.recurrent_weights, kept.weights, kept.bytes, kept.flops)
         there = manifest.parents[entry.parent].labels[entry.index]
-        row = [_name(entry.label), _number(manifest, entry.parent), _name(there), str(entry.mode)]
+        row = [_name(entry.name), _number(manifest, entry.parent), _name(there), str(entry.mode)]
         row += [f"{share:.1%}" for share in shares]
         rows.append(row + ([f"{entry.temperature:.4g}", f"{entry.offset:.4g}"] if calibrated else []))
     if calibrated:
@@ -249,8 +258,9 @@ def _use(manifest: Manifest) -> str:
         "module": ("module", f"module.predict_proba(x)  # P({label}) of every example"),
         "composition": ("composition", "composition.predict(x)  # labels"),
         "translator": ("translator", f'translator.translate(["..."], to={label})'),
+        "heads": ("heads", "heads.predict(x)  # a dict: output layer -> labels or numbers"),
     }[manifest.kind]
-    if _numbers(manifest):
+    if _numbers(manifest) and manifest.kind != "heads":
         member = f"parts[{label}]" if manifest.kind == "decomposition" else name
         after = f"{member}.predict(x)  # numbers"
     if any(isinstance(p.spec, EncoderDecoderSpec) for p in manifest.parents) and manifest.kind != "translator":
@@ -295,7 +305,7 @@ def settings_groups(configs: Iterable[tuple[Label, DecompositionConfig]]) -> dic
 
 def _settings(manifest: Manifest) -> str:
     """List each different configuration, with the labels of its modules."""
-    groups = settings_groups((entry.label, entry.config) for entry in manifest.modules)
+    groups = settings_groups((entry.name if entry.head else entry.label, entry.config) for entry in manifest.modules)
     if len(groups) == 1:
         return f"```yaml\n{next(iter(groups))}```"
     parts = []

@@ -144,6 +144,29 @@ def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[Concern
         return Composition(named, manifest.vote, scales, referee)
 
 
+def compositions_of(
+    folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]
+) -> dict[str | None, Composition]:
+    """Build the compositions of a folder: by output layer, one under None, or none in a folder of another kind.
+
+    Raises:
+        FormatError: a wrong calibration or referee, or modules that cannot be combined.
+    """
+    if manifest.kind not in ("composition", "heads"):
+        return {}
+    groups: dict[str | None, list[int]] = {}
+    for number, entry in enumerate(manifest.modules):
+        groups.setdefault(entry.head, []).append(number)
+    return {
+        head: composition_of(
+            folder,
+            manifest.model_copy(update={"modules": [manifest.modules[n] for n in numbers]}),
+            [modules[n] for n in numbers],
+        )
+        for head, numbers in groups.items()
+    }
+
+
 def check_folder(folder: Folder) -> list[str]:
     """Check that a folder is complete and loads. Parents that are PyTorch modules are opened without code.
 
@@ -160,8 +183,7 @@ def _check_folder(folder: Folder) -> list[str]:
     place = Path(os.path.abspath(folder))
     recover(place)
     manifest, _, modules = load_modules(place, codeless=True)
-    if manifest.kind == "composition":
-        composition_of(place, manifest, modules)
+    compositions_of(place, manifest, modules)
     return [MANIFEST, *manifest.files, *([CARD] if current(place, CARD).is_file() else [])]
 
 

@@ -33,7 +33,7 @@ from unbraid.networks.torch_spec import TorchSpec
 FORMAT = 2
 UNSEALED = 1  # the format without a checksum
 CHECKSUM = "checksum"
-Kind = Literal["decomposition", "module", "composition", "translator"]
+Kind = Literal["decomposition", "module", "composition", "translator", "heads"]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -45,6 +45,7 @@ def _label(label: str | int) -> str | int:
 
 
 Label = Annotated[str | int, AfterValidator(_label)]
+HeadName = Annotated[str, Field(min_length=1, pattern="^[^/]*$"), AfterValidator(_label)]
 Count = Annotated[int, Field(ge=0, le=2**31)]
 
 
@@ -53,13 +54,13 @@ class _Entry(BaseModel):
 
 
 class ParentEntry(_Entry):
-    """A parent network, or the slices of it that one rolled module needs.
+    """A parent network, or the slices of it that rolled modules of one body need.
 
     Attributes:
         sha256: digest of the whole network.
         labels: names of its classes.
         spec: its layers and their sizes.
-        sliced_by: number of the module if only its slices are stored; None if the whole network is stored.
+        sliced_by: number of its first module if only slices are stored; None if the whole network is stored.
         vocabulary: padding of its texts, if it has a vocabulary. The words are in ``vocabulary-P.json``.
         target_vocabulary: padding of target texts of an encoder-decoder (words in ``vocabulary-P-target.json``).
         facts: facts about a user's PyTorch module that help to construct it again. The field is omitted if it is None,
@@ -103,6 +104,7 @@ class ModuleEntry(_Entry):
         bridged: whether weights map the last states of the encoder to the first states of the decoder.
         temperature: divisor of the margin in a calibrated composition.
         offset: value added to the margin in a calibrated composition.
+        head: name of its output layer in a folder of several; the field is omitted if it is None.
     """
 
     label: Label
@@ -122,6 +124,19 @@ class ModuleEntry(_Entry):
     bridged: bool = False
     temperature: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
     offset: Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)] = 0.0
+    head: HeadName | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if self.head is None:
+            del found["head"]
+        return found
+
+    @property
+    def name(self) -> str:
+        """The label, behind the name of the output layer if there are several."""
+        return str(self.label) if self.head is None else f"{self.head}/{self.label}"
 
 
 class Manifest(_Entry):

@@ -118,7 +118,8 @@ def _check_references(manifest: Manifest) -> None:
     """Check references between fields; raise FormatError that begins with the name of the field."""
     if not manifest.modules:
         raise FormatError("modules: found none, expected at least one.")
-    repeated = [label for label, times in Counter(m.label for m in manifest.modules).items() if times > 1]
+    names = Counter((m.head, m.label) for m in manifest.modules)
+    repeated = [label for (_, label), times in names.items() if times > 1]
     if repeated:
         raise FormatError(f"modules: labels repeat: {quoted(repeated[0])!r} occurs twice.")
     entries = manifest.entries
@@ -189,9 +190,9 @@ def _check_parent(parent: ParentEntry, field: str, users: list[int], entries: li
         raise FormatError(f"{field}: this network has no module.")
     sliced = parent.sliced_by
     if sliced is not None:
-        fits = users == [sliced] and entries[sliced].mode is Mode.ROLLED and entries[sliced].shares is None
-        if not fits or isinstance(parent.spec, TorchSpec):
-            raise FormatError(f"{field}.sliced_by: found {sliced}, expected a rolled module as the only module.")
+        fits = all(entries[user].mode is Mode.ROLLED and entries[user].shares is None for user in users)
+        if users[0] != sliced or not fits or isinstance(parent.spec, TorchSpec):
+            raise FormatError(f"{field}.sliced_by: found {sliced}, expected the first of its modules, all rolled.")
     if parent.facts is not None and not isinstance(parent.spec, TorchSpec):
         raise FormatError(f"{field}.facts: found facts for a network that is not a PyTorch module.")
     if parent.target_vocabulary is not None and not isinstance(parent.spec, EncoderDecoderSpec):
@@ -207,9 +208,13 @@ def _check_kind(manifest: Manifest) -> None:
         first = manifest.parents[0]  # trained modules may have parents of other weights
         if any(p.sliced_by is not None or (p.spec, p.labels) != (first.spec, first.labels) for p in manifest.parents):
             raise FormatError("parents: expected whole networks of one structure in a folder of kind 'decomposition'.")
+    if any((entry.head is not None) is not (kind == "heads") for entry in manifest.modules):
+        raise FormatError("modules: expected field head in each module of a folder of kind 'heads', and in no other.")
+    if any(entry.head is not None for entry in manifest.originals):
+        raise FormatError("originals: found field head, expected it in modules only.")
     translates = [isinstance(parent.spec, EncoderDecoderSpec) for parent in manifest.parents]
-    if kind == "composition" and any(translates):
-        raise FormatError("kind: found 'composition' for a network that translates, expected 'translator'.")
+    if kind in ("composition", "heads") and any(translates):
+        raise FormatError(f"kind: found {kind!r} for a network that translates, expected 'translator'.")
     if kind == "translator":
         read = all(p.vocabulary is not None and p.target_vocabulary is not None for p in manifest.parents)
         if not all(translates) or not read or not all(isinstance(m.label, str) for m in manifest.modules):

@@ -28,7 +28,7 @@ from unbraid.networks.spec import needs_module
 from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.expanding import expanded
 from unbraid.storage.layout import MODULES, PARENTS
-from unbraid.storage.manifest import Manifest, ModuleEntry, ParentEntry
+from unbraid.storage.manifest import Manifest, ParentEntry
 from unbraid.storage.own_modules import ParentModules
 from unbraid.storage.shells import Budget, Shell, check_steps, module_tensors, read_concern, read_words, shell_of
 from unbraid.storage.tensor_files import TensorFile, declared_tensors, loaded
@@ -75,11 +75,26 @@ def read_content(manifest: Manifest, files: dict[str, bytes]) -> Content:
     own = [shells[entry.parent] for entry in entries]
     concerns = [read_concern(e, s, t, budget) for e, s, t in zip(entries, own, modules, strict=True)]
     words = [read_words(e, s, t) for e, s, t in zip(entries, own, modules, strict=True)]
+    _check_slices(manifest, concerns, words)
     weights = TensorFile(files.pop(PARENTS), PARENTS, len(shells), half)
     for number, (parent, shell) in enumerate(zip(manifest.parents, shells, strict=True)):
         if shell.skeleton is not None and parent.sliced_by is None:
             weights.check(number, shell.weights())
     return Content(manifest, shells, weights.load(), modules, concerns, words, budget)
+
+
+def _check_slices(manifest: Manifest, concerns: Sequence[Concern], words: Sequence[Tensor | None]) -> None:
+    """Raise FormatError if a module of a sliced parent keeps other nodes or words than the stored slices."""
+    for entry, concern, own in zip(manifest.entries, concerns, words, strict=True):
+        sliced_by = manifest.parents[entry.parent].sliced_by
+        if sliced_by is None:
+            continue
+        masks, expected = concern.kept, words[sliced_by]
+        same = all(np.array_equal(mask, masks[name]) for name, mask in concerns[sliced_by].kept.items())
+        if not same or (own is not None and expected is not None and not torch.equal(own, expected)):
+            raise FormatError(
+                f"module {quoted(entry.label)!r}: it keeps other nodes than the stored slices of module {sliced_by}."
+            )
 
 
 def rebuilt_parents(content: Content, own: ParentModules) -> list[Network]:
@@ -147,7 +162,7 @@ def rebuilt_modules(content: Content, parents: Sequence[Network]) -> list[Concer
         origin = entries[number].original
         parent = entries[number].parent
         original = None if origin is None else made[origin]
-        key = _body_key(entries[number], content.concerns[number], weights[number])
+        key = _body_key(content, number, weights[number])
         like = None if key is None else bodies.get(key)
         one = _module(content, number, parents[parent], weights[number], original, like)
         if like is None:
@@ -183,12 +198,17 @@ def _layer_weights(content: Content, parents: Sequence[Network]) -> list[LayerWe
     return found
 
 
-def _body_key(entry: ModuleEntry, concern: Concern, weights: LayerWeights | None) -> Hashable:
-    """Return a key that modules of one body share, stored with the same weights or fused without inputs; or None."""
+def _body_key(content: Content, number: int, weights: LayerWeights | None) -> Hashable:
+    """Return a key that modules of one body share; None for a module that has a body of its own.
+
+    They are stored with the same weights, are fused without inputs, or are one sliced module under several labels.
+    """
+    entry, masks = content.manifest.entries[number], content.concerns[number].kept.values()
     if weights is not None:
-        return (entry.parent, id(weights), *(mask.tobytes() for mask in concern.kept.values()))
-    if entry.original is not None and entry.mode is Mode.ROLLED:
-        return (entry.parent, *(mask.tobytes() for mask in concern.kept.values()))
+        return (entry.parent, id(weights), *(mask.tobytes() for mask in masks))
+    fused = entry.original is not None and entry.mode is Mode.ROLLED
+    if fused or content.manifest.parents[entry.parent].sliced_by is not None:
+        return (entry.parent, *(mask.tobytes() for mask in masks))
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -34,12 +34,12 @@ def save_decomposition(
     about: About = NOTHING, dtype: str = "float32",
 ) -> None:  # fmt: skip
     """Write a network and its modules; raise FormatError if ``folder`` holds other files."""
-    _save(folder, "decomposition", modules, alone=False, about=about, dtype=dtype)
+    save_all(folder, "decomposition", modules, alone=False, about=about, dtype=dtype)
 
 
 def save_module(folder: Folder, module: ConcernModule, about: About = NOTHING, dtype: str = "float32") -> None:
     """Write one module with only the weights that it needs; raise FormatError if ``folder`` holds other files."""
-    _save(folder, "module", [module], alone=True, about=about, dtype=dtype)
+    save_all(folder, "module", [module], alone=True, about=about, dtype=dtype)
 
 
 def save_composition(folder: Folder, composition: Composition, about: About = NOTHING, dtype: str = "float32") -> None:
@@ -48,7 +48,7 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
     scales = list(composition.calibration.values())
     composition.check_referee()
     referee = None if composition.referee is None else dict(composition.referee.named_buffers())
-    _save(
+    save_all(
         folder, "composition", modules, alone=False, vote=composition.vote, scales=scales, about=about, referee=referee,
         dtype=dtype,
     )  # fmt: skip
@@ -56,11 +56,11 @@ def save_composition(folder: Folder, composition: Composition, about: About = NO
 
 def save_languages(folder: Folder, modules: Mapping[str, ConcernModule], about: About = NOTHING) -> None:
     """Write the modules of a translator, each parent once; raise FormatError if ``folder`` holds other files."""
-    _save(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
+    save_all(folder, "translator", [m.renamed(name) for name, m in modules.items()], alone=False, about=about)
 
 
 @named_errors()
-def _save(
+def save_all(
     folder: Folder,
     kind: Kind,
     modules: Sequence[ConcernModule],
@@ -70,14 +70,32 @@ def _save(
     about: About = NOTHING,
     referee: dict[str, Tensor] | None = None,
     dtype: str = "float32",
+    heads: Sequence[str] = (),
 ) -> None:
+    """Write modules of any kind of folder.
+
+    Args:
+        folder: path of the folder.
+        kind: kind of the content.
+        modules: the modules.
+        alone: whether each is saved with only the weights that it needs.
+        vote: kind of vote.
+        scales: temperature and offset of each module; None for none.
+        about: title, description, license and scores for the model card.
+        referee: weights of a referee.
+        dtype: ``float32`` or ``float16``.
+        heads: name of the output layer of each module; empty without names.
+
+    Raises:
+        FormatError: ``folder`` holds other files, it cannot be written, or the files would not load again.
+    """
     stored_as, convert = (None, _plain) if check_stored(dtype) == "float32" else ("float16", _plain_half)
     if stored_as is not None:
         check_precision([*modules, *_originals(modules)])
         modules = halved(modules, alone)
     parents: list[ParentEntry] = []
     networks: list[Network] = []
-    places: dict[str, int] = {}
+    places: dict[Hashable, int] = {}
     weights: dict[str, Tensor] = {}
     entries: list[ModuleEntry] = []
     bits: dict[str, Tensor] = {}
@@ -87,7 +105,8 @@ def _save(
     stored = stored_modules(everything, alone)
     for number, module in enumerate(stored):
         remnant = module.is_remnant or (alone and can_be_sliced(module))
-        key = f"{number}" if remnant else module.parent_sha256
+        # modules of one body, such as one module under several labels, need its weights once
+        key: Hashable = (module.parent_sha256, id(module.body)) if remnant else module.parent_sha256
         if key not in places:
             places[key] = len(parents)
             own = only_words(body_weights(module.body), module.head.words) if remnant else module.origin.weights
@@ -102,6 +121,8 @@ def _save(
         shares, shares_head = _lender(stored[:number], module), _shares_head(module, remnant)
         original = next((n for n, m in enumerate(everything) if m is module.original), None)
         entries.append(_module_entry(module, places[key], scale, shares, original, shares_head))
+        if number < len(heads):
+            entries[-1] = entries[-1].model_copy(update={"head": heads[number]})
         own = _module_tensors(module, remnant, shares is not None, shares_head)
         bits |= {f"{number}/{name}": t for name, t in own.items()}
     files = {PARENTS: save(convert(weights)), MODULES: save(convert(bits)), **texts}

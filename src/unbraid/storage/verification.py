@@ -14,7 +14,7 @@ from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.torch_spec import TorchSpec
 from unbraid.storage.layout import only_words
-from unbraid.storage.loading import composition_of, load_modules
+from unbraid.storage.loading import compositions_of, load_modules
 from unbraid.storage.own_modules import OwnModule
 
 
@@ -49,8 +49,7 @@ def verify(place: Path, modules: Sequence[ConcernModule], parents: Sequence[Netw
     own: dict[int, OwnModule] = {number: body.module for number, body in bodies.items() if isinstance(body, TorchBody)}
     try:
         manifest, _, loaded = load_modules(place, None, own)
-        if manifest.kind == "composition":
-            composition_of(place, manifest, loaded)
+        compositions_of(place, manifest, loaded)
         for saved, found in zip(modules, loaded, strict=True):
             _compare(saved, found)
     except FormatError as error:

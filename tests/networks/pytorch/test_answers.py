@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from unbraid import Network, compose, decompose, evaluate, load_decomposition
-from unbraid.errors import DataError, UnsupportedLayer
+from unbraid.errors import DataError, UnbraidWarning, UnsupportedLayer
 
 FEATURES, HIDDEN, CLASSES, STEPS = 4, 8, 3, 6
 
@@ -185,7 +185,8 @@ class Agent(Plain):
     ids=["argmax", "softmax", "log_softmax", "scores"],
 )
 def test_a_critics_value_is_not_taken_for_the_output_layer(answer):
-    network = Network.from_torch(seeded(Agent, answer), inputs(6))
+    with pytest.warns(UnbraidWarning, match="also returns the scores of"):
+        network = Network.from_torch(seeded(Agent, answer), inputs(6))
     assert (network.spec.head, network.classes, network.spec.output) == ("out", CLASSES, "softmax")
 
 
@@ -203,7 +204,8 @@ def test_the_layer_whose_decision_is_returned_is_preferred():
         def forward(self, x):
             return tuple(scores.softmax(-1) for scores in (self.other(self.last(x)), self.out(self.last(x))))
 
-    assert Network.from_torch(seeded(Two), inputs(6)).spec.head == "out"
+    with pytest.warns(UnbraidWarning, match="also returns the scores of other"):
+        assert Network.from_torch(seeded(Two), inputs(6)).spec.head == "out"
     with pytest.raises(DataError, match=r"several layers fit: \['other', 'out'\]\): name it with head="):
         Network.from_torch(seeded(Both), inputs(6))
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from unbraid import Network
-from unbraid.errors import ConfigError, DataError, UnsupportedLayer
+from unbraid.errors import ConfigError, DataError, UnbraidWarning, UnsupportedLayer
 
 FEATURES, HIDDEN, COLUMNS, STEPS = 4, 8, 3, 6
 X = torch.from_numpy(np.random.default_rng(0).normal(size=(12, STEPS, FEATURES)).astype(np.float32))
@@ -80,8 +80,10 @@ def test_a_result_without_the_column_axis_has_one_here():
 
 def test_heads_of_classes_are_not_chosen_for_numbers():
     module = made(TwoTasks)
-    assert Network.from_torch(module, X).spec.head == "kind"
-    assert Network.from_torch(module, X, task="regression").spec.head == "out"
+    with pytest.warns(UnbraidWarning, match="also returns the scores of out"):
+        assert Network.from_torch(module, X).spec.head == "kind"
+    with pytest.warns(UnbraidWarning, match="also returns the scores of kind"):
+        assert Network.from_torch(module, X, task="regression").spec.head == "out"
 
 
 @pytest.mark.parametrize("kind", [Scaled, Residual])

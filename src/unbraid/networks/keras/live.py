@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, DataError, UnsupportedLayer, quoted, wrong_object
 from unbraid.networks.inputs import leaves
-from unbraid.networks.keras.reading import load_live
+from unbraid.networks.keras.reading import load_live, output_names
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
 
@@ -48,6 +49,26 @@ def from_keras(
         ConfigError: the model has no weights yet, or an argument does not fit.
         DataError: the predictions on the example differ.
     """
+    with _saved(model) as path:
+        network = load_live(path, model, labels, task, output)
+        if example is not None:
+            _check_same(model, network, example, output)
+    return network
+
+
+def live_output_names(model: Any) -> list[str]:
+    """List the names of the outputs of a Keras model in memory.
+
+    Raises:
+        ArgumentError, UnsupportedLayer, ConfigError: as :func:`from_keras`.
+    """
+    with _saved(model) as path:
+        return output_names(path, model=model)
+
+
+@contextmanager
+def _saved(model: Any) -> Iterator[Path]:
+    """Save a Keras model in a temporary file."""
     keras = sys.modules.get("keras")
     if keras is None or not isinstance(model, keras.Model):
         raise wrong_object(model, "model", "a keras.Model of Keras 3", "from_keras(model)")
@@ -60,10 +81,7 @@ def from_keras(
             model.save(path)
         except Exception as error:  # a layer of the user's own may raise anything here
             raise UnsupportedLayer(f"the Keras model cannot be saved: {quoted(error, 200)}.") from error
-        network = load_live(path, model, labels, task, output)
-        if example is not None:
-            _check_same(model, network, example, output)
-    return network
+        yield path
 
 
 def _check_same(model: Any, network: Network, example: Any, output: str | None) -> None:

@@ -30,6 +30,7 @@ from unbraid.networks.keras.layers import translate
 from unbraid.networks.keras.loss import Loss, read_loss
 from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.weights import Place, Variable
+from unbraid.networks.keras.wiring import wired
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask, check_task
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec
@@ -49,6 +50,9 @@ _ZERO_AT_ZERO = (
     "leaky_relu",
     "hard_silu",
 )  # a removed node must stay zero behind the recurrence
+
+
+Opener = Callable[[], AbstractContextManager[SavedModel]]
 
 
 def load_keras(
@@ -92,13 +96,31 @@ def load_live(
 ) -> Network:
     """Read the file of a Keras model in memory, as :func:`load_keras`; its own layers run the code of the user."""
     check_task(task)
+    return _network(Path(path).name, _read(partial(_with_live, path, model), task, output), labels)
 
-    @contextmanager
-    def opener() -> Iterator[SavedModel]:
-        with open_keras(path) as saved:
-            yield replace(saved, live=model)
 
-    return _network(Path(path).name, _read(opener, task, output), labels)
+def output_names(path: str | PathLike[str], weights: str | PathLike[str] | None = None, model: Any = None) -> list[str]:
+    """List the names of the outputs of a Keras model.
+
+    Args:
+        path: as for :func:`load_keras`.
+        weights: as for :func:`load_keras`.
+        model: the model in memory that the file was made of, if its own layers run the code of the user.
+
+    Raises:
+        FormatError: there is no such file, or it is not what Keras writes.
+        UnsupportedLayer: the layers of the model are not connected as a graph.
+    """
+    opener: Opener = _opener(path, weights) if model is None else partial(_with_live, path, model)
+    with opener() as saved:
+        return list(wired(saved.model, saved.keras, saved.live is not None).outputs)
+
+
+@contextmanager
+def _with_live(path: str | PathLike[str], model: Any) -> Iterator[SavedModel]:
+    """Open the file of a model in memory."""
+    with open_keras(path) as saved:
+        yield replace(saved, live=model)
 
 
 Read = tuple[NetworkSpec | EncoderDecoderSpec | KerasSpec, dict[str, Tensor], Loss, Vocabulary | None]
@@ -113,9 +135,6 @@ def _network(name: str, read: Read, labels: Sequence[Label] | None) -> Network:
         raise FormatError(f"{name}: {error}") from None
     network.loss = loss.name
     return network.with_vocabulary(vocabulary)
-
-
-Opener = Callable[[], AbstractContextManager[SavedModel]]
 
 
 def _opener(path: str | PathLike[str], weights: str | PathLike[str] | None) -> Opener:

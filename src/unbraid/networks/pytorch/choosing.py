@@ -27,11 +27,13 @@ class Head:
         path: path of the layer.
         answer: the result that depends on it; None if no result can be compared.
         shown: whether the result is a known function of its scores. The arrangement of its calls is then certain.
+        others: paths of other layers whose scores the module returns too; empty if the user named the layer.
     """
 
     path: str
     answer: Answer | None = None
     shown: bool = False
+    others: tuple[str, ...] = ()
 
 
 def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str | None, output: Output | None) -> Head:
@@ -51,11 +53,7 @@ def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str
             f"an nn.Linear that shares its weight; distances to class vectors are not supported); {SUPPORTED}."
         )
     _check_kinds(module, run)
-    sizes = list(dict.fromkeys([run.examples, *(inputs.examples for inputs in candidates)]))
-    fits: dict[str, Answer] = {}
-    for name in heads:
-        for _, answer in itertools.islice((f for rows in sizes for f in fitting(name, run, rows)), 1):
-            fits[name] = answer
+    fits = returned(heads, run, candidates)
     name = _found_head(module, run, fits, heads, output) if head is None else head
     if name not in heads:
         raise DataError(f"head={head!r} is not an nn.Linear of the module; it has {heads}.")
@@ -66,8 +64,19 @@ def choose_head(module: nn.Module, run: Run, candidates: list[Inputs], head: str
     if columns == 1 and output in (None, "softmax") and (name not in fits or fits[name].output != "sigmoid"):
         raise DataError(_regression(name))
     if name in fits:
-        return Head(name, fits[name], shown=True)
+        others = tuple(other for other in fits if other != name) if head is None else ()
+        return Head(name, fits[name], shown=True, others=others)
     return Head(name, _changed(name, run, candidates, output))
+
+
+def returned(heads: list[str], run: Run, candidates: list[Inputs]) -> dict[str, Answer]:
+    """Return path -> result, for the layers of which a result of the module is a known function."""
+    sizes = list(dict.fromkeys([run.examples, *(inputs.examples for inputs in candidates)]))
+    fits: dict[str, Answer] = {}
+    for name in heads:
+        for _, answer in itertools.islice((f for rows in sizes for f in fitting(name, run, rows)), 1):
+            fits[name] = answer
+    return fits
 
 
 def fitting(name: str, run: Run, rows: int) -> Iterator[tuple[Arrangement, Answer]]:

@@ -20,11 +20,12 @@ from unbraid.networks.pytorch.arranging import Arrangement
 from unbraid.networks.pytorch.body import TorchBody, layer_names
 from unbraid.networks.pytorch.calling import Caller, said
 from unbraid.networks.pytorch.checking import SUPPORTED, check_plain, recurrent_sites
-from unbraid.networks.pytorch.choosing import Head, choose_head, options
+from unbraid.networks.pytorch.choosing import Head, choose_head, options, returned
+from unbraid.networks.pytorch.heads import is_head
 from unbraid.networks.pytorch.lengths import PackedLengths, UnsortedError
 from unbraid.networks.pytorch.memory import Memory
 from unbraid.networks.pytorch.merging import full_precision, plain
-from unbraid.networks.pytorch.replacing import prepared, stacks_of
+from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
 from unbraid.networks.pytorch.running import Run, Swapping, axis_candidates, recorded, same_values
 from unbraid.networks.pytorch.telling import tell
 from unbraid.networks.pytorch.transitions import without_paths
@@ -80,12 +81,38 @@ def find(
             spec = _described(module, settings, arrangement, inputs, found.path, shown)
             answer = without_paths(answer, module, spec.classes)
             _check_same(module, spec, inputs)
-            tell(spec, answer, merged, half)
+            tell(spec, answer, merged, half, found.others)
             return spec, answer
         assert failed is not None
         raise failed
     finally:
         memory.restore()
+
+
+def output_layers(module: nn.Module, example: Any) -> list[str]:
+    """List the paths of the layers whose scores a module returns, in the order of their definition.
+
+    Args:
+        module: the module. It is copied.
+        example: inputs of the module with at least two examples.
+
+    Raises:
+        UnsupportedLayer: there is no recurrent layer, or one that cannot be decomposed.
+        DataError: the example does not run, or no result is a function of the scores of one layer.
+    """
+    recurrent_sites(module)
+    module = copied(module).eval()
+    tree, lists = _tensors(example)
+    memory = Memory(module)
+    heads = [name for name, part in module.named_modules() if is_head(part)]
+    try:
+        for inputs, settings, run in _runs(module, memory, tree, TorchRun(lists=lists)):
+            candidates = [inputs] if settings.batch else list(axis_candidates(tree))
+            if found := list(returned(heads, run, candidates)):
+                return found
+    finally:
+        memory.restore()
+    raise DataError(f"no output layer was found (none of {heads} computes a result of the module): name them.")
 
 
 def _wanted(output: str | None, task: GivenTask | None) -> Output | None:

@@ -13,7 +13,9 @@ from unbraid.networks.torch_spec import TorchSpec
 notes = logging.getLogger("unbraid")
 
 
-def tell(spec: TorchSpec, answer: Answer | None, merged: Sequence[str], half: Sequence[str]) -> None:
+def tell(
+    spec: TorchSpec, answer: Answer | None, merged: Sequence[str], half: Sequence[str], others: Sequence[str]
+) -> None:
     """Log what leaves the results as they are, and warn of the rest.
 
     Args:
@@ -21,6 +23,7 @@ def tell(spec: TorchSpec, answer: Answer | None, merged: Sequence[str], half: Se
         answer: which result comes from the output layer; None if no result can be compared.
         merged: weights that were made plain.
         half: types of half precision that weights had.
+        others: other layers whose scores the module returns, if no layer was named.
     """
     for note in merged:
         notes.info("from_torch: %s", note)
@@ -36,6 +39,12 @@ def tell(spec: TorchSpec, answer: Answer | None, merged: Sequence[str], half: Se
         problems.append(
             f"no result of the module is a function of the scores of head={quoted(spec.head)!r} alone, so that "
             "decisions are those of this layer (its argmax), and are not compared with the module"
+        )
+    if others:
+        names = ", ".join(quoted(name, 40) for name in others[:3])
+        problems.append(
+            f"the network has the output layer {quoted(spec.head, 40)!r}, and the module also returns the scores of "
+            f"{names}: name a layer with head=, or use unbraid.Heads.from_torch for all of them"
         )
     if problems:
         text = ". ".join(problem[0].upper() + problem[1:] for problem in problems)
