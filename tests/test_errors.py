@@ -1,12 +1,13 @@
 """Messages of errors and warnings are short and printable, whatever the names in them are."""
 
 import pytest
+import yaml
 
 import unbraid
 from tests import factory
 from unbraid.errors import LONGEST, ConfigError, DataError, UnbraidError, UnbraidWarning, UnknownLabel
 from unbraid.networks.layers import sliced
-from unbraid.storage import card, rebuilding
+from unbraid.storage import rebuilding
 
 NAMES = {
     "long": "l" * 9_000,
@@ -82,6 +83,6 @@ def test_settings_and_kept_units_of_equal_modules_are_read_once(tmp_path, monkey
     module = next(iter(unbraid.decompose(network, factory.examples(network, 60), keep=0.5).values()))
     calls = []
     monkeypatch.setattr(rebuilding, "sliced", lambda *given: calls.append("sliced") or sliced(*given))
-    monkeypatch.setattr(card.yaml, "safe_dump", lambda *given, **named: calls.append("yaml") or "a: 1\n")
+    monkeypatch.setattr(yaml, "safe_dump", lambda *given, **named: calls.append("yaml") or "a: 1\n")
     unbraid.compose({f"module {n}": module for n in range(60)}).save(tmp_path / "x")
     assert calls.count("yaml") <= 2 and calls.count("sliced") <= 2

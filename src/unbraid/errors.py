@@ -107,6 +107,10 @@ class ConfigError(UnbraidError):
     """A setting is out of range, or two settings are incompatible."""
 
 
+class MissingPackage(UnbraidError, ImportError):
+    """A module of Unbraid needs a package that is not installed. The message names the command that installs it."""
+
+
 class NoSize(ConfigError, KeyError):
     """A table of sizes does not have a size, or none that is good enough. The message lists what there is."""
 

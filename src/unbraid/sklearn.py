@@ -15,7 +15,7 @@ from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label, whole_numbers
 from unbraid.data.texts import is_text
 from unbraid.decomposition.decompose import decompose
-from unbraid.errors import ConfigError, DataError, UnbraidError, quoted, wrong_object
+from unbraid.errors import ConfigError, DataError, MissingPackage, quoted, wrong_object
 from unbraid.modules.compose import compose
 from unbraid.modules.composition import Composition
 from unbraid.networks.inputs import leaves
@@ -28,7 +28,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 except ImportError as _missing:
-    raise UnbraidError(
+    raise MissingPackage(
         f"unbraid.sklearn needs scikit-learn 1.6 or newer ({_missing}): pip install 'scikit-learn>=1.6'."
     ) from None
 
