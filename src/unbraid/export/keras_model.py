@@ -134,9 +134,7 @@ class KerasModel:
         chosen, number = plain, 1
         while chosen in self._nodes:
             chosen, number = f"{plain}_{number}", number + 1
-        config = {"name": chosen, "trainable": True, "dtype": "float32", **settings}
-        if kind == "InputLayer":
-            config.pop("trainable")
+        config = {"name": chosen, "dtype": "float32", **settings}
         self.layers[chosen] = {**serialized(kind, config), "name": chosen}
         self._nodes[chosen], self._arrays[chosen] = [], {"": [], **(arrays or {})}
         if reads:
