@@ -132,7 +132,9 @@ def probes(readers: list[Reader], proto: Any) -> Iterator[list[Any]]:
         for value in proto.graph.input
     }
     count = next((len(reader.inputs) for reader in readers if reader.own), None)
-    own = () if count is None else ((count, 0), (1, 0), (count + 3, -1), (2, -2), (count, 3))
+    own: tuple[tuple[int, int], ...] = (
+        () if count is None else ((count, 0), (1, 0), (count + 3, -1), (2, -2), (count, 3))
+    )
     if (batch := fixed_batch(readers)) is not None:
         own = tuple((batch, change) for change in (0, -1, 3))
     for rows, change in own or STAGES:
