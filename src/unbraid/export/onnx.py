@@ -96,7 +96,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     content = proto.SerializeToString()
     if check:
         names = [name for reader in readers for name in reader.names]
-        compare(content, answers, names, probes(readers, proto), parents[0].device)
+        compare(content, answers, names, probes(readers, proto), _device(model))
     write_file(path, content)
 
 
@@ -167,9 +167,8 @@ def _written(model: Exportable, readers: list[Reader], answers: Answers) -> Any:
         else:
             activation = OUTPUTS[model.parent.spec.output].activation if model.task == "regression" else "sigmoid"
             values = [graph.activated(margin(graph, model.head, found), activation)]
-    device = parents_of(model)[0].device
     with torch.inference_mode():
-        results = answers(to_device([reader.inputs.tree for reader in readers], device))
+        results = answers(to_device([reader.inputs.tree for reader in readers], _device(model)))
     sizes: list[list[int | str]] = [[fixed_batch(readers) or "batch", *result.shape[1:]] for result in results]
     repeated = any(isinstance(stage, RepeatSpec) for parent in parents_of(model) for stage in _stages(parent))
     if model.io.many_outputs and not repeated and any("time" in size for size in inputs.values()):
@@ -180,6 +179,11 @@ def _written(model: Exportable, readers: list[Reader], answers: Answers) -> Any:
     dtypes = {name: tensor.dtype for r in readers for name, tensor in zip(r.names, r.given, strict=True)}
     outputs = {n: (v, size) for n, v, size in zip(answers.names, values, sizes, strict=True)}
     return model_proto(graph, {name: (dtypes[name], size) for name, size in inputs.items()}, outputs)
+
+
+def _device(model: Exportable) -> torch.device:
+    """Return the device of the model; its parents may be on another one."""
+    return next(model.parameters()).device
 
 
 def _stages(parent: Network) -> list[Any]:

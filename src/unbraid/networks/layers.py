@@ -226,7 +226,7 @@ class Scattered(nn.Module):
 
     def _full(self, values: Tensor) -> Tensor:
         zeros = values.new_zeros(*values.shape[:-1], self.units)
-        return zeros.index_copy(-1, self.kept, values)
+        return zeros.index_copy(-1, self.kept.to(values.device), values)
 
 
 def _slice_dense(dense: Dense, rows: Tensor | None, columns: Tensor | None) -> Dense:

@@ -44,7 +44,8 @@ def fold(weight: Tensor, moment: Tensor, kept: Tensor, gone: Tensor, ridge: floa
     diagonal = gram.diagonal()
     pull = torch.diag(ridge * diagonal.mean().clamp(min=1e-12).expand(len(kept)))
     pull[-1, -1] = 0  # the last entry of z is the constant 1
-    shared = torch.linalg.solve(gram + pull + 1e-10 * torch.eye(len(kept), dtype=gram.dtype), moment[kept][:, gone])
+    least = 1e-10 * torch.eye(len(kept), dtype=gram.dtype, device=gram.device)
+    shared = torch.linalg.solve(gram + pull + least, moment[kept][:, gone])
     return (weight[:, kept].double() + weight[:, gone].double() @ shared.t()).to(weight.dtype)
 
 
@@ -84,7 +85,7 @@ def reconstructed_head(head: Head, moments: Moments, features: Tensor) -> Head:
     z = torch.cat([head.weight, head.bias.unsqueeze(1)], 1)
     stay = torch.cat([features, torch.tensor([width])])
     new = fold(z, moments[HEAD], stay, rest(width + 1, stay))
-    weight = torch.zeros_like(head.weight).index_copy(1, features, new[:, :-1])
+    weight = torch.zeros_like(head.weight).index_copy(1, features.to(new.device), new[:, :-1])
     return Head(weight, new[:, -1], head.idle, head.words)
 
 
