@@ -74,6 +74,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "clinc, LSTM, layer norm": ("clinc", {"kind": nn.LSTM, "norm": True}),
     "brown, LSTM, both directions": ("brown", {"kind": nn.LSTM, "tagger": True, "bidirectional": True, "hidden": 64}),
     "brown, GRU": ("brown", {"kind": nn.GRU, "tagger": True}),
+    "clinc, 2 GRU": ("clinc", {"kind": nn.GRU, "num_layers": 2}),
+    "mathqa, LSTM": ("mathqa", {"kind": nn.LSTM}),
+    "mathqa, GRU": ("mathqa", {"kind": nn.GRU}),
 }
 
 

@@ -1,4 +1,4 @@
-"""The section about recurrent PyTorch classes that work from end to end."""
+"""The sections about Keras files and recurrent PyTorch classes that work from end to end."""
 
 from __future__ import annotations
 
@@ -21,8 +21,47 @@ exported and give the margins of torch on batches of several sizes, of as many a
 LAST = ("shrink", "onnx")
 
 
+KERAS = """\
+Files that Keras 3 and tf-keras wrote, each with one construction and random weights: {constructions}
+constructions in {files} files, of which {whole} (`.keras`) run through all steps and the others are compared
+with Keras only. *passed*: how many files passed the step. *predict*: predictions equal to those of Keras to
+1e-4. *reconstruct*, *paper*: decomposed with this strategy, composed, saved, and loaded with equal predictions.
+*shrink*: a smaller network with half of the hidden units. *back to Keras*: the network, the smaller network and
+the fused composition are written as `.keras` files, which Keras 3 loads and which give equal predictions to
+1e-4. The table behind quotes every refusal.
+"""
+
+
 def sections() -> Iterable[str]:
     """The tables, where there is a result."""
+    yield from _keras()
+    yield from _pytorch()
+
+
+def _keras() -> Iterable[str]:
+    path = files.RESULTS / "census_keras.json"
+    if not path.exists():
+        return
+    found = json.loads(path.read_text())
+    counts = dict(found["summary"])
+    total, whole = counts.pop("files"), counts.pop("files with all steps")
+    yield "\n## Keras files that work from end to end\n"
+    yield KERAS.format(constructions=counts.pop("constructions"), files=total, whole=whole)
+    last = {"pass": "all steps of the file", "pass of those with all steps": "all steps"}
+    rows = [
+        [last.get(step, step), str(passed), str(total if step in ("predict", "pass") else whole)]
+        for step, passed in counts.items()
+    ]
+    yield table(["step", "passed", "files"], rows)
+    yield ""
+    told: dict[tuple[str, str], list[str]] = {}
+    for name, steps in found["not passed"].items():
+        for step, text in steps.items():
+            told.setdefault((step, text.replace("|", "\\|")), []).append(name.rsplit("-", 1)[0])
+    yield table(["step", "refusal or failure", "models"], [[s, text, ", ".join(n)] for (s, text), n in told.items()])
+
+
+def _pytorch() -> Iterable[str]:
     path = files.RESULTS / "census_pytorch.json"
     if not path.exists():
         return

@@ -90,14 +90,63 @@ def test_export_of_a_keras_file(tmp_path):
     np.testing.assert_allclose(load(target).predict_proba(x), load(FEATURES).predict_proba(x), atol=1e-6)
 
 
-def test_options_of_keras_models(tmp_path):
-    graph = DATA / "keras" / "graphs" / "k3-two_outputs.keras"
-    done = runner.invoke(app, ["inspect", str(graph), "--output", "last", "--json"])
-    assert done.exit_code == 0, done.output
-    assert runner.invoke(app, ["inspect", str(graph)]).exit_code != 0
+@pytest.fixture
+def apart(tmp_path):
+    """The structure and the weights of a Keras model in two files, and examples."""
     with zipfile.ZipFile(FEATURES) as file:
         for member in ("config.json", "model.weights.h5"):
             (tmp_path / member).write_bytes(file.read(member))
-    apart = ["inspect", str(tmp_path / "config.json"), "--weights", str(tmp_path / "model.weights.h5")]
-    done = runner.invoke(app, apart)
-    assert done.exit_code == 0, done.output
+    x = np.tile(np.load(FEATURES.with_suffix(".npz"))["x"], (8, 1))
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(len(x)) % load(FEATURES).classes)
+    return tmp_path
+
+
+def done(*arguments):
+    """The output of a command that succeeds."""
+    found = runner.invoke(app, list(map(str, arguments)))
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def test_weights_of_all_commands(apart):
+    structure, data = apart / "config.json", apart / "data.npz"
+    weights = ["--weights", apart / "model.weights.h5"]
+    whole = done("predict", FEATURES, data)
+    assert done("inspect", structure, *weights) == done("inspect", FEATURES)
+    assert done("predict", structure, data, *weights) == whole
+    done("decompose", structure, data, "-o", apart / "parts", *weights)
+    done("decompose", FEATURES, data, "-o", apart / "same")
+    assert done("predict", apart / "parts", data) == done("predict", apart / "same", data)
+    scores = [
+        done("evaluate", apart / "parts", data, "--against", *against, "--json")
+        for against in ([structure, *weights], [FEATURES])
+    ]
+    assert scores[0] == scores[1]
+    done("export", structure, "-o", apart / "again.keras", *weights)
+    assert done("predict", apart / "again.keras", data) == whole
+    done("shrink", structure, data, "-o", apart / "small.keras", "--keep", "1", *weights)
+    assert done("predict", apart / "small.keras", data) == whole
+
+
+def test_output_of_all_commands(tmp_path):
+    graph, output = DATA / "keras" / "graphs" / "k3-two_outputs.keras", ["--output", "last"]
+    network = load(graph, output="last")
+    x = np.tile(np.load(graph.with_suffix(".npz"))["x0"], (8, 1, 1))
+    data = tmp_path / "data.npz"
+    np.savez(data, x=x, y=np.arange(len(x)) % network.classes)
+    for command in ("inspect", "export", "shrink"):
+        rest = {"inspect": [], "export": ["-o", tmp_path / "a.keras"], "shrink": [data, "-o", tmp_path / "a.keras"]}
+        refused = runner.invoke(app, [command, str(graph), *map(str, rest[command])])
+        assert refused.exit_code == 2 and "2 outputs" in refused.stderr and "last" in refused.stderr
+    assert not (tmp_path / "a.keras").exists()
+    whole = done("predict", graph, data, *output)
+    assert whole.split() == [str(label) for label in network.predict(x)]
+    assert json.loads(done("inspect", graph, *output, "--json"))["labels"] == network.labels
+    done("decompose", graph, data, "-o", tmp_path / "parts", *output)
+    scores = json.loads(done("evaluate", tmp_path / "parts", data, "--against", graph, *output, "--json"))
+    assert scores == json.loads(done("evaluate", tmp_path / "parts", data, "--json"))
+    done("export", graph, "-o", tmp_path / "again.keras", *output)
+    assert done("predict", tmp_path / "again.keras", data) == whole
+    found = json.loads(done("shrink", graph, data, "-o", tmp_path / "small.keras", "--keep", "0.5", *output, "--json"))
+    assert found["kept_units"] == {name: round(units / 2) for name, units in found["units"].items()}
+    assert load(tmp_path / "small.keras").predict_proba(x).shape == network.predict_proba(x).shape

@@ -1,5 +1,7 @@
 """ONNX files of modules that sort, fold, project or read lists; the export itself compares several sizes."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,10 @@ from torch import nn
 
 from benchmarks.census.torch_patterns import ENTRIES
 from unbraid import Network, UnbraidError, compose, decompose, export_onnx
+from unbraid.errors import FormatError
+from unbraid.export.onnx_inputs import fixed_batch as stored_batch
+from unbraid.export.onnx_model import OnnxModel
+from unbraid.export.readers import Reader, fixed_batch
 from unbraid.networks.inputs import leaves, padded
 from unbraid.networks.stack import RecurrentStack
 
@@ -74,3 +80,50 @@ def test_inverses_of_projections():
     assert len(stack.inverses()) == 2
     for weight, inverse in zip(stack.projections, stack.inverses(), strict=True):
         torch.testing.assert_close(weight @ inverse, torch.eye(3), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["FixedInInit", "FixedBuffer", "StatefulDetached", "OneSeries"])
+def test_a_module_of_fixed_batches_gives_a_file_of_that_size(name, tmp_path):
+    network, example, x = made(name)
+    size = network.spec.run.batch
+    export_onnx(network, tmp_path / "net.onnx", example=example)
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"))
+    axis = network.spec.batch_axis
+    assert session.get_inputs()[0].shape[axis] == size
+    assert json.loads(session.get_modelmeta().custom_metadata_map["batch"])["size"] == size
+    model = OnnxModel(tmp_path / "net.onnx")
+    assert model.batch == size
+    array = x.numpy() if isinstance(x, torch.Tensor) else x
+    for count in (1, 7, 40):  # fewer than a batch, and a last one that is not full
+        some = np.take(array, range(count), axis)
+        found = model.run(some)["probabilities"]
+        np.testing.assert_allclose(found, network.predict_proba(torch.from_numpy(some)), atol=1e-5)
+
+
+def test_modules_of_fixed_batches_are_composed_in_a_file(tmp_path):
+    network, example, x = made("FixedInInit")
+    parts = compose(decompose(network, (x, np.arange(40) % 3), keep=0.5, samples_per_class=10))
+    export_onnx(parts, tmp_path / "parts.onnx", example=example)
+    found = OnnxModel(tmp_path / "parts.onnx").run(x.numpy())
+    np.testing.assert_allclose(found["margins"], parts.margins(x), atol=1e-4)
+
+
+def test_modules_of_batches_of_different_sizes_need_several_files(tmp_path):
+    parts = {}
+    for name in ("FixedInInit", "OneSeries"):
+        network, _, x = made(name)
+        found = decompose(network, (x, np.arange(40) % 3), keep=0.5, samples_per_class=10)
+        parts[name] = found[network.labels[0]]
+    sizes = {part.parent.spec.run.batch for part in parts.values()}
+    assert len(sizes) == 2
+    with pytest.raises(UnbraidError, match="batches of different sizes"):
+        fixed_batch([Reader("", [part.parent], None, None, []) for part in parts.values()])
+
+
+@pytest.mark.parametrize(
+    "text", ['{"size": 4}', '{"size": "4", "axes": {"x": 0}}', '{"size": 4, "axes": {"x": 9}}', "[]"]
+)
+def test_metadata_of_a_batch_that_do_not_fit(text):
+    with pytest.raises(FormatError, match="metadata batch"):
+        stored_batch({"batch": text}, {"x": [4, "time"]}, "model.onnx")
+    assert stored_batch({}, {"x": [4, "time"]}, "model.onnx") is None

@@ -71,18 +71,6 @@ def call(module: nn.Module, x: Any) -> Any:
     return module(*x) if type(x) is tuple else module(x)
 
 
-def take(x: Any, rows: Any, time_first: bool = False) -> Any:
-    """Some examples of the inputs; arrays of another size are shared."""
-    if isinstance(x, Tensor):
-        return x[:, rows] if time_first and x.dim() > 1 else x[rows]
-    if isinstance(x, dict):
-        return {key: take(value, rows, time_first) for key, value in x.items()}
-    if isinstance(x, tuple | list):
-        values = [take(value, rows, time_first) for value in x]
-        return type(x)(*values) if hasattr(x, "_fields") else type(x)(values)
-    return x
-
-
 def argmax(result: Any) -> Tensor:
     """The usual decision, from the first result."""
     return (result[0] if isinstance(result, tuple) else result).argmax(-1)

@@ -6,7 +6,7 @@ Shapes: N examples, T timesteps, C labels.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from unbraid.data.targets import Label
-from unbraid.errors import ConfigError, DataError, printable
+from unbraid.errors import ConfigError, DataError, printable, unknown_label
 from unbraid.export.onnx_model import OnnxModel
 from unbraid.modules.composition import Composition
 from unbraid.networks.network import Network
@@ -128,8 +128,58 @@ class Numbers:
             yield "\t".join(f"{number:.6g}" for number in row)
 
 
-def answers(model: Network | Composition | OnnxModel, x: Any) -> Answers | Numbers:
-    """Run a model once; raise DataError for inputs that do not fit."""
+@dataclass(frozen=True)
+class Paths:
+    """The best sequence of labels of each of N examples, (N, T), with "" at padding."""
+
+    labels: list[Label]
+    predicted: np.ndarray
+
+    def above(self, threshold: float | None) -> Paths:
+        """Return the sequences; no timestep has a probability of its own."""
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert all values to plain values, for JSON."""
+        return {"labels": self.labels, "predicted": self.predicted.tolist()}
+
+    def lines(self, probabilities: bool) -> Iterator[str]:
+        """Yield one line per example."""
+        for row in self.predicted.tolist():
+            yield "\t".join(printable(str(cell)) for cell in row)
+
+
+def paths(model: Network | Composition | OnnxModel, x: Any) -> Paths:
+    """Decode taggers with the transition scores of their parent, see :meth:`unbraid.Composition.viterbi`.
+
+    Raises:
+        ConfigError: another model than a composition.
+        UnbraidError: as :meth:`unbraid.Composition.viterbi`.
+    """
+    if not isinstance(model, Composition):
+        raise ConfigError(
+            "--viterbi decodes modules of a tagger with a CRF: give a folder of a composition or a decomposition."
+        )
+    return Paths(model.labels, model.viterbi(x))
+
+
+def answers(
+    model: Network | Composition | OnnxModel, x: Any, allowed: Sequence[str] | None = None
+) -> Answers | Numbers:
+    """Run a model once.
+
+    Args:
+        model: the model.
+        x: its inputs.
+        allowed: texts of the labels that may be predicted; None for all.
+
+    Raises:
+        DataError: inputs that do not fit.
+        UnknownLabel: ``allowed`` names a label that the model does not have.
+        ConfigError: ``allowed`` for an ONNX file or for numbers.
+    """
+    if allowed is not None:
+        return _restricted(model, x, allowed)
     if isinstance(model, OnnxModel) and model.decision == "numbers":
         return Numbers(model.labels, model.numbers(model.run(x)))
     if not isinstance(model, OnnxModel) and model.task == "regression":
@@ -166,6 +216,23 @@ def rejecting_answers(
     decided = model.predict(x, unknown=unknown, threshold=threshold)
     places = {label: place for place, label in enumerate([*model.labels, unknown])}
     return Answers.of(list(places), shares, np.asarray([places[label] for label in decided.tolist()], dtype=np.int64))
+
+
+def _restricted(model: Network | Composition | OnnxModel, x: Any, allowed: Sequence[str]) -> Answers:
+    """Run a model whose decisions are among some of its labels."""
+    if isinstance(model, OnnxModel):
+        raise ConfigError("--allowed is not for .onnx files: give the model file or the folder that it was made of.")
+    if model.task == "regression":
+        raise ConfigError("--allowed restricts classes, and this model predicts numbers: leave it out.")
+    by_text = {str(label): label for label in model.labels}
+    for name in allowed:
+        if name not in by_text:
+            raise unknown_label(name, model.labels, "the model of --allowed")
+    mask = np.isin([str(label) for label in model.labels], list(allowed))
+    shares, decided = model.predict_proba(x, mask), model.predict_index(x, mask)
+    if shares.shape[-1] == 1:  # one column of two classes
+        shares = np.concatenate([1 - shares, shares], axis=-1)
+    return Answers.of(model.labels, shares, decided)
 
 
 def read_lines() -> list[str]:

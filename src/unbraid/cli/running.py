@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from unbraid.cli import printing
-from unbraid.cli.answers import answers, read_lines, rejecting_answers
+from unbraid.cli.answers import Answers, Numbers, Paths, answers, paths, read_lines, rejecting_answers
 from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import (
     AsJson,
@@ -78,7 +78,10 @@ class Trial:
         composition, network = open_classifier(source, beside)
         if self.against is not None:
             labels = self.names or self.examples.labels
-            other = Beside(vocabularies=beside.vocabularies, labels=labels, task=self.task, output=beside.output)
+            other = Beside(
+                vocabularies=beside.vocabularies, labels=labels, task=self.task, output=beside.output,
+                weights=beside.weights,
+            )  # fmt: skip
             opened = open_any(self.against, other)
             if not isinstance(opened, Network):
                 raise UnbraidError(f"--against {quoted(self.against)}: expected a .h5 or .keras model.")
@@ -124,6 +127,7 @@ def evaluate(
     vocabulary: Vocabularies = None,
     task: AsTask = None,
     keras_output: KerasOutput = None,
+    weights: KerasWeights = None,
     intervals: Annotated[
         float | None, typer.Option(help="Level of intervals of the scores by bootstrap over examples, such as 0.95.")
     ] = None,
@@ -135,10 +139,11 @@ def evaluate(
 ) -> None:
     """Evaluate a composition and each of its modules.
 
-    --labels sets names for classes that are numbers, in the folder and in the file of --against.
+    --labels sets names for classes that are numbers, in the folder and in the file of --against. --weights belongs to
+    that file.
     """
     words = parse_vocabularies(vocabulary or [])
-    beside = Beside(own_modules(module or [], [source]), True, words, output=keras_output)
+    beside = Beside(own_modules(module or [], [source]), True, words, output=keras_output, weights=weights)
     test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
     result = test.evaluate(source, beside, intervals, seed, unknown)
     if as_json:
@@ -174,21 +179,37 @@ def predict(
     vocabulary: Vocabularies = None,
     task: AsTask = None,
     keras_output: KerasOutput = None,
+    weights: KerasWeights = None,
+    allowed: Annotated[
+        str | None, typer.Option(help="Labels that may be predicted, for example a,b [default: all].")
+    ] = None,
+    viterbi: Annotated[
+        bool, typer.Option("--viterbi", help="Of taggers with a CRF: the best sequence of labels of each example.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict the labels or the numbers of examples: one line each (several outputs are tab-separated).
 
     An .onnx file runs with ONNX Runtime. It stores its labels and its vocabulary; no code is needed.
     """
+    if viterbi and (allowed is not None or threshold is not None or probabilities):
+        raise ConfigError("--viterbi gives whole sequences: leave out --allowed, --threshold and --probabilities.")
     names = read_labels(labels)
-    model = _model(source, names, module or [], vocabulary or [], task, keras_output)
+    model = _model(source, names, module or [], vocabulary or [], task, keras_output, weights)
     inputs = read_lines() if data == "-" else read_examples(data, x, need_labels=False).x
     if data == "-" and not inputs:
         raise DataError("standard input is empty: expected texts, one a line.")
     if typicality is not None and unknown is None:
         raise ConfigError(f"--typicality {typicality} needs a label for unknown inputs: add --unknown LABEL.")
-    answered = answers(model, inputs) if unknown is None else rejecting_answers(model, inputs, unknown, typicality)
-    found = answered.above(threshold)
+    if unknown is not None and (allowed or viterbi):
+        raise ConfigError("--unknown does not go with --allowed and --viterbi: leave one of them out.")
+    if viterbi:
+        found: Paths | Answers | Numbers = paths(model, inputs)
+    elif unknown is not None:
+        found = rejecting_answers(model, inputs, unknown, typicality)
+    else:
+        found = answers(model, inputs, allowed and allowed.split(","))
+    found = found.above(threshold)
     if as_json:
         return print(json.dumps(found.to_dict()))
     for line in found.lines(probabilities):
@@ -211,12 +232,18 @@ def translate(
 
 
 def _model(
-    source: Path, names: list[str] | None, module: list[str], vocabulary: list[str], task: Any, output: str | None
+    source: Path,
+    names: list[str] | None,
+    module: list[str],
+    vocabulary: list[str],
+    task: Any,
+    output: str | None,
+    weights: Path | None,
 ) -> Network | Composition | OnnxModel:
     vocabularies = parse_vocabularies(vocabulary)
     if source.suffix == ".onnx" and not os.path.isdir(source):
         return named(_onnx_model(source, vocabularies), names)
-    beside = Beside(own_modules(module, [source]), True, vocabularies, names, task, output)
+    beside = Beside(own_modules(module, [source]), True, vocabularies, names, task, output, weights)
     opened = open_any(source, beside)
     return opened if isinstance(opened, Network) else named(open_classifier(source, beside)[0], names)
 

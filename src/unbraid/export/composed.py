@@ -193,7 +193,8 @@ def _traced(
     module = _GroupOutputs(group, judged, composition.many_outputs).eval()
     blocks = 1 + (k + len(group.read_sizes) if judged else 0)
     find_orders(module, reader.inputs)
-    proto = traced(module, reader.inputs, reader.names, [f"value_{n}" for n in range(blocks)])
+    outputs, fixed = [f"value_{n}" for n in range(blocks)], reader.batch is not None
+    proto = traced(module, reader.inputs, reader.names, outputs, fixed)
     for value in proto.graph.input:
         sizes.setdefault(value.name, [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim])
     values = graph.include(proto, reader.names)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from unbraid.errors import UnsupportedLayer, quoted
-from unbraid.export.keras_layers import Values, recurrent_layer
+from unbraid.export.keras_layers import ZERO_AT_ZERO, Values, recurrent_layer
 from unbraid.export.keras_model import KerasModel, Node, Ref, activation, reference, serialized
 from unbraid.networks.graph.elementwise import ELEMENTWISE, UNCHANGED
 from unbraid.networks.graph.kind import Settings, Weight
@@ -24,6 +24,7 @@ from unbraid.networks.graph.merging import PART
 from unbraid.networks.graph.module import KerasGraph, input_size
 from unbraid.networks.graph.own import OWN
 from unbraid.networks.graph.plain import head_call
+from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.graph.rewiring import Narrowed, reachable, rewired
 from unbraid.networks.graph_spec import (
     CallSpec,
@@ -100,7 +101,12 @@ def body_graph(body: TorchBody) -> tuple[GraphSpec, dict[str, Tensor]]:
             raise UnsupportedLayer(
                 f"layer {quoted(name)!r} has masks of its own (an unrolled module): use unbraid.export_onnx."
             )
-        if any(kept is not None for kept in stack.kept):
+        removed = any(kept is not None for kept in stack.kept)
+        if removed and isinstance(stack, KerasRecurrent) and stack.bidirectional and stack.spec.merge != "concat":
+            for place, layer in enumerate(layers):
+                start = f"{name}.layers.{place}."
+                weights |= {start + key: value for key, value in _spread(name, layer, stack, place).items()}
+        elif removed:
             units = max(1, *(layer.units for layer in layers))
             for place, layer in enumerate(layers):
                 start = f"{name}.layers.{place}."
@@ -118,6 +124,26 @@ def _padded(layer: RecurrentLayer, units: int) -> dict[str, Tensor]:
         columns = missing if name == "weight_hh" else 0
         sizes = [0, columns, 0, missing] if rows.dim() == 3 else [0, missing]
         found[name] = pad(rows, sizes).flatten(0, 1)
+    return found
+
+
+def _spread(name: str, layer: RecurrentLayer, stack: RecurrentStack, place: int) -> dict[str, Tensor]:
+    """Weights of a layer of all units, those of removed units are zero: its outputs are merged unit by unit."""
+    if layer.cell.activation not in ZERO_AT_ZERO:
+        raise UnsupportedLayer(
+            f"layer {quoted(name)!r} merges directions with removed units, and its activation "
+            f"{layer.cell.activation!r} is not 0 at 0: use unbraid.export_onnx."
+        )
+    own = stack.kept[place]
+    kept = torch.arange(stack.hidden_size) if own is None else own.cpu()
+    rows = torch.cat([kept + gate * stack.hidden_size for gate in range(len(layer.cell.gates))])
+    found = {}
+    for key, value in layer.state_dict().items():
+        wide = value.new_zeros(len(layer.cell.gates) * stack.hidden_size, *value.shape[1:])
+        wide[rows] = value.detach()
+        if key == "weight_hh":
+            wide = wide.new_zeros(len(wide), stack.hidden_size).index_copy(1, kept, wide)
+        found[key] = wide
     return found
 
 

@@ -31,7 +31,7 @@ from unbraid.networks.stages import (
     StageSequence,
 )
 
-_ZERO_AT_ZERO = ("tanh", "relu", "linear", "elu", "selu", "softsign", "gelu", "silu")
+ZERO_AT_ZERO = ("tanh", "relu", "linear", "elu", "selu", "softsign", "gelu", "silu")
 KINDS = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
 
 
@@ -131,7 +131,7 @@ def _recurrent(model: KerasModel, name: str, stage: Recurrent, read: Values) -> 
         places.append(side.kept.cpu().numpy() if isinstance(side, Scattered) else np.arange(layer.units))
     units = max(1, *(side.units if isinstance(side, Scattered) else layer.units
                      for side, layer in zip(sides, layers, strict=True)))  # fmt: skip
-    if any(isinstance(side, Scattered) for side in sides) and layers[0].cell.activation not in _ZERO_AT_ZERO:
+    if any(isinstance(side, Scattered) for side in sides) and layers[0].cell.activation not in ZERO_AT_ZERO:
         raise UnsupportedLayer(
             f"layer {name!r} merges directions with removed units, and its activation {layers[0].cell.activation!r} is "
             "not 0 at 0: use unbraid.export_onnx."

@@ -76,7 +76,7 @@ def _tensor(read: Ref) -> dict[str, Any]:
 
 
 def reference(read: str | Ref) -> Ref:
-    """Return a value; the name of a layer stands for the result of its first call."""
+    """Return a value. The name of a layer means the result of its first call."""
     return (read, 0, 0) if isinstance(read, str) else read
 
 
@@ -136,9 +136,7 @@ class KerasModel:
         chosen, number = plain, 1
         while chosen in self._nodes:
             chosen, number = f"{plain}_{number}", number + 1
-        config = {"name": chosen, "trainable": True, "dtype": "float32", **settings}
-        if kind == "InputLayer":
-            config.pop("trainable")
+        config = {"name": chosen, "dtype": "float32", **settings}
         self.layers[chosen] = {**serialized(kind, config), "name": chosen}
         self._nodes[chosen], self._arrays[chosen] = [], {"": [], **(arrays or {})}
         if reads:
@@ -187,7 +185,7 @@ class KerasModel:
         return unread + sorted(turn, key=lambda name: (-behind[name], turn[name]))
 
     def _read(self, call: tuple[str, int]) -> list[Ref]:
-        """All values that a call reads; none for an input."""
+        """Return all values that a call reads; none for an input."""
         nodes = self._nodes[call[0]]
         return [*nodes[call[1]].reads, *nodes[call[1]].states] if nodes else []
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from unbraid.export.graph import Graph
 from unbraid.export.network import features, linear, margin, model_proto
 from unbraid.export.onnx_model import metadata
 from unbraid.export.pytorch import find_orders, traced
-from unbraid.export.readers import Exportable, Reader, find_readers, input_sizes, parents_of, probes
+from unbraid.export.readers import Exportable, Reader, find_readers, fixed_batch, input_sizes, parents_of, probes
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import to_device
@@ -46,8 +47,10 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K), of its calibration or referee
     - of a regression: ``values`` (N, C) or (N, T, C), of a module ``value`` (N,) or (N, T)
 
-    N is dynamic. T is dynamic except for unrolled modules and where the weights of the network fix it. The metadata
-    holds the labels and the vocabularies, so that ``unbraid predict FILE DATA`` needs no other file.
+    N is dynamic, except for a PyTorch module that runs on batches of one size only: the file then has that size, which
+    its metadata states (``batch``), and ``unbraid predict`` fills the last batch. T is dynamic except for unrolled
+    modules and where the weights of the network fix it. The metadata holds the labels and the vocabularies, so that
+    ``unbraid predict FILE DATA`` needs no other file.
 
     Args:
         model: a network, a module or a composition.
@@ -92,9 +95,8 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     answers = Answers(model, readers).eval()
     if readers[0].own and not isinstance(model, Composition):
         find_orders(answers, readers[0].inputs)
-        proto = traced(
-            answers, replace(readers[0].inputs, tree=[readers[0].inputs.tree]), readers[0].names, answers.names
-        )
+        inputs = replace(readers[0].inputs, tree=[readers[0].inputs.tree])
+        proto = traced(answers, inputs, readers[0].names, answers.names, fixed_batch(readers) is not None)
     else:
         proto = _written(model, readers, answers)
     _describe(proto, model, readers)
@@ -174,7 +176,7 @@ def _written(model: Exportable, readers: list[Reader], answers: Answers) -> Any:
             values = [graph.activated(margin(graph, model.head, found), activation)]
     with torch.inference_mode():
         results = answers(to_device([reader.inputs.tree for reader in readers], _device(model)))
-    sizes: list[list[int | str]] = [["batch", *result.shape[1:]] for result in results]
+    sizes: list[list[int | str]] = [[fixed_batch(readers) or "batch", *result.shape[1:]] for result in results]
     repeated = any(isinstance(stage, RepeatSpec) for parent in parents_of(model) for stage in _stages(parent))
     if model.io.many_outputs and not repeated and any("time" in size for size in inputs.values()):
         for size in sizes:
@@ -216,5 +218,8 @@ def _describe(proto: Any, model: Exportable, readers: list[Reader]) -> None:
     vote = model.vote if isinstance(model, Composition) else "margin"
     words = {reader.name: (reader.names, reader.parents[0].vocabulary) for reader in readers}
     stored = metadata(model.labels, kind, decision, vote, words)
+    if (batch := fixed_batch(readers)) is not None:
+        axes = {name: axis for reader in readers for name, axis in reader.batch_axes.items()}
+        stored["batch"] = json.dumps({"size": batch, "axes": axes})
     helper.set_model_props(proto, {**stored, "io": str(model.io.value), "unbraid": __version__})
     proto.producer_name, proto.producer_version = "unbraid", __version__

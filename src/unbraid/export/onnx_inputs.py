@@ -72,12 +72,13 @@ def as_inputs(x: Any, shape: list[Any], where: str) -> Inputs:
     return Inputs(array, array.shape[axis], axis)
 
 
-def batches(read: list[tuple[list[str], Inputs]], size: int) -> Iterator[tuple[np.ndarray, Arrays]]:
+def batches(read: list[tuple[list[str], Inputs]], size: int, fill: bool = False) -> Iterator[tuple[np.ndarray, Arrays]]:
     """Rows, and their arrays by name; texts that have the same length for each vocabulary run together, unpadded.
 
     Args:
         read: names and values of the inputs of each reader, with the same N.
         size: most examples of a batch.
+        fill: whether rows are repeated in the arrays until they have ``size`` rows.
     """
     lengths = np.stack([np.zeros(len(i), np.int64) if i.words is None else i.words.lengths for _, i in read], axis=1)
     for steps in np.unique(lengths, axis=0):
@@ -86,7 +87,7 @@ def batches(read: list[tuple[list[str], Inputs]], size: int) -> Iterator[tuple[n
             some = rows[start : start + size]
             arrays: Arrays = {}
             for (names, inputs), own in zip(read, steps.tolist(), strict=True):
-                part = inputs.take(some)
+                part = inputs.take(np.resize(some, size) if fill else some)
                 tree = part.tree if part.words is None else part.words.cut(part.tree, own, 1 - part.axis)
                 found = [leaf for leaf in leaves(tree) if isinstance(leaf, np.ndarray)]
                 arrays |= dict(zip(names, found, strict=True))
@@ -114,6 +115,36 @@ def stored_readers(stored: Mapping[str, str], inputs: list[str], where: str) -> 
     if len(named) != len(lists) or not all(lists) or sorted(n for names in lists for n in names) != sorted(inputs):
         raise FormatError(f"{where}: metadata readers: expected the inputs of each vocabulary, from {inputs}.")
     return {name: TextReader(names, _vocabulary(stored, f":{name}", where)) for name, names in named.items()}
+
+
+def fixed_batch(stored: Mapping[str, str], shapes: Mapping[str, list[Any]], where: str) -> int | None:
+    """Read the number of examples that every run must have, and mark their axes in the shapes, in place.
+
+    Args:
+        stored: the metadata.
+        shapes: name of an input -> its sizes.
+        where: the file, for messages.
+
+    Returns:
+        the number; None if it is dynamic.
+
+    Raises:
+        FormatError: metadata that do not fit the inputs.
+    """
+    if "batch" not in stored:
+        return None
+    found = as_json(stored, "batch", dict, where)
+    size, axes = found.get("size"), found.get("axes")
+    if type(size) is not int or not isinstance(axes, dict) or set(axes) != set(shapes):
+        raise FormatError(f"{where}: metadata batch: expected a size, and the axis of each input {sorted(shapes)}.")
+    for name, axis in axes.items():
+        shape = shapes[name]
+        if axis is None:
+            continue
+        if type(axis) is not int or not 0 <= axis < len(shape) or shape[axis] != size:
+            raise FormatError(f"{where}: metadata batch: {size} examples in axis {axis!r} of {name!r} {shape}.")
+        shape[axis] = "batch"
+    return size
 
 
 def _vocabulary(stored: Mapping[str, str], suffix: str, where: str) -> Vocabulary | None:

@@ -18,7 +18,7 @@ from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.export.check import needed
-from unbraid.export.onnx_inputs import Arrays, as_inputs, as_json, batches, stored_readers
+from unbraid.export.onnx_inputs import Arrays, as_inputs, as_json, batches, fixed_batch, stored_readers
 from unbraid.limits import read_regular
 from unbraid.networks.inputs import Inputs
 
@@ -40,6 +40,8 @@ class OnnxModel:
         labels: names of the classes.
         decision: ``classes``, ``binary`` (one column for two classes), ``independent`` labels or
             ``numbers``.
+        batch: number of examples that every run has, of a module that needs batches of one size; None for any number.
+            :meth:`run` reads any number: it repeats rows in the last batch and drops their results.
         readers: name -> inputs and vocabulary in use; the name is "" in a file with one vocabulary or none.
 
     Raises:
@@ -73,6 +75,7 @@ class OnnxModel:
             raise FormatError(f"{self._where}: metadata decision: found {found!r}, expected one of {DECISIONS}.")
         self._vote = stored.get("vote", "margin")
         self._shapes = {value.name: list(value.shape) for value in self._session.get_inputs()}
+        self.batch = fixed_batch(stored, self._shapes, self._where)
         self.readers = stored_readers(stored, list(self._shapes), self._where)
         for name, words in self._given(vocabulary).items():
             self.readers[name] = replace(self.readers[name], vocabulary=words)
@@ -117,8 +120,8 @@ class OnnxModel:
         read = self._read(x)
         names = [output.name for output in self._session.get_outputs()]
         found: list[tuple[np.ndarray, list[np.ndarray]]] = []
-        for rows, arrays in batches(read, BATCH):
-            found.append((rows, self._session_run(arrays)))
+        for rows, arrays in batches(read, self.batch or BATCH, self.batch is not None):
+            found.append((rows, [output[: len(rows)] for output in self._session_run(arrays)]))
         columns = self._columns(dict(zip(names, found[0][1], strict=True)))
         if len(self.labels) != columns:
             raise FormatError(f"{self._where}: metadata names {len(self.labels)} labels, its outputs have {columns}.")

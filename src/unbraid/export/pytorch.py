@@ -32,7 +32,7 @@ from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 _LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
 
 
-def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[str]) -> Any:
+def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[str], fixed: bool = False) -> Any:
     """Trace a module and make its ONNX model.
 
     Args:
@@ -40,6 +40,7 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
         inputs: an example with tensors as leaves.
         names: names of these tensors.
         outputs: names of the results.
+        fixed: whether the number of examples is that of the example.
 
     Raises:
         UnbraidError: the forward cannot be converted to a graph.
@@ -51,7 +52,14 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
         )
     layers: list[nn.Module] = []
     flat = _Flat(_with_placeholders(module, layers).cpu(), inputs.tree)
-    shapes = {"tensors": tuple({i: torch.export.Dim.AUTO for i in range(t.dim())} for t in flat.given)}
+    axes = [inputs.axis_of(t) for t in flat.given]
+    constant = [axis if fixed else None for axis in axes]
+    shapes = {
+        "tensors": tuple(
+            {i: torch.export.Dim.STATIC if i == own else torch.export.Dim.AUTO for i in range(t.dim())}
+            for t, own in zip(flat.given, constant, strict=True)
+        )
+    }
     try:
         with _quiet(), packed_as_masks(), _lengths_may_change(flat), torch.no_grad():
             program = torch.export.export(flat, flat.given, dynamic_shapes=shapes, strict=False)
@@ -61,10 +69,9 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
     proto = exported.model_proto
     strip(proto)
     splice(proto, layers)
-    axes = [inputs.axis_of(t) for t in flat.given]
-    name_sizes(proto, axes)
+    name_sizes(proto, [None] * len(axes) if fixed else axes)
     for value, axis in zip(proto.graph.input, axes, strict=True):
-        if axis is not None and not value.type.tensor_type.shape.dim[axis].dim_param:
+        if not fixed and axis is not None and not value.type.tensor_type.shape.dim[axis].dim_param:
             raise UnbraidError(
                 f"the module's forward makes the number of examples in {value.name!r} a constant, for example by "
                 "int(x.shape[0]) or range(len(x)): use x.shape[0] itself, and operations on whole tensors."

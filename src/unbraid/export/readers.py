@@ -5,7 +5,7 @@ Shapes: N examples, T timesteps, D features.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unbraid.errors import DataError
+from unbraid.errors import DataError, UnbraidError
 from unbraid.export.check import fixed_steps, random_inputs, tensors, with_steps
 from unbraid.export.pytorch import input_names
 from unbraid.modules.composition import Composition
@@ -51,6 +51,17 @@ class Reader:
     def own(self) -> bool:
         """Whether the parents are PyTorch modules of the user."""
         return isinstance(self.parents[0].spec, TorchSpec)
+
+    @property
+    def batch(self) -> int | None:
+        """The number of examples that every run must have; None for any number."""
+        spec = self.parents[0].spec
+        return spec.run.batch if isinstance(spec, TorchSpec) else None
+
+    @property
+    def batch_axes(self) -> dict[str, int | None]:
+        """Name of each tensor -> its axis of examples."""
+        return {name: self.inputs.axis_of(tensor) for name, tensor in zip(self.names, self.given, strict=True)}
 
     @property
     def given(self) -> list[Tensor]:
@@ -122,9 +133,29 @@ def probes(readers: list[Reader], proto: Any) -> Iterator[list[Any]]:
         for value in proto.graph.input
     }
     count = next((len(reader.inputs) for reader in readers if reader.own), None)
-    own = () if count is None else ((count, 0), (1, 0), (count + 3, -1), (2, -2), (count, 3))
+    own: tuple[tuple[int, int], ...] = (
+        () if count is None else ((count, 0), (1, 0), (count + 3, -1), (2, -2), (count, 3))
+    )
+    if (batch := fixed_batch(readers)) is not None:
+        own = tuple((batch, change) for change in (0, -1, 3))
     for rows, change in own or STAGES:
         yield [r.probe(rows, change, [dynamic.get(name, []) for name in r.names]) for r in readers]
+
+
+def fixed_batch(readers: Sequence[Reader]) -> int | None:
+    """Return the number of examples that every run of a file must have; None for any number.
+
+    Raises:
+        UnbraidError: the readers need different numbers.
+    """
+    sizes = {reader.batch for reader in readers}
+    if len(sizes) > 1:
+        found = ", ".join("any number" if size is None else str(size) for size in sorted(sizes, key=str))
+        raise UnbraidError(
+            f"the networks of these modules need batches of different sizes ({found}), and one file has one size: "
+            "export the modules of each network alone."
+        )
+    return next(iter(sizes))
 
 
 def input_sizes(reader: Reader) -> list[int | str]:
@@ -172,7 +203,9 @@ def _given(network: Network, example: Any) -> Inputs:
             "example is needed: a batch of two or more examples for the PyTorch module. Pass it as "
             "export_onnx(..., example=x[:4])."
         )
-    inputs = network.check(example)
+    inputs, batch = network.check(example), network.spec.run.batch if isinstance(network.spec, TorchSpec) else None
+    if batch is not None:
+        return tensors(inputs.take(np.arange(batch) % len(inputs)))
     return tensors(inputs if len(inputs) > 1 else inputs.take(torch.zeros(2, dtype=torch.int64).numpy()))
 
 

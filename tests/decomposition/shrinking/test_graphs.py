@@ -98,7 +98,40 @@ def test_settings_and_saving(tmp_path):
         unbraid.shrink(network, x, 0.5, max_loss=0.1)
 
 
-def test_directions_that_are_summed_keep_their_units():
+@pytest.mark.parametrize("strategy", ["paper", "magnitude"])
+def test_modules_whose_directions_are_summed_are_written(tmp_path, strategy):
+    network, x = summed_network()
+    parts = unbraid.decompose(network, (x, np.arange(len(x)) % network.classes), strategy=strategy)
+    composed = unbraid.compose(parts)
+    unbraid.export_keras(composed, tmp_path / "parts.keras")
+    again = unbraid.load(tmp_path / "parts.keras")
+    np.testing.assert_allclose(again.predict_proba(x), composed.predict_proba(x), atol=1e-5)
+
+
+def test_a_gru_that_resets_before_the_product():
+    network, x = opened("conv1d_pool")
+    spec, old = network.spec, network.spec.layers[0]
+    cell = old.cell.model_copy(update={"kind": "gru", "reset_after": False})
+    layers = [
+        one.model_copy(update={"cell": cell}) if isinstance(one, RecurrentSpec) else one for one in spec.graph.layers
+    ]
+    changes = {
+        "graph": spec.graph.model_copy(update={"layers": layers}),
+        "layers": [old.model_copy(update={"cell": cell})],
+    }
+    gates = 3 * old.units
+    weights = {
+        name: value[:gates].clone() if f".{old.site}." in name else value for name, value in network.weights().items()
+    }
+    gru = unbraid.Network(spec.model_copy(update=changes), weights)
+    small = unbraid.shrink(gru, x, 0.5)
+    assert small.spec.layers[0].units == round(old.units / 2)
+    assert np.isfinite(small.logits(x)).all()
+    np.testing.assert_allclose(unbraid.shrink(gru, x, 1.0).logits(x), gru.logits(x), atol=1e-6)
+
+
+def summed_network():
+    """A graph with a bidirectional layer whose directions are summed, and its inputs."""
     network, x = opened("conv1d_pool")
     spec = network.spec
     one = next(layer for layer in spec.graph.layers if isinstance(layer, RecurrentSpec))
@@ -109,9 +142,13 @@ def test_directions_that_are_summed_keep_their_units():
     weights = network.weights()
     start = f"body.module.{one.name}.layers."
     weights |= {n.replace(f"{start}0", f"{start}1"): w.clone() for n, w in weights.items() if n.startswith(f"{start}0")}
-    summed = unbraid.Network(spec.model_copy(update={"graph": graph, "layers": layers}), weights)
+    return unbraid.Network(spec.model_copy(update={"graph": graph, "layers": layers}), weights), x
+
+
+def test_directions_that_are_summed_keep_their_units():
+    summed, x = summed_network()
     small = unbraid.shrink(summed, x, 0.5)
-    assert [layer.units for layer in small.spec.layers] == [one.units, one.units]
+    assert [layer.units for layer in small.spec.layers] == [layer.units for layer in summed.spec.layers]
     np.testing.assert_allclose(small.logits(x), summed.logits(x), atol=1e-6)
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from unbraid.decomposition.reconstruction.folding import fold, fold_layer, rest
 from unbraid.decomposition.reconstruction.layer_refit import fit_layer
-from unbraid.decomposition.reconstruction.moments import before, valid_steps, with_one
+from unbraid.decomposition.reconstruction.moments import RESET, before, valid_steps, with_one
 from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import States
 from unbraid.decomposition.shrinking.narrowing import Plan
@@ -222,7 +222,7 @@ def _small(
             below = kept[first : first + stack.directions]
             inputs = torch.cat([k + at * stack.hidden_size for at, k in enumerate(below)])
         edited = copy.deepcopy(layer)
-        fold_layer(edited, inputs, kept[place], {path: _moment(_z(own.states))}, path)
+        fold_layer(edited, inputs, kept[place], _moments(path, layer, own.states), path)
         layers.append(slice_layer(edited, kept[place], inputs))
     small = narrow_stack(stack, layers, stack.input_size if columns is None else len(columns))
     if narrow or len(kept[0]) == stack.hidden_size:
@@ -343,8 +343,13 @@ def _flat(calls: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return tuple(torch.cat([call[side].flatten(0, -2) for call in calls]) for side in (0, 1))  # type: ignore[return-value]
 
 
-def _z(states: States) -> Tensor:
-    return _rows(with_one(torch.cat([states.x, states.previous], -1)), states.valid)
+def _moments(path: str, layer: RecurrentLayer, states: States) -> dict[str, Tensor]:
+    """Moments of what a layer reads; of a GRU that resets before the product also of the reset states."""
+    x, previous = states.x, states.previous
+    found = {path: torch.cat([x, previous], -1)}
+    if layer.cell.kind == "gru" and not layer.cell.reset_after:
+        found[path + RESET] = torch.cat([x, layer.gates_after(x, previous)[0] * previous], -1)
+    return {key: _moment(_rows(with_one(z), states.valid)) for key, z in found.items()}
 
 
 def _rows(values: Tensor, valid: Tensor | None) -> Tensor:
