@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.cells import Cell
 from unbraid.networks.network import Network
+from unbraid.networks.spec import Spec
 from unbraid.networks.torch_spec import TorchSpec
 from unbraid.translation.translator import Translator
 
@@ -56,11 +58,14 @@ def _network(network: Network) -> dict[str, Any]:
         "timesteps": network.spec.steps,
         "weights": sum(p.numel() for p in network.parameters()),
         "sha256": network.sha256(),
-        "layers": [
-            stage.model_dump(mode="json") for stage in (spec.layers if isinstance(spec, TorchSpec) else spec.stages)
-        ],
+        "layers": [stage.model_dump(mode="json") for stage in _described(spec)],
         "head": {"name": spec.head, "inputs": spec.features, "units": spec.classes, "activation": spec.output},
     }
+
+
+def _described(spec: Spec) -> Sequence[BaseModel]:
+    """Return the descriptions of the layers that can be pruned, or of all stages of a chain."""
+    return [*spec.layers, *spec.dense] if isinstance(spec, TorchSpec) else spec.stages
 
 
 def _decision(network: Network) -> str:
@@ -112,7 +117,7 @@ def _layer_text(layer: dict[str, Any]) -> str:
     settings = {k: v for k, v in layer.items() if k not in ("type", "name", "cell", "site") and v not in (None, False)}
     if not settings.get("bidirectional"):
         settings.pop("merge", None)
-    kind = layer.get("type")
+    kind = layer.get("type", "dense")  # a linear layer of a PyTorch module has no type
     if cell is not None:
         fields = Cell.model_fields
         settings |= {k: v for k, v in cell.items() if k in fields and k != "kind" and v != fields[k].default}
