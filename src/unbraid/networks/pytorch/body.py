@@ -97,17 +97,26 @@ class TorchBody(nn.Module):
             raise DataError(f"the module's own forward failed on these inputs: {said(error)}") from error
         if not here.head:
             raise DataError(f"the module's forward did not run its output layer {self.spec.head!r} on these inputs.")
-        try:
-            features = self._arrangement.apply([x for x, _ in here.head], inputs.examples, here.packed)
-        except (RuntimeError, TypeError, AssertionError) as error:
-            shapes = [tuple(x.shape) for x, _ in here.head[:3]]
-            raise DataError(
-                f"output layer {self.spec.head!r} reads {shapes} for {inputs.examples} examples, an arrangement that "
-                "differs from that of the example of the network."
-            ) from error
+        features = self._arranged(here, inputs)
         if self.whole and not torch.compiler.is_compiling():
             self._compare(here, inputs, returned(result))
         return features, order
+
+    def _arranged(self, here: Pass, inputs: Inputs) -> Tensor:
+        """Return the features of the calls of the output layer, (N, F) or (N, T, F)."""
+        calls = [x for x, _ in here.head]
+        failed: Exception | None = None
+        try:
+            features = self._arrangement.apply(calls, inputs.examples, here.packed)
+            if features.shape[0] == inputs.examples and features.shape[-1] == calls[0].shape[-1]:
+                return features
+        except (RuntimeError, TypeError, AssertionError) as error:
+            failed = error
+        shapes = [tuple(x.shape) for x in calls[:3]]
+        raise DataError(
+            f"output layer {self.spec.head!r} reads {shapes} for {inputs.examples} examples, an arrangement that "
+            "differs from that of the example of the network."
+        ) from failed
 
     def _compare(self, here: Pass, inputs: Inputs, results: list[Tensor]) -> None:
         """Compare the decisions of the module with those of its output layer; raise DataError if they differ."""
