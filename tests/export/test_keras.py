@@ -147,6 +147,14 @@ def test_layers_without_an_effect_are_left_out(tmp_path):
     assert b"GaussianNoise" not in zipfile.ZipFile(tmp_path / "again.keras").read("config.json")
 
 
+def test_settings_that_keras_2_does_not_have_are_left_out(tmp_path):
+    network, _, _ = graph("layer_norm")
+    unbraid.export_keras(network, tmp_path / "again.keras")
+    config = json.loads(zipfile.ZipFile(tmp_path / "again.keras").read("config.json"))["config"]
+    norms = [layer["config"] for layer in config["layers"] if layer["class_name"] == "LayerNormalization"]
+    assert norms and all("rms_scaling" not in norm and "axis" in norm for norm in norms)
+
+
 def test_a_long_chain_of_calls(tmp_path):
     """The layers are sorted without recursion; one layer may be called more often than Python may recurse."""
     model = KerasModel([3], "x")

@@ -52,6 +52,11 @@ _DROPPED = (*UNCHANGED, *(name for name in ELEMENTWISE if name.startswith("Rando
 _OF_CALLS = ("use_causal_mask", "causal")  # settings that Keras reads in the call
 _APART = "MultiHeadAttention"  # its values are one argument each
 _ONE_AXIS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "Softmax", "UnitNormalization")
+# Settings that Keras 2 does not have, with the values that change nothing.
+_ONLY_MODERN: dict[str, Any] = {
+    "rms_scaling": False, "pad_to_aspect_ratio": False, "fill_mode": "constant", "fill_value": 0.0, "antialias": False,
+}  # fmt: skip
+_IMAGES = ("Resizing", "CenterCrop")  # in Keras 2 they have no data_format
 Weights = Mapping[str, Tensor]
 Made = tuple[str, dict[str, Any], dict[str, list[np.ndarray]]]  # class, settings, variables
 
@@ -289,6 +294,9 @@ def _without_effect(layer: GraphLayer) -> bool:
 def _settings(layer: LayerSpec) -> dict[str, Any]:
     """Return the settings of a layer as Keras 2 and 3 read them."""
     found = {name: value for name, value in layer.settings.items() if name not in _OF_CALLS}
+    found = {name: value for name, value in found.items() if _ONLY_MODERN.get(name, ...) != value}
+    if layer.kind in _IMAGES and found.get("data_format") == "channels_last":
+        del found["data_format"]
     for name in ("activation", "recurrent_activation"):
         if found.get(name) is not None:
             found[name] = activation(str(found[name]), layer.name)
