@@ -34,7 +34,7 @@ def sections() -> Iterable[str]:
         [str(run["seed"]), one["outcome"], one["what"], str(one["count"])] for run in runs for one in run["findings"]
     ]
     if found:
-        yield "\nThe findings of these runs, by seed (CHANGELOG.md tells what changed since):\n"
+        yield "\nThe findings of these runs, by seed (each was mended before the next seed ran; see CHANGELOG.md):\n"
         yield table(["seed", "outcome", "what", "inputs"], found)
 
 
