@@ -45,7 +45,7 @@ class Comparison:
         >>> from unbraid.demo.small import small_examples, small_network
         >>> network = small_network()
         >>> x, y = small_examples(network)
-        >>> half = unbraid.decompose(network, (x, y))
+        >>> half = unbraid.decompose(network, (x, y), keep=0.5)
         >>> result = unbraid.compare(network, half, (x, y))
         >>> result.settings["keep"], result.data.decisions, result.shared
         ((None, 0.5), 120, ['travel', 'banking', 'weather'])
