@@ -96,6 +96,7 @@ def test_from_two_keras_files_to_onnx_runtime(place, tmp_path):
         "--sample",
         "few.csv",
         "--referee",
+        "--no-domain",
     )
     composition = unbraid.load_composition(place / "all")
     assert composition.labels == ["balance", "transfer", "rent", "book_hotel"] and composition.referee is not None

@@ -13,7 +13,7 @@ from tests import factory
 from tests.networks.keras.making import write_h5
 from unbraid import UnbraidWarning
 from unbraid.cli.app import app
-from unbraid.config import DecompositionConfig, ReconstructConfig, RemovalConfig
+from unbraid.config import DecompositionConfig, FcnnConfig, ReconstructConfig, RemovalConfig
 from unbraid.errors import ConfigError, DataError, UnknownLabel
 from unbraid.settings import Settings
 
@@ -164,8 +164,10 @@ def test_flags_of_the_command_line(tmp_path):
 
 
 def test_the_signature_lists_every_setting_with_its_type():
-    models = (DecompositionConfig, ReconstructConfig, RemovalConfig)
+    models = (DecompositionConfig, FcnnConfig, ReconstructConfig, RemovalConfig)
     assert set(Settings.__annotations__) == {name for model in models for name in model.model_fields}
     shown = inspect.signature(unbraid.decompose).parameters
-    assert {"network", "examples", "config", "sample_weight", "progress", *Settings.__annotations__} == set(shown)
+    assert {"network", "examples", "config", "sample_weight", "domain", "progress", *Settings.__annotations__} == set(
+        shown
+    )
     assert "float" in str(shown["keep"].annotation)

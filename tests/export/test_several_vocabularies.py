@@ -114,7 +114,7 @@ def test_pytorch_networks_and_a_network_of_stages_in_one_file(tmp_path, judged):
     net = factory.network(("gru",), seed=3).with_vocabulary(words)
     other = unbraid.decompose(net, (x, np.arange(120) % 3), keep=0.5, samples_per_class=10)
     modules = {"balance": bank["balance"], "rent": travel["rent"], "transfer": bank["transfer"], "other": other[0]}
-    composition = refereed(modules, x) if judged else unbraid.compose(modules, sample=(x, _labels(modules, x)))
+    composition = unbraid.compose(modules, sample=(x, _labels(modules, x)), referee=judged, domain=False)
     with pytest.raises(DataError, match="example is needed"):
         unbraid.export_onnx(composition, tmp_path / "x.onnx")
     unbraid.export_onnx(composition, tmp_path / "x.onnx", example=x[:4])

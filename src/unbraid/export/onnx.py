@@ -80,8 +80,8 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     _check_class(model)
     if isinstance(model, Composition) and model.uses_domain:
         raise UnbraidError(
-            "the vote of this composition uses domain evidence, which an ONNX file cannot hold: export "
-            "composition.without_domain(), calibrated again if it was."
+            "the vote of this composition uses domain evidence, which an ONNX file cannot hold: compose "
+            "with domain=False (--no-domain), or export composition.without_domain(), calibrated again if it was."
         )
     parents = parents_of(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:

@@ -121,7 +121,7 @@ def _values(gates: bool, layer: Layer, inputs: tuple, output: tuple) -> tuple[Te
     if gates and isinstance(layer.module, RecurrentLayer):
         values = torch.cat(layer.module.gates(x, values, initial[0] if initial else None), dim=-1)
     if layer.cell is None:
-        return by_steps(values), None
+        return by_steps(values), valid if values.dim() == 3 else None
     return (values.unsqueeze(1), None) if values.dim() == 2 else (values, valid)
 
 
