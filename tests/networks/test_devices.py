@@ -43,7 +43,7 @@ SETTINGS = {
 
 PAIRS = [
     *((network, "default") for network in NETWORKS),
-    *((network, "paper") for network in NETWORKS if network != "numbers"),
+    *((network, "paper") for network in ("two layers", "two directions", "masked", "independent labels")),
     *((network, settings) for network in ("two layers", "masked") for settings in ("refined", "by loss", "unrolled")),
     ("two layers", "gates"),
     ("numbers", "one body"),
