@@ -17,7 +17,7 @@ sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: 
 from sklearn.base import clone  # noqa: E402
 from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
-from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+from sklearn.utils.estimator_checks import estimator_checks_generator  # noqa: E402
 
 from unbraid.sklearn import DecomposedClassifier, InputError  # noqa: E402
 
@@ -46,9 +46,16 @@ def trained(X, y):
     return unbraid.Network.from_torch(module, torch.randn(8, x.shape[1]))
 
 
-# All checks apply, and none is excluded. The check of the array API skips itself without SCIPY_ARRAY_API.
+# All checks apply, and none is excluded. The check of the array API skips itself without SCIPY_ARRAY_API. The ids of
+# scikit-learn hold the address of the function, which differs between the workers of pytest.
+CHECKS = [
+    pytest.param(estimator, check, id=f"{number}-{getattr(check, 'func', check).__name__}")
+    for number, (estimator, check) in enumerate(estimator_checks_generator(DecomposedClassifier(trained, keep=0.75)))
+]
+
+
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks([DecomposedClassifier(trained, keep=0.75)])
+@pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
