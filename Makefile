@@ -6,14 +6,17 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-keras check coverage docs bench fuzz format
+.PHONY: demo test tests test-fast test-keras check coverage docs bench fuzz format
 
 demo: $(READY)
 	$(BIN)/unbraid demo
 
-# everything that a change must pass
-test: check
-	$(BIN)/pytest -n 2
+# everything that a change must pass; the checks need one core, so the tests start beside them
+test: $(READY)
+	$(MAKE) --no-print-directory -j 2 check tests
+
+tests: $(READY)
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # the same checks, without the slow tests: under a minute
 test-fast: check
