@@ -61,6 +61,6 @@ format: $(READY)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-compile $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,report,onnx,hub,keras,sklearn,translation,bench]'
 	touch $@
