@@ -62,5 +62,5 @@ format: $(READY)
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,report,onnx,hub,keras,sklearn,translation,bench]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,report,onnx,hub,keras,sklearn,translation,bench]'
 	touch $@
