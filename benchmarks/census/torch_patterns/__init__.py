@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.census.torch_patterns import arguments, calls, heads, layers, own_cells, packing, refused, states
+from benchmarks.census.torch_patterns import (
+    altered,
+    arguments,
+    calls,
+    cells,
+    heads,
+    layers,
+    own_cells,
+    packing,
+    refused,
+    states,
+)
 from benchmarks.census.torch_patterns.entry import Entry
 
-ENTRIES: list[Entry] = [
-    entry for part in (layers, heads, packing, states, calls, arguments, own_cells, refused) for entry in part.ENTRIES
-]
+PARTS = (layers, altered, cells, heads, packing, states, calls, arguments, own_cells, refused)
+ENTRIES: list[Entry] = [entry for part in PARTS for entry in part.ENTRIES]

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.census import pytorch as census
 from benchmarks.census.torch_patterns import ENTRIES
-from benchmarks.census.torch_patterns.layers import CellLoop, CellTagger
+from benchmarks.census.torch_patterns.cells import CellLoop, CellTagger
 from benchmarks.census.torch_patterns.packing import SortedByCaller, SortsByWords
 from benchmarks.census.torch_patterns.states import FixedBuffer, Stateful, StatesTimeFirst
 from tests.locations import ROOT
