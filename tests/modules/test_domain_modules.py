@@ -145,6 +145,14 @@ def test_networks_of_different_numbers_vote_by_their_inputs():
         mixed.predict(np.zeros((4, 5, 2), np.float32))
 
 
+@pytest.mark.parametrize("scale", [1e16, 1e17, 1e-30, 0.0])
+def test_numbers_that_no_gaussian_can_hold_leave_no_evidence(scale):
+    net = factory.network(("gru",), inputs="features", seed=1)
+    x, y = factory.examples(net, 40)
+    parts = unbraid.decompose(net, ((np.asarray(x) * scale).astype(np.float32), y), keep=0.5)
+    assert all(module.domain.inputs is None for module in parts.values()) or scale < 1
+
+
 @UNCALIBRATED
 def test_indices_without_a_vocabulary_have_no_comparable_evidence():
     x = np.random.default_rng(0).integers(1, 100, (150, 4))

@@ -17,6 +17,7 @@ from unbraid.config import IOArchitecture
 from unbraid.data.targets import Label
 from unbraid.data.texts import as_texts, is_text
 from unbraid.decomposition.decomposition import Decomposition
+from unbraid.errors import FormatError
 from unbraid.modules.composition import Composition
 from unbraid.modules.domain.evidence import Domain
 from unbraid.modules.domain.gaussians import MOST, Gaussians, dispersion_of, shrunk
@@ -94,6 +95,8 @@ def _with_numbers(domain: Domain, network: Network, inputs: Inputs, counted: np.
         return domain
     mean = rows.astype(np.float64).mean(0)
     model = _stored(mean[None], shrunk(rows - mean, len(values)))
+    if model is None:
+        return domain
     out = numbers_read(network, inputs.take(held))
     return dataclasses.replace(domain, inputs=model, dispersion=1.0 if out is None else dispersion_of(model, out))
 
@@ -156,6 +159,11 @@ def _rows(x: Any, rows: np.ndarray) -> Any:
     return [texts[row] for row in rows.tolist()]
 
 
-def _stored(means: np.ndarray, covariance: np.ndarray) -> Gaussians:
-    """Round to float32, so that the stored values equal the used values."""
-    return Gaussians(means.astype(np.float32), covariance.astype(np.float32))
+def _stored(means: np.ndarray, covariance: np.ndarray) -> Gaussians | None:
+    """Round to float32, so that the stored values equal the used values; return None for values that are too large."""
+    with np.errstate(over="ignore"):
+        rounded = means.astype(np.float32), covariance.astype(np.float32)
+    try:
+        return Gaussians(*rounded)
+    except FormatError:  # a decomposition needs no evidence
+        return None

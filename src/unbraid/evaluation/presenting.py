@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from unbraid.evaluation.columns import Columns
 from unbraid.modules.describing import ROWS, html_table
 
 
-class Presented:
+class Presented(ABC):
     """The results of an evaluation as a data frame, a report and a table for notebooks.
 
     Attributes:
@@ -53,9 +54,9 @@ class Presented:
         """Make a table for notebooks."""
         return scores_html(str(self), self.modules, self._columns())
 
+    @abstractmethod
     def _columns(self) -> Columns:
         """Return the columns of the table; each kind of result has its own."""
-        raise NotImplementedError
 
 
 def scores_html(title: str, modules: Mapping[Label, Any], columns: Columns) -> str:

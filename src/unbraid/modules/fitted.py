@@ -1,4 +1,4 @@
-"""Fit the vote of a composition on a labelled sample: a calibration or a referee. Shapes: N examples, K modules."""
+"""Fit the vote of a composition on a sample: a calibration, a referee or a threshold. Shapes: N examples, K modules."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from unbraid.data.targets import Label
-from unbraid.errors import IncompatibleModules
+from unbraid.errors import ConfigError, DataError, IncompatibleModules
 from unbraid.modules.comparability import REFEREE_DROPPED, vote_problems, warn
+from unbraid.modules.domain.typicality import REJECTED, best_threshold
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.rejecting import Rejecting
 from unbraid.modules.voting import referee as referees
@@ -93,6 +94,38 @@ class FittedVote(Rejecting):
         scales, judge = referees.fit_labelled(self.evidence(x), y, self.labels, self._parents, progress, logs)
         return self._made(calibration=scales, referee=judge)
 
+    def with_threshold(self, x: Any, unknown: Any = None, rejected: float = REJECTED) -> Self:
+        """Choose the typicality below which an input is unknown.
+
+        Args:
+            x: inputs of the classes of the composition, without labels; best from the data of the later use.
+            unknown: inputs of no class. With them the threshold has the largest mean of the shares of ``x`` that is
+                accepted and of ``unknown`` that is rejected. Default None: the threshold rejects a share of ``x``.
+            rejected: that share, in [0, 1). Default 0.05.
+
+        Returns:
+            a composition of the same modules.
+
+        Raises:
+            DataError: the inputs do not fit, or there are none.
+            IncompatibleModules: as for :meth:`typicality`.
+            ConfigError: ``rejected`` out of range.
+
+        Example:
+            >>> import unbraid
+            >>> from unbraid.demo.small import small_modules
+            >>> parts, x, y = small_modules()
+            >>> composition = unbraid.compose(parts).with_threshold(x, rejected=0.5)
+            >>> int((composition.predict(x, unknown="other") == "other").sum())
+            60
+        """
+        if not 0 <= rejected < 1:
+            raise ConfigError(f"rejected={rejected}: expected a share, at least 0 and below 1.")
+        known, foreign = self.typicality(x), None if unknown is None else self.typicality(unknown)
+        if not len(known) or (foreign is not None and not len(foreign)):
+            raise DataError("a threshold needs inputs: found none.")
+        return self._made(referee=self.referee, threshold=best_threshold(known, foreign, rejected))
+
     def without_referee(self) -> Self:
         """Return the same modules and calibration; margins decide."""
         return self._made()
@@ -110,9 +143,6 @@ class FittedVote(Rejecting):
             False
         """
         return self._made(calibration={}, domain=False)
-
-    def _with_threshold(self, threshold: float) -> Self:
-        return self._made(referee=self.referee, threshold=threshold)
 
     def with_modules(self, modules: Mapping[Label, ConcernModule]) -> Self:
         """Return a composition of other modules with the same labels and settings, without a referee."""

@@ -7,7 +7,7 @@ An input is unknown if it is less typical of the parent of the winning module th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 from unbraid.data.targets import Label, labels_at
 from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted
 from unbraid.modules.domain.evidence import Domain
-from unbraid.modules.domain.typicality import REJECTED, WEIGHTS, best_threshold
+from unbraid.modules.domain.typicality import REJECTED, WEIGHTS
 from unbraid.modules.domain.views import numbers_read, reads_words, words_read
 from unbraid.modules.groups import grouped
 from unbraid.modules.module import ConcernModule
@@ -198,41 +198,6 @@ class Rejecting(Voter):
                 for _, rows, scores in blocks:
                     found[name][rows] = scores[name]
         return found
-
-    def with_threshold(self, x: Any, unknown: Any = None, rejected: float = REJECTED) -> Self:
-        """Choose the typicality below which an input is unknown.
-
-        Args:
-            x: inputs of the classes of the composition, without labels; best from the data of the later use.
-            unknown: inputs of no class. With them the threshold has the largest mean of the shares of ``x`` that is
-                accepted and of ``unknown`` that is rejected. Default None: the threshold rejects a share of ``x``.
-            rejected: that share, in [0, 1). Default 0.05.
-
-        Returns:
-            a composition of the same modules.
-
-        Raises:
-            DataError: the inputs do not fit, or there are none.
-            IncompatibleModules: as for :meth:`typicality`.
-            ConfigError: ``rejected`` out of range.
-
-        Example:
-            >>> import unbraid
-            >>> from unbraid.demo.small import small_modules
-            >>> parts, x, y = small_modules()
-            >>> composition = unbraid.compose(parts).with_threshold(x, rejected=0.5)
-            >>> int((composition.predict(x, unknown="other") == "other").sum())
-            60
-        """
-        if not 0 <= rejected < 1:
-            raise ConfigError(f"rejected={rejected}: expected a share, at least 0 and below 1.")
-        known, foreign = self.typicality(x), None if unknown is None else self.typicality(unknown)
-        if not len(known) or (foreign is not None and not len(foreign)):
-            raise DataError("a threshold needs inputs: found none.")
-        return self._with_threshold(best_threshold(known, foreign, rejected))
-
-    def _with_threshold(self, threshold: float) -> Self:
-        raise NotImplementedError
 
     def _threshold(self, threshold: float | None) -> float:
         return self.threshold if threshold is None else check_threshold(threshold)
