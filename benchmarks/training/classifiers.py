@@ -5,22 +5,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-import uuid
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from benchmarks.datasets import loading as datasets
 from benchmarks.datasets.loading import DataSet
 from benchmarks.files import cache_folder
+from benchmarks.training.cache import cached
 from unbraid import Network
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.training import train
@@ -102,16 +99,7 @@ class Model:
     def network(self) -> Network:
         """Return the trained network from the cache, or train it."""
         data = self.examples
-        if not self.path.exists():
-            network = trained_on(self, *data.train, data.labels)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(f".{uuid.uuid4().hex}")
-            save_file(network.weights(), temporary, {"spec": network.spec.model_dump_json()})
-            temporary.replace(self.path)
-        with safe_open(self.path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            spec = NetworkSpec.model_validate(json.loads(file.metadata()["spec"]))
-        return Network(spec, weights, data.labels).with_vocabulary(data.vocabulary)
+        return cached(self.path, lambda: trained_on(self, *data.train, data.labels), data.labels, data.vocabulary)
 
 
 def trained_on(model: Model, x: np.ndarray, y: np.ndarray, labels: list[str]) -> Network:

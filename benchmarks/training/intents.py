@@ -6,17 +6,14 @@ networks learn what an unknown word means. The rate was chosen by the accuracy o
 
 from __future__ import annotations
 
-import json
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from benchmarks.datasets import intents
 from benchmarks.files import cache_folder
+from benchmarks.training.cache import cached
 from unbraid import Network
 from unbraid.demo.architectures import sequence_spec
 from unbraid.demo.training import train
@@ -78,28 +75,21 @@ class IntentModel:
     def network(self) -> Network:
         """Return the trained network from the cache, or train it."""
         data = self.examples
-        if not self.path.exists():
-            texts, y = data.parts["train"]
-            copies = COPIES[self.domains]
-            x = _with_unknown(data.vocabulary.encode(texts)[0], copies, self.seed)
-            network = train(
-                self.spec(),
-                x,
-                np.tile(y, copies),
-                data.labels,
-                epochs=1,
-                batch_size=BATCH,
-                seed=self.seed,
-                progress=silent,
-            )
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(f".{uuid.uuid4().hex}")
-            save_file(network.weights(), temporary, {"spec": network.spec.model_dump_json()})
-            temporary.replace(self.path)
-        with safe_open(self.path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            spec = NetworkSpec.model_validate(json.loads(file.metadata()["spec"]))
-        return Network(spec, weights, data.labels).with_vocabulary(data.vocabulary)
+        return cached(self.path, self._trained, data.labels, data.vocabulary)
+
+    def _trained(self) -> Network:
+        data, copies = self.examples, COPIES[self.domains]
+        texts, y = data.parts["train"]
+        return train(
+            self.spec(),
+            _with_unknown(data.vocabulary.encode(texts)[0], copies, self.seed),
+            np.tile(y, copies),
+            data.labels,
+            epochs=1,
+            batch_size=BATCH,
+            seed=self.seed,
+            progress=silent,
+        )
 
 
 def _with_unknown(x: np.ndarray, copies: int, seed: int) -> np.ndarray:
