@@ -23,7 +23,8 @@ ELEMENTWISE = (
     "relu6", "leaky_relu", "hard_silu", "hard_tanh", "log_sigmoid", "exponential",
 )  # fmt: skip
 _OTHER_NAMES = {
-    "swish": "silu", "hard_swish": "hard_silu", "softmax_v2": "softmax", "log_softmax_v2": "log_softmax", None: "linear",
+    "swish": "silu", "hard_swish": "hard_silu", "softmax_v2": "softmax", "log_softmax_v2": "log_softmax",
+    None: "linear",
 }  # fmt: skip
 
 

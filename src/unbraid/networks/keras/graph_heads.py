@@ -77,8 +77,8 @@ def head_of(file: str, read: ReadGraph) -> tuple[int, DenseSpec, ReadGraph]:
     last = layers[read.spec.calls[place[0] - inputs].layer] if place[0] >= inputs else None
     what = "its input" if last is None else f"{getattr(last, 'kind', last.type)} {shown(last.name)}"
     raise UnsupportedLayer(
-        f"{file}: the output comes from {what}; supported: a Dense or TimeDistributed(Dense). Behind it there may be an "
-        "activation, and layers that scale, shift or reshape numbers."
+        f"{file}: the output comes from {what}; supported: a Dense or TimeDistributed(Dense). Behind it there may be "
+        "an activation, and layers that scale, shift or reshape numbers."
     )
 
 

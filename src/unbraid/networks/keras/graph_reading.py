@@ -33,7 +33,7 @@ from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.settings import plain_settings
 from unbraid.networks.keras.weights import Variable
 from unbraid.networks.keras.wiring import MODELS, Call, Wiring, wrapped_layer
-from unbraid.networks.stage_spec import DenseSpec, RecurrentSpec
+from unbraid.networks.stage_spec import RecurrentSpec
 
 _LAYERS = ("Embedding", "Masking", "Dense", "RepeatVector")  # of one input, translated as stages are
 

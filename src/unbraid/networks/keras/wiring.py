@@ -19,8 +19,8 @@ from unbraid.networks.keras.arguments import Arguments, Key, arguments_of, ends,
 from unbraid.networks.keras.config import Config, LayerConfig, is_size, shown
 from unbraid.networks.keras.graph import INPUT, model_layers
 from unbraid.networks.keras.hdf5 import Shape
-from unbraid.networks.keras.operations import is_operation, operation
 from unbraid.networks.keras.modern import CUDNN, QUANTIZE, cells_of, cudnn_cells, modern
+from unbraid.networks.keras.operations import is_operation, operation
 from unbraid.networks.keras.recurrent import MERGES
 from unbraid.networks.keras.weights import Place
 
