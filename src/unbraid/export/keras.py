@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer, wrong_object
-from unbraid.export.keras_graph import body_graph, graph_layers, started
+from unbraid.export.keras_graph import body_graph, graph_layers, own_masks, started
 from unbraid.export.keras_layers import Values, body_layers, dense
 from unbraid.export.keras_model import KerasModel, Ref
 from unbraid.modules.composition import Composition
@@ -91,7 +91,7 @@ def _started(networks: Sequence[Network]) -> tuple[KerasModel, int]:
         raise UnsupportedLayer(f"the modules read inputs of different shapes {shapes}: {INSTEAD}.")
     first, spec = shapes[0][0], networks[0].spec
     if isinstance(spec, KerasSpec):
-        return started(spec.graph), 0
+        return started(own_masks(spec.graph)), 0
     words = isinstance(spec, NetworkSpec) and isinstance(spec.stages[0], EmbeddingSpec)
     return KerasModel(first), 1 if words else int(first[-1] or 1)
 

@@ -14,6 +14,7 @@ from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.graph.rewiring import Narrowed, rewired
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs
+from unbraid.networks.keras.graph_dense import graph_dense
 from unbraid.networks.keras.graph_network import recurrent_specs
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.replacing import copied
@@ -68,7 +69,11 @@ class GraphShrinker(TorchShrinker):
         own = {f"body.module.{name}": value for name, value in weights.items()}
         own |= {f"head.{name}": weights[f"{self.spec.head}.{name}"].clone() for name in ("weight", "bias")}
         features = own["head.weight"].shape[1]
-        changes = {"graph": graph, "features": features, "layers": recurrent_specs(graph)}
+        dense = {one.name: one for one in graph_dense(graph, self.spec.head)}  # they may read fewer inputs now
+        dense_specs = [
+            dense[one.name].model_copy(update={"chained": one.chained}) for one in self.spec.dense if one.name in dense
+        ]
+        changes = {"graph": graph, "features": features, "layers": recurrent_specs(graph), "dense": dense_specs}
         network = self.network
         made = Network(self.spec.model_copy(update=changes), own, network.labels, vocabulary=network.vocabulary)
         made.loss = network.loss

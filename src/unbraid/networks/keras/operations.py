@@ -260,7 +260,7 @@ def _key_part(layer: LayerConfig, part: Any) -> Any:
         return "..."
     if isinstance(part, dict):
         inner = part.get("config") if part.get("class_name") == "__slice__" else part
-        if isinstance(inner, dict):
+        if isinstance(inner, dict) and set(inner) <= {"start", "stop", "step"}:
             return [inner.get("start"), inner.get("stop"), inner.get("step")]
     raise layer.unsupported(f"selects {shown(part)}", "positions, slices and a new axis")
 
