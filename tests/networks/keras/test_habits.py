@@ -83,7 +83,8 @@ def test_outputs_that_are_reshaped_are_columns_here():
 
 WRITTEN = ["k2-op_concat", "k3-op_activations", "k3-explicit_mask_input", "k2-hard_sigmoid_lstm",
            "k2-operator_drops_mask",
-           "k3-hard_sigmoid_bidirectional", "k2-leaky_activation_layer", "k3-leaky_activation"]  # fmt: skip
+           "k3-hard_sigmoid_bidirectional", "k3-two_towers_cosine", "k2-leaky_activation_layer",
+           "k3-leaky_activation"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRITTEN)
