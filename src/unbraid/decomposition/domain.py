@@ -91,7 +91,7 @@ def _with_words(
 def _with_numbers(domain: Domain, network: Network, inputs: Inputs, counted: np.ndarray, held: np.ndarray) -> Domain:
     values = numbers_read(network, inputs.take(counted))
     rows = None if values is None else values.reshape(-1, values.shape[-1])
-    if values is None or rows is None or rows.shape[1] > MOST or len(rows) < 2 or not np.isfinite(rows).all():
+    if values is None or rows is None or len(rows) < 2 or not np.isfinite(rows).all():
         return domain
     mean = rows.astype(np.float64).mean(0)
     model = _stored(mean[None], shrunk(rows - mean, len(values)))

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from unbraid.choices import IOArchitecture
 from unbraid.data.texts import as_texts, is_text
+from unbraid.modules.domain.gaussians import MOST
 from unbraid.modules.domain.words import words_of
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, arrays_of
@@ -48,12 +50,29 @@ def words_read(network: Network, inputs: Inputs) -> list[list[str]]:
 
 
 def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
-    """Return numeric inputs, (N, D) or (N, T, D); None for other inputs."""
+    """Return numeric inputs, (N, D) or (N, T, D) with D up to MOST; None for other inputs.
+
+    A network that reads each example at once, such as one of dense layers, has no timesteps: (N, D). Axes behind the
+    timesteps, as of a video, become one. Where D is larger than MOST, each number is the mean of a few neighbours.
+    """
     arrays = arrays_of(inputs.tree)
     if network.vocabulary is not None or len(arrays) != 1:
         return None
-    numbers = isinstance(arrays[0], np.ndarray) and arrays[0].dtype.kind == "f"
-    return _by_example(inputs) if numbers and arrays[0].ndim in (2, 3) else None
+    if not isinstance(arrays[0], np.ndarray) or arrays[0].dtype.kind != "f" or arrays[0].ndim < 2:
+        return None
+    values = _by_example(inputs)
+    kept = 1 if values.ndim == 2 or network.io is IOArchitecture.ONE_TO_ONE else 2
+    return _averaged(values.reshape(*values.shape[:kept], int(np.prod(values.shape[kept:], dtype=int))))
+
+
+def _averaged(values: np.ndarray) -> np.ndarray:
+    """Replace equal groups of neighbours (..., D) by their means, where D is larger than MOST."""
+    together = -(-values.shape[-1] // MOST)
+    if together <= 1:
+        return values
+    starts = np.arange(0, values.shape[-1], together)
+    counts = np.diff(np.append(starts, values.shape[-1])).astype(values.dtype)
+    return np.asarray(np.add.reduceat(values, starts, axis=-1) / counts)
 
 
 def seen_words(network: Network, x: Any, inputs: Inputs) -> list[list[str]] | None:
