@@ -18,6 +18,7 @@ from unbraid.networks.stage_spec import EmbeddingSpec
 from unbraid.networks.torch_spec import TorchSpec
 
 OTHER = ""  # in place of a word that a vocabulary does not have
+AVERAGED = 256  # largest D of means of neighbours; a covariance needs 4 D^2 bytes
 
 
 def reads_words(network: Network) -> bool:
@@ -53,7 +54,8 @@ def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
     """Return numeric inputs, (N, D) or (N, T, D) with D up to MOST; None for other inputs.
 
     A network that reads each example at once, such as one of dense layers, has no timesteps: (N, D). Axes behind the
-    timesteps, as of a video, become one. Where D is larger than MOST, each number is the mean of a few neighbours.
+    timesteps, as of a video, become one. Where D is larger than MOST, each number is the mean of a few neighbours; D
+    is at most AVERAGED then.
     """
     arrays = arrays_of(inputs.tree)
     if network.vocabulary is not None or len(arrays) != 1:
@@ -67,9 +69,9 @@ def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
 
 def _averaged(values: np.ndarray) -> np.ndarray:
     """Replace equal groups of neighbours (..., D) by their means, where D is larger than MOST."""
-    together = -(-values.shape[-1] // MOST)
-    if together <= 1:
+    if values.shape[-1] <= MOST:
         return values
+    together = -(-values.shape[-1] // AVERAGED)
     starts = np.arange(0, values.shape[-1], together)
     counts = np.diff(np.append(starts, values.shape[-1])).astype(values.dtype)
     return np.asarray(np.add.reduceat(values, starts, axis=-1) / counts)
