@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,21 @@ def words_given(x: Any) -> list[list[str]]:
 
 def words_read(network: Network, inputs: Inputs) -> list[list[str]]:
     """Convert word indices back to words, without padding; an unknown word becomes OTHER."""
+    rows = _by_example(inputs)
+    indices = np.unique(rows).tolist()
+    meant = dict(zip(indices, words_meant(network, indices), strict=True))
+    return [[word for index in row for word in meant[index]] for row in rows.tolist()]
+
+
+def words_meant(network: Network, indices: Iterable[int]) -> list[list[str]]:
+    """Return the words that each index means: none for padding, OTHER for an unknown word."""
     vocabulary = network.vocabulary
     assert vocabulary is not None
-    rows, padding = _by_example(inputs), vocabulary.padding
-    meant: dict[int, list[str]] = {padding.index: []}
-    for index in np.unique(rows).tolist():
+    padding, found = vocabulary.padding, list[list[str]]()
+    for index in indices:
         token = None if index == padding.unknown or index < 0 else vocabulary.tokenizer.id_to_token(index)
-        meant.setdefault(index, [OTHER] if token is None else words_of(token))
-    return [[word for index in row for word in meant[index]] for row in rows.tolist()]
+        found.append([] if index == padding.index else [OTHER] if token is None else words_of(token))
+    return found
 
 
 def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
