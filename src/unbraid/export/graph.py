@@ -153,6 +153,13 @@ class Graph:
         """Compute log(sigmoid(x))."""
         return self.node("Neg", self.node("Softplus", self.node("Neg", x)))
 
+    def one_against_rest(self, scores: str, count: int, dtype: torch.dtype = torch.float32) -> str:
+        """Compute log-odds (..., K) from log probabilities, as :func:`unbraid.networks.heads.one_against_rest`."""
+        own = torch.zeros(count, count, dtype=dtype).fill_diagonal_(-torch.inf)  # row k is without score k
+        apart = self.node("Add", self.node("Unsqueeze", scores, self.numbers(-2)), self.constant(own))
+        others = self.node("ReduceLogSumExp", apart, self.numbers(-1), keepdims=0)
+        return self.node("Sub", scores, others)
+
     def include(self, proto: Any, inputs: Sequence[str]) -> list[str]:
         """Add the nodes and constants of a whole model.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,21 @@ def words_given(x: Any) -> list[list[str]]:
 
 def words_read(network: Network, inputs: Inputs) -> list[list[str]]:
     """Convert word indices back to words, without padding; an unknown word becomes OTHER."""
+    rows = _by_example(inputs)
+    indices = np.unique(rows).tolist()
+    meant = dict(zip(indices, words_meant(network, indices), strict=True))
+    return [[word for index in row for word in meant[index]] for row in rows.tolist()]
+
+
+def words_meant(network: Network, indices: Iterable[int]) -> list[list[str]]:
+    """Return the words that each index means: none for padding, OTHER for an unknown word."""
     vocabulary = network.vocabulary
     assert vocabulary is not None
-    rows, padding = _by_example(inputs), vocabulary.padding
-    meant: dict[int, list[str]] = {padding.index: []}
-    for index in np.unique(rows).tolist():
+    padding, found = vocabulary.padding, list[list[str]]()
+    for index in indices:
         token = None if index == padding.unknown or index < 0 else vocabulary.tokenizer.id_to_token(index)
-        meant.setdefault(index, [OTHER] if token is None else words_of(token))
-    return [[word for index in row for word in meant[index]] for row in rows.tolist()]
+        found.append([] if index == padding.index else [OTHER] if token is None else words_of(token))
+    return found
 
 
 def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
@@ -62,19 +70,28 @@ def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
         return None
     if not isinstance(arrays[0], np.ndarray) or arrays[0].dtype.kind != "f" or arrays[0].ndim < 2:
         return None
-    values = _by_example(inputs)
-    kept = 1 if values.ndim == 2 or network.io is IOArchitecture.ONE_TO_ONE else 2
-    return _averaged(values.reshape(*values.shape[:kept], int(np.prod(values.shape[kept:], dtype=int))))
+    return as_numbers(_by_example(inputs), reads_at_once(network))
 
 
-def _averaged(values: np.ndarray) -> np.ndarray:
-    """Replace equal groups of neighbours (..., D) by their means, where D is larger than MOST."""
-    if values.shape[-1] <= MOST:
-        return values
-    together = -(-values.shape[-1] // AVERAGED)
-    starts = np.arange(0, values.shape[-1], together)
-    counts = np.diff(np.append(starts, values.shape[-1])).astype(values.dtype)
-    return np.asarray(np.add.reduceat(values, starts, axis=-1) / counts)
+def reads_at_once(network: Network) -> bool:
+    """Return whether a network reads each example at once, and not timestep by timestep."""
+    return network.io is IOArchitecture.ONE_TO_ONE
+
+
+def as_numbers(values: np.ndarray, at_once: bool) -> np.ndarray:
+    """Reshape inputs (N, ...) to (N, D) or (N, T, D), as :func:`numbers_read` returns them."""
+    kept = 1 if values.ndim == 2 or at_once else 2
+    rows = values.reshape(*values.shape[:kept], int(np.prod(values.shape[kept:], dtype=int)))
+    starts = groups(rows.shape[-1])
+    if len(starts) == rows.shape[-1]:
+        return rows
+    counts = np.diff(np.append(starts, rows.shape[-1])).astype(rows.dtype)
+    return np.asarray(np.add.reduceat(rows, starts, axis=-1) / counts)
+
+
+def groups(size: int) -> np.ndarray:
+    """Return where each group of neighbours starts that are averaged, (D,): each number alone for a size up to MOST."""
+    return np.arange(0, size, 1 if size <= MOST else -(-size // AVERAGED))
 
 
 def seen_words(network: Network, x: Any, inputs: Inputs) -> list[list[str]] | None:
