@@ -222,7 +222,7 @@ def _legacy(node: Any) -> tuple[list[Any], dict[str, Any]]:
         first, last = [_value(part) for part in node[0]], node[0][0]
     else:
         first, last = (_value(node[0]) if len(node) == 1 else [_value(part) for part in node]), node[0]
-    rest: list[Any] = last[3:4] if isinstance(last, list) else []
+    rest: list[Any] = last[3:4]
     named = rest[0] if rest and isinstance(rest[0], dict) else {}
     return [first], {name: _nested(value) for name, value in named.items()}
 
