@@ -25,6 +25,7 @@ from unbraid.modules.domain.typicality import Typicality
 from unbraid.modules.domain.views import numbers_read, seen_words
 from unbraid.modules.domain.words import WordCounts
 from unbraid.modules.module import ConcernModule
+from unbraid.modules.rejecting import joined_scores, scores_of
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.network import Network
 
@@ -70,8 +71,8 @@ def gathered(network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, C
     held, counted = np.sort(order[:out]), np.sort(order[out:][:READ])
     domain = _with_words(Domain(), network, x, inputs, counted, held)
     domain = _with_numbers(domain, network, inputs, counted, held)
-    domain = _with_features(domain, network, inputs.take(counted[:OBSERVED]))
-    return _with_typicality(domain, network, x, inputs, modules, held)
+    domain, decided = _with_features(domain, network, inputs, counted[:OBSERVED], held)
+    return _with_typicality(domain, network, x, inputs, modules, held, decided)
 
 
 def _with_words(
@@ -101,48 +102,66 @@ def _with_numbers(domain: Domain, network: Network, inputs: Inputs, counted: np.
     return dataclasses.replace(domain, inputs=model, dispersion=1.0 if out is None else dispersion_of(model, out))
 
 
-def _with_features(domain: Domain, network: Network, inputs: Inputs) -> Domain:
-    """Add class means and a covariance of the features of the output layer, by the predicted class."""
+def _with_features(
+    domain: Domain, network: Network, inputs: Inputs, counted: np.ndarray, held: np.ndarray
+) -> tuple[Domain, np.ndarray | None]:
+    """Add class means and a covariance of the features of the output layer, by the predicted class.
+
+    Returns:
+        the evidence, and the predicted classes of the held-out examples; None without one class for each example.
+    """
     size, classes = network.spec.features, network.classes
-    if network.io.many_outputs or network.task != "classification" or size > MOST or classes * size > STORED:
-        return domain
+    if network.io.many_outputs or network.task != "classification":
+        return domain, None
 
     def both(batch: Any) -> Tensor:
         features = network.features(batch)
         return torch.cat([features, network.head(features).to(features.dtype)], dim=1)
 
-    found = run_batched(both, inputs, network.device).astype(np.float64)
-    features, decided = found[:, :size], network.decide(found[:, size:])
-    if not np.isfinite(features).all() or len(features) < 2:
-        return domain
+    stored = size <= MOST and classes * size <= STORED and len(counted) > 1
+    rows = np.concatenate([counted, held]) if stored else held
+    found = run_batched(both, inputs.take(rows), network.device).astype(np.float64)
+    every = network.decide(found[:, size:])
+    out = every[len(rows) - len(held) :]
+    features, decided = found[: len(counted), :size], every[: len(counted)]
+    if not stored or not np.isfinite(features).all():
+        return domain, out
     means = np.repeat(features.mean(0, keepdims=True), classes, axis=0)  # also of classes that are never predicted
     for label in np.unique(decided).tolist():
         means[label] = features[decided == label].mean(0)
-    return dataclasses.replace(domain, features=_stored(means, shrunk(features - means[decided], len(features))))
+    model = _stored(means, shrunk(features - means[decided], len(features)))
+    return dataclasses.replace(domain, features=model), out
 
 
 def _with_typicality(
-    domain: Domain, network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, ConcernModule], held: np.ndarray
+    domain: Domain,
+    network: Network,
+    x: Any,
+    inputs: Inputs,
+    modules: Mapping[Label, ConcernModule],
+    held: np.ndarray,
+    decided: np.ndarray | None,
 ) -> Domain:
     """Add the typicality of held-out examples; of a classifier of those whose predicted class has a module.
 
-    The module of the predicted class runs on each example. All modules run only for taggers.
+    The module of the predicted class runs on each example. All modules run only for taggers, where ``decided`` is None.
     """
     if network.task != "classification" or not len(held):
         return domain
-    give_domain(modules.values(), domain)
-    composition = Composition(modules)
-    if network.io.many_outputs:
+    if decided is None:
+        give_domain(modules.values(), domain)
+        composition = Composition(modules)
         margins = np.nan_to_num(composition.margins(_given(x, inputs, held)), nan=-np.inf)
         winners = margins.max(axis=1).argmax(axis=1)  # the best timestep
-    else:
-        places = np.full(network.classes, -1)
-        places[[module.index for module in modules.values()]] = np.arange(len(modules))
-        winners = places[network.predict_index(_given(x, inputs, held))]
-        held, winners = held[winners >= 0], winners[winners >= 0]
-    if not len(held):
-        return domain
-    scores = composition.typicality_scores(_given(x, inputs, held), winners)
+        scores = composition.typicality_scores(_given(x, inputs, held), winners)
+        return dataclasses.replace(domain, typicality=Typicality.of(scores))
+    blocks = []
+    for module in modules.values():
+        rows = np.flatnonzero(decided == module.index)
+        if len(rows):
+            blocks.append((rows, scores_of(module, domain, inputs.take(held[rows]))))
+    used = np.isin(decided, [module.index for module in modules.values()])
+    scores = {name: values[used] for name, values in joined_scores(blocks, len(held)).items()}
     return dataclasses.replace(domain, typicality=Typicality.of(scores))
 
 
