@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.data.texts import as_texts, is_text
+from unbraid.data.texts import as_texts
 from unbraid.modules.domain.words import words_of
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, arrays_of
@@ -62,13 +62,6 @@ def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
         return None
     numbers = isinstance(arrays[0], np.ndarray) and arrays[0].dtype.kind == "f"
     return _by_example(inputs) if numbers and arrays[0].ndim in (2, 3) else None
-
-
-def seen_words(network: Network, x: Any, inputs: Inputs) -> list[list[str]] | None:
-    """Return the words of a sample: of the texts themselves, or of the indices; None without a vocabulary."""
-    if not reads_words(network):
-        return None
-    return words_given(x) if is_text(x) else words_read(network, inputs)
 
 
 def _by_example(inputs: Inputs) -> np.ndarray:
