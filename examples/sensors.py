@@ -14,18 +14,17 @@ STEPS, GRAVITY = 24, np.array([0, 0, 1.0])
 # movement -> radians per timestep, amplitude; and the mean of the three channels
 BELT = {"standing": (0.0, 0.0), "walking": (0.9, 0.5), "running": (1.6, 0.9)}, GRAVITY
 WRIST = {"typing": (0.3, 0.3), "waving": (0.8, 1.5), "brushing": (1.9, 0.8)}, np.zeros(3)
-UNKNOWN = {"falling": (2.6, 2.5)}, GRAVITY
+FALL = {"falling": (2.6, 2.5)}, GRAVITY
 
 
 def recordings(sensor, count, seed):
     """Make noisy sine waves in three channels with different phases."""
     kinds, mean = sensor
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, len(kinds), count)
+    y = (rng := np.random.default_rng(seed)).integers(0, len(kinds), count)
     speed, height = np.asarray(list(kinds.values()))[y].T
     phase = np.arange(STEPS) * speed[:, None] + rng.uniform(0, 6.28, count)[:, None]
     x = mean + np.sin(phase[..., None] + np.asarray([0, 0.8, 1.6])) * height[:, None, None]
-    return (x + rng.normal(0, 0.2, x.shape)).astype(np.float32), np.asarray(list(kinds))[y]
+    return np.float32(x + rng.normal(0, 0.2, x.shape)), np.asarray(list(kinds))[y]
 
 
 class Movements(nn.Module):
@@ -56,5 +55,5 @@ both = unbraid.compose([*parts(BELT).values(), *parts(WRIST).values()])
 x, y = (np.concatenate(pair) for pair in zip(recordings(BELT, 300, 2), recordings(WRIST, 300, 3), strict=True))
 print(f"without evidence: accuracy {(both.without_domain().predict(x) == y).mean():.3f}")
 print(f"with evidence: accuracy {unbraid.evaluate(both, (x, y)).accuracy:.3f}")
-examples = np.concatenate([x, recordings(UNKNOWN, 100, 4)[0]]), np.concatenate([y, ["unknown"] * 100])
+examples = np.concatenate([x, recordings(FALL, 100, 4)[0]]), np.concatenate([y, ["unknown"] * 100])
 print(unbraid.evaluate(both, examples, unknown="unknown").unknown)
