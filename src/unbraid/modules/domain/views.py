@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unbraid.choices import IOArchitecture
-from unbraid.data.texts import as_texts, is_text
+from unbraid.data.texts import as_texts
 from unbraid.modules.domain.gaussians import MOST
 from unbraid.modules.domain.words import words_of
 from unbraid.networks.graph_spec import KerasSpec
@@ -92,13 +92,6 @@ def as_numbers(values: np.ndarray, at_once: bool) -> np.ndarray:
 def groups(size: int) -> np.ndarray:
     """Return where each group of neighbours starts that are averaged, (D,): each number alone for a size up to MOST."""
     return np.arange(0, size, 1 if size <= MOST else -(-size // AVERAGED))
-
-
-def seen_words(network: Network, x: Any, inputs: Inputs) -> list[list[str]] | None:
-    """Return the words of a sample: of the texts themselves, or of the indices; None without a vocabulary."""
-    if not reads_words(network):
-        return None
-    return words_given(x) if is_text(x) else words_read(network, inputs)
 
 
 def _by_example(inputs: Inputs) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The output layer of a graph: the last dense layer, with what is behind it.
 
 Behind it there may be an activation. Layers that scale and shift each column (BatchNormalization, Rescaling, a product
-with a number) are multiplied into the dense layer, and layers that only change the shape of its outputs are left out.
+with a number) are multiplied into the dense layer. Layers that only change the shape of its outputs are left out.
 Shapes: F features, C output columns.
 """
 
