@@ -52,6 +52,7 @@ class Graph:
 
     Attributes:
         prefix: prefix of new names.
+        steps: of the root: id of a layer -> model of one timestep of its cell, which is a user's own.
     """
 
     def __init__(self, outer: Graph | None = None) -> None:
@@ -61,6 +62,7 @@ class Graph:
             str, np.ndarray
         ] = {}  # used in the root only; the body of a loop reads the constants of the root
         self.prefix, self._taken = "", 0
+        self.steps: dict[int, Any] = {}
         self._known: dict[tuple[object, ...], str] = {}  # content of a constant -> name
 
     def name(self, kind: str) -> str:
