@@ -77,7 +77,7 @@ def _scripted(step: nn.Module, given: tuple[Tensor, ...], names: list[str], resu
     """Convert by the older exporter, which takes a hundredth of the time."""
     import onnx
 
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # the annotation of the exporter has only paths
     with _without_graphs():
         torch.onnx.export(
             step, given, file, dynamo=False, opset_version=OPSET, input_names=names, output_names=results,

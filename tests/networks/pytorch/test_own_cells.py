@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-import unbraid
 from benchmarks.census import pytorch as census
 from benchmarks.census.torch_patterns import ENTRIES
 from benchmarks.census.torch_patterns.own_cells import (
