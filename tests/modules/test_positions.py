@@ -55,3 +55,12 @@ def test_numbers_that_are_names_and_labels_of_two_networks_are_not_refused():
     x, _ = factory.examples(net, 40)
     y = np.asarray(net.labels)[np.resize(np.arange(3), 40)]
     unbraid.evaluate(compose(list(unbraid.decompose(net, (x, y)).values())[::-1]), (x, y))
+
+
+@pytest.mark.parametrize("label", ["", -1, np.int64(-1)])
+def test_marks_of_missing_labels_are_no_labels_of_modules(made, label):
+    parts = made[0]
+    first, second = list(parts.values())[:2]
+    for use in (lambda: compose({label: first}), lambda: compose([first]).add(second, label=label)):
+        with pytest.raises(DataError, match="missing label"):
+            use()
