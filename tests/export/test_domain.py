@@ -98,6 +98,22 @@ def test_numbers(tmp_path, io):
     np.testing.assert_allclose(found["probabilities"], mixed.predict_proba(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(6,), (4, 3, 1), (30, 30)])
+def test_images(tmp_path, shape):
+    made = []
+    for seed in (0, 1):
+        network = factory.dense_network([(5, "relu")], shape, seed=seed)
+        x = np.random.default_rng(seed).normal(seed, 1, (150, *shape)).astype(np.float32)
+        parts = unbraid.decompose(network, (x, np.resize(np.arange(3), 150)))
+        made += [module.renamed(f"{seed} {label}") for label, module in parts.items()]
+    mixed = compose(made)
+    assert mixed.uses_domain
+    unbraid.export_onnx(mixed, tmp_path / "x.onnx")
+    x = np.random.default_rng(7).normal(0.5, 1, (60, *shape)).astype(np.float32)
+    found = OnnxModel(tmp_path / "x.onnx").run(x)
+    np.testing.assert_allclose(found["margins"], mixed.margins(x), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("vote", ["margin", "probability"])
 def test_saturated_modules_of_one_network_keep_their_order(vote):
     """Their votes are equal after rounding, so that only the order of the margins tells them apart."""

@@ -1,5 +1,7 @@
 """Compositions of several networks that vote with domain evidence, without labels."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,28 @@ def test_networks_of_different_numbers_vote_by_their_inputs():
         assert set(subject(mixed.predict(x))) == {str(mean)}
     with pytest.raises(DataError):
         mixed.predict(np.zeros((4, 5, 2), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 3), (4, 3, 1), (30, 30)])
+def test_networks_of_dense_layers_vote_by_the_whole_input(shape):
+    def parts(seed, sign):
+        made = factory.dense_network([(6, "relu")], shape, seed=seed)
+        x = pictures(shape, sign, 200, seed)
+        y = made.predict_index(x)
+        y[:6] = [0, 0, 1, 1, 2, 2]
+        return [module.renamed(f"{sign} {label}") for label, module in unbraid.decompose(made, (x, y)).items()]
+
+    both = {sign: parts(seed, sign) for seed, sign in enumerate((1, -1))}
+    assert both[1][0].domain.inputs.means.shape == (1, {900: 225}.get(math.prod(shape), math.prod(shape)))
+    mixed = compose(both[1] + both[-1])
+    for sign in both:
+        assert set(subject(mixed.predict(pictures(shape, sign, 40, 7)))) == {str(sign)}
+
+
+def pictures(shape, sign, count, seed):
+    """Make numbers whose first half is larger for one sign, and whose second half is larger for the other."""
+    tilted = sign * np.linspace(4, -4, math.prod(shape)).reshape(shape)
+    return (tilted + np.random.default_rng(seed).normal(size=(count, *shape))).astype(np.float32)
 
 
 @pytest.mark.parametrize("scale", [1e16, 1e17, 1e-30, 0.0])

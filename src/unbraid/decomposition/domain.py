@@ -26,7 +26,7 @@ from unbraid.modules.domain.typicality import Typicality
 from unbraid.modules.domain.views import numbers_read, reads_words, words_given, words_read
 from unbraid.modules.domain.words import WordCounts
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.rejecting import familiarity
+from unbraid.modules.rejecting import familiarity, joined_scores, scores_of
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.network import Network
 from unbraid.progress import Advance
@@ -138,7 +138,7 @@ def _with_numbers(domain: Domain, sample: Sample, counted: np.ndarray, held: np.
         return domain
     values = numbers_read(sample.network, sample.inputs(counted))
     rows = None if values is None else values.reshape(-1, values.shape[-1])
-    if values is None or rows is None or rows.shape[1] > MOST or len(rows) < 2 or not np.isfinite(rows).all():
+    if values is None or rows is None or len(rows) < 2 or not np.isfinite(rows).all():
         return domain
     mean = rows.astype(np.float64).mean(0)
     model = _stored(mean[None], shrunk(rows - mean, len(values)))
@@ -179,20 +179,38 @@ def _with_typicality(
     network = sample.network
     if network.task != "classification" or not len(held):
         return domain
-    give_domain(modules.values(), domain)
-    composition, changed = Composition(modules), _changed(sample, held, seed)
+    changed = _changed(sample, held, seed)
     if network.io.many_outputs:
-        margins = np.nan_to_num(composition.margins(changed), nan=-np.inf)
-        winners = margins.max(axis=1).argmax(axis=1)  # the best timestep
+        found = _tagger_scores(domain, modules, changed)
     else:
-        places = np.full(network.classes, -1)
-        places[[module.index for module in modules.values()]] = np.arange(len(modules))
-        winners = places[network.predict_index(changed)]
-    scores = composition.typicality_scores(changed, winners)
+        decided = network.predict_index(changed)
+        found = _classifier_scores(domain, network.check(changed), modules, decided)
+        held = held[np.isin(decided, [module.index for module in modules.values()])]
     familiar = familiarity(domain, network, sample.inputs(held))  # this needs no correction
-    if familiar is not None and "familiar" in scores:
-        scores["familiar"] = familiar
-    return dataclasses.replace(domain, typicality=Typicality.of({n: v[winners >= 0] for n, v in scores.items()}))
+    if familiar is not None and "familiar" in found:
+        found["familiar"] = familiar
+    return dataclasses.replace(domain, typicality=Typicality.of(found))
+
+
+def _tagger_scores(domain: Domain, modules: Mapping[Label, ConcernModule], x: Any) -> dict[str, np.ndarray]:
+    """Compute the scores of the modules that win at the best timestep of each example, name -> (N,)."""
+    give_domain(modules.values(), domain)
+    composition = Composition(modules)
+    margins = np.nan_to_num(composition.margins(x), nan=-np.inf)
+    return composition.typicality_scores(x, margins.max(axis=1).argmax(axis=1))
+
+
+def _classifier_scores(
+    domain: Domain, inputs: Inputs, modules: Mapping[Label, ConcernModule], decided: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Compute the scores of the modules of the decided classes (N,), of examples whose class has a module."""
+    blocks = []
+    for module in modules.values():
+        rows = np.flatnonzero(decided == module.index)
+        if len(rows):
+            blocks.append((rows, scores_of(module, domain, inputs.take(rows))))
+    used = np.isin(decided, [module.index for module in modules.values()])
+    return {name: values[used] for name, values in joined_scores(blocks, len(decided)).items()}
 
 
 def _changed(sample: Sample, held: np.ndarray, seed: int) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from unbraid.export.graph import Graph
 from unbraid.export.readers import WORDS, Reader, WordsReader, reader_key
 from unbraid.modules.composition import Composition
 from unbraid.modules.domain.evidence import LARGEST, Densities
-from unbraid.modules.domain.views import numbers_read, words_meant
+from unbraid.modules.domain.views import as_numbers, groups, numbers_read, reads_at_once, words_meant
 from unbraid.networks.network import Network
 
 FLOAT, INT64, DOUBLE = 1, 7, 11  # types of ONNX
@@ -35,7 +36,8 @@ class DomainInput:
         reader: position of its reader.
         name: name of the input.
         axis: its axis of examples.
-        axes: its number of axes.
+        sizes: of the numbers that a Gaussian reads: of an example, or of a timestep. Empty for words.
+        at_once: whether the networks read each example at once, and not timestep by timestep.
         densities: the evidence of each parent.
         table: log densities of the word indices, divided by the temperature, float64 (V + 1, P); the last row is for
             all other indices. None for numbers.
@@ -44,7 +46,8 @@ class DomainInput:
     reader: int
     name: str
     axis: int
-    axes: int
+    sizes: tuple[int, ...]
+    at_once: bool
     densities: Densities
     table: Tensor | None
 
@@ -52,7 +55,7 @@ class DomainInput:
         """Compute the log densities of the values of the input, (N, P)."""
         x = x.cpu().movedim(self.axis, 0)
         if self.table is None:
-            return self.densities.logs(x.numpy())
+            return self.densities.logs(as_numbers(x.numpy(), self.at_once))
         last = len(self.table) - 1
         return self.table[torch.where((x < 0) | (x > last), last, x).long()].sum(1).numpy()
 
@@ -67,7 +70,7 @@ class DomainInput:
         return graph.node("ReduceSum", rows, graph.numbers(1 - self.axis), keepdims=0)
 
     def _of_numbers(self, graph: Graph) -> str:
-        x, found = graph.node("Cast", self.name, to=DOUBLE), []
+        x, found = self._rows(graph), []
         for model in self.densities.gaussians:
             factor = np.linalg.cholesky(model.covariance.astype(np.float64))
             constant = -2 * np.log(np.diag(factor)).sum() - len(factor) * np.log(2 * np.pi)
@@ -75,12 +78,23 @@ class DomainInput:
             whitened = graph.node("MatMul", apart, _double(graph, np.linalg.inv(factor).T))
             squares = graph.node("ReduceSum", graph.node("Mul", whitened, whitened), graph.numbers(-1), keepdims=1)
             rows = graph.node("Sub", _double(graph, [constant]), squares)
-            found.append(rows if self.axes == 2 else self._summed(graph, rows))
+            found.append(rows if self.at_once else graph.node("ReduceSum", rows, graph.numbers(1), keepdims=0))
         scale = _double(graph, [0.5 / self.densities.temperature])
         return graph.node("Mul", graph.node("Concat", *found, axis=-1), scale)
 
-    def _summed(self, graph: Graph, rows: str) -> str:
-        return graph.node("ReduceSum", rows, graph.numbers(1 - self.axis), keepdims=0)
+    def _rows(self, graph: Graph) -> str:
+        """Add the nodes of :func:`unbraid.modules.domain.views.as_numbers`, (N, D) or (N, T, D)."""
+        x = graph.node("Cast", self.name, to=DOUBLE)
+        if self.axis:
+            x = graph.node("Transpose", x, perm=[1, 0, *range(2, len(self.sizes) + 2)])
+        if len(self.sizes) > 1:
+            x = graph.node("Reshape", x, graph.numbers(*([0] if self.at_once else [0, 0]), prod(self.sizes)))
+        starts = groups(prod(self.sizes))
+        if len(starts) == prod(self.sizes):
+            return x
+        of_group = np.searchsorted(starts, np.arange(prod(self.sizes)), side="right") - 1
+        means = np.eye(len(starts))[of_group] / np.bincount(of_group)
+        return graph.node("MatMul", x, _double(graph, means))
 
 
 def with_domain(composition: Composition, readers: list[Reader]) -> tuple[list[Reader], DomainInput | None]:
@@ -102,7 +116,7 @@ def with_domain(composition: Composition, readers: list[Reader]) -> tuple[list[R
     if densities.unigrams is not None and composition.needs_text:
         logs = densities.unigrams.logs / densities.temperature
         added = WordsReader.of(densities.unigrams.words, readers)
-        return [*readers, added], DomainInput(len(readers), WORDS, 0, 2, densities, _with_padding(logs))
+        return [*readers, added], DomainInput(len(readers), WORDS, 0, (), True, densities, _with_padding(logs))
     parents = [module.parent for module in composition.modules_by_label.values()]
     first = parents[0]
     wanted = reader_key(first, parents)
@@ -114,8 +128,11 @@ def with_domain(composition: Composition, readers: list[Reader]) -> tuple[list[R
             "composition.without_domain(), calibrated again if it was."
         )
     table = None if densities.unigrams is None else _table(first, densities)
-    axis = reader.inputs.axis_of(reader.given[0]) or 0
-    return readers, DomainInput(at, reader.names[0], axis, reader.given[0].dim(), densities, table)
+    given = reader.given[0]
+    at_once = given.dim() == 2 or reads_at_once(first)
+    sizes = () if table is not None else tuple(given.shape[1 if at_once else 2 :])
+    axis = reader.inputs.axis_of(given) or 0
+    return readers, DomainInput(at, reader.names[0], axis, sizes, at_once, densities, table)
 
 
 def _with_padding(logs: np.ndarray) -> Tensor:
