@@ -78,7 +78,7 @@ def _scripted(step: nn.Module, given: tuple[Tensor, ...], names: list[str], resu
     import onnx
 
     file = io.BytesIO()
-    target: Any = file  # its stubs know paths alone
+    target: Any = file  # its stubs have only paths
     with _without_graphs():
         torch.onnx.export(
             step, given, target, dynamo=False, opset_version=OPSET, input_names=names, output_names=results,
