@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from unbraid.decomposition.shrinking.wrapped_graph import ShrunkGraphLayer
 from unbraid.networks.graph.module import KerasGraph
 from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.graph.rewiring import Narrowed, rewired
-from unbraid.networks.graph_spec import GraphLayer, GraphSpec, KerasSpec
+from unbraid.networks.graph_spec import GraphLayer, GraphSpec, KerasSpec, PerTimestepSpec
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.keras.graph_dense import graph_dense
 from unbraid.networks.keras.graph_network import recurrent_specs
@@ -116,6 +118,8 @@ def _sized(graph: KerasGraph) -> GraphSpec:
             layer = layer.model_copy(update={"inputs": part.in_features, "units": part.out_features})
         elif isinstance(layer, RecurrentSpec) and isinstance(part, KerasRecurrent | ShrunkGraphLayer):
             layer = layer.model_copy(update={"inputs": part.input_size})
+        elif isinstance(layer, PerTimestepSpec):
+            layer = layer.model_copy(update={"graph": _sized(cast(KerasGraph, part))})
         layers.append(layer)
     return graph.spec.model_copy(update={"layers": layers})
 

@@ -199,10 +199,15 @@ def _converted(leaf: Any, dtype: torch.dtype) -> Any:
     return like_weights(leaf, dtype)
 
 
-def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
+def own_module(spec: TorchSpec, module: nn.Module | None, plain_copy: bool = False) -> nn.Module:
     """Copy and prepare the user's module; raise FormatError if it is None or has other layers.
 
     A Keras graph is built from its description instead.
+
+    Args:
+        spec: description of the module.
+        module: the module.
+        plain_copy: whether ``module`` is a copy in eval mode, with plain weights, that nothing else uses.
     """
     if isinstance(spec, KerasSpec):
         return _built_graph(spec)
@@ -213,9 +218,10 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         )
     given = f"module={type(module).__name__}(...)"
     try:
-        own = copied(module).eval()
-        plain(own)
-        full_precision(own)
+        own = module if plain_copy else copied(module).eval()
+        if not plain_copy:
+            plain(own)
+            full_precision(own)
         if not isinstance(own.get_submodule(spec.head), nn.Linear | nn.Conv1d):
             raise AttributeError
         ready = with_sites(prepared(own, spec.head, spec.run.folds), spec)
