@@ -42,8 +42,8 @@ def _plain(part: nn.Module) -> bool:
 
 
 def linear_view(part: nn.Module, made: Call) -> tuple[Tensor, Tensor]:
-    """Return the inputs and outputs of a call of a linear layer."""
-    return (made.args[0] if made.args else made.kwargs["input"]), made.result
+    """Copy the inputs and outputs of a call of a linear layer, which a later part may change in place."""
+    return (made.args[0] if made.args else made.kwargs["input"]).clone(), made.result.clone()
 
 
 def linear_paths(stacks: Mapping[str, RecurrentStack], plan: Plan) -> list[str]:

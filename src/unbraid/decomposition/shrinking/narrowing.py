@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unbraid.decomposition.shrinking.running import Call, Record, fresh, record, same_random_numbers
+from unbraid.decomposition.shrinking.running import Call, Record, cloned, fresh, record, same_random_numbers
 from unbraid.errors import DataError
 from unbraid.networks.inputs import leaves, map_tree
 from unbraid.networks.own_cells import form_of
@@ -309,6 +309,7 @@ class _Replay:
         self._reads.append((given.reshape(-1, given.shape[-1]), wanted.reshape(-1, wanted.shape[-1])))
 
     def _result(self, result: Any) -> Any:
+        result = cloned(result)  # forward may change it in place
         if self.kept is None:
             return result
         if self.cell:
