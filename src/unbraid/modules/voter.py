@@ -25,7 +25,7 @@ from unbraid.modules.groups import Evidence, Group
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
 from unbraid.modules.voting.referee import Referee
-from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_transitions
+from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_transitions, real_timesteps
 from unbraid.networks.allowed import restricted
 from unbraid.networks.inputs import check_decided, to_device
 from unbraid.networks.outputs import check_decides
@@ -195,10 +195,14 @@ class Voter(DomainModules):
                 pytorch-crf: ``transitions``, ``start_transitions``, ``end_transitions``.
             start: scores (C,) of the first timestep, with ``transitions``. Default None, zeros.
             end: scores (C,) of the last timestep, with ``transitions``. Default None, zeros.
-            valid: booleans (N, T), False at padding. Default None: padding is where margins are NaN.
+            valid: booleans (N, T), False at padding. Default None finds padding in the inputs: by the lengths that the
+                module packs, or an argument of forward whose name has "len", "mask" or "valid".
 
         Returns:
             labels (N, T); at padding "", or -1 where all labels are numbers.
+
+        Warns:
+            UnbraidWarning: inputs seem to have padding, and nothing states the lengths.
 
         Raises:
             IncompatibleModules: modules of several parents, or of a network that is no tagger.
@@ -226,6 +230,8 @@ class Voter(DomainModules):
         """
         scores = chosen_transitions(list(self.modules_by_label.values()), transitions, start, end)
         margins = self.margins(x)
+        if valid is None:
+            valid = real_timesteps(list(self.modules_by_label.values()), x, margins)
         emissions = nn.functional.logsigmoid(torch.from_numpy(margins)).numpy()
         return labels_at(self.labels, best_paths(emissions, scores, checked_valid(valid, margins)))
 
