@@ -128,7 +128,7 @@ def evaluate_classes(
     x, y = examples
     free = composition.margins(x)
     margins = allowed_only(free, allowed, composition.labels)
-    path = composition.viterbi_index(margins) if viterbi else None
+    path = composition.viterbi_index(x, margins) if viterbi else None
     if unknown is not None:
         check_unknown(unknown, composition.labels)
     truth = read_truth(composition, against, composition.align(y, x), len(margins), unknown)
