@@ -25,8 +25,10 @@ from benchmarks.measure import (
     fusing,
     reconstruct,
     scaling,
+    sensors,
     serving,
     shrink,
+    shrink_networks,
     speed,
     torch_runs,
     translation,
@@ -50,9 +52,11 @@ PARTS = {
     "serving": serving.run,
     "forecasting": forecasting.run,
     "shrink": shrink.run,
+    "shrink_networks": shrink_networks.run,
     "dense": dense.run,
     "votes": votes.run,
     "unknown": unknown.run,
+    "sensors": sensors.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from unbraid.config import Mode
 from unbraid.errors import FormatError
 from unbraid.modules.concern import Concern, kept_units, removals
+from unbraid.networks.copying import deep_copy
 from unbraid.networks.layers import decomposable_layers, gate_rows, pruned, sliced
 from unbraid.networks.network import Network
 from unbraid.networks.recurrent import RecurrentLayer
@@ -30,7 +30,7 @@ def _without_gates(layer: nn.Module, concern: Concern, name: str) -> nn.Module:
     """Copy the layer and set the columns of removed gates to zero."""
     if not concern.by_gates or not isinstance(layer, RecurrentLayer) or len(layer.cell.gates) == 1:
         return layer
-    edited = copy.deepcopy(layer)
+    edited = deep_copy(layer)
     gone = torch.from_numpy(~concern.kept[name].reshape(-1)).to(layer.weight_ih.device)
     assert len(gone) == len(gate_rows(layer, torch.arange(layer.units)))
     for parameter in edited.parameters():
@@ -52,3 +52,11 @@ def fill(body: nn.Module, weights: LayerWeights, names: Collection[str]) -> None
             path, _, last = key.rpartition(".")
             value = nn.Parameter(own.detach().to(parameter, copy=True), requires_grad=False)
             setattr(layer.module.get_submodule(path), last, value)
+
+
+def check_finite(body: nn.Module, names: Collection[str]) -> None:
+    """Raise FormatError if a weight of the layers ``names`` of a body is not finite."""
+    for name, layer in decomposable_layers(body).items():
+        for key, parameter in layer.module.named_parameters() if name in names else ():
+            if not torch.isfinite(parameter).all():
+                raise FormatError(f"layer {name!r}, {key}: found values that are not finite.")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig
 from unbraid.data.targets import Label
-from unbraid.modules.building import LayerWeights, build_body, fill
+from unbraid.modules.building import LayerWeights, build_body, check_finite, fill
 from unbraid.modules.concern import Concern
 from unbraid.modules.deciding import Deciding
 from unbraid.modules.describing import modules_html, name_text
@@ -52,6 +52,8 @@ class ConcernModule(Deciding):
         parent_sha256: digest of the whole parent, where ``parent`` holds only the weights that the module needs.
         weights: for a compact module, layer -> parameter name -> tensor of the smaller layer. They are copied.
         original: for a fused module, the module that it was made from.
+        fitted: in place of ``weights``, a body of smaller layers made from ``parent``, and the indices of its features
+            (None for all). The module takes over the weights that the body does not share with the parent.
         bridges: for a distilled module of a language, decoder layer -> weights (P, H', H). They lead from the last
             state of the encoder layer to the first state of the decoder layer.
         like: a module of the same parent and hidden units. The new module shares its body and weights.
@@ -60,7 +62,8 @@ class ConcernModule(Deciding):
         domain: what inputs of the parent look like, see :mod:`unbraid.modules.domain.evidence`; None without evidence.
 
     Raises:
-        FormatError: a tensor of ``weights`` is missing, not finite, or of another shape.
+        FormatError: a tensor of ``weights`` is missing, not finite, or of another shape, or a weight of ``fitted`` is
+            not finite.
 
     Example:
         >>> import unbraid
@@ -96,6 +99,7 @@ class ConcernModule(Deciding):
         original: ConcernModule | None = None,
         bridges: Mapping[str, Tensor] | None = None,
         like: ConcernModule | None = None,
+        fitted: tuple[nn.Module, Tensor | None] | None = None,
     ) -> None:
         super().__init__()
         self._origin = Origin(parent)  # in an object, so that torch does not register it as a submodule
@@ -105,7 +109,7 @@ class ConcernModule(Deciding):
         self.parent_sha256 = parent_sha256 or self._origin.sha256
         with torch.inference_mode(False):  # tensors made in inference mode cannot be trained
             if like is None:
-                self._own_body(parent, weights, bridges)
+                self._own_body(parent, weights, bridges, fitted)
             else:
                 self.body, self.features, self.weights = like.body, like.features, like.weights
                 self._inherited, self._made = like._inherited, like._made
@@ -115,12 +119,21 @@ class ConcernModule(Deciding):
         self.domain = None if original is None else original.domain
         self.eval()
 
-    def _own_body(self, parent: Network, weights: LayerWeights | None, bridges: Mapping[str, Tensor] | None) -> None:
-        body, self.features = build_body(parent, self.concern)
+    def _own_body(
+        self,
+        parent: Network,
+        weights: LayerWeights | None,
+        bridges: Mapping[str, Tensor] | None,
+        fitted: tuple[nn.Module, Tensor | None] | None,
+    ) -> None:
+        body, self.features = build_body(parent, self.concern) if fitted is None else fitted
         self._inherited = inherited(body, parent)
         self.body = self._origin.owned(body, self._inherited)
-        self.weights = None if weights is None else BodyWeights(self.body, self.concern.kept)
+        made = weights is not None or fitted is not None
+        self.weights = BodyWeights(self.body, self.concern.kept) if made else None
         self.bridged = bridges is not None
+        if fitted is not None:
+            check_finite(self.body, self.concern.kept)
         if weights is not None:
             fill(self.body, weights, self.concern.kept)
         if bridges is not None:

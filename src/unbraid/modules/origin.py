@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unbraid.networks.copying import deep_copy
 from unbraid.networks.layers import decomposable_layers
 from unbraid.networks.network import Network
 from unbraid.networks.snapshot import own_copy, tables, with_weights
@@ -59,7 +59,7 @@ class Origin:
             kept = own_copy(self.weights[theirs], name in lazy)
             is_parameter = isinstance(own[name], nn.Parameter)
             memo[id(own[name])] = nn.Parameter(kept, requires_grad=False) if is_parameter else kept
-        return copy.deepcopy(body, memo)
+        return deep_copy(body, memo)
 
 
 class BodyWeights(Mapping[str, Mapping[str, Tensor]]):

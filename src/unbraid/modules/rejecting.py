@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unbraid.data.targets import Label, labels_at
 from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted
@@ -24,7 +25,8 @@ from unbraid.modules.voting.calibration import Scale
 from unbraid.modules.voting.referee import Referee
 from unbraid.networks.allowed import restricted
 from unbraid.networks.checking import check_label
-from unbraid.networks.inputs import Inputs
+from unbraid.networks.inputs import Inputs, run_batched
+from unbraid.networks.network import Network
 from unbraid.networks.outputs import check_decides, check_restricts
 
 
@@ -190,14 +192,7 @@ class Rejecting(Voter):
         Returns:
             name -> floats (N,), of the scores that all winning modules have.
         """
-        blocks = list(self._scored(x, winners))
-        found: dict[str, np.ndarray] = {}
-        for name in WEIGHTS if blocks else ():
-            if all(name in scores for _, _, scores in blocks):
-                found[name] = np.zeros(len(winners))
-                for _, rows, scores in blocks:
-                    found[name][rows] = scores[name]
-        return found
+        return joined_scores([(rows, scores) for _, rows, scores in self._scored(x, winners)], len(winners))
 
     def _threshold(self, threshold: float | None) -> float:
         return self.threshold if threshold is None else check_threshold(threshold)
@@ -230,7 +225,7 @@ class Rejecting(Voter):
                 if len(rows):
                     module = members[place]
                     domain = domains[module.parent_sha256]
-                    yield module.parent_sha256, rows, _scores(module, domain, inputs.take(rows))
+                    yield module.parent_sha256, rows, scores_of(module, domain, inputs.take(rows))
 
 
 def check_unknown(unknown: Any, labels: Sequence[Label]) -> None:
@@ -250,21 +245,56 @@ def check_threshold(threshold: float) -> float:
     return float(threshold)
 
 
-def _scores(module: ConcernModule, domain: Domain | None, inputs: Inputs) -> dict[str, np.ndarray]:
-    """Compute the scores of a module for inputs, name -> (N,)."""
-    evidence = grouped([module])[0].all_evidence(inputs)
-    features, head = evidence.features[0], module.head
+def joined_scores(blocks: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]], examples: int) -> dict[str, np.ndarray]:
+    """Join scores of some of N examples each, (rows, name -> floats), to those of all examples: name -> (N,).
+
+    Only scores that all blocks have are in the result.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name in WEIGHTS if blocks else ():
+        if all(name in scores for _, scores in blocks):
+            found[name] = np.zeros(examples)
+            for rows, scores in blocks:
+                found[name][rows] = scores[name]
+    return found
+
+
+def scores_of(module: ConcernModule, domain: Domain | None, inputs: Inputs) -> dict[str, np.ndarray]:
+    """Compute the scores that a typicality is made of, name -> (N,), for inputs that are typical of a module."""
+    features, margins = _decided(module, inputs)
     with torch.inference_mode():
-        rows = head(torch.from_numpy(features).to(head.weight.device)).double()
-    found = {"margin": evidence.margins[:, 0], "energy": torch.logsumexp(rows, dim=-1).cpu().numpy()}
+        rows = module.head(torch.from_numpy(features).to(module.head.weight.device)).double()
+    found = {"margin": margins, "energy": torch.logsumexp(rows, dim=-1).cpu().numpy()}
     if domain is None:
         return found
-    if domain.words is not None and reads_words(module.parent):
-        found["familiar"] = domain.words.known_share(words_read(module.parent, inputs))
-    elif domain.inputs is not None and (numbers := numbers_read(module.parent, inputs)) is not None:
-        found["familiar"] = domain.inputs.density(numbers) / np.prod(numbers.shape[1:])
+    familiar = familiarity(domain, module.parent, inputs)
+    if familiar is not None:
+        found["familiar"] = familiar
     columns = None if module.features is None else module.features.cpu().numpy()
     width = module.parent.spec.features if columns is None else len(columns)
     if domain.features is not None and features.shape[1] == width > 0:
-        found["distance"] = -domain.features.distances(features, module.index, columns)
+        found["discriminant"] = domain.features.log_ratios(features, module.index, columns)
     return found
+
+
+def _decided(module: ConcernModule, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Compute features (N, F) and margins (N,) of a module; of a tagger the mean and the maximum over timesteps."""
+    if module.io.many_outputs:
+        evidence = grouped([module])[0].all_evidence(inputs)
+        return evidence.features[0], evidence.margins[:, 0]
+
+    def both(batch: Any) -> Tensor:
+        features = module.body(batch)
+        return torch.cat([features.nan_to_num(0.0, 0.0, 0.0), module.head.margin(features).unsqueeze(1)], dim=1)
+
+    found = run_batched(both, inputs, module.head.weight.device, decided=True)
+    return found[:, :-1], found[:, -1]
+
+
+def familiarity(domain: Domain, network: Network, inputs: Inputs) -> np.ndarray | None:
+    """Compute how familiar inputs are to a parent: share of known words, or log density of numbers; None without."""
+    if domain.words is not None and reads_words(network):
+        return domain.words.known_share(words_read(network, inputs))
+    if domain.inputs is not None and (numbers := numbers_read(network, inputs)) is not None:
+        return np.asarray(domain.inputs.density(numbers) / np.prod(numbers.shape[1:]))
+    return None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unbraid.data.rows import Side
@@ -22,6 +22,7 @@ from unbraid.errors import DataError
 
 ABSENT = -1  # index at a timestep after or before the words of a text
 BATCH = 512
+_PLAIN = frozenset((Tensor, nn.Parameter, np.ndarray, int, float, bool, str, type(None)))  # the usual leaves
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class Padded:
 
 def parts_of(tree: Any) -> list[Any] | None:
     """Return the parts of a tree that is no leaf; None for a leaf."""
+    if type(tree) in _PLAIN:
+        return None
     if isinstance(tree, Mapping):
         return list(tree.values())
     if isinstance(tree, tuple | list):
@@ -203,9 +206,8 @@ def _is_record(tree: Any) -> bool:
 
 def leaves(tree: Any) -> list[Any]:
     """Return all leaves of a tree."""
-    found: list[Any] = []
-    map_tree(found.append, tree)
-    return found
+    parts = parts_of(tree)
+    return [tree] if parts is None else [leaf for part in parts for leaf in leaves(part)]
 
 
 def arrays_of(tree: Any) -> list[Any]:

@@ -77,7 +77,12 @@ class Network(Predictor):
         self._load(weights)
 
     def _build(
-        self, spec: Spec, labels: Sequence[Label] | None, module: nn.Module | None, answer: Answer | None = None
+        self,
+        spec: Spec,
+        labels: Sequence[Label] | None,
+        module: nn.Module | None,
+        answer: Answer | None = None,
+        plain_copy: bool = False,
     ) -> None:
         self.spec = spec
         self.loss: str | None = None  # the training loss, if a Keras file stores it
@@ -88,7 +93,7 @@ class Network(Predictor):
         self.facts: TorchFacts | None = None  # about a user's PyTorch module
         self.body: nn.Module
         if isinstance(spec, TorchSpec):
-            ready = own_module(spec, module)
+            ready = own_module(spec, module, plain_copy)
             self.facts = facts_of(ready) if needs_module(spec) else None
             self.head, self.body = copied_linear(ready.get_submodule(spec.head)), TorchBody(ready, spec, answer=answer)
         else:
@@ -189,7 +194,7 @@ class Network(Predictor):
             spec, answer = find(own, example, head, output, task)
             network = cls.__new__(cls)
             nn.Module.__init__(network)
-            network._build(spec, labels, own, answer)
+            network._build(spec, labels, own, answer, plain_copy=True)
             network.facts = facts_of(own, name, init)
         network._check_finite()
         network.with_vocabulary(vocabulary)

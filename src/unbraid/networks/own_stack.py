@@ -57,6 +57,25 @@ class OwnStack(RecurrentStack):
         self.layers = nn.ModuleList([layer])
         self.kept = [None]
         self._results: dict[tuple, Any] = {}
+        self.units_name = form.units
+
+    def __getattr__(self, name: str) -> Any:
+        """Return attributes of the user's cell, which the forward of a module may read; the units are all H."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            held = self.__dict__
+            if name == held.get("units_name"):
+                return held["hidden_size"]
+            layers = held.get("_modules", {}).get("layers", ())
+            layer = getattr(next(iter(layers), None), "layer", next(iter(layers), None))
+            if not isinstance(layer, OwnLayer):
+                raise
+            return getattr(layer.own, name)
+
+    def roles(self) -> list[list[_Role]]:
+        """Return what the tensors of a result are, for each form of call that was made."""
+        return [[leaf for leaf in leaves(result) if isinstance(leaf, _Role)] for result in self._results.values()]
 
     @property
     def own_layer(self) -> OwnLayer:
@@ -106,7 +125,8 @@ class OwnStack(RecurrentStack):
     def _result(self, args: tuple, kwargs: dict[str, Any], x: Tensor, states: State) -> Any:
         """Return the result of the user's forward with a role in place of each tensor."""
         given, rest = _arguments(args, kwargs)
-        steps, key = x.shape[1], (given.dim(), x.shape[0] > 1, x.shape[1] > 1, len(rest), tuple(kwargs))
+        steps, several = x.shape[1], (bool(x.shape[0] > 1), bool(x.shape[1] > 1))  # a traced size gives no bool
+        key = (given.dim(), *several, len(rest), tuple(kwargs))
         if key in self._results:
             return self._results[key]
         layer, kept = self.own_layer, self.kept[0]

@@ -7,7 +7,6 @@ the same time.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import DataError
+from unbraid.networks.copying import deep_copy
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.stages import Embedding, PrunedDense
 
@@ -118,7 +118,7 @@ def with_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module
         for name, buffer in network.named_buffers(remove_duplicate=False):
             if name in weights:
                 memo[id(buffer)] = own_copy(weights[name])
-        return copy.deepcopy(network, memo)
+        return deep_copy(network, memo)
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import torch
 
 from tests import factory
 from unbraid.decomposition.reconstruction.layer_refit import refit
+from unbraid.decomposition.reconstruction.regression import RIDGES, Regression
 from unbraid.networks.layers import decomposable_layers, sliced
 from unbraid.networks.watching import watched
 
@@ -44,3 +45,17 @@ def test_what_lost_nothing_stays_as_it_is():
     refit(net.body, body, kept, net.check(x), net.device, weights)
     for name, h in states(body, x).items():
         torch.testing.assert_close(h, before[name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(5, 3), (70, 60), (70, 4), (400, 2)])
+def test_each_way_to_judge_penalties_follows_the_definition(columns, rows):
+    generator = torch.Generator().manual_seed(columns)
+    regression = Regression(torch.randn(rows, columns, generator=generator))
+    z = torch.randn(2 * columns, columns, generator=generator)
+    regression.add(z, torch.randn(2 * columns, rows, generator=generator), torch.arange(2 * columns) % 4 == 0)
+    (gram, judging), (miss, judged) = regression.gram, regression.miss
+    wanted = []
+    for ridge in RIDGES:
+        step = torch.linalg.solve(gram + ridge * gram.diagonal().mean() * torch.eye(columns, dtype=gram.dtype), miss)
+        wanted.append((step * (judging @ step - 2 * judged)).sum())
+    assert torch.allclose(regression._changes(), torch.stack(wanted), rtol=1e-6)

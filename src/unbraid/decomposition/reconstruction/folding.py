@@ -9,13 +9,13 @@ GRAIL (arXiv 2602.23795). Shapes: D inputs, H units, H' kept units, G gates, Z e
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from unbraid.decomposition.reconstruction.moments import HEAD, RESET, Moments
+from unbraid.networks.copying import deep_copy
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import Edit, Layer
 from unbraid.networks.own_layer import OwnLayer
@@ -65,7 +65,7 @@ def reconstructing(layers: Mapping[str, Layer], kept: Mapping[str, Tensor], mome
         if isinstance(layer, OwnLayer):
             return layer  # it is fitted later
         inputs = source_indices(layers, kept, layers[name].sources, layers[name].kernel.shape[1])
-        edited = copy.deepcopy(layer)
+        edited = deep_copy(layer)
         if isinstance(edited, Dense) and not layers[name].sources:
             return edited  # it reads no hidden units of a known layer, so there is nothing to fold
         if isinstance(edited, Dense):

@@ -53,12 +53,14 @@ class Compact:
 
     Attributes:
         concern: the kept hidden units.
-        weights: layer name -> parameter name -> tensor of the smaller layer.
+        body: the smaller body; it owns the weights of its smaller layers and shares all others with the parent.
+        features: indices of the remaining features of the parent in the outputs of the body; None for all.
         head: output layer over all features of the parent, with zero weights for removed features.
     """
 
     concern: Concern
-    weights: dict[str, dict[str, Tensor]]
+    body: nn.Module
+    features: Tensor | None
     head: Head
 
 
@@ -70,12 +72,14 @@ class FittedBody:
         body: the body; it owns the weights of its smaller recurrent layers.
         kept: layer name -> indices of its kept units.
         inputs: indices of the kept features of the parent, (F',).
+        cut: whether the body computes these features only; otherwise it computes all, with zeros for removed units.
         head: output layer over all features of the parent, with zero weights for removed features.
     """
 
     body: nn.Module
     kept: dict[str, Tensor]
     inputs: Tensor
+    cut: bool
     head: Head
 
 
@@ -147,11 +151,9 @@ class Reconstruction:
             own: indices of the rows of each class, the dominant row first.
         """
         made = self.fitted_body(indices, keep, head, own)
-        small = decomposable_layers(made.body)
-        weights = {name: dict(small[name].module.named_parameters()) for name in made.kept}
         masks = {name: _mask(self.layers[name].units, indices) for name, indices in made.kept.items()}
         concern = Concern(masks, self.steps, Mode.ROLLED)
-        return Compact(concern, {n: {k: p.detach() for k, p in w.items()} for n, w in weights.items()}, made.head)
+        return Compact(concern, made.body, made.inputs if made.cut else None, made.head)
 
     def fitted_body(
         self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]], whole: Collection[str] = ()
@@ -177,7 +179,7 @@ class Reconstruction:
         inputs = source_indices(layers, kept, head_sources(network.body), width) if features is None else features
         folded = reconstructed_head(head, moments, inputs)
         fitted = self._fitted(indices, head, folded, own, _Features(body, inputs, features is not None))
-        return FittedBody(body, kept, inputs, fitted)
+        return FittedBody(body, kept, inputs, features is not None, fitted)
 
     def _refit(self, indices: Sequence[int], kept: dict[str, Tensor], body: nn.Module) -> None:
         """Refit the layers of ``body`` in place. The classes and all others have half of the weight each."""

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # penalties on the change of the weights, as shares of the mean diagonal
+DIRECT = 64  # inputs up to which one solution for each penalty is faster than an eigendecomposition
+STACKED = 100_000  # size of a matrix up to which the solutions are computed in one call
 JUDGING = 4  # one of this number of examples is used to choose the penalty
 
 Index = slice | Tensor
@@ -48,16 +50,44 @@ class Regression:
 
     def solved(self) -> Tensor:
         """Return the fitted weights (R, Z); ``start`` if no fit is better."""
-        best = min(RIDGES, key=lambda ridge: self._judged(self._step(self.gram[0], self.miss[0], ridge)))
-        if self._judged(self._step(self.gram[0], self.miss[0], best)) >= 0:
+        changes = self._changes()
+        best = int(changes.argmin())
+        if not bool(changes[best] < 0):
             return self.start
-        return self.start + self._step(self.gram.sum(0), self.miss.sum(0), best).t().to(self.start.dtype)
+        gram = self.gram.sum(0)
+        step = torch.linalg.solve(_pulled(gram, RIDGES[best]), self.miss.sum(0))
+        return self.start + step.t().to(self.start.dtype)
 
-    def _step(self, gram: Tensor, miss: Tensor, ridge: float) -> Tensor:
-        size = gram.diagonal().mean().clamp(min=1e-12)
-        pull = ridge * size * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        return torch.linalg.solve(gram + pull, miss)
+    def _changes(self) -> Tensor:
+        """Compute by how much the fit with each penalty changes the squared error on the part that chooses it, (P,).
 
-    def _judged(self, step: Tensor) -> float:
-        """Compute by how much a step (Z, R) changes the squared error on the part that chooses the penalty."""
-        return float((step * (self.gram[1] @ step - 2 * self.miss[1])).sum())
+        With many rows, one eigendecomposition of the Gram matrix is faster than one solution for each penalty.
+        """
+        (gram, judging), (miss, judged) = self.gram, self.miss
+        columns, rows = miss.shape
+        ridges = torch.tensor(RIDGES, dtype=gram.dtype, device=gram.device)
+        if columns > DIRECT and rows > columns // 2:
+            values, vectors = torch.linalg.eigh(gram)
+            turned, target = vectors.t() @ miss, vectors.t() @ judged
+            pairs = (vectors.t() @ judging @ vectors) * (turned @ turned.t())
+            scales = 1 / (values + (ridges * _size(gram)).unsqueeze(1))  # the solutions are scales * turned
+            return ((scales @ pairs) * scales).sum(1) - 2 * scales @ (turned * target).sum(1)
+        if columns * max(columns, rows) > STACKED:
+            steps = (torch.linalg.solve(_pulled(gram, ridge), miss) for ridge in RIDGES)
+            return torch.stack([_change(step, judging, judged) for step in steps])
+        return _change(torch.linalg.solve(torch.stack([_pulled(gram, r) for r in RIDGES]), miss), judging, judged)
+
+
+def _size(gram: Tensor) -> Tensor:
+    return gram.diagonal().mean().clamp(min=1e-12)
+
+
+def _pulled(gram: Tensor, ridge: float) -> Tensor:
+    pulled = gram.clone()
+    pulled.diagonal().add_(ridge * _size(gram))
+    return pulled
+
+
+def _change(steps: Tensor, gram: Tensor, miss: Tensor) -> Tensor:
+    """Compute by how much steps (..., Z, R) change the squared error of the given observations, (...,)."""
+    return (steps * (gram @ steps - 2 * miss)).sum((-2, -1))

@@ -96,7 +96,7 @@ class PreparedReconstruction:
         """Make the module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
         made = self.reconstruction.make(index, DEFAULT_KEEP if keep is None else keep)
         config, network = self.reconstruction.config, self.reconstruction.network
-        return ConcernModule(network, index, made.concern, made.head, config, weights=made.weights)
+        return ConcernModule(network, index, made.concern, made.head, config, fitted=(made.body, made.features))
 
     def shared(self, keep: float | None) -> list[ConcernModule]:
         """Make the modules of all classes with one body; see :class:`~unbraid.decomposition.protocol.Sharing`."""
@@ -125,7 +125,7 @@ class PreparedReconstruction:
             found.append(
                 ConcernModule(
                     network, plan.index, made.concern, small, plan.config, plan.label,
-                    weights=made.weights, original=plan.original, like=first,
+                    fitted=(made.body, made.features), original=plan.original, like=first,
                 )
             )  # fmt: skip
         return found

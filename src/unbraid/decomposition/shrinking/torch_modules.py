@@ -6,7 +6,6 @@ Shapes: N examples, T timesteps, H hidden units.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,17 +17,21 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unbraid.decomposition.reconstruction.importance import strongest
 from unbraid.decomposition.shrinking.distilling import distil
-from unbraid.decomposition.shrinking.fitting import Sample, build, fit, fit_linear, observe, stack_of
+from unbraid.decomposition.shrinking.fitting import Sample, build, fit, observe, stack_of
 from unbraid.decomposition.shrinking.importance import unit_scores
-from unbraid.decomposition.shrinking.narrowing import Plan, plan_narrowing
+from unbraid.decomposition.shrinking.linears import fit_linear, linear_paths, refittable
+from unbraid.decomposition.shrinking.narrowing import Plan, plan_linears, plan_narrowing, units_of
+from unbraid.decomposition.shrinking.own_cells import ShrunkOwnStack, places_of
 from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, columns, find_sources, linear_outputs, squared_change
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
+from unbraid.networks.own_cells import form_of
+from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.calling import Caller
-from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers
+from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers, without_layers
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.stack import RecurrentStack
@@ -37,6 +40,7 @@ from unbraid.networks.torch_spec import TorchRun
 
 SCORED = 200  # examples that score the hidden units
 FITTED = 400  # largest number of examples that the layers are fitted on
+FITTED_DENSE = 2_000  # the same without a recurrence, where an example is one observation
 HELD = 64_000_000  # largest number of values of the parent that are held for them
 DECIDED = 4_000  # examples that the output layer is fitted on
 TRIED = 16  # examples of a trial
@@ -56,9 +60,10 @@ class TorchShrinker:
         refine: number of steps of distillation.
         seed: seed of the choice of examples.
         run: how the module has to be called; None: with any number of examples, as they are.
+        dense: whether hidden linear layers get smaller too.
 
     Raises:
-        UnsupportedLayer: no recurrent layer, or one that cannot be made smaller.
+        UnsupportedLayer: no layer with hidden units, or a recurrent layer that cannot be made smaller.
         DataError: the module does not run on x.
     """
 
@@ -71,16 +76,15 @@ class TorchShrinker:
         refine: int,
         seed: int,
         run: TorchRun | None = None,
+        dense: bool = True,
     ) -> None:
         self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
         self.module, self.sites, self.dtype = self._opened(module)
         self._caller = Caller(self.module, run or TorchRun())
         first = self._batches(x.take(slice(TRIED)))[0]
         self._tried = self._caller.run.batch or min(TRIED, len(x))
-        shared = _shared_weights(self.module)
-        self.linears = [
-            p for p, part in self.module.named_modules() if _refittable(part) and id(part.weight) not in shared
-        ]
+        own = [path for path, part in self.sites.items() if form_of(part) is not None]
+        self.linears = refittable(self.module, own)
         self.sources = find_sources(self.module, first) if sources is None else list(sources)
         self.heads = {
             s.path: place for place, s in enumerate(self.sources) if s.path is not None and s.path in self.linears
@@ -90,10 +94,14 @@ class TorchShrinker:
         memo = {id(part): self._stack(part) for part in self.sites.values()}
         self.parent = copied(self.module, memo | {id(p): p for p in self.module.parameters()}).requires_grad_(False)
         self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
+        self.hidden = self._hidden_linears() if dense and style != "wrapped" else []
+        if not self.sites and not self.hidden:
+            raise without_layers(module)
         self._check_projected()
         self._check_same()
         rows = self._rows(SCORED)
-        self.scores = unit_scores(self.parent, self.stacks, self._batches(x.take(rows), len(rows)), self.sources)
+        scored = self._batches(x.take(rows), len(rows))
+        self.scores = unit_scores(self.parent, self.stacks, self.hidden, scored, self.sources)
         self._sample: Sample | None = None
         self._decided: tuple[list[Any], list[list[Tensor]]] | None = None
 
@@ -101,35 +109,49 @@ class TorchShrinker:
         """Return a copy of the module on the CPU, its recurrent layers by path, and the type of its weights."""
         own = checked_module(module)
         sites: dict[str, nn.Module] = {**whole_layers(own)}
-        return own, sites, _like(next(iter(sites.values()))).dtype
+        used = [_like(part) for part in sites.values()] + [p for p in own.parameters() if p.is_floating_point()]
+        return own, sites, used[0].dtype if used else torch.float32
+
+    def _hidden_linears(self) -> list[str]:
+        """Return the paths of the linear layers whose units may be removed; scores of the module are none."""
+        outputs = {source.path for source in self.sources}
+        return [
+            path
+            for path in self.recorded.calls
+            if path in self.linears and path not in outputs and units_of(self.module.get_submodule(path)) > 1
+        ]
 
     def _stack(self, part: nn.Module) -> RecurrentStack:
         """Return the stack that runs in place of a recurrent layer."""
+        form = form_of(part)
+        if form is not None:
+            return OwnStack(copied(part), form)
         return replacement_of(part)
 
     def make(self, keep: float) -> nn.Module:
-        """Make a copy of the module whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1].
+        """Make a copy of the module whose layers keep the share ``keep`` of their hidden units, in (0, 1].
 
         Raises:
             UnsupportedLayer: with style="plain", a layer that cannot be narrowed.
         """
-        kept = self._kept(keep)
-        if not kept:
+        plan = self._plan(keep, self._kept(keep))
+        if not plan.kept:
             return copied(self.original).eval()
-        plan = self._plan(keep, kept)
         return self._finished(self._fitted(plan), plan)
 
     def _fitted(self, plan: Plan) -> nn.Module:
         """Make a smaller copy of the parent, and fit its layers and its output layers."""
         kept, sample = dict(plan.kept), self.sample
         small = build(self.parent, self.stacks, kept, plan, sample)
-        fit(small, self.stacks, kept, plan, list(self.recorded.calls), sample)
+        loops = [path for path, calls in self.recorded.calls.items() if len(calls) > 1]
+        fit(small, self.stacks, kept, plan, list(self.recorded.calls), sample, loops)
         batches, scores = self.decided
         for path, place in self.heads.items():
             wanted = torch.cat([given[place].flatten(0, -2) for given in scores])
             fit_linear(small, path, batches, wanted)
         if self.refine:
-            distil(small, [*kept, *plan.columns, *self.heads], self.sources, batches, scores, self.refine)
+            changed = list(dict.fromkeys([*kept, *plan.columns, *self.heads]))
+            distil(small, changed, self.sources, batches, scores, self.refine)
         return small
 
     def change(self, small: nn.Module, x: Inputs) -> float:
@@ -159,9 +181,15 @@ class TorchShrinker:
     def sample(self) -> Sample:
         """Values of the parent that layers are fitted to."""
         if self._sample is None:
-            steps = max(map(self._steps, self.sites)) / self._tried
-            width = sum(len(stack.layers) * 4 * stack.hidden_size for stack in self.stacks.values())
-            rows = self._rows(max(8, min(FITTED, int(HELD / max(steps * width, 1)))))
+            values = sum(
+                self._steps(path) * len(stack.layers) * 4 * stack.hidden_size for path, stack in self.stacks.items()
+            )
+            for path in self.hidden:
+                part = self.module.get_submodule(path)
+                assert isinstance(part, nn.Linear)
+                values += self._steps(path) * (part.in_features + part.out_features)
+            most = FITTED if self.sites else FITTED_DENSE
+            rows = self._rows(max(8, min(most, int(HELD * self._tried / max(values, 1)))))
             self._sample = observe(self.parent, self._batches(self.x.take(rows)), self.stacks, self.linears)
         return self._sample
 
@@ -174,32 +202,44 @@ class TorchShrinker:
         return self._decided
 
     def _steps(self, path: str) -> int:
-        """Return the number of timesteps of all sequences that a layer reads in its longest call; of a cell in all."""
+        """Return the number of timesteps of all sequences that a layer reads in its longest call; of others in all."""
         calls = self.recorded.calls[path]
+        if path in self.stacks and isinstance(self.stacks[path], OwnStack):
+            return sum(made.args[0].shape[:-1].numel() for made in calls)
+        if path not in self.sites:
+            return sum(made.result.shape[:-1].numel() for made in calls)
         if isinstance(self.sites[path], nn.RNNCellBase):
             return sum(len(made.args[0]) for made in calls)
         outputs = [made.result[0] for made in calls]
         return max(len(v.data) if isinstance(v, PackedSequence) else v.shape[:-1].numel() for v in outputs)
 
     def _kept(self, keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
-        """Choose the kept units of smaller layers. With ``tied``, layers of the same size keep the same units."""
+        """Choose the kept units of smaller recurrent layers. With ``tied``, layers of one size keep the same units."""
+        return self._strongest(list(self.stacks), keep, tied)
+
+    def _strongest(self, paths: Sequence[str], keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
         kept = {}
-        for path, scores in self.scores.items():
+        for path in paths:
+            scores, units = self.scores[path], units_of(self.module.get_submodule(path))
             if tied:
-                alike = [own for own in self.scores.values() if np.shape(own) == np.shape(scores)]
+                alike = [self.scores[other] for other in paths if np.shape(self.scores[other]) == np.shape(scores)]
                 scores = list(np.sum(alike, axis=0))
-            fewest = (self.stacks[path].proj_size + 1) / self.stacks[path].hidden_size  # torch has no smaller ones
-            share = max(keep, min(fewest, 1.0)) if self.stacks[path].proj_size else keep
+            projected = path in self.stacks and self.stacks[path].proj_size
+            fewest = (projected + 1) / units  # torch has no smaller ones
+            share = max(keep, min(fewest, 1.0)) if projected else keep
             chosen = strongest({str(place): own for place, own in enumerate(scores)}, share)
-            if len(chosen["0"]) < self.stacks[path].hidden_size:
+            if len(chosen["0"]) < units:
                 kept[path] = list(chosen.values())
         return kept
 
     def _plan(self, keep: float, kept: dict[str, list[Tensor]]) -> Plan:
+        own = {path for path, stack in self.stacks.items() if isinstance(stack, OwnStack)}
+        own = {path for path in own if not places_of(self.stacks[path])}  # type: ignore[arg-type]
         if self.style == "wrapped":
-            return Plan(kept)
+            return Plan({path: units for path, units in kept.items() if path not in own})
         outer = {path: own for path, own in kept.items() if not self.stacks[path].proj_size}
         plan = plan_narrowing(self.module, self.first, self.recorded, outer, self._kept(keep, tied=True))
+        plan = self._with_linears(plan, keep, list(outer))
         plan = replace(plan, kept={**kept, **plan.kept})  # a projection keeps the size of the outputs
         if self.style == "plain" and plan.reasons:
             path, reason = next(iter(plan.reasons.items()))
@@ -208,18 +248,38 @@ class TorchShrinker:
                 "keeps the size of its outputs by a linear expansion."
             )
         for path, reason in plan.reasons.items():
-            notes.info("shrink: layer %r keeps the size of its outputs: %s", path, reason)
+            what = "keeps all of its units" if path in own else "keeps the size of its outputs"
+            notes.info("shrink: layer %r %s: %s", path, what, reason)
+        for path, reason in plan.whole.items():
+            notes.info("shrink: linear layer %r keeps all of its units: %s", path, reason)
         for (path, name), value in plan.attributes.items():
             notes.info("shrink: attribute %s is now %d", f"{path}.{name}".lstrip("."), value)
-        return plan
+        left = {path: units for path, units in plan.kept.items() if path not in own or path in plan.narrow}
+        return replace(plan, kept=left)  # no expansion is known for other results of own cells
+
+    def _with_linears(self, plan: Plan, keep: float, recurrent: Sequence[str]) -> Plan:
+        """Add linear layers to a plan. They may keep the same units as the layers ``recurrent``."""
+        linears = self._strongest(self.hidden, keep)
+        if not linears:
+            return plan
+        tied = self._strongest([*recurrent, *self.hidden], keep, tied=True)
+        return plan_linears(self.module, self.first, list(self.recorded.calls), plan, linears, tied)
 
     def _finished(self, small: nn.Module, plan: Plan) -> nn.Module:
         """Put the smaller layers into a copy of the user's module, as torch's own layers."""
         memo: dict[int, Any] = {}
         for path in self.sites:
             part, original = small.get_submodule(path), self.original.get_submodule(path)
-            assert isinstance(original, nn.RNNBase | nn.RNNCellBase)
+            if isinstance(part, OwnStack | ShrunkOwnStack):
+                if path in plan.kept or path in plan.columns:
+                    cell, like = (
+                        copied(part.own_layer.own) if isinstance(part, OwnStack) else part.plain(),
+                        _like(original),
+                    )
+                    memo[id(original)] = cell.to(like.device, like.dtype).requires_grad_(like.requires_grad)
+                continue
             inside, stack = stack_of(part)
+            assert isinstance(original, nn.RNNBase | nn.RNNCellBase)
             if inside or stack.hidden_size < original.hidden_size or stack.input_size < original.input_size:
                 like = _like(original)
                 layer: nn.Module = plain_layer(path, stack, like)
@@ -227,14 +287,13 @@ class TorchShrinker:
                     layer = _framed(part, layer, like)
                 memo[id(original)] = layer
         result = copied(self.original, memo).eval()
-        for path in {*self.heads, *plan.columns} - set(self.sites):
+        for path in dict.fromkeys([*self.heads, *linear_paths(self.stacks, plan)]):
             own, new = result.get_submodule(path), small.get_submodule(path)
             assert isinstance(own, nn.Linear) and isinstance(new, nn.Linear)
             like = own.weight
-            own.in_features = new.in_features
-            own.weight, own.bias = (
-                nn.Parameter(p.detach().to(like.device, like.dtype), like.requires_grad) for p in (new.weight, new.bias)
-            )
+            own.in_features, own.out_features = new.in_features, new.out_features
+            for name, weight in new.named_parameters():
+                setattr(own, name, nn.Parameter(weight.detach().to(like.device, like.dtype), like.requires_grad))
         for (path, name), value in plan.attributes.items():
             setattr(result.get_submodule(path), name, value)
         self._check_result(result)
@@ -318,18 +377,6 @@ def _like(part: nn.Module) -> Tensor:
     found = recurrent_weight(part)
     assert found is not None
     return found
-
-
-def _refittable(part: nn.Module) -> bool:
-    """Return whether a part is a plain nn.Linear whose weights can be replaced."""
-    plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
-    return plain and "weight" in part._parameters and not part._forward_pre_hooks
-
-
-def _shared_weights(module: nn.Module) -> set[int]:
-    """Ids of weights that several parts have in common (tied weights), which must stay equal."""
-    owners = Counter(id(p) for part in module.modules() for p in part._parameters.values() if p is not None)
-    return {key for key, count in owners.items() if count > 1}
 
 
 def _framed(part: ShrunkRecurrent, layer: nn.Module, like: Tensor) -> ShrunkRecurrent:

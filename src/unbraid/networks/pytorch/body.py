@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_packed_sequence
 
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.networks.cells import OwnCell
@@ -52,6 +53,14 @@ class TorchBody(nn.Module):
         self._arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
         self._caller = Caller(module, spec.run)
 
+    def train(self, mode: bool = True) -> TorchBody:
+        """Set the mode of the recurrent layers. Other parts stay in evaluation mode: dropout would change decisions."""
+        super().train(mode)
+        recurrent = {id(one) for p in self.module.modules() if isinstance(p, RecurrentStack) for one in p.modules()}
+        for part in self.module.modules():
+            part.training = mode and id(part) in recurrent
+        return self
+
     def forward(self, x: Any) -> Tensor:
         """Compute the features (N, F) or (N, T, F); with K modules (K*N, ...), ordered by module.
 
@@ -83,6 +92,25 @@ class TorchBody(nn.Module):
             here.pick(picked)
             found.append(features if picked is None else features[picked])
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def packed_lengths(self, x: Any) -> Tensor | None:
+        """Run the module; return the lengths of the sequences that it packs, (N,), or None if it packs none.
+
+        They are in the order of the inputs, except where the module itself sorts them.
+        """
+        dtype = self.module.get_submodule(self.spec.head).weight.dtype
+        assert isinstance(dtype, torch.dtype)
+        inputs = torch_inputs(self.spec, map_tree(lambda leaf: _converted(leaf, dtype), x))
+        found = []
+        with torch.no_grad(), one_pass() as here:
+            for part, count in self._caller.parts(inputs):
+                here.begin(part.examples)
+                _, order = self._caller.call(part)
+                if here.packed is None or int(here.packed.batch_sizes[0]) != part.examples:
+                    return None
+                lengths = pad_packed_sequence(here.packed, batch_first=True)[1]
+                found.append((lengths if order is None else lengths[order.argsort()])[:count])
+        return torch.cat(found)
 
     def _called(self, here: Pass, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """Call the module once; return the features, and the order of the examples in them."""
@@ -199,10 +227,15 @@ def _converted(leaf: Any, dtype: torch.dtype) -> Any:
     return like_weights(leaf, dtype)
 
 
-def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
+def own_module(spec: TorchSpec, module: nn.Module | None, plain_copy: bool = False) -> nn.Module:
     """Copy and prepare the user's module; raise FormatError if it is None or has other layers.
 
     A Keras graph is built from its description instead.
+
+    Args:
+        spec: description of the module.
+        module: the module.
+        plain_copy: whether ``module`` is a copy in eval mode, with plain weights, that nothing else uses.
     """
     if isinstance(spec, KerasSpec):
         return _built_graph(spec)
@@ -213,9 +246,10 @@ def own_module(spec: TorchSpec, module: nn.Module | None) -> nn.Module:
         )
     given = f"module={type(module).__name__}(...)"
     try:
-        own = copied(module).eval()
-        plain(own)
-        full_precision(own)
+        own = module if plain_copy else copied(module).eval()
+        if not plain_copy:
+            plain(own)
+            full_precision(own)
         if not isinstance(own.get_submodule(spec.head), nn.Linear | nn.Conv1d):
             raise AttributeError
         ready = with_sites(prepared(own, spec.head, spec.run.folds), spec)

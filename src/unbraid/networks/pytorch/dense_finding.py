@@ -18,27 +18,34 @@ from unbraid.networks.pytorch.calling import Caller
 from unbraid.networks.pytorch.checking import recurrent_sites
 from unbraid.networks.pytorch.linear_site import Rows
 from unbraid.networks.pytorch.replacing import prepared
-from unbraid.networks.pytorch.running import recorded
+from unbraid.networks.pytorch.running import Swapping
 from unbraid.networks.pytorch.tracing import Followed
 from unbraid.networks.removal import NodesGone
 from unbraid.networks.torch_spec import TorchDenseSpec, TorchSpec
 
 
-def with_dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> TorchSpec:
+def with_dense(module: nn.Module, spec: TorchSpec, test: Swapping, features: Tensor) -> TorchSpec:
     """Add the hidden linear layers to the description of a module.
 
     They are checked on the example: a body without half of their units computes the same as one with zeros there. If
     it does not, the layers are not chained; if it still does not, they stay whole.
+
+    Args:
+        module: the module.
+        spec: its description without hidden linear layers.
+        test: runs of the module on the example, in two orders.
+        features: inputs of the output layer on the example, (N, F) or (N, T, F).
     """
-    found = _used(module, spec, inputs, _dense(module, spec, inputs))
+    inputs = test.inputs
+    found = _used(module, spec, inputs, features, _dense(module, spec, test))
     for dense in (found, [one.model_copy(update={"chained": None}) for one in found]):
         tried = spec.model_copy(update={"dense": dense})
-        if dense and _removes(module, tried, inputs):
+        if dense and _removes(module, tried, inputs, features):
             return tried
     return spec
 
 
-def _dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> list[TorchDenseSpec]:
+def _dense(module: nn.Module, spec: TorchSpec, test: Swapping) -> list[TorchDenseSpec]:
     recurrent = recurrent_sites(module, required=False)
     own = [f"{site}." for site in recurrent]
     linears = {
@@ -46,11 +53,14 @@ def _dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> list[TorchDens
         for path, part in module.named_modules()
         if isinstance(part, nn.Linear) and not any(path.startswith(site) for site in own)
     }
+    hidden = [path for path in linears if path != spec.head and _plain(module, path)]
+    if not hidden:
+        return []
     followed = Followed(linears, recurrent)
     caller = Caller(module, spec.run)
-    parts = list(caller.parts(inputs))
+    parts = list(caller.parts(test.inputs))
     followed.run(lambda: [tensor for part, _ in parts for tensor in tensors_of(caller.call(part)[0])])
-    rows = _rows(caller, inputs, [path for path in linears if path != spec.head and _plain(module, path)])
+    rows = _rows(test, hidden)
     left_out = followed.misused | followed.moved
     if not recurrent:  # a layer that runs several times may be a cell that is not registered
         left_out |= {path for path, calls in followed.sources.items() if len(calls) > 1}
@@ -73,15 +83,18 @@ def _dense(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> list[TorchDens
     return found
 
 
-def _used(module: nn.Module, spec: TorchSpec, inputs: Inputs, found: list[TorchDenseSpec]) -> list[TorchDenseSpec]:
+def _used(
+    module: nn.Module, spec: TorchSpec, inputs: Inputs, whole: Tensor, found: list[TorchDenseSpec]
+) -> list[TorchDenseSpec]:
     """Leave out layers that the output layer does not depend on, such as other output layers."""
+    if not found:
+        return []
     try:
         tried = spec.model_copy(update={"dense": found})
         body = _body(module, tried)
         layers = decomposable_layers(body)
         everything = {name: torch.ones(1, 1, layer.units) for name, layer in layers.items()}
         with torch.no_grad():
-            whole = body(inputs.tree)
             without = {
                 one.name: _masked(body, everything | {one.name: torch.zeros(1, 1, one.units)}, inputs) for one in found
             }
@@ -114,17 +127,15 @@ def _plain(module: nn.Module, path: str) -> bool:
     return len(uses) == len(own) and layer.out_features > 1
 
 
-def _rows(caller: Caller, inputs: Inputs, paths: Sequence[str]) -> dict[str, Rows]:
-    """Find the arrangement of the examples in the inputs of layers, by running the examples in another order."""
-    n = len(inputs)
-    turned = torch.cat([torch.arange(1, n), torch.arange(1)])
-    before, after = recorded(caller, inputs), recorded(caller, inputs.take(turned))
+def _rows(test: Swapping, paths: Sequence[str]) -> dict[str, Rows]:
+    """Find the arrangement of the examples in the inputs of layers, from runs in two orders."""
+    before, after = test.before, test.after
     if len(before) != 1 or len(after) != 1 or before[0].order is not None:
         return {}  # one example in each call, or examples that the module sorts: there is nothing to compare
     found: dict[str, Rows] = {}
     for path in paths:
         calls, moved = before[0].heads.get(path, []), after[0].heads.get(path, [])
-        kinds = {_kind(x, y, turned) for (x, _), (y, _) in zip(calls, moved, strict=False)}
+        kinds = {_kind(x, y, test.turned) for (x, _), (y, _) in zip(calls, moved, strict=False)}
         kind = next(iter(kinds), None)
         if len(kinds) == 1 and len(calls) == len(moved) and kind is not None:
             found[path] = kind
@@ -146,7 +157,7 @@ def _kind(x: Tensor, moved: Tensor, turned: Tensor) -> Rows | None:
     return "inner" if _close(x.unflatten(0, (-1, n))[:, turned], moved.unflatten(0, (-1, n))) else None
 
 
-def _removes(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> bool:
+def _removes(module: nn.Module, spec: TorchSpec, inputs: Inputs, plain: Tensor) -> bool:
     """Return whether a body computes the same without half of the units of each linear layer as with zeros there."""
     try:
         body = _body(module, spec)
@@ -156,9 +167,7 @@ def _removes(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> bool:
         with torch.no_grad():
             small, features = sliced(body, kept)
             found, wanted = small(inputs.tree), _masked(body, masks, inputs)
-            plain = TorchBody(prepared(module, spec.head, spec.run.folds), spec.model_copy(update={"dense": []}))
-            plain.whole = False
-            same = _close(body(inputs.tree), plain(inputs.tree))
+            same = _close(body(inputs.tree), plain)
     except Exception:  # a user's forward may raise any error for a smaller layer
         return False
     return same and _close(found, wanted if features is None else wanted[..., features])

@@ -74,17 +74,18 @@ def find(
             candidates = [inputs] if settings.batch else list(axis_candidates(tree))
             try:
                 found = choose_head(module, run, candidates, head, wanted)
-                settings, arrangement, answer, inputs = _arranged(module, candidates, settings, run, found)
+                settings, arrangement, answer, test = _arranged(module, candidates, settings, run, found)
             except DataError as error:
                 failed = failed or error
                 if settings.batch or any(len(x) > 1 for calls in run.layers.values() for x in calls):
                     raise failed from None
                 continue  # the layers read one sequence, so the module may read one example per call
             shown = _shown(wanted, answer, output is not None)
-            spec = _described(module, settings, arrangement, inputs, found.path, shown)
+            ready = prepared(module, found.path, settings.folds)
+            spec = _described(module, ready, settings, arrangement, test.inputs, found.path, shown)
             answer = without_paths(answer, module, spec.classes)
-            _check_same(module, spec, inputs)
-            spec = with_dense(module, spec, inputs)
+            features = _check_same(module, TorchBody(ready, spec), test)
+            spec = with_dense(module, spec, test, features)
             if not spec.layers and not spec.dense:
                 raise without_layers(module)
             tell(spec, answer, merged, half, found.others)
@@ -197,7 +198,7 @@ def _runs(module: nn.Module, memory: Memory, tree: Any, settings: TorchRun) -> I
         if run.sorts and inputs.examples == _packed_rows(run):
             own = own.model_copy(update={"sorts": True})
         ran = True
-        yield inputs, *_repeatable(module, memory, inputs, own)
+        yield inputs, *_repeatable(module, memory, inputs, own, run)
     if not ran and failed is not None:
         raise failed
 
@@ -206,15 +207,26 @@ def _packed_rows(run: Run) -> int:
     return 0 if run.packed is None else int(run.packed.batch_sizes[0])
 
 
-def _repeatable(module: nn.Module, memory: Memory, inputs: Inputs, settings: TorchRun) -> tuple[TorchRun, Run]:
-    """Run again, with and without reset tensors; raise UnsupportedLayer if results are random."""
-    memory.restore()
+def _repeatable(
+    module: nn.Module, memory: Memory, inputs: Inputs, settings: TorchRun, first: Run
+) -> tuple[TorchRun, Run]:
+    """Run again, with and without reset tensors; raise UnsupportedLayer if results are random.
+
+    Args:
+        module: the module, after its first run.
+        memory: the values that it kept before the first run.
+        inputs: the example.
+        settings: calling convention.
+        first: recorded values of the first run.
+    """
     caller = Caller(module, settings)
-    first = recorded(caller, inputs)[0]
-    if same_values(first, recorded(caller, inputs)[0]):
+    if settings.sorts:  # the first run may have used another order
         memory.restore()
-        return settings, first
+        first = recorded(caller, inputs)[0]
+    again = recorded(caller, inputs)[0]
     memory.restore()
+    if same_values(first, again):
+        return settings, first
     settings = settings.model_copy(update={"keeps": True})
     if not same_values(first, recorded(Caller(module, settings), inputs)[0]):
         raise UnsupportedLayer(
@@ -226,7 +238,7 @@ def _repeatable(module: nn.Module, memory: Memory, inputs: Inputs, settings: Tor
 
 def _arranged(
     module: nn.Module, candidates: list[Inputs], settings: TorchRun, run: Run, found: Head
-) -> tuple[TorchRun, Arrangement, Answer | None, Inputs]:
+) -> tuple[TorchRun, Arrangement, Answer | None, Swapping]:
     """Find the batch axis of every input and the arrangement of the output layer, by swapping examples."""
     for inputs in candidates:
         if inputs.examples < 2:
@@ -238,12 +250,18 @@ def _arranged(
             if settings.batch is None and test.fixed():
                 settings = settings.model_copy(update={"batch": inputs.examples})
             settings = settings.model_copy(update={"folds": test.folds()})
-            return settings, arrangement, answer, inputs
+            return settings, arrangement, answer, test
     raise DataError(_no_axis(candidates[0], run.heads[found.path][-1][0], found.path))
 
 
 def _described(
-    module: nn.Module, settings: TorchRun, arrangement: Arrangement, inputs: Inputs, head: str, output: Output | None
+    module: nn.Module,
+    ready: nn.Module,
+    settings: TorchRun,
+    arrangement: Arrangement,
+    inputs: Inputs,
+    head: str,
+    output: Output | None,
 ) -> TorchSpec:
     arrays = arrays_of(inputs.tree)
     by_rule = Inputs(inputs.tree, inputs.examples, inputs.axis)
@@ -256,7 +274,7 @@ def _described(
         }
     )
     names = []
-    for site, stack in stacks_of(prepared(module, head, settings.folds)).items():
+    for site, stack in stacks_of(ready).items():
         for name, part in zip(layer_names(site, stack), stack.layers, strict=True):
             names.append(TorchLayerSpec(name=name, site=site, cell=stack.cell, inputs=part.inputs, units=part.units))
     weight = module.get_submodule(head).weight
@@ -276,20 +294,20 @@ def _described(
     )
 
 
-def _check_same(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> None:
-    """Check that the module computes the same with replaced layers; raise UnsupportedLayer if not."""
-    arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
-    caller = Caller(module, spec.run)
-    runs = recorded(caller, inputs)
-    wanted = torch.cat([run.features(spec.head, arrangement) for run in runs])[: len(inputs)]
-    body = TorchBody(prepared(module, spec.head, spec.run.folds), spec)
+def _check_same(module: nn.Module, body: TorchBody, test: Swapping) -> Tensor:
+    """Check that the module computes the same with replaced layers; raise UnsupportedLayer if not.
+
+    Returns:
+        the features that it computes, (N, F) or (N, T, F).
+    """
+    spec, wanted = body.spec, test.features()
     ran: set[int] = set()
     stacks = body.stacks()
     for stack in stacks.values():
         stack.register_forward_hook(lambda own, *_: ran.add(id(own)))
     try:
         with torch.no_grad():
-            given = body(inputs.tree)
+            given: Tensor = body(test.inputs.tree)
     except Exception as error:  # a user's forward may raise any error
         raise UnsupportedLayer(
             f"{spec.module} does more with its recurrent layers than call them ({said(error)}); {SUPPORTED}."
@@ -305,6 +323,7 @@ def _check_same(module: nn.Module, spec: TorchSpec, inputs: Inputs) -> None:
             f"{spec.module} computes other values with plain layers of the same weights: remove hooks and other code "
             f"that changes the outputs of its recurrent layers; {SUPPORTED}."
         )
+    return given
 
 
 def _no_axis(inputs: Inputs, before: Tensor, head: str) -> str:

@@ -33,10 +33,10 @@ class Tap(nn.Linear):
     """An output layer that records every call in the current pass."""
 
     def __init__(self, original: nn.Linear) -> None:
-        super().__init__(1, 1, original.bias is not None, device="meta")
+        nn.Module.__init__(self)  # without the random weights of an nn.Linear
         self.in_features, self.out_features = original.in_features, original.out_features
         self.weight = original.weight
-        self.bias = original.bias
+        self.register_parameter("bias", original.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return _noted(input, super().forward(input))
@@ -76,7 +76,8 @@ def copied_linear(layer: nn.Module) -> nn.Linear:
     assert isinstance(layer, nn.Linear | nn.Conv1d)
     weight = layer.weight
     own: nn.Parameter | None = layer.bias  # type: ignore[assignment]  # None with bias=False
-    copied = nn.Linear(1, 1, device="meta")
+    copied = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(copied)  # without random weights
     copied.out_features, copied.in_features = weight.shape[:2]
     copied.weight = weight if isinstance(layer, nn.Linear) else nn.Parameter(weight.detach().squeeze(-1))
     copied.bias = nn.Parameter(weight.new_zeros(weight.shape[0])) if own is None else own

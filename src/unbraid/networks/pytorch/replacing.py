@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer
+from unbraid.networks.copying import deep_copy
 from unbraid.networks.inputs import leaves
 from unbraid.networks.own_cells import form_of
 from unbraid.networks.own_stack import OwnStack
@@ -33,7 +33,7 @@ def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.M
             if isinstance(leaf, Tensor) and not leaf.is_leaf:
                 memo[id(leaf)] = leaf.detach()
     try:
-        return copy.deepcopy(module, memo)
+        return deep_copy(module, memo)
     except Exception as error:  # a user's module may hold any object, such as a lock
         raise UnsupportedLayer(
             f"{type(module).__name__} cannot be copied ({said(error)}): remove attributes except weights and numbers."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -191,11 +192,29 @@ class Swapping:
         inputs: inputs with at least two different examples.
         head: path of the output layer.
         arrangement: arrangement of its calls.
+
+    Attributes:
+        turned: the other order of the examples, (N,).
     """
 
     def __init__(self, caller: Caller, inputs: Inputs, head: str, arrangement: Arrangement) -> None:
         self.caller, self.inputs, self.head, self.arrangement = caller, inputs, head, arrangement
-        self._turned = torch.cat([torch.arange(1, inputs.examples), torch.arange(1)])
+        self.turned = torch.cat([torch.arange(1, inputs.examples), torch.arange(1)])
+
+    @cached_property
+    def before(self) -> list[Run]:
+        """Runs of the examples in their own order."""
+        return recorded(self.caller, self.inputs)
+
+    @cached_property
+    def after(self) -> list[Run]:
+        """Runs of the examples in the other order."""
+        return recorded(self.caller, self.inputs.take(self.turned))
+
+    def features(self) -> Tensor:
+        """Return the inputs of the output layer, (N, F) or (N, T, F)."""
+        parts = [run.features(self.head, self.arrangement) for run in self.before]
+        return torch.cat(parts)[: len(self.inputs)]
 
     def moves(self) -> bool:
         """Return whether the features move with the examples.
@@ -205,12 +224,12 @@ class Swapping:
             UnsupportedLayer: an example changes the results of another one, or a layer reads its sequences in a way
                 that is not supported.
         """
-        before, after = self._features(self.inputs), self._features(self.inputs.take(self._turned))
+        before, after = self._joined(lambda: self.before), self._joined(lambda: self.after)
         if before is None or after is None or before.shape != after.shape or len(before) != len(self.inputs):
             return False
-        if not _close(before[self._turned], after):
+        if not _close(before[self.turned], after):
             return False
-        if _close(before[self._turned], before):
+        if _close(before[self.turned], before):
             raise DataError("example holds the same example several times: pass at least two different examples.")
         self._check_apart(before)
         return True
@@ -218,8 +237,7 @@ class Swapping:
     def folds(self) -> dict[str, Fold]:
         """Find the arrangement of several sequences per example in recurrent layers; may raise UnsupportedLayer."""
         found: dict[str, Fold] = {}
-        before = recorded(self.caller, self.inputs)
-        after = recorded(self.caller, self.inputs.take(self._turned))
+        before, after = self.before, self.after
         for site, calls in before[0].layers.items():
             n = before[0].examples
             for call, x in enumerate(calls):
@@ -243,22 +261,24 @@ class Swapping:
     def fixed(self) -> bool:
         """Return whether the module fails on another number of examples."""
         more = self.inputs.take(torch.cat([torch.arange(len(self.inputs)), torch.arange(1)]))
-        before, after = self._features(self.inputs), self._features(more)
+        before, after = self._joined(lambda: self.before), self._features(more)
         return after is None or before is None or len(after) != len(more) or not _close(after[:-1], before)
 
     def _fold(self, x: Tensor, moved: Tensor) -> Fold | None:
         if x.shape != moved.shape:
             return None
         n = len(self.inputs)
-        if _close(x.unflatten(0, (n, -1))[self._turned], moved.unflatten(0, (n, -1))):
+        if _close(x.unflatten(0, (n, -1))[self.turned], moved.unflatten(0, (n, -1))):
             return "outer"
-        same = _close(x.unflatten(0, (-1, n))[:, self._turned], moved.unflatten(0, (-1, n)))
+        same = _close(x.unflatten(0, (-1, n))[:, self.turned], moved.unflatten(0, (-1, n)))
         return "inner" if same else None
 
     def _features(self, inputs: Inputs) -> Tensor | None:
+        return self._joined(lambda: recorded(self.caller, inputs), len(inputs))
+
+    def _joined(self, runs: Callable[[], list[Run]], examples: int | None = None) -> Tensor | None:
         try:
-            runs = recorded(self.caller, inputs)
-            return joined(runs, self.head, self.arrangement, len(inputs))
+            return joined(runs(), self.head, self.arrangement, examples or len(self.inputs))
         except (DataError, UnsortedError, RuntimeError, KeyError):  # the arrangement does not fit other sizes
             return None
 
