@@ -166,21 +166,13 @@ class KerasModel:
             the name of the layer.
         """
         plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in name).lower().strip("_") or snake_case(kind)
-<<<<<<< HEAD
         own = {} if module is None else {"module": module, "registered_name": kind}
-=======
-        from_module = {} if module is None else {"module": module, "registered_name": kind}
->>>>>>> main
         chosen, number = plain, 1
         while chosen in self._nodes:
             chosen, number = f"{plain}_{number}", number + 1
         config = {"name": chosen, "dtype": "float32", **settings}
         config = config if module is None else {"name": chosen, **settings}
-<<<<<<< HEAD
         self.layers[chosen] = {**serialized(kind, config), **own, "name": chosen}
-=======
-        self.layers[chosen] = {**serialized(kind, config), **from_module, "name": chosen}
->>>>>>> main
         self._nodes[chosen], self._arrays[chosen] = [], {"": [], **(arrays or {})}
         if reads:
             self.call(chosen, Node(tuple(map(reference, reads))))

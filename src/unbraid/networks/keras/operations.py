@@ -223,15 +223,9 @@ def _legacy(node: Any) -> tuple[list[Any], dict[str, Any]]:
     elif isinstance(node[0], list) and node[0] and isinstance(node[0][0], list):  # one list of values
         first, last = [_value(part) for part in node[0]], node[0][0]
     else:
-<<<<<<< HEAD
         first = _value(node[0]) if len(node) == 1 else [_value(part) for part in node]
         last = node[0] if isinstance(node[0], list) else []
     named = next((part for part in last[3:4] if isinstance(part, dict)), {})
-=======
-        first, last = (_value(node[0]) if len(node) == 1 else [_value(part) for part in node]), node[0]
-    rest: list[Any] = last[3:4]
-    named = rest[0] if rest and isinstance(rest[0], dict) else {}
->>>>>>> main
     return [first], {name: _nested(value) for name, value in named.items()}
 
 
