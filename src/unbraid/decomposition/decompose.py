@@ -12,6 +12,7 @@ from unbraid.decomposition.domain import gather
 from unbraid.decomposition.everywhere import check_classes
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.observing import observing, read_arguments
+from unbraid.decomposition.processes import processes
 from unbraid.decomposition.reconstruction.size_search import search_cost, smallest_within
 from unbraid.networks.network import Network
 from unbraid.networks.threads import few_threads
@@ -29,6 +30,7 @@ def decompose(
     config: DecompositionConfig | None = None,
     sample_weight: Any = None,
     domain: bool = True,
+    jobs: int = 1,
     progress: Progress | bool | None = None,
     **settings: Unpack[Settings],
 ) -> Decomposition:
@@ -47,6 +49,9 @@ def decompose(
             without labels and unknown inputs can be rejected: counts of frequent words, means and covariances. Folders
             store it. With False nothing of the examples is stored. Networks of numbers and translators have none.
             Default True.
+        jobs: number of processes that make the modules of ``strategy="reconstruct"``; -1 for one a core. The modules
+            are the same to the bit, up to layers of 1,024 units. Each process may take as much memory again as
+            ``memory`` allows. Other strategies, networks on a GPU and ``concern="output"`` use one process. Default 1.
         progress: None (default) shows a bar if the work takes more than two seconds and standard error is a terminal
             or a notebook; True always, False never. A callable makes bars, see :mod:`unbraid.progress`.
         **settings: changes to ``config``: strategy, keep, max_loss, classes, missing, ...; see
@@ -58,7 +63,8 @@ def decompose(
     Raises:
         ConfigError: an unknown setting, a value out of range, or a setting that the strategy does not use. Of a
             regression also a strategy that compares classes. Of a classifier also ``concern``, ``bins`` or
-            ``sample_weight``.
+            ``sample_weight``. Also for ``jobs`` below 1 and not -1.
+        UnbraidError: one of several processes was ended from outside, perhaps for want of memory.
         DataError: inputs or labels that do not fit the network, or no class with two examples. With
             ``missing="error"`` also a class with fewer than two examples.
         UnknownLabel: ``classes`` has a label that the network does not have.
@@ -79,7 +85,7 @@ def decompose(
         ['travel', 'weather']
     """
     examples, config = read_arguments(network, examples, config, settings)
-    with few_threads([network]):
+    with few_threads([network]), processes(jobs):
         found = _decomposed(network, examples, config, sample_weight, shown(progress))
         if domain and config.bins is None:  # bins are classes of a number
             gather(found, examples[0])

@@ -30,7 +30,7 @@ from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.network import Network
 
 READ = 20_000  # examples whose inputs are counted
-OBSERVED = 5_000  # examples that the network runs on
+OBSERVED, FOR_EACH = 2_000, 20  # examples that the network runs on, and more for each class
 HELD_OUT, SHARE = 1_000, 0.2  # held-out examples, and their largest share of the sample
 STORED = 1_000_000  # largest number of values of the class means
 
@@ -71,7 +71,7 @@ def gathered(network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, C
     held, counted = np.sort(order[:out]), np.sort(order[out:][:READ])
     domain = _with_words(Domain(), network, x, inputs, counted, held)
     domain = _with_numbers(domain, network, inputs, counted, held)
-    domain, decided = _with_features(domain, network, inputs, counted[:OBSERVED], held)
+    domain, decided = _with_features(domain, network, inputs, counted[: OBSERVED + FOR_EACH * network.classes], held)
     return _with_typicality(domain, network, x, inputs, modules, held, decided)
 
 

@@ -20,6 +20,7 @@ from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.choosing_layers import chosen_layers, pruned_layers
 from unbraid.decomposition.memory import budget
+from unbraid.decomposition.processes import each, shares_work
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
 from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
@@ -117,7 +118,6 @@ class Reconstruction:
     def __post_init__(self) -> None:
         memory = budget(self.config.memory)
         self.layers = chosen_layers(self.network, self.config)
-        pruned = pruned_layers(self.network, self.config)
         held = HeldPass(self.network, len(self.x), memory / 4, self._refitted())
         passed = partial(_advanced, self.advance, PASS / max(len(self.x), 1))
         self.moments = SampleMoments(
@@ -129,12 +129,22 @@ class Reconstruction:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: prod(v.shape[1:-1]) for name, v in seen.items()}
         self.scores = {}
-        for j in self.classes:
-            rows = self._with_and_without(j, self._examples(SCORED))
-            head = channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX))
-            counted = self.targets.take(rows).counted()
-            self.scores[j] = checked_scores(self.score(self.network, head, self.x.take(rows), counted), pruned)
+        shared = shares_work(len(self.classes), self.network.device)
+        scored = each(self.scored, self.classes) if shared else map(self.scored, self.classes)
+        for j, scores in zip(self.classes, scored, strict=True):
+            self.scores[j] = scores
             self.advance(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: all but the progress bar."""
+        return {name: value for name, value in vars(self).items() if name != "advance"}
+
+    def scored(self, index: int) -> dict[str, np.ndarray]:
+        """Score the hidden units of the pruned layers for the module of class ``index``, layer name -> (H,)."""
+        rows = self._with_and_without(index, self._examples(SCORED))
+        head = channel(self.network, index, self.config.changed(head=HeadKind.SOFTMAX))
+        found = self.score(self.network, head, self.x.take(rows), self.targets.take(rows).counted())
+        return checked_scores(found, pruned_layers(self.network, self.config))
 
     def make(self, index: int, keep: float) -> Compact:
         """Make the module of class ``index`` that keeps the share ``keep`` of the units of each layer, in (0, 1]."""

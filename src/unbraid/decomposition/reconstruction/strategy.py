@@ -5,22 +5,27 @@ Shapes: N examples, T timesteps, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
 from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.processes import each
 from unbraid.decomposition.protocol import MAKING, FusingStrategy
 from unbraid.decomposition.reconstruction.importance import NodeScore, node_scores
 from unbraid.decomposition.reconstruction.reconstruct import DEFAULT_KEEP, Reconstruction, observing_cost
 from unbraid.decomposition.sampling import Sample, choose, module_classes
+from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head, distinct_rows
 from unbraid.networks.inputs import Inputs
+from unbraid.networks.layers import decomposable_layers
 from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress
 
@@ -98,6 +103,16 @@ class PreparedReconstruction:
         config, network = self.reconstruction.config, self.reconstruction.network
         return ConcernModule(network, index, made.concern, made.head, config, fitted=(made.body, made.features))
 
+    def in_parallel(self, keep: float | None) -> Iterator[ConcernModule]:
+        """Make the modules of all classes; see :class:`~unbraid.decomposition.protocol.Parallel`."""
+        network, config = self.reconstruction.network, self.reconstruction.config
+        parts = each(partial(_parts, self.reconstruction, DEFAULT_KEEP if keep is None else keep), self.classes)
+        for index, (concern, layers, (weight, bias, idle, words)) in zip(self.classes, parts, strict=True):
+            tensors = {name: {n: torch.from_numpy(w) for n, w in own.items()} for name, own in layers.items()}
+            places = None if words is None else torch.from_numpy(words)
+            head = Head(torch.from_numpy(weight), torch.from_numpy(bias), idle, places)
+            yield ConcernModule(network, index, concern, head, config, weights=tensors)
+
     def shared(self, keep: float | None) -> list[ConcernModule]:
         """Make the modules of all classes with one body; see :class:`~unbraid.decomposition.protocol.Sharing`."""
         made = self.reconstruction
@@ -129,6 +144,19 @@ class PreparedReconstruction:
                 )
             )  # fmt: skip
         return found
+
+
+def _parts(made: Reconstruction, keep: float, index: int) -> tuple[Concern, dict[str, dict[str, np.ndarray]], tuple]:
+    """Make a module in another process: its kept units, and the weights of its layers and of its output layer."""
+    found = made.make(index, keep)
+    layers = decomposable_layers(found.body)
+    weights = {
+        name: {own: p.detach().numpy() for own, p in layers[name].module.named_parameters()}
+        for name in found.concern.kept
+    }
+    head = found.head
+    words = None if head.words is None else head.words.numpy()
+    return found.concern, weights, (head.weight.detach().numpy(), head.bias.detach().numpy(), head.idle, words)
 
 
 @dataclass(frozen=True)
