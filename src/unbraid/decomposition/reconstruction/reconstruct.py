@@ -23,7 +23,14 @@ from unbraid.decomposition.memory import budget
 from unbraid.decomposition.processes import each, shares_work
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
-from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
+from unbraid.decomposition.reconstruction.importance import (
+    NodeScore,
+    checked_scores,
+    class_scores,
+    combined,
+    node_scores,
+    strongest,
+)
 from unbraid.decomposition.reconstruction.layer_refit import refit
 from unbraid.decomposition.reconstruction.moments import SampleMoments, counts, with_one
 from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
@@ -42,6 +49,7 @@ from unbraid.networks.watching import watched
 DEFAULT_KEEP = 0.5  # keep ratio if neither keep nor max_loss is given
 # Smallest and largest number of examples with and without a class, and number of timesteps that they should have:
 SCORED = (20, 100, 1_000)  # for scores; more hardly change the order
+SCORED_AT_ONCE = 1_000  # examples of several classes that are scored in one batch
 REFITTED = (20, 200, 2_000)  # for refitting layers; the classes of one body share these examples
 REFITTED_DENSE = (20, 2_000, 2_000)  # the same without a recurrence, where an example is one observation
 FITTED = 6  # smallest number of timesteps for each weight of a unit that is refitted
@@ -129,22 +137,37 @@ class Reconstruction:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: prod(v.shape[1:-1]) for name, v in seen.items()}
         self.scores = {}
-        shared = shares_work(len(self.classes), self.network.device)
-        scored = each(self.scored, self.classes) if shared else map(self.scored, self.classes)
-        for j, scores in zip(self.classes, scored, strict=True):
-            self.scores[j] = scores
-            self.advance(1)
+        groups = self._groups()
+        shared = shares_work(len(groups), self.network.device)
+        scored = each(self.scored, groups) if shared else map(self.scored, groups)
+        for group, found in zip(groups, scored, strict=True):
+            self.scores |= dict(zip(group, found, strict=True))
+            self.advance(len(group))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: all but the progress bar."""
         return {name: value for name, value in vars(self).items() if name != "advance"}
 
-    def scored(self, index: int) -> dict[str, np.ndarray]:
-        """Score the hidden units of the pruned layers for the module of class ``index``, layer name -> (H,)."""
-        rows = self._with_and_without(index, self._examples(SCORED))
-        head = channel(self.network, index, self.config.changed(head=HeadKind.SOFTMAX))
-        found = self.score(self.network, head, self.x.take(rows), self.targets.take(rows).counted())
-        return checked_scores(found, pruned_layers(self.network, self.config))
+    def _groups(self) -> list[list[int]]:
+        """Group the classes that are scored at once: several of a network of stages, up to a batch of examples."""
+        classes = list(self.classes)
+        size = 1
+        if self.score is node_scores and isinstance(self.network.spec, NetworkSpec):
+            size = max(1, SCORED_AT_ONCE // (2 * self._examples(SCORED)))
+        return [classes[start : start + size] for start in range(0, len(classes), size)]
+
+    def scored(self, group: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Score the hidden units of the pruned layers for the modules of some classes, each layer name -> (H,)."""
+        chosen = [self._with_and_without(index, self._examples(SCORED)) for index in group]
+        rows = np.concatenate(chosen)
+        heads = [channel(self.network, index, self.config.changed(head=HeadKind.SOFTMAX)) for index in group]
+        x, counted = self.x.take(rows), self.targets.take(rows).counted()
+        if len(group) == 1:
+            every: Sequence[Mapping[str, np.ndarray]] = [self.score(self.network, heads[0], x, counted)]
+        else:
+            every = class_scores(self.network, heads, x, counted, [len(own) for own in chosen])
+        layers = pruned_layers(self.network, self.config)
+        return [checked_scores(found, layers) for found in every]
 
     def make(self, index: int, keep: float) -> Compact:
         """Make the module of class ``index`` that keeps the share ``keep`` of the units of each layer, in (0, 1]."""
