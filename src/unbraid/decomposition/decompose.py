@@ -8,7 +8,7 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.domain import gather
+from unbraid.decomposition.domain import Known, gather
 from unbraid.decomposition.everywhere import check_classes
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.observing import observing, read_arguments
@@ -86,23 +86,24 @@ def decompose(
     """
     examples, config = read_arguments(network, examples, config, settings)
     with few_threads([network]), processes(jobs):
-        found = _decomposed(network, examples, config, sample_weight, shown(progress))
+        found, known = _decomposed(network, examples, config, sample_weight, shown(progress))
         if domain and config.bins is None:  # bins are classes of a number
-            gather(found, examples[0])
+            gather(found, examples[0], known)
         return found
 
 
 def _decomposed(
     network: Network, examples: tuple[Any, Any], config: DecompositionConfig, sample_weight: Any, progress: Progress
-) -> Decomposition:
+) -> tuple[Decomposition, Known | None]:
+    """Return the modules, and features of the parent that were computed for them."""
     if network.io is IOArchitecture.ENCODER_DECODER:
         check_classes(config, sample_weight)
-        return decompose_languages(network, examples, config, progress)
+        return decompose_languages(network, examples, config, progress), None
     max_loss = config.max_loss if isinstance(config, ReconstructConfig) else None
     rounds = None if max_loss is None else search_cost()
     with observing(network, examples, config, sample_weight, progress, rounds) as seen:
         if max_loss is None:
-            return seen.decomposition(seen.modules(config.keep))
+            return seen.decomposition(seen.modules(config.keep)), getattr(seen.prepared, "known", None)
         assert seen.held_out is not None
         found = smallest_within(seen.network, seen.modules, *seen.held_out, max_loss, seen.advance)
-        return seen.decomposition(dict(found))
+        return seen.decomposition(dict(found)), None

@@ -34,6 +34,8 @@ OBSERVED, FOR_EACH = 2_000, 20  # examples that the network runs on, and more fo
 HELD_OUT, SHARE = 1_000, 0.2  # held-out examples, and their largest share of the sample
 STORED = 1_000_000  # largest number of values of the class means
 
+Known = tuple[np.ndarray, Tensor]  # rows of examples, (R,), and their features in the parent, (R, F)
+
 
 def give_domain(modules: Iterable[ConcernModule], domain: Domain | None) -> None:
     """Give modules of one parent their evidence."""
@@ -41,20 +43,28 @@ def give_domain(modules: Iterable[ConcernModule], domain: Domain | None) -> None
         module.domain = domain
 
 
-def gather(parts: Decomposition, x: Any) -> None:
+def gather(parts: Decomposition, x: Any, known: Known | None = None) -> None:
     """Gather the evidence of a decomposition and give it to its modules; do nothing for numbers and translators.
 
     Args:
         parts: the modules of one network.
         x: the inputs of the sample, as they were given.
+        known: features of some of the examples. Default None.
     """
     network = parts.network
     if network.task == "regression" or network.io is IOArchitecture.ENCODER_DECODER:
         return
-    give_domain(parts.values(), gathered(network, x, network.check(x), dict(parts), parts.config.seed))
+    give_domain(parts.values(), gathered(network, x, network.check(x), dict(parts), parts.config.seed, known))
 
 
-def gathered(network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, ConcernModule], seed: int) -> Domain:
+def gathered(
+    network: Network,
+    x: Any,
+    inputs: Inputs,
+    modules: Mapping[Label, ConcernModule],
+    seed: int,
+    known: Known | None = None,
+) -> Domain:
     """Gather the evidence about the inputs of a network.
 
     Four fifths of the sample, at most, are counted. The rest is held out: dispersion and typicality are measured on it.
@@ -65,13 +75,16 @@ def gathered(network: Network, x: Any, inputs: Inputs, modules: Mapping[Label, C
         inputs: the sample, checked.
         modules: the modules, by label.
         seed: seed of the choice of examples.
+        known: features of some of the examples. Default None.
     """
     order = np.random.default_rng(seed).permutation(len(inputs))
     out = min(HELD_OUT, int(len(order) * SHARE))
     held, counted = np.sort(order[:out]), np.sort(order[out:][:READ])
     domain = _with_words(Domain(), network, x, inputs, counted, held)
     domain = _with_numbers(domain, network, inputs, counted, held)
-    domain, decided = _with_features(domain, network, inputs, counted[: OBSERVED + FOR_EACH * network.classes], held)
+    domain, decided = _with_features(
+        domain, network, inputs, counted[: OBSERVED + FOR_EACH * network.classes], held, known
+    )
     return _with_typicality(domain, network, x, inputs, modules, held, decided)
 
 
@@ -103,7 +116,7 @@ def _with_numbers(domain: Domain, network: Network, inputs: Inputs, counted: np.
 
 
 def _with_features(
-    domain: Domain, network: Network, inputs: Inputs, counted: np.ndarray, held: np.ndarray
+    domain: Domain, network: Network, inputs: Inputs, counted: np.ndarray, held: np.ndarray, known: Known | None
 ) -> tuple[Domain, np.ndarray | None]:
     """Add class means and a covariance of the features of the output layer, by the predicted class.
 
@@ -114,13 +127,9 @@ def _with_features(
     if network.io.many_outputs or network.task != "classification":
         return domain, None
 
-    def both(batch: Any) -> Tensor:
-        features = network.features(batch)
-        return torch.cat([features, network.head(features).to(features.dtype)], dim=1)
-
     stored = size <= MOST and classes * size <= STORED and len(counted) > 1
     rows = np.concatenate([counted, held]) if stored else held
-    found = run_batched(both, inputs.take(rows), network.device).astype(np.float64)
+    found = _features_and_scores(network, inputs, rows, known)
     every = network.decide(found[:, size:])
     out = every[len(rows) - len(held) :]
     features, decided = found[: len(counted), :size], every[: len(counted)]
@@ -131,6 +140,25 @@ def _with_features(
         means[label] = features[decided == label].mean(0)
     model = _stored(means, shrunk(features - means[decided], len(features)))
     return dataclasses.replace(domain, features=model), out
+
+
+def _features_and_scores(network: Network, inputs: Inputs, rows: np.ndarray, known: Known | None) -> np.ndarray:
+    """Compute features and logits of some examples, (R, F + C); the network runs only on those that are not known."""
+    places, features = (np.empty(0, np.int64), network.head.weight[:0]) if known is None else known
+    where = np.full(len(inputs), -1)
+    where[places] = np.arange(len(places))
+    new = np.flatnonzero(where[rows] < 0)
+
+    def both(values: Tensor) -> Tensor:
+        return torch.cat([values, network.head(values).to(values.dtype)], dim=1)
+
+    found = np.empty((len(rows), network.spec.features + network.spec.classes), np.float64)
+    with torch.inference_mode():
+        old = np.flatnonzero(where[rows] >= 0)
+        found[old] = both(features[torch.from_numpy(where[rows[old]]).to(features.device)]).cpu().numpy()
+    if len(new):
+        found[new] = run_batched(lambda batch: both(network.features(batch)), inputs.take(rows[new]), network.device)
+    return found
 
 
 def _with_typicality(

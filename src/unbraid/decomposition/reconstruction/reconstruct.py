@@ -121,6 +121,7 @@ class Reconstruction:
     scores: dict[int, Mapping[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
     states: dict[str, States] | None = field(init=False)
+    features: Tensor | None = field(init=False)  # inputs of the output layer for all examples, if memory allows
     deciding: ParentDecisions = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,8 +132,8 @@ class Reconstruction:
         self.moments = SampleMoments(
             self.network, self.x, self.targets, self.classes, memory / 2, advance=passed, held=held
         )
-        self.states = held.states()
-        self.deciding = read_decisions(self.network, self.x, self.targets, held.features())
+        self.states, self.features = held.states(), held.features()
+        self.deciding = read_decisions(self.network, self.x, self.targets, self.features)
         with torch.inference_mode(), watched(self.layers, lambda layer, read, given: given[0]) as seen:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: prod(v.shape[1:-1]) for name, v in seen.items()}
@@ -145,8 +146,8 @@ class Reconstruction:
             self.advance(len(group))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs: all but the progress bar."""
-        return {name: value for name, value in vars(self).items() if name != "advance"}
+        """Return what another process needs: all but the progress bar and the features."""
+        return {name: value for name, value in vars(self).items() if name not in ("advance", "features")}
 
     def _groups(self) -> list[list[int]]:
         """Group the classes that are scored at once: several of a network of stages, up to a batch of examples."""

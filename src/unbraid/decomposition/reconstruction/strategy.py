@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
 from unbraid.data.targets import Label, Targets
@@ -54,7 +55,7 @@ class ReconstructionStrategy(FusingStrategy):
         rows = choose(targets, config, pooled=True).rows
         with progress(OBSERVING, observing_cost(len(rows), len(classes))) as advance:
             made = Reconstruction(network, x.take(rows), targets.take(rows), classes, config, advance, score=self.score)
-        return PreparedReconstruction(made)
+        return PreparedReconstruction(made, rows)
 
     def prepare_fusing(
         self,
@@ -88,14 +89,26 @@ class ReconstructionStrategy(FusingStrategy):
 
 @dataclass(frozen=True)
 class PreparedReconstruction:
-    """Make modules of any size from one observation of the sample."""
+    """Make modules of any size from one observation of the sample.
+
+    Attributes:
+        reconstruction: the observation.
+        rows: indices of the sample among the given examples, (R,); None if it was drawn in another way.
+    """
 
     reconstruction: Reconstruction
+    rows: np.ndarray | None = None
 
     @property
     def classes(self) -> Sequence[int]:
         """Indices of the classes that modules can be made for."""
         return self.reconstruction.classes
+
+    @property
+    def known(self) -> tuple[np.ndarray, Tensor] | None:
+        """Rows of the sample and their features (R, F) in the parent, if memory allowed to keep them; else None."""
+        features = self.reconstruction.features
+        return None if features is None or self.rows is None else (self.rows, features)
 
     def module(self, index: int, keep: float | None) -> ConcernModule:
         """Make the module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
