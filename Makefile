@@ -6,6 +6,10 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Packages are compiled when they are first imported. Without stored bytecode each test that starts a process would
+# compile torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test tests test-fast test-keras check coverage docs bench fuzz format
 
 demo: $(READY)

@@ -25,6 +25,7 @@ from benchmarks.measure import (
     fusing,
     reconstruct,
     scaling,
+    sensors,
     serving,
     shrink,
     speed,
@@ -53,6 +54,7 @@ PARTS = {
     "dense": dense.run,
     "votes": votes.run,
     "unknown": unknown.run,
+    "sensors": sensors.run,
     "translation": lambda again: translation.main("small", "", again, False),
 }
 

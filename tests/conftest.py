@@ -113,10 +113,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if _is_left_out(item.nodeid)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not _is_left_out(item.nodeid)]
-    slow = [ROOT / "tests" / name for name in SLOW]
+    slow = {path for path in {item.path for item in items} if _is_slow(path)}
     for item in items:
-        if any(item.path.is_relative_to(path) for path in slow):
+        if item.path in slow:
             item.add_marker(pytest.mark.slow)
+
+
+def _is_slow(path: Path) -> bool:
+    return any(path.is_relative_to(ROOT / "tests" / name) for name in SLOW)
 
 
 def _is_left_out(test: str) -> bool:

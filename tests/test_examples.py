@@ -58,10 +58,9 @@ def test_intent_bot(tmp_path):
 
 def test_sensors(tmp_path):
     text = printed("sensors", tmp_path)
-    before, after = numbers(r"accuracy ([\d.]+)", text)
-    f1_before, f1_after = (float(f) for f in re.search(r"([\d.]+) -> ([\d.]+)", text).groups())
-    assert after > before + 0.1
-    assert f1_after > 0.8 > 0.5 > f1_before
+    without, accuracy = numbers(r"evidence: accuracy ([\d.]+)", text)
+    assert accuracy > 0.95 > without + 0.1
+    assert numbers(r"AUROC ([\d.]+)", text)[0] > 0.95
 
 
 def test_keras_file(tmp_path):

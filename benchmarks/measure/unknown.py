@@ -8,6 +8,7 @@ figures are of ``test`` and ``test_unknown``. Shapes: N queries, C classes.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from rich.progress import track
 
 from benchmarks import files
 from benchmarks.training.intents import CELLS, IntentModel
-from unbraid import Composition, Network, compose, decompose, evaluate
-from unbraid.evaluation.unknown import auroc, false_positive_rate
+from unbraid import Composition, Network, compose, decompose
+from unbraid.decomposition.domain import gather
+from unbraid.evaluation.unknown import auroc, false_positive_rate, unknown_scores
 from unbraid.modules.domain.gaussians import Gaussians, shrunk
+from unbraid.modules.domain.typicality import REJECTED, best_threshold
 
 KEEP = 0.5
 PARTS = {"held_out": "held_out_unknown", "test": "test_unknown"}
@@ -38,51 +41,74 @@ def _measured(model: IntentModel) -> dict[str, Any]:
     torch.set_num_threads(1)
     network, data = model.network(), model.examples
     texts, y = data.parts["train"]
-    started = time.perf_counter()
-    composition = compose(decompose(network, (texts, y), keep=KEEP))
-    seconds = time.perf_counter() - started
-    gaussians = _class_gaussians(network, texts, y)
-    known = {part: data.parts[part] for part in PARTS}
-    scores = {
-        part: {
-            owner: [score(found) for found in (known[part][0], data.unknown[foreign])]
-            for owner, score in (
-                ("network", lambda found: _network_scores(network, gaussians, found)),
-                ("modules", lambda found: _module_scores(composition, found)),
-            )
-        }
-        for part, foreign in PARTS.items()
+    moments = [time.process_time()]
+    network.logits(texts)
+    moments.append(time.process_time())
+    parts = decompose(network, (texts, y), keep=KEEP, domain=False)
+    moments.append(time.process_time())
+    gather(parts, texts)
+    moments.append(time.process_time())
+    composition, gaussians = compose(parts), _class_gaussians(network, texts, y)
+    cost = dict(zip(("pass", "modules", "evidence"), np.diff(moments).tolist(), strict=True))
+    asked = {**{part: data.parts[part][0] for part in PARTS}, **data.unknown}
+    return scored(
+        model, composition, {name: seen(network, gaussians, composition, x) for name, x in asked.items()}, cost
+    )
+
+
+def scored(
+    model: IntentModel, composition: Composition, found: dict[str, dict[str, np.ndarray]], cost: dict[str, float]
+) -> dict[str, Any]:
+    """Compute the result from what :func:`seen` gives for each part."""
+    truth = model.examples.parts["test"][1]
+    known, few = found["held_out"]["modules, typicality"], found["few_unknown"]["modules, typicality"]
+    thresholds = {
+        "5 % of the sample": REJECTED,
+        "5 % of held-out": best_threshold(known, None, REJECTED),
+        "100 unknown": best_threshold(known, few, REJECTED),
     }
-    few = composition.with_threshold(known["held_out"][0], data.unknown["few_unknown"])
-    own = composition.with_threshold(known["held_out"][0])
-    truth = known["test"][1]
+    test, foreign = found["test"], found["test_unknown"]["modules, typicality"]
+    right = _right(composition, model, test["decided"], truth)
     return {
-        "classes": len(data.labels),
-        "seconds": seconds,
-        "accuracy": float((network.predict_index(known["test"][0]) == truth).mean()),
+        "classes": len(model.examples.labels),
+        "cost": cost,
+        "accuracy": float((test["network decided"] == truth).mean()),
         "detection": {
             part: {
-                f"{owner}, {name}": {
-                    "auroc": auroc(own[name], other[name]),
-                    "fpr": false_positive_rate(own[name], other[name]),
+                name: {
+                    "auroc": auroc(found[part][name], found[other][name]),
+                    "fpr": false_positive_rate(found[part][name], found[other][name]),
                 }
-                for owner, (own, other) in owners.items()
-                for name in own
+                for name in found[part]
+                if "decided" not in name
             }
-            for part, owners in scores.items()
+            for part, other in PARTS.items()
         },
         "rejection": {
-            name: _rejection(chosen, data, truth)
-            for name, chosen in (("5 % of the sample", composition), ("5 % of held-out", own), ("100 unknown", few))
+            name: asdict(unknown_scores(UNKNOWN, threshold, test["modules, typicality"], right, foreign))
+            for name, threshold in thresholds.items()
         },
     }
 
 
-def _rejection(composition: Composition, data: Any, truth: np.ndarray) -> dict[str, Any]:
-    texts = [*data.parts["test"][0], *data.unknown["test_unknown"]]
-    y = [*(data.labels[place] for place in truth), *[UNKNOWN] * len(data.unknown["test_unknown"])]
-    found = evaluate(composition, (texts, y), unknown=UNKNOWN)
-    return dict(found.to_dict()["unknown"])
+def _right(composition: Composition, model: IntentModel, decided: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return which decisions of a composition are right, booleans (N,)."""
+    labels = [model.examples.labels.index(label) for label in composition.labels]
+    return np.asarray(np.asarray(labels)[decided] == truth)
+
+
+def seen(network: Network, gaussians: Gaussians, composition: Composition, texts: list[str]) -> dict[str, np.ndarray]:
+    """Compute all scores of texts, and the decisions of the network and of the composition."""
+    features, logits = _features(network, texts)
+    winners = composition.predict_index(texts)
+    own = composition.typicality_scores(texts, winners)
+    return {
+        "decided": winners,
+        "network decided": logits.argmax(1),
+        **{f"network, {name}": values for name, values in _network_scores(gaussians, features, logits).items()},
+        **{f"modules, {name}": values for name, values in own.items()},
+        "modules, typicality": composition.typicality(texts, winners),
+    }
 
 
 def _class_gaussians(network: Network, texts: list[str], y: np.ndarray) -> Gaussians:
@@ -98,16 +124,10 @@ def _features(network: Network, texts: list[str]) -> tuple[np.ndarray, np.ndarra
         return features.double().numpy(), network.head(features).double().numpy()
 
 
-def _network_scores(network: Network, gaussians: Gaussians, texts: list[str]) -> dict[str, np.ndarray]:
-    features, logits = _features(network, texts)
-    distances = np.stack([gaussians.distances(features, label) for label in range(network.classes)])
+def _network_scores(gaussians: Gaussians, features: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+    distances = np.stack([gaussians.distances(features, label) for label in range(logits.shape[1])])
     return {
         "largest probability": torch.from_numpy(logits).softmax(1).amax(1).numpy(),
         "energy": torch.from_numpy(logits).logsumexp(1).numpy(),
         "Mahalanobis": -distances.min(0),
     }
-
-
-def _module_scores(composition: Composition, texts: list[str]) -> dict[str, np.ndarray]:
-    winners = composition.predict_index(texts)
-    return {**composition.typicality_scores(texts, winners), "typicality": composition.typicality(texts, winners)}

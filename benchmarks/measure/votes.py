@@ -9,6 +9,7 @@ Shapes: N texts, K modules.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import product
 from statistics import fmean
@@ -24,6 +25,7 @@ from benchmarks.experiments.mixing import Mixture
 from benchmarks.experiments.voting import EXAMPLES, chosen, first_of_each, joined, right, scaled
 from benchmarks.training.classifiers import Model
 from unbraid import Composition, Decomposition, compose, decompose
+from unbraid.decomposition.domain import gather
 from unbraid.modules.domain.evidence import domain_vote
 from unbraid.modules.groups import Evidence
 from unbraid.modules.voting import calibration, referee
@@ -57,7 +59,10 @@ def _measured(one: Run) -> dict[str, Any]:
         if not joint:
             result["pairs"] = len(pairs)
             result["scratch"] = {"reuse": [mixture.scratch([i], j) for i, j in drawn], "replace": _stored(one)}
-        both = [_parts(model) for model in mixture.models]
+        made = [_parts(model) for model in mixture.models]
+        both = [parts for parts, _ in made]
+        if not joint:
+            result["cost"] = {model.data: cost for model, (_, cost) in zip(mixture.models, made, strict=True)}
         test, sample = (_seen(both, part) for part in (mixture.test, mixture.sample))
         kinds = {
             "reuse": {(i, j): [i, size + j] for i, j in pairs},
@@ -72,10 +77,19 @@ def _measured(one: Run) -> dict[str, Any]:
     return result
 
 
-def _parts(model: Model) -> Decomposition:
-    data = model.examples
-    examples = (data.texts["train"], data.train[1])
-    return decompose(model.network(), examples, keep=KEEP, samples_per_class=SAMPLES, seed=model.seed)
+def _parts(model: Model) -> tuple[Decomposition, dict[str, float]]:
+    """Decompose a network; also measure CPU seconds of a pass over the texts, of the modules, and of the evidence."""
+    data, network = model.examples, model.network()
+    texts = data.texts["train"]
+    moments = [time.process_time()]
+    network.logits(texts)
+    moments.append(time.process_time())
+    settings = {"keep": KEEP, "samples_per_class": SAMPLES, "seed": model.seed, "domain": False}
+    parts = decompose(network, (texts, data.train[1]), **settings)
+    moments.append(time.process_time())
+    gather(parts, texts)
+    moments.append(time.process_time())
+    return parts, dict(zip(("pass", "modules", "evidence"), np.diff(moments).tolist(), strict=True))
 
 
 def _stored(one: Run) -> list[float] | None:

@@ -201,11 +201,7 @@ def test_the_journey_in_the_shell_ends_in_onnx_runtime_without_code(faq, tmp_pat
         "compose", "bank:balance,transfer", "travel:rent,book_flight", "-o", "judged", "--sample", "few.csv",
         "--referee", "--module", "models.py:Intents",
     ]  # fmt: skip
-    export = ["export", "judged", "-o", tmp_path / "x.onnx", "--module", "models.py:Intents", "--example", "few.csv"]
-    assert run(*compose, cwd=faq).exit_code == 0
-    done = run(*export, cwd=faq)
-    assert done.exit_code == 2 and "--no-domain" in done.stderr
-    done = run(*compose, "--no-domain", cwd=faq)
+    done = run(*compose, cwd=faq)
     assert done.exit_code == 0, done.output
     command = ["export", "judged", "-o", tmp_path / "both.onnx", "--module", "models.py:Intents"]
     done = run(*command, cwd=faq)

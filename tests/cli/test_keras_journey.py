@@ -86,18 +86,8 @@ def test_from_two_keras_files_to_onnx_runtime(place, tmp_path):
         network = unbraid.load_decomposition(place / name).network
         found = json.loads(done(place, "evaluate", name, f"{name}.csv", "--json").stdout)
         assert found["decisions"] == COUNT and network.labels == LABELS[name]
-    done(
-        place,
-        "compose",
-        "bank:balance,transfer",
-        "travel:rent,book_hotel",
-        "-o",
-        "all",
-        "--sample",
-        "few.csv",
-        "--referee",
-        "--no-domain",
-    )
+    both = ["bank:balance,transfer", "travel:rent,book_hotel"]
+    done(place, "compose", *both, "-o", "all", "--sample", "few.csv", "--referee")
     composition = unbraid.load_composition(place / "all")
     assert composition.labels == ["balance", "transfer", "rent", "book_hotel"] and composition.referee is not None
     done(place, "replace", "all", "rent", "travel:book_flight", "-o", "renewed")

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests import factory
 from tests.locations import DATA
-from unbraid import load
+from unbraid import export_keras, load
 from unbraid.cli.app import app
+from unbraid.networks.stage_spec import DenseSpec
 
 runner = CliRunner()
 MODEL = DATA / "keras" / "k2-gru.h5"
@@ -65,6 +67,19 @@ def test_refused(data, tmp_path, monkeypatch, arguments, message):
     done = run(data, *arguments)
     assert done.exit_code == 2 and message in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["inputs.npz"]
+
+
+def test_layers_that_lose_units(tmp_path):
+    network = factory.network(cells=("lstm",), units=12, hidden=[(10, "relu")])
+    export_keras(network, tmp_path / "whole.keras")
+    np.savez(tmp_path / "inputs.npz", x=factory.examples(network, 100)[0])
+    files = [tmp_path / name for name in ("whole.keras", "inputs.npz")]
+    for layers, dense in (("all", {10: 5}), ("recurrent", {})):
+        arguments = [*files, "-o", tmp_path / "small.keras", "--keep", "0.5", "--layers", layers, "--json"]
+        found = json.loads(done("shrink", *arguments))
+        assert dict(zip(found["units"].values(), found["kept_units"].values(), strict=True)) == {12: 6, **dense}
+        units = {stage.units for stage in load(tmp_path / "small.keras").spec.stages if isinstance(stage, DenseSpec)}
+        assert units == set(dense.values() or [10])
 
 
 FEATURES = DATA / "keras" / "k3-lstm.keras"

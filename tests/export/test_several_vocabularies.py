@@ -114,13 +114,13 @@ def test_pytorch_networks_and_a_network_of_stages_in_one_file(tmp_path, judged):
     net = factory.network(("gru",), seed=3).with_vocabulary(words)
     other = unbraid.decompose(net, (x, np.arange(120) % 3), keep=0.5, samples_per_class=10)
     modules = {"balance": bank["balance"], "rent": travel["rent"], "transfer": bank["transfer"], "other": other[0]}
-    composition = unbraid.compose(modules, sample=(x, _labels(modules, x)), referee=judged, domain=False)
+    composition = unbraid.compose(modules, sample=(x, _labels(modules, x)), referee=judged)
     with pytest.raises(DataError, match="example is needed"):
         unbraid.export_onnx(composition, tmp_path / "x.onnx")
     unbraid.export_onnx(composition, tmp_path / "x.onnx", example=x[:4])
     onnx.checker.check_model(str(tmp_path / "x.onnx"), full_check=True)
     model = same(tmp_path / "x.onnx", composition, x)
-    assert list(model.readers) == ["bank", "travel", "parent_2"]
+    assert list(model.readers) == ["bank", "travel", "parent_2", "domain_words"]
     (tmp_path / "texts.txt").write_text("\n".join(x))
     lines = run("predict", tmp_path / "x.onnx", "-", input="\n".join(x)).stdout.splitlines()
     assert lines == composition.predict(x).tolist()

@@ -1,5 +1,7 @@
 """Compositions of several networks that vote with domain evidence, without labels."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -145,6 +147,28 @@ def test_networks_of_different_numbers_vote_by_their_inputs():
         mixed.predict(np.zeros((4, 5, 2), np.float32))
 
 
+@pytest.mark.parametrize("shape", [(6,), (4, 3), (4, 3, 1), (30, 30)])
+def test_networks_of_dense_layers_vote_by_the_whole_input(shape):
+    def parts(seed, sign):
+        made = factory.dense_network([(6, "relu")], shape, seed=seed)
+        x = pictures(shape, sign, 200, seed)
+        y = made.predict_index(x)
+        y[:6] = [0, 0, 1, 1, 2, 2]
+        return [module.renamed(f"{sign} {label}") for label, module in unbraid.decompose(made, (x, y)).items()]
+
+    both = {sign: parts(seed, sign) for seed, sign in enumerate((1, -1))}
+    assert both[1][0].domain.inputs.means.shape == (1, {900: 225}.get(math.prod(shape), math.prod(shape)))
+    mixed = compose(both[1] + both[-1])
+    for sign in both:
+        assert set(subject(mixed.predict(pictures(shape, sign, 40, 7)))) == {str(sign)}
+
+
+def pictures(shape, sign, count, seed):
+    """Make numbers whose first half is larger for one sign, and whose second half is larger for the other."""
+    tilted = sign * np.linspace(4, -4, math.prod(shape)).reshape(shape)
+    return (tilted + np.random.default_rng(seed).normal(size=(count, *shape))).astype(np.float32)
+
+
 @pytest.mark.parametrize("scale", [1e16, 1e17, 1e-30, 0.0])
 def test_numbers_that_no_gaussian_can_hold_leave_no_evidence(scale):
     net = factory.network(("gru",), inputs="features", seed=1)
@@ -185,10 +209,8 @@ def test_right_votes_are_not_calibrated_to_worse(mixed):
     assert (fitted.predict(texts) == y).mean() >= 0.99
 
 
-def test_what_cannot_hold_the_evidence_refuses_it(mixed, tmp_path):
+def test_what_cannot_hold_the_evidence_refuses_it(mixed):
     with pytest.raises(IncompatibleModules, match="without_domain"):
         mixed.to_torch()
-    with pytest.raises(unbraid.UnbraidError, match="without_domain"):
-        unbraid.export_onnx(mixed, tmp_path / "mixed.onnx", example=strangers.texts("travel", 2))
     with pytest.raises(DataError, match="pass text"):
         mixed.margins(np.zeros((2, strangers.STEPS), int))

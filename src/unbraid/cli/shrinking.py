@@ -10,8 +10,10 @@ import typer
 
 from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.options import KerasOutput, KerasWeights
+from unbraid.cli.places import check_output
 from unbraid.cli.terminal import bar, emit, guarded, reading
 from unbraid.cli.vocabularies import shown_vocabulary
+from unbraid.config import LayerChoice
 from unbraid.data.files import read_examples
 from unbraid.decomposition.shrinking.networks import change
 from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
@@ -41,6 +43,9 @@ def shrink(
         ),
     ] = None,
     refine: Annotated[int, typer.Option(help="Gradient steps towards the scores of the model.")] = 0,
+    layers: Annotated[
+        LayerChoice, typer.Option(help="Layers that lose units: recurrent ones, or all hidden layers.")
+    ] = LayerChoice.ALL,
     vocabulary: Annotated[
         Path | None, typer.Option(help="word_index JSON of a Keras Tokenizer, or a tokenizer.json: text can be read.")
     ] = None,
@@ -59,16 +64,21 @@ def shrink(
     """Write a smaller network with the same inputs and outputs as an ONNX file (extra [onnx]) or a .keras file."""
     if output.suffix not in _WRITE:
         raise UnbraidError(f"--out {output}: expected a name that ends in .onnx or .keras.")
+    check_output(output, model, data, vocabulary, weights)
     network = open_any(model, Beside(task=task, output=keras_output, weights=weights))
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} already holds modules, expected a trained .h5 or .keras model.")
     if vocabulary is not None:
         network.with_vocabulary(shown_vocabulary(vocabulary, network.spec.steps))
     inputs = read_examples(data, x, need_labels=False).x
-    small = run_shrink(network, inputs, keep, max_loss=max_loss, refine=refine, seed=seed, progress=bar)
+    small = run_shrink(
+        network, inputs, keep, max_loss=max_loss, refine=refine, layers=layers.value, seed=seed, progress=bar
+    )
     assert isinstance(small, Network)
     _WRITE[output.suffix](small, output)
-    units = [{n: layer.units for n, layer in each.recurrent_layers().items()} for each in (network, small)]
+    counts = {name: (layer.units, small.layers[name].units) for name, layer in network.layers.items()}
+    counts = {n: pair for n, pair in counts.items() if n in network.recurrent_layers() or pair[1] < pair[0]}
+    units = [{name: pair[side] for name, pair in counts.items()} for side in (0, 1)]
     changed = change(network, small, network.check(inputs))
     numbers = network.task == "regression"
     found = {

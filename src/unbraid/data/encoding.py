@@ -84,19 +84,25 @@ class Encoder:
                 f"{longest // self.expansion}: shorten it, or raise unbraid.limits.override(text_chars=...)."
             )
         _check_text(text)
-        with foreign(DataError, f"the tokenizer cannot read {quoted(repr(text), 60)}"):
+        with foreign(DataError, lambda: f"the tokenizer cannot read {quoted(repr(text), 60)}"):
             return list(self.tokenizer.encode(text).ids)
 
 
 @contextmanager
-def foreign(kind: type[UnbraidError], where: str) -> Iterator[None]:
-    """Convert errors of the tokenizers library, which raises plain Exceptions and panics (BaseExceptions)."""
+def foreign(kind: type[UnbraidError], where: str | Callable[[], str]) -> Iterator[None]:
+    """Convert errors of the tokenizers library, which raises plain Exceptions and panics (BaseExceptions).
+
+    Args:
+        kind: class of the error.
+        where: start of the message; a function where the text takes time.
+    """
     try:
         yield
     except (UnbraidError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        raise kind(f"{where}: {quoted(error, 100)}.") from None
+        start = where if isinstance(where, str) else where()
+        raise kind(f"{start}: {quoted(error, 100)}.") from None
 
 
 def _check_text(text: str) -> None:

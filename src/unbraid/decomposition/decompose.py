@@ -8,7 +8,7 @@ import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture, ReconstructConfig
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.domain import Known, gather
+from unbraid.decomposition.domain import Known, gather, gathers_from
 from unbraid.decomposition.everywhere import check_classes
 from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.observing import observing, read_arguments
@@ -16,8 +16,10 @@ from unbraid.decomposition.processes import processes
 from unbraid.decomposition.reconstruction.size_search import search_cost, smallest_within
 from unbraid.networks.network import Network
 from unbraid.networks.threads import few_threads
-from unbraid.progress import Progress, shown
+from unbraid.progress import Progress, joined, shown
 from unbraid.settings import Settings, lists_settings
+
+EVIDENCE = 0.3  # time of the evidence, relative to the modules
 
 
 @lists_settings
@@ -85,10 +87,13 @@ def decompose(
         ['travel', 'weather']
     """
     examples, config = read_arguments(network, examples, config, settings)
-    with few_threads([network]), processes(jobs):
-        found, known = _decomposed(network, examples, config, sample_weight, shown(progress))
-        if domain and config.bins is None:  # bins are classes of a number
-            gather(found, examples[0], known)
+    gathers = domain and config.bins is None and gathers_from(network)  # bins are classes of a number
+    phases = {"decomposing": 1.0, **({"evidence": EVIDENCE} if gathers else {})}
+    with few_threads([network]), processes(jobs), joined(shown(progress), "decomposing", phases) as within:
+        found, known = _decomposed(network, examples, config, sample_weight, within)
+        if gathers:
+            with within("evidence", 1.0) as advance:
+                gather(found, examples[0], advance, known)
         return found
 
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import UnbraidError
+from unbraid.export.domain import DomainInput, voted
 from unbraid.export.graph import Graph
 from unbraid.export.network import Signal, averaged, margin, opening, rest
 from unbraid.export.pytorch import find_orders, traced
-from unbraid.export.readers import Reader, input_sizes, reader_key
+from unbraid.export.readers import WORDS, Reader, input_sizes, reader_key
 from unbraid.modules.composition import Composition
 from unbraid.modules.groups import Group
+from unbraid.networks.inputs import leaves
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import NetworkSpec
@@ -48,25 +50,32 @@ class ReadByGroup(nn.Module):
     Args:
         composition: the composition.
         readers: the readers.
+        domain: the input of the domain evidence; None if the vote does not use it.
     """
 
-    def __init__(self, composition: Composition, readers: Sequence[Reader]) -> None:
+    def __init__(self, composition: Composition, readers: Sequence[Reader], domain: DomainInput | None) -> None:
         super().__init__()
-        self.composition, self._at = composition, reader_of_groups(composition, readers)
+        self.composition, self._at, self._domain = composition, reader_of_groups(composition, readers), domain
 
     def forward(self, trees: Sequence[Any]) -> Tensor:
-        return self.composition.joint([trees[at] for at in self._at])
+        own = self._domain
+        logs = None if own is None else own.logs(next(v for v in leaves(trees[own.reader]) if isinstance(v, Tensor)))
+        return self.composition.joint([trees[at] for at in self._at], logs)
 
 
 def reader_of_groups(composition: Composition, readers: Sequence[Reader]) -> list[int]:
     """For each group of a composition, the position of its reader."""
     parents = [module.parent for module in composition.modules_by_label.values()]
-    keys = {reader_key(reader.parents[0], parents): place for place, reader in enumerate(readers)}
+    keys = {reader_key(reader.parents[0], parents): place for place, reader in enumerate(readers) if reader.parents}
     return [keys[reader_key(parents[group.places[0]], parents)] for group in _groups(composition)]
 
 
 def composed(
-    graph: Graph, composition: Composition, readers: Sequence[Reader], sizes: dict[str, list[int | str]]
+    graph: Graph,
+    composition: Composition,
+    readers: Sequence[Reader],
+    sizes: dict[str, list[int | str]],
+    domain: DomainInput | None = None,
 ) -> list[str]:
     """Add the nodes of a composition.
 
@@ -75,6 +84,7 @@ def composed(
         composition: the composition.
         readers: its inputs.
         sizes: the sizes of the inputs of traced groups are added, by name.
+        domain: the input of the domain evidence; None if the vote does not use it.
 
     Returns:
         names of the margins and of the probabilities, (N, [T,] K); of a regression the name of the numbers.
@@ -94,6 +104,10 @@ def composed(
     joined = graph.node("Concat", *in_order, axis=-1)
     scaled = graph.node("Div", joined, graph.constant(composition.temperature))
     margins = graph.node("Add", scaled, graph.constant(composition.offset))
+    if domain is not None:
+        if readers[domain.reader].name == WORDS:
+            sizes[WORDS] = ["batch", "words"]
+        margins = voted(graph, composition, margins, domain.nodes(graph))
     if composition.referee is not None:
         features = {place: block for places, one in found for place, block in zip(places, one.features, strict=True)}
         blocks = [features[place] for place in sorted(features)] + [block for _, one in found for block in one.read]
@@ -113,11 +127,7 @@ def _shares(graph: Graph, margins: str) -> str:
 def _refereed(graph: Graph, margins: str, blocks: list[str], weight: Tensor, bias: Tensor) -> str:
     """Add the nodes of :meth:`Referee.forward`."""
     product = graph.linear(graph.node("Concat", *blocks, axis=-1), weight.t(), bias)
-    scores = graph.node("Add", graph.log_sigmoid(margins), product)
-    own = torch.zeros(len(bias), len(bias)).fill_diagonal_(-torch.inf)  # row k is without score k
-    apart = graph.node("Add", graph.node("Unsqueeze", scores, graph.numbers(1)), graph.constant(own))
-    others = graph.node("ReduceLogSumExp", apart, graph.numbers(-1), keepdims=0)
-    return graph.node("Sub", scores, others)
+    return graph.one_against_rest(graph.node("Add", graph.log_sigmoid(margins), product), len(bias))
 
 
 def _written(

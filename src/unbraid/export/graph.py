@@ -24,6 +24,7 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "linear": ("Affine", {"alpha": 1.0, "beta": 0.0}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "hard_sigmoid_keras2": ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "relu1": ("HardSigmoid", {"alpha": 1.0, "beta": 0.0}),
 }
 
 # those of layers alone
@@ -35,6 +36,9 @@ OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
     "softplus": ("Softplus", {}),
     "softsign": ("Softsign", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
+    "leaky_relu_0.01": ("LeakyRelu", {"alpha": 0.01}),
+    "leaky_relu_0.1": ("LeakyRelu", {"alpha": 0.1}),
+    "leaky_relu_0.3": ("LeakyRelu", {"alpha": 0.3}),
     "hard_silu": ("HardSwish", {}),
     "exponential": ("Exp", {}),
 }
@@ -48,6 +52,7 @@ class Graph:
 
     Attributes:
         prefix: prefix of new names.
+        steps: of the root: id of a layer -> model of one timestep of its cell, which is a user's own.
     """
 
     def __init__(self, outer: Graph | None = None) -> None:
@@ -57,6 +62,7 @@ class Graph:
             str, np.ndarray
         ] = {}  # used in the root only; the body of a loop reads the constants of the root
         self.prefix, self._taken = "", 0
+        self.steps: dict[int, Any] = {}
         self._known: dict[tuple[object, ...], str] = {}  # content of a constant -> name
 
     def name(self, kind: str) -> str:
@@ -152,6 +158,13 @@ class Graph:
     def log_sigmoid(self, x: str) -> str:
         """Compute log(sigmoid(x))."""
         return self.node("Neg", self.node("Softplus", self.node("Neg", x)))
+
+    def one_against_rest(self, scores: str, count: int, dtype: torch.dtype = torch.float32) -> str:
+        """Compute log-odds (..., K) from log probabilities, as :func:`unbraid.networks.heads.one_against_rest`."""
+        own = torch.zeros(count, count, dtype=dtype).fill_diagonal_(-torch.inf)  # row k is without score k
+        apart = self.node("Add", self.node("Unsqueeze", scores, self.numbers(-2)), self.constant(own))
+        others = self.node("ReduceLogSumExp", apart, self.numbers(-1), keepdims=0)
+        return self.node("Sub", scores, others)
 
     def include(self, proto: Any, inputs: Sequence[str]) -> list[str]:
         """Add the nodes and constants of a whole model.

@@ -16,7 +16,8 @@ from torch.nn.functional import pad
 
 from unbraid.errors import UnsupportedLayer, quoted
 from unbraid.export.keras_layers import ZERO_AT_ZERO, Values, recurrent_layer
-from unbraid.export.keras_model import KerasModel, Node, Ref, activation, reference, serialized
+from unbraid.export.keras_model import KerasModel, Node, Ref, activation, reference, scaled, serialized
+from unbraid.export.keras_operations import is_operation, operation, operation_node
 from unbraid.networks.graph.elementwise import ELEMENTWISE, UNCHANGED
 from unbraid.networks.graph.kind import Settings, Weight
 from unbraid.networks.graph.kinds import KINDS
@@ -24,7 +25,7 @@ from unbraid.networks.graph.merging import PART
 from unbraid.networks.graph.module import KerasGraph, input_size
 from unbraid.networks.graph.own import OWN
 from unbraid.networks.graph.plain import head_call
-from unbraid.networks.graph.recurrence import KerasRecurrent
+from unbraid.networks.graph.recurrence import CONVOLUTIONAL, KerasRecurrent
 from unbraid.networks.graph.rewiring import Narrowed, reachable, rewired
 from unbraid.networks.graph_spec import (
     CallSpec,
@@ -51,6 +52,7 @@ from unbraid.networks.stage_spec import (
 _DROPPED = (*UNCHANGED, *(name for name in ELEMENTWISE if name.startswith("Random")))
 _OF_CALLS = ("use_causal_mask", "causal")  # settings that Keras reads in the call
 _APART = "MultiHeadAttention"  # its values are one argument each
+_SCALED = {"recurrent_activation": tuple(CONVOLUTIONAL)}  # activations whose scale is part of the weights
 _ONE_AXIS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "Softmax", "UnitNormalization")
 # Settings that Keras 2 does not have, with the values that change nothing.
 _ONLY_MODERN: dict[str, Any] = {
@@ -202,6 +204,9 @@ class _Writer:
         return self.values[self.spec.output]
 
     def _node(self, layer: GraphLayer, call: CallSpec) -> Node:
+        if is_operation(layer):
+            assert isinstance(layer, LayerSpec)
+            return operation_node(layer, tuple(self.values[one] for one in call.reads))
         own = layer.settings if isinstance(layer, LayerSpec) else {}
         causal = {"use_causal_mask": True} if any(own.get(name) for name in _OF_CALLS) else {}
         reads, states = (tuple(self.values[one] for one in part) for part in (call.reads, call.states))
@@ -211,6 +216,10 @@ class _Writer:
         """Add a layer without a call; return its name."""
         if isinstance(layer, PerTimestepSpec):
             return self._per_timestep(layer)
+        if is_operation(layer):
+            assert isinstance(layer, LayerSpec)
+            module, kind, settings = operation(layer)
+            return self.model.add(kind, settings, (), layer.name, module=module)
         if isinstance(layer, RecurrentSpec):
             kind, settings, arrays = self._recurrent(layer, states)
         elif isinstance(layer, LayerSpec):
@@ -251,7 +260,9 @@ class _Writer:
         for weight in expected:
             held = own[weight.name] if weight.used else torch.zeros(weight.shape)
             for part in _parts(weight, layer.kind):
-                arrays.setdefault(part, []).append(_array(held))
+                arrays.setdefault(part, []).append(_array(held).copy())
+        if layer.kind in CONVOLUTIONAL:
+            _scale_gates(arrays["cell"], str(settings.get("recurrent_activation", "sigmoid")))
         return layer.kind, _settings(layer), arrays
 
     def _per_timestep(self, spec: PerTimestepSpec) -> str:
@@ -299,7 +310,8 @@ def _settings(layer: LayerSpec) -> dict[str, Any]:
         del found["data_format"]
     for name in ("activation", "recurrent_activation"):
         if found.get(name) is not None:
-            found[name] = activation(str(found[name]), layer.name)
+            own = str(found[name])
+            found[name] = activation(scaled(own)[0] if layer.kind in _SCALED.get(name, ()) else own, layer.name)
     axis = found.get("axis")
     if layer.kind in _ONE_AXIS and isinstance(axis, list) and len(axis) == 1:
         found["axis"] = axis[0]
@@ -315,13 +327,28 @@ def _parts(weight: Weight, kind: str) -> Sequence[str]:
     return (weight.part, f"_{weight.part}") if kind == _APART else (weight.part,)
 
 
+def _scale_gates(arrays: list[np.ndarray], function: str) -> None:
+    """Scale and shift what the gates i, f and o of a convolutional LSTM read, in place; it needs a bias for a shift."""
+    _, factor, shift = scaled(function)
+    if shift and len(arrays) < 3:
+        raise UnsupportedLayer("a convolutional LSTM with hard_sigmoid has no bias: use unbraid.export_onnx.")
+    units = arrays[0].shape[-1] // 4
+    for gate in (0, 1, 3):
+        own = slice(gate * units, (gate + 1) * units)
+        for array in arrays:
+            array[..., own] *= factor
+        if shift:
+            arrays[2][..., own] += shift
+
+
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().to(torch.float32).numpy()
 
 
 def _dense(units: int, function: str, name: str, weight: Tensor, bias: Tensor) -> Made:
-    settings = {"units": units, "activation": activation(function, name), "use_bias": True}
-    return "Dense", settings, {"": [_array(weight).T, _array(bias)]}
+    shared, factor, shift = scaled(function)
+    settings = {"units": units, "activation": activation(shared, name), "use_bias": True}
+    return "Dense", settings, {"": [_array(weight * factor).T, _array(bias * factor + shift)]}
 
 
 def _embedding(spec: EmbeddingSpec, own: Weights) -> Made:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import UnsupportedLayer
-from unbraid.export.keras_model import KerasModel, Ref, activation, serialized
+from unbraid.export.keras_model import KerasModel, Ref, activation, scaled, serialized
+from unbraid.networks.cells import CANDIDATE, Cell
 from unbraid.networks.keras.recurrent import in_keras_order
 from unbraid.networks.layers import Scattered
 from unbraid.networks.recurrent import RecurrentLayer
@@ -71,9 +72,10 @@ def body_layers(model: KerasModel, body: nn.Module, width: int) -> Values:
 
 def dense(model: KerasModel, weight: Tensor, bias: Tensor, function: str, name: str, read: Values) -> Values:
     """Add a dense layer of weight (H, D) and bias (H,)."""
-    kernel = _widened(_array(weight), read)
-    settings = {"units": kernel.shape[0], "activation": activation(function, name), "use_bias": True}
-    arrays = {"": [kernel.T, _array(bias)]}
+    shared, factor, shift = scaled(function)
+    kernel = _widened(_array(weight * factor), read)
+    settings = {"units": kernel.shape[0], "activation": activation(shared, name), "use_bias": True}
+    arrays = {"": [kernel.T, _array(bias * factor + shift)]}
     return Values(model.add("Dense", settings, (read.layer,), name, arrays), kernel.shape[0])
 
 
@@ -104,8 +106,12 @@ def _stage(model: KerasModel, spec: StageSpec, stage: nn.Module, read: Values) -
         case Repeat():
             return Values(add("RepeatVector", {"n": stage.times}), read.width, read.places)
         case Activation():
-            name = activation(spec.activation, spec.name)  # type: ignore[union-attr]  # of an activation
-            return Values(add("Activation", {"activation": name}), read.width, read.places)
+            shared, factor, shift = scaled(spec.activation)  # type: ignore[union-attr]  # of an activation
+            layer = read.layer
+            if shift:
+                layer = model.add("Rescaling", {"scale": factor, "offset": shift}, (layer,), f"{spec.name}_scale")
+            settings = {"activation": activation(shared, spec.name)}
+            return Values(model.add("Activation", settings, (layer,), spec.name), read.width, read.places)
         case Dense():
             return dense(model, stage.weight, stage.bias, stage.activation, spec.name, read)
         case Recurrent():
@@ -188,13 +194,13 @@ def _settings(name: str, sequences: bool, layer: RecurrentLayer, units: int) -> 
     cell = layer.cell
     found = {
         "units": units,
-        "activation": activation(cell.activation, name),
+        "activation": activation(scaled(cell.activation)[0] if cell.kind == "rnn" else cell.activation, name),
         "use_bias": True,
         "return_sequences": sequences,
         "go_backwards": layer.reverse,
     }
     if cell.kind != "rnn":
-        found["recurrent_activation"] = activation(cell.gate_activation, name)
+        found["recurrent_activation"] = activation(scaled(cell.gate_activation)[0], name)
     if cell.kind == "gru":
         found["reset_after"] = cell.reset_after
     return found
@@ -213,5 +219,21 @@ def _arrays(layer: RecurrentLayer, places: np.ndarray, units: int, read: Values)
     given = [layer.bias_ih, layer.bias_hh] if both else [layer.bias_ih + layer.bias_hh]
     bias = np.zeros((len(given), gates * units), np.float32)
     bias[:, rows] = np.stack([_array(one) for one in given])
+    _scale_gates(cell, kernel, recurrent, bias)
     arrays = [kernel.T, recurrent.T, bias if both else bias[0]]
     return [in_keras_order(array, cell.kind) for array in arrays]
+
+
+def _scale_gates(cell: Cell, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> None:
+    """Scale and shift what the gates read, in place, where their activation is a scaled one; gates in torch's order."""
+    units = recurrent.shape[1]
+    for number, gate in enumerate(cell.gates):
+        candidate = gate == CANDIDATE[cell.kind]
+        if candidate and cell.kind != "rnn":
+            continue
+        _, factor, shift = scaled(cell.activation if candidate else cell.gate_activation)
+        own = slice(number * units, (number + 1) * units)
+        kernel[own] *= factor
+        recurrent[own] *= factor
+        bias[:, own] *= factor
+        bias[0, own] += shift

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unbraid.errors import UnsupportedLayer
+from unbraid.networks.keras.activations import LEAKY
 from unbraid.networks.keras.names import snake_case
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ ACTIVATIONS = {
     **{n: n for n in ("tanh", "sigmoid", "relu", "linear", "elu", "selu", "softplus", "softsign", "exponential")},
     **{"softmax": "softmax", "gelu": "gelu", "silu": "swish"},
 }  # those that Keras 2 and 3 compute alike; hard_sigmoid, for example, differs
+_LAYERS: dict[str, tuple[str, dict[str, float]]] = {
+    **{name: ("LeakyReLU", {"alpha": slope}) for slope, name in LEAKY.items()},
+    "relu1": ("ReLU", {"max_value": 1.0}),
+    "relu6": ("ReLU", {"max_value": 6.0}),
+}  # activations that are layers in both
+HARD = {"hard_sigmoid": 1 / 6, "hard_sigmoid_keras2": 0.2}  # relu1(HARD * x + 0.5)
 VERSION = "2.15.0"  # Keras 3 also reads the calls of layers as Keras 2 writes them
 MODERN = "3.0.0"  # of a file that Keras 2 cannot read
 
@@ -42,17 +49,23 @@ class Node:
         states: initial states of a recurrent layer.
         options: other arguments.
         apart: whether the values are one argument each, not one list.
+        before: constants that are arguments before the values, of an operation.
+        behind: constants that are arguments behind the values, of an operation.
+        operation: whether the layer is an operation.
     """
 
     reads: tuple[Ref, ...]
     states: tuple[Ref, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     apart: bool = False
+    before: tuple[Any, ...] = ()
+    behind: tuple[Any, ...] = ()
+    operation: bool = False
 
     @property
     def modern(self) -> bool:
         """Whether only Keras 3 reads this call."""
-        return bool(self.states) or (self.apart and len(self.reads) > 1)
+        return self.operation or bool(self.states) or (self.apart and len(self.reads) > 1)
 
     def legacy_form(self) -> list[Any]:
         """Return the call as Keras 2 writes it."""
@@ -64,7 +77,7 @@ class Node:
         states = [_tensor(state) for state in self.states]
         given = {"initial_state": states if len(states) > 1 else states[0]} if states else {}
         args = values if self.apart or len(values) == 1 else [values]
-        return {"args": args, "kwargs": {**self.options, **given}}
+        return {"args": [*self.before, *args, *self.behind], "kwargs": {**self.options, **given}}
 
 
 def _tensor(read: Ref) -> dict[str, Any]:
@@ -80,14 +93,25 @@ def reference(read: str | Ref) -> Ref:
     return (read, 0, 0) if isinstance(read, str) else read
 
 
-def activation(name: str, layer: str) -> str:
-    """Return the name of an activation in Keras; raise UnsupportedLayer for one that Keras 2 and 3 do not share."""
+def activation(name: str, layer: str) -> str | dict[str, Any]:
+    """Return an activation in Keras, a name or a layer; raise UnsupportedLayer for one that Keras 2 and 3 do not share.
+
+    ``hard_sigmoid`` differs between both: see :func:`scaled`.
+    """
+    if name in _LAYERS:
+        kind, settings = _LAYERS[name]
+        return serialized(kind, {"name": f"{name.replace('.', '_')}", "dtype": "float32", **settings})
     if name not in ACTIVATIONS:
         raise UnsupportedLayer(
             f"layer {layer!r} has activation {name!r}, which Keras 2 and 3 compute differently: use "
             "unbraid.export_onnx."
         )
     return ACTIVATIONS[name]
+
+
+def scaled(name: str) -> tuple[str, float, float]:
+    """Return an activation that Keras 2 and 3 share, and the factor and the shift of what it reads."""
+    return ("relu1", HARD[name], 0.5) if name in HARD else (name, 1.0, 0.0)
 
 
 class KerasModel:
@@ -119,6 +143,7 @@ class KerasModel:
         reads: Sequence[str | Ref],
         name: str,
         arrays: dict[str, list[np.ndarray]] | None = None,
+        module: str | None = None,
     ) -> str:
         """Add a layer and its call.
 
@@ -128,16 +153,19 @@ class KerasModel:
             reads: what it reads: values, or names of layers whose first results it reads; several for a merge.
             name: wanted name; a number is added if it is taken.
             arrays: part of the layer -> its variables in the order of Keras.
+            module: module of an operation of Keras 3.
 
         Returns:
             the name of the layer.
         """
         plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in name).lower().strip("_") or snake_case(kind)
+        from_module = {} if module is None else {"module": module, "registered_name": kind}
         chosen, number = plain, 1
         while chosen in self._nodes:
             chosen, number = f"{plain}_{number}", number + 1
         config = {"name": chosen, "dtype": "float32", **settings}
-        self.layers[chosen] = {**serialized(kind, config), "name": chosen}
+        config = config if module is None else {"name": chosen, **settings}
+        self.layers[chosen] = {**serialized(kind, config), **from_module, "name": chosen}
         self._nodes[chosen], self._arrays[chosen] = [], {"": [], **(arrays or {})}
         if reads:
             self.call(chosen, Node(tuple(map(reference, reads))))

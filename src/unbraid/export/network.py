@@ -205,6 +205,7 @@ def model_proto(graph: Graph, inputs: Mapping[str, tuple[Any, Dims]], outputs: M
         torch.int64: TensorProto.INT64,
         torch.int32: TensorProto.INT32,
         torch.float32: TensorProto.FLOAT,
+        torch.float64: TensorProto.DOUBLE,
         torch.bool: TensorProto.BOOL,
     }
     nodes = [*graph.nodes, *(helper.make_node("Identity", [v], [name]) for name, (v, _) in outputs.items())]

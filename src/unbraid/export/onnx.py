@@ -18,11 +18,21 @@ from unbraid.config import IOArchitecture
 from unbraid.errors import UnbraidError, wrong_object
 from unbraid.export.check import compare, needed
 from unbraid.export.composed import ReadByGroup, composed
+from unbraid.export.domain import DomainInput, with_domain
 from unbraid.export.graph import Graph
 from unbraid.export.network import features, linear, margin, model_proto
 from unbraid.export.onnx_model import metadata
 from unbraid.export.pytorch import find_orders, traced
-from unbraid.export.readers import Exportable, Reader, find_readers, fixed_batch, input_sizes, parents_of, probes
+from unbraid.export.readers import (
+    Exportable,
+    Reader,
+    WordsReader,
+    find_readers,
+    fixed_batch,
+    input_sizes,
+    parents_of,
+    probes,
+)
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.inputs import to_device
@@ -40,11 +50,13 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     Input: ``x``, word indices int64 (N, T) or features float32 (N, T, D), or (N, ...) of dense layers alone. For a
     PyTorch module of your own, one input for each tensor of its forward. A composition of several vocabularies has
     these inputs for each vocabulary, named by the parent (``NAME`` or ``NAME.tensor``; ``parent_NUMBER`` where it has
-    no name). Outputs:
+    no name). If such a composition votes with domain evidence, one more input ``domain_words`` has the words of the
+    evidence, int64 (N, words). Outputs:
 
     - network: ``probabilities`` (N, C) or (N, T, C)
     - module: ``probability`` of its class, (N,) or (N, T)
-    - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K), of its calibration or referee
+    - composition: ``margins`` and ``probabilities``, (N, K) or (N, T, K), of its calibration,
+      domain evidence and referee
     - of a regression: ``values`` (N, C) or (N, T, C), of a module ``value`` (N,) or (N, T)
 
     N is dynamic, except for a PyTorch module that runs on batches of one size only: the file then has that size, which
@@ -62,8 +74,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
 
     Raises:
         DataError: an example is missing or does not fit.
-        UnbraidError: the model cannot be exported, such as a composition that votes with domain evidence, the outputs
-            differ, or a package is missing.
+        UnbraidError: the model cannot be exported, the outputs differ, or a package is missing.
         FormatError: the file cannot be written, or ``path`` is a folder, a device or a pipe.
         ArgumentError: ``model`` is another object.
 
@@ -78,11 +89,6 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     """
     os.fspath(path)  # raises TypeError before the computation
     _check_class(model)
-    if isinstance(model, Composition) and model.uses_domain:
-        raise UnbraidError(
-            "the vote of this composition uses domain evidence, which an ONNX file cannot hold: compose "
-            "with domain=False (--no-domain), or export composition.without_domain(), calibrated again if it was."
-        )
     parents = parents_of(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:
         raise UnbraidError(
@@ -91,14 +97,16 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     own = any(isinstance(parent.spec, TorchSpec) for parent in parents)
     needed("onnx", *(["onnxscript"] if own else []), *(["onnxruntime"] if check else []))
     _check_weights(model)
-    readers = find_readers(model, example)
-    answers = Answers(model, readers).eval()
+    readers, domain = find_readers(model, example), None
+    if isinstance(model, Composition):
+        readers, domain = with_domain(model, readers)
+    answers = Answers(model, readers, domain).eval()
     if readers[0].own and not isinstance(model, Composition):
         find_orders(answers, readers[0].inputs)
         inputs = replace(readers[0].inputs, tree=[readers[0].inputs.tree])
         proto = traced(answers, inputs, readers[0].names, answers.names, fixed_batch(readers) is not None)
     else:
-        proto = _written(model, readers, answers)
+        proto = _written(model, readers, answers, domain)
     _describe(proto, model, readers)
     content = proto.SerializeToString()
     if check:
@@ -113,11 +121,12 @@ class Answers(nn.Module):
     Args:
         model: the exported model.
         readers: its inputs.
+        domain: the input of domain evidence; None if the vote does not use it.
     """
 
-    def __init__(self, model: Exportable, readers: list[Reader]) -> None:
+    def __init__(self, model: Exportable, readers: list[Reader], domain: DomainInput | None = None) -> None:
         super().__init__()
-        self.model = ReadByGroup(model, readers) if isinstance(model, Composition) else model
+        self.model = ReadByGroup(model, readers, domain) if isinstance(model, Composition) else model
 
     @property
     def names(self) -> list[str]:
@@ -160,12 +169,12 @@ def _check_weights(model: Exportable) -> None:
             )
 
 
-def _written(model: Exportable, readers: list[Reader], answers: Answers) -> Any:
+def _written(model: Exportable, readers: list[Reader], answers: Answers, domain: DomainInput | None) -> Any:
     """Build the ONNX model of a network of stages, of its module, or of a composition."""
     graph = Graph()
     inputs: dict[str, list[int | str]] = {}
     if isinstance(model, Composition):
-        values = composed(graph, model, readers, inputs)
+        values = composed(graph, model, readers, inputs, domain)
     else:
         inputs["x"] = input_sizes(readers[0])
         found = features(graph, model.body, "x", len(inputs["x"]))  # type: ignore[arg-type]  # no TorchBody
@@ -216,8 +225,8 @@ def _describe(proto: Any, model: Exportable, readers: list[Reader]) -> None:
     if model.task == "regression":
         decision = "numbers"
     vote = model.vote if isinstance(model, Composition) else "margin"
-    words = {reader.name: (reader.names, reader.parents[0].vocabulary) for reader in readers}
-    stored = metadata(model.labels, kind, decision, vote, words)
+    read = {r.name: (r.names, r.words if isinstance(r, WordsReader) else r.parents[0].vocabulary) for r in readers}
+    stored = metadata(model.labels, kind, decision, vote, read)
     if (batch := fixed_batch(readers)) is not None:
         axes = {name: axis for reader in readers for name, axis in reader.batch_axes.items()}
         stored["batch"] = json.dumps({"size": batch, "axes": axes})

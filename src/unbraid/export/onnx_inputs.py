@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from unbraid.data.arrays import as_array
-from unbraid.data.padding import make_padding
+from unbraid.data.padding import Padding, make_padding, padded
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import DataError, FormatError
 from unbraid.limits import parse_json
+from unbraid.modules.domain.views import words_given
 from unbraid.networks.inputs import Inputs, Words, leaves
 
 Arrays = dict[str, np.ndarray]
@@ -28,10 +29,12 @@ class TextReader:
     Attributes:
         names: names of the inputs: the word indices, and for some PyTorch modules the lengths.
         vocabulary: converts the texts; None if the file has none.
+        words: the words of domain evidence, whose indices start at 1; None for the input of a network.
     """
 
     names: list[str]
     vocabulary: Vocabulary | None
+    words: list[str] | None = None
 
     def read(self, texts: Any, shape: list[Any], where: str) -> Inputs:
         """Convert texts to word indices.
@@ -44,6 +47,8 @@ class TextReader:
         Raises:
             DataError: no vocabulary.
         """
+        if self.words is not None:
+            return _evidence(texts, self.words)
         if self.vocabulary is None:
             raise DataError(f"{where}: inputs are text, and the file has no vocabulary: pass vocabulary=...")
         axis = batch_axis(shape)
@@ -53,6 +58,14 @@ class TextReader:
         words = None if padded else Words(lengths, self.vocabulary.padding.side, False)
         rows = indices.T if axis else indices
         return Inputs(rows if len(self.names) == 1 else (rows, lengths), len(indices), axis, words)
+
+
+def _evidence(texts: Any, words: list[str]) -> Inputs:
+    """Convert texts to indices of the words of domain evidence; 0 is padding, one more than the words is any other."""
+    places = {word: place for place, word in enumerate(words, 1)}
+    rows = [[places.get(word, len(words) + 1) for word in row] for row in words_given(texts)]
+    found = padded(rows, max([1, *map(len, rows)]), Padding(side="right"))
+    return Inputs(found, len(found))
 
 
 def batch_axis(shape: list[Any]) -> int:
@@ -114,7 +127,16 @@ def stored_readers(stored: Mapping[str, str], inputs: list[str], where: str) -> 
     lists = [names for names in named.values() if isinstance(names, list) and all(type(n) is str for n in names)]
     if len(named) != len(lists) or not all(lists) or sorted(n for names in lists for n in names) != sorted(inputs):
         raise FormatError(f"{where}: metadata readers: expected the inputs of each vocabulary, from {inputs}.")
-    return {name: TextReader(names, _vocabulary(stored, f":{name}", where)) for name, names in named.items()}
+    return {name: _reader(stored, name, names, where) for name, names in named.items()}
+
+
+def _reader(stored: Mapping[str, str], name: str, names: list[str], where: str) -> TextReader:
+    if f"words:{name}" not in stored:
+        return TextReader(names, _vocabulary(stored, f":{name}", where))
+    words = as_json(stored, f"words:{name}", list, where)
+    if not all(isinstance(word, str) for word in words) or len(names) != 1:
+        raise FormatError(f"{where}: metadata words:{name}: expected a list of words for one input.")
+    return TextReader(names, None, words)
 
 
 def fixed_batch(stored: Mapping[str, str], shapes: Mapping[str, list[Any]], where: str) -> int | None:

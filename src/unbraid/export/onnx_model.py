@@ -97,11 +97,12 @@ class OnnxModel:
                     "with the name of the one to replace."
                 )
             return {next(iter(self.readers)): vocabulary}
-        unknown = sorted(set(vocabulary) - set(self.readers))
+        named = {name for name, reader in self.readers.items() if reader.words is None}
+        unknown = sorted(set(vocabulary) - named)
         if unknown:
             raise DataError(
                 f"{self._where}: has no vocabulary {quoted(unknown[0], 60)!r}: pass vocabulary={{NAME: ...}} "
-                f"with a name of {sorted(self.readers)}."
+                f"with a name of {sorted(named)}."
             )
         return vocabulary
 
@@ -216,7 +217,7 @@ def metadata(
     kind: str,
     decision: str,
     vote: str,
-    readers: Mapping[str, tuple[list[str], Vocabulary | None]],
+    readers: Mapping[str, tuple[list[str], Vocabulary | list[str] | None]],
 ) -> dict[str, str]:
     """Make the metadata of a file that :class:`OnnxModel` reads.
 
@@ -225,13 +226,16 @@ def metadata(
         kind: network, module or composition.
         decision: see :class:`OnnxModel`.
         vote: of a composition.
-        readers: name -> names of the inputs, and vocabulary. The name of the only one is "".
+        readers: name -> names of the inputs, and vocabulary, or the words of domain evidence. The name of the only one
+            is "".
     """
     found = {"kind": kind, "labels": json.dumps(labels), "decision": decision, "vote": vote}
     if "" not in readers:
         found["readers"] = json.dumps({name: names for name, (names, _) in readers.items()})
     for name, (_, words) in readers.items():
         suffix = f":{name}" if name else ""
-        if words is not None:
+        if isinstance(words, list):
+            found[f"words{suffix}"] = json.dumps(words)
+        elif words is not None:
             found |= {f"vocabulary{suffix}": words.to_json(), f"padding{suffix}": words.padding.model_dump_json()}
     return found

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,18 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import DataError, UnbraidError, quoted
-from unbraid.export.graph import IR_VERSION, OPSET
+from unbraid.errors import UnbraidError
+from unbraid.export.graph import IR_VERSION
 from unbraid.export.packing import packed_as_masks
-from unbraid.export.splice import DOMAIN, name_sizes, splice, strip
+from unbraid.export.programs import advice, converted, quiet, strip
+from unbraid.export.splice import DOMAIN, name_sizes, splice
 from unbraid.networks import stack
 from unbraid.networks.cells import State
 from unbraid.networks.inputs import Inputs, leaves, map_tree, parts_of
 from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.body import TorchBody
-from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
-
-_LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+from unbraid.networks.recurrent import PrunedRecurrentLayer
+from unbraid.networks.step_layer import StepLayer
 
 
 def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[str], fixed: bool = False) -> Any:
@@ -50,6 +48,9 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
             f"torch {torch.__version__} cannot export a PyTorch module of your own, expected torch 2.8 or newer: "
             "upgrade torch."
         )
+    if any(isinstance(part, OwnStack) for part in module.modules()):
+        with torch.no_grad():
+            module(inputs.tree)  # finds the form of the results of own cells, which a graph does not compute
     layers: list[nn.Module] = []
     flat = _Flat(_with_placeholders(module, layers).cpu(), inputs.tree)
     axes = [inputs.axis_of(t) for t in flat.given]
@@ -61,11 +62,11 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
         )
     }
     try:
-        with _quiet(), packed_as_masks(), _lengths_may_change(flat), torch.no_grad():
+        with quiet(), packed_as_masks(), _lengths_may_change(flat), torch.no_grad():
             program = torch.export.export(flat, flat.given, dynamic_shapes=shapes, strict=False)
-            exported = _converted(program, names, outputs)
+            exported = converted(program, names, outputs)
     except Exception as error:  # the exporter may raise any error for the forward of a user
-        raise UnbraidError(_advice(error)) from error
+        raise UnbraidError(advice(error)) from error
     proto = exported.model_proto
     strip(proto)
     splice(proto, layers)
@@ -94,29 +95,6 @@ def find_orders(module: nn.Module, inputs: Inputs) -> None:
                     part(inputs.take(rows).tree)
 
 
-def _converted(program: torch.export.ExportedProgram, names: list[str], outputs: list[str]) -> Any:
-    """Convert a traced module, without the optimizer of the exporter where that fails (splits of a dynamic axis)."""
-    convert = partial(
-        torch.onnx.export, program, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True,
-        verbose=False, custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
-    )  # fmt: skip
-    try:
-        return convert()
-    except RuntimeError as error:
-        if type(error).__name__ != "PassError":
-            raise
-        return convert(optimize=False)
-
-
-def _stable_sort(x: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:
-    """Write aten.sort.stable in ONNX, where TopK keeps equal values in their order."""
-    import onnxscript
-
-    op: Any = onnxscript.opset18  # its stubs are narrower than its operators
-    size = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
-    return op.TopK(x, size, axis=dim, largest=int(descending), sorted=1)
-
-
 def input_names(module: nn.Module, tree: Any) -> list[str]:
     """Name each tensor of an example: arguments of the forward, or keys of a dict; nested names are joined by a dot."""
     if isinstance(tree, Mapping):
@@ -143,9 +121,8 @@ class _Placeholder(nn.Module):
     def __init__(self, layer: nn.Module, number: int) -> None:
         super().__init__()
         own = layer.layer if isinstance(layer, PrunedRecurrentLayer) else layer
-        assert isinstance(own, RecurrentLayer)
-        self.inputs, self.units, self.number = own.inputs, own.units, number
-        self.states = 2 if own.cell.kind == "lstm" else 1
+        assert isinstance(own, StepLayer)
+        self.inputs, self.units, self.number, self.states = own.inputs, own.units, number, own.cell.states
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         if x.shape[-1] != self.inputs:  # never true, but it makes this size a constant for torch
@@ -183,14 +160,9 @@ def _with_placeholders(module: nn.Module, layers: list[nn.Module]) -> nn.Module:
     """Copy a module with placeholders for its recurrent layers; the replaced layers are appended to ``layers``."""
     memo: dict[int, Any] = {}
     for part in module.modules():
-        if isinstance(part, OwnStack):
-            raise UnbraidError(
-                f"{part.cell.name} is your own class of cells, for which ONNX has no operator: run the modules with "
-                "PyTorch."
-            )
         if isinstance(part, stack.RecurrentStack):
             for layer in part.layers:
-                if not isinstance(layer, RecurrentLayer | PrunedRecurrentLayer):
+                if not isinstance(layer, StepLayer | PrunedRecurrentLayer):
                     continue  # a joined layer for small batches, which a graph does not run
                 memo[id(layer)] = _Placeholder(layer, len(layers))
                 layers.append(layer)
@@ -214,32 +186,3 @@ def _lengths_may_change(module: nn.Module) -> Iterator[None]:
     finally:
         for names in changed:
             del names["len"]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the messages and warnings of the exporter."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def _advice(error: Exception) -> str:
-    if isinstance(error, DataError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__  # the first error of the exporter names the operation
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return (
-        "the module's forward cannot be exported to ONNX: replace branches on values, .item(), .tolist(), max() and "
-        "loops over examples by tensor operations, and "
-        f"pass lengths as a tensor. Message of torch: {quoted(first, 100)}"
-    )

@@ -6,7 +6,7 @@ Shapes: N examples, T timesteps, D features.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ from unbraid.export.check import fixed_steps, random_inputs, tensors, with_steps
 from unbraid.export.pytorch import input_names
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
-from unbraid.networks.inputs import Inputs, leaves
+from unbraid.networks.inputs import Inputs, leaves, map_tree
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.torch_spec import TorchSpec
 
 Exportable = Network | ConcernModule | Composition
+WORDS = "domain_words"  # name of the reader and of the input of the words of domain evidence
 STEPS = 5  # timesteps of a generated example
 STAGES = ((1, -2), (4, 0), (3, -4))  # number of examples of a probe, and change of T; for networks of stages
 
@@ -64,6 +65,12 @@ class Reader:
         return {name: self.inputs.axis_of(tensor) for name, tensor in zip(self.names, self.given, strict=True)}
 
     @property
+    def arrays(self) -> Inputs:
+        """The example with arrays as leaves."""
+        arrays = map_tree(lambda leaf: leaf.numpy() if isinstance(leaf, Tensor) else leaf, self.inputs.tree)
+        return replace(self.inputs, tree=arrays)
+
+    @property
     def given(self) -> list[Tensor]:
         """The tensors of the example."""
         return [leaf for leaf in leaves(self.inputs.tree) if isinstance(leaf, Tensor)]
@@ -81,6 +88,45 @@ class Reader:
             return with_steps(tree, changing, change)
         steps = self.steps or max(1, STEPS + change)
         return random_inputs(self.parents[0], rows, steps, like=self.inputs.tree)
+
+
+class WordsReader(Reader):
+    """The reader of the words of domain evidence, which no network reads.
+
+    Attributes:
+        words: the words of the indices from 1; 0 is padding, and the largest index plus one is any other word.
+        run_batch: the number of examples that every run must have; None for any number.
+    """
+
+    words: list[str]
+    run_batch: int | None
+
+    @classmethod
+    def of(cls, words: list[str], readers: Sequence[Reader]) -> WordsReader:
+        """Make the reader of words beside those of the networks."""
+        count = len(readers[0].inputs)
+        made = cls(WORDS, [], Inputs(_words_drawn(len(words), count, STEPS), count), None, [WORDS])
+        object.__setattr__(made, "words", words)
+        object.__setattr__(made, "run_batch", fixed_batch(readers))
+        return made
+
+    @property
+    def own(self) -> bool:
+        """No network reads the words."""
+        return False
+
+    @property
+    def batch(self) -> int | None:
+        """That of the other readers."""
+        return self.run_batch
+
+    def probe(self, rows: int, change: int, changing: list[list[int]]) -> Any:
+        """Make inputs of another size; arguments as of :meth:`Reader.probe`."""
+        return _words_drawn(len(self.words), rows, max(1, STEPS + change))
+
+
+def _words_drawn(words: int, rows: int, steps: int) -> Tensor:
+    return torch.randint(0, words + 2, (rows, steps), generator=torch.Generator().manual_seed(rows))
 
 
 def find_readers(model: Exportable, example: Any) -> list[Reader]:
@@ -186,7 +232,7 @@ def _titles(parents: list[Network], first: list[Network]) -> list[str]:
     plain = [f"parent_{numbers[parent.sha256()]}" for parent in first]
     named = [parent.name or number for parent, number in zip(first, plain, strict=True)]
     clear = len(set(named)) == len(named) and not any("." in name for name in named)
-    return named if clear and not {"margins", "probabilities"} & set(named) else plain
+    return named if clear and not {"margins", "probabilities", WORDS} & set(named) else plain
 
 
 def _read_by(model: Exportable, parents: list[Network]) -> list[Network | ConcernModule]:

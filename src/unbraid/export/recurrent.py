@@ -15,6 +15,7 @@ from unbraid.export.graph import ACTIVATIONS, Graph
 from unbraid.export.scan import scan
 from unbraid.networks.cells import Cell
 from unbraid.networks.layers import Scattered
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 
 Values = tuple[str, list[str]]
@@ -45,27 +46,34 @@ def _(layer: RecurrentLayer, graph: Graph, x: str, valid: str | None, initial: l
         x = graph.zeros(graph.dims(x, 0, 2), 1)
     if layer.units == 0:
         empty = graph.zeros(rows, 0)
-        return graph.zeros(graph.dims(x, 0, 2), 0), [empty] * _states(layer.cell)
+        return graph.zeros(graph.dims(x, 0, 2), 0), [empty] * layer.cell.states
     if not initial:
-        initial = [graph.zeros(rows, layer.units)] * _states(layer.cell)
+        initial = [graph.zeros(rows, layer.units)] * layer.cell.states
     if any(name not in ACTIVATIONS for name in _functions(layer.cell)):
-        outputs, states = scan(graph, layer, None, graph.node("Unsqueeze", x, graph.numbers(0)), valid,
-                                [graph.node("Unsqueeze", s, graph.numbers(0)) for s in initial])  # fmt: skip
-        return graph.pick(outputs, 0, 0), [graph.pick(s, 0, 0) for s in states]
+        return _scanned(graph, layer, x, valid, initial)
     if valid is None:
         return _operator(graph, layer, x, "", initial, layer.reverse)
     return _compacted(graph, layer, x, valid, initial)
 
 
 @recurrent.register
+def _(layer: OwnLayer, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
+    rows = graph.dims(x, 0, 1)
+    states = initial or [graph.zeros(rows, layer.units)] * layer.cell.states
+    if layer.units == 0:
+        return graph.zeros(graph.dims(x, 0, 2), 0), states
+    return _scanned(graph, layer, x, valid, states)
+
+
+@recurrent.register
 def _(layer: PrunedRecurrentLayer, graph: Graph, x: str, valid: str | None, initial: list[str]) -> Values:
     k, own = layer.modules_count, layer.layer
-    assert isinstance(own, RecurrentLayer)  # own cells are refused before
+    assert isinstance(own, RecurrentLayer | OwnLayer)
     x = graph.node("Unsqueeze", x, graph.numbers(0)) if layer.opens else _apart(graph, x, 4, layer)
     if initial:
         initial = [_apart(graph, s, 3, layer) for s in initial]
     else:
-        initial = [graph.zeros(k, graph.dims(x, 1, 2), own.units)] * _states(own.cell)
+        initial = [graph.zeros(k, graph.dims(x, 1, 2), own.units)] * own.cell.states
     if valid is not None and layer.interleaved:
         valid = graph.slice(valid, 0, 0, step=k)
     outputs, states = scan(graph, own, layer.removal, x, valid, initial)
@@ -80,15 +88,18 @@ def _(layer: Scattered, graph: Graph, x: str, valid: str | None, initial: list[s
     return graph.linear(outputs, places), [graph.linear(s, places) for s in states]
 
 
-def _states(cell: Cell) -> int:
-    return 2 if cell.kind == "lstm" else 1
+def _scanned(graph: Graph, layer: RecurrentLayer | OwnLayer, x: str, valid: str | None, initial: list[str]) -> Values:
+    """Run a layer step by step."""
+    x, *first = (graph.node("Unsqueeze", value, graph.numbers(0)) for value in [x, *initial])
+    outputs, states = scan(graph, layer, None, x, valid, first)
+    return graph.pick(outputs, 0, 0), [graph.pick(s, 0, 0) for s in states]
 
 
 def _functions(cell: Cell) -> list[str]:
     """Return the activations in the order of the ONNX operator."""
     if cell.kind == "rnn":
         return [cell.activation]
-    return [cell.gate_activation] + [cell.activation] * _states(cell)
+    return [cell.gate_activation] + [cell.activation] * cell.states
 
 
 def _operator(graph: Graph, layer: RecurrentLayer, x: str, lengths: str, initial: list[str], reverse: bool) -> Values:

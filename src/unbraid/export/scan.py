@@ -5,12 +5,15 @@ Shapes: K modules in one batch, N examples, T timesteps, D inputs, H hidden unit
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from unbraid.export.graph import Graph
+from unbraid.export.own_step import own_step
+from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.removal import GatesGone, NodesGone, ReleaseEdges, Removal
 
@@ -18,13 +21,13 @@ Rows = tuple[int, int]  # first row and end of a slice of the recurrent weights
 
 
 def scan(
-    graph: Graph, layer: RecurrentLayer, removal: Removal | None, x: str, valid: str | None, state: list[str]
+    graph: Graph, layer: RecurrentLayer | OwnLayer, removal: Removal | None, x: str, valid: str | None, state: list[str]
 ) -> tuple[str, list[str]]:
     """Add the nodes of a masked recurrence.
 
     Args:
         graph: the graph.
-        layer: the layer with weights and cell.
+        layer: the layer with weights and cell; the step of a user's own cell is traced once.
         removal: the masks; None removes nothing.
         x: inputs (K, N, T, D), or (1, N, T, D) if all modules read the same.
         valid: booleans (N, T), or None.
@@ -33,8 +36,9 @@ def scan(
     Returns:
         outputs (K, N, T, H), masked for the next layer, and last states, each (K, N, H).
     """
-    inputs = graph.linear(x, layer.weight_ih, layer.cell.input_bias(layer.bias_ih, layer.bias_hh))
-    steps = {"inputs": graph.permuted(inputs, 2, 0, 1, 3)}  # the values of each timestep
+    if isinstance(layer, RecurrentLayer):
+        x = graph.linear(x, layer.weight_ih, layer.cell.input_bias(layer.bias_ih, layer.bias_hh))
+    steps = {"inputs": graph.permuted(x, 2, 0, 1, 3)}  # the values of each timestep
     always: dict[str, str] = {}
     if removal is not None:
         kept = graph.constant(removal.kept.transpose(0, 1).unsqueeze(2))  # (T or 1, K, 1, H or G*H)
@@ -44,7 +48,11 @@ def scan(
             always["kept"] = graph.pick(kept, 0, 0)
     if valid is not None:
         steps["here"] = graph.node("Unsqueeze", graph.permuted(valid, 1, 0), graph.numbers(1, 3))
-    body = _Step(Graph(graph), layer, removal, always)
+    body: _Step | _OwnStep
+    if isinstance(layer, RecurrentLayer):
+        body = _Step(Graph(graph), removal, always, layer)
+    else:
+        body = _OwnStep(Graph(graph), removal, always, layer)
     last = graph.nodes_of(
         "Scan",
         [*state, *steps.values()],
@@ -67,20 +75,27 @@ def scan(
 
 
 @dataclass
-class _Step:
+class _Body(ABC):
     """The body of the loop: one timestep.
 
     Attributes:
         graph: graph of the body.
-        layer: the layer with weights and cell.
         removal: kind of the masks.
         masks: ``kept`` -> value; it is added by :meth:`proto` if it depends on the timestep.
     """
 
     graph: Graph
-    layer: RecurrentLayer
     removal: Removal | None
     masks: dict[str, str]
+
+    @property
+    @abstractmethod
+    def units(self) -> int:
+        """H."""
+
+    @abstractmethod
+    def next(self, inputs: str, state: list[str]) -> list[str]:
+        """Add the nodes from the inputs of a timestep and the states to the next states."""
 
     def proto(self, states: int, names: list[str]) -> Any:
         """Make the graph of the body: from states and values of a timestep to new states and the output."""
@@ -91,7 +106,7 @@ class _Step:
         given = {name: g.name(name) for name in names}
         self.masks |= given
         state = [self.without_removed(s) for s in held]
-        state = [self.without_removed(s) for s in self.advance(self.gates(given["inputs"], state[0]), state)]
+        state = [self.without_removed(s) for s in self.next(given["inputs"], state)]
         if "here" in given:
             state = [g.node("Where", given["here"], new, old) for new, old in zip(state, held, strict=True)]
         state = [g.node("Identity", s) for s in state]
@@ -99,12 +114,45 @@ class _Step:
         kinds = {"here": TensorProto.BOOL}
         ins = [helper.make_tensor_value_info(s, TensorProto.FLOAT, None) for s in held]
         ins += [helper.make_tensor_value_info(v, kinds.get(n, TensorProto.FLOAT), None) for n, v in given.items()]
-        outs = [helper.make_tensor_value_info(s, TensorProto.FLOAT, None) for s in outputs]
+        size = [None, None, self.units]  # the runtime cannot find the number of axes behind any step of a user
+        outs = [helper.make_tensor_value_info(s, TensorProto.FLOAT, size) for s in outputs]
         return helper.make_graph(g.nodes, g.name("step"), ins, outs)
 
     def without_removed(self, value: str) -> str:
         """Set removed nodes of a state to 0."""
         return self.graph.node("Mul", value, self.masks["kept"]) if isinstance(self.removal, NodesGone) else value
+
+
+@dataclass
+class _OwnStep(_Body):
+    """One timestep of a user's own cell."""
+
+    layer: OwnLayer
+
+    @property
+    def units(self) -> int:
+        return self.layer.units
+
+    def next(self, inputs: str, state: list[str]) -> list[str]:
+        g, units = self.graph, self.layer.units
+        sizes = g.dims(state[0], 0, 2)  # (K, N)
+        x = g.node("Expand", inputs, g.shape(sizes, self.layer.inputs))
+        rows = [g.reshape(value, -1, size) for value, size in [(x, self.layer.inputs), *((s, units) for s in state)]]
+        return [g.reshape(value, sizes, units) for value in g.include(own_step(g.root, self.layer), rows)]
+
+
+@dataclass
+class _Step(_Body):
+    """One timestep of a layer of torch or Keras."""
+
+    layer: RecurrentLayer
+
+    @property
+    def units(self) -> int:
+        return self.layer.units
+
+    def next(self, inputs: str, state: list[str]) -> list[str]:
+        return self.advance(self.gates(inputs, state[0]), state)
 
     def gates(self, inputs: str, hidden: str) -> list[str]:
         """Add the nodes of :meth:`Cell.gate_values`."""

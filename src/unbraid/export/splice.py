@@ -1,4 +1,4 @@
-"""Finish a traced graph: replace placeholders by recurrent layers, name the sizes, and remove metadata."""
+"""Finish a traced graph: replace placeholders by recurrent layers, and name the sizes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,6 @@ from unbraid.export.graph import Graph
 from unbraid.export.recurrent import recurrent
 
 DOMAIN = "unbraid"  # domain of placeholder nodes; their attribute "number" is the index of the layer
-
-
-def strip(proto: Any) -> None:
-    """Remove metadata about the traced code, because it contains file paths of this machine."""
-    parts = [proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer]
-    for part in parts:
-        for name in ("metadata_props", "doc_string"):
-            if name in part.DESCRIPTOR.fields_by_name:
-                part.ClearField(name)
-    proto.graph.ClearField("value_info")
 
 
 def splice(proto: Any, layers: list[nn.Module]) -> None:

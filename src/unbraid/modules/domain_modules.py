@@ -43,7 +43,7 @@ class DomainModules(JointModules):
 
         That is so for classes of several parents with different evidence of one kind, unless it is switched off.
         """
-        return self._densities is not None
+        return self.densities is not None
 
     @property
     def separates_parents(self) -> bool:
@@ -51,7 +51,8 @@ class DomainModules(JointModules):
         return self.uses_domain and len(set(self.domain_parents)) == len(self.domains)
 
     @property
-    def _densities(self) -> Densities | None:
+    def densities(self) -> Densities | None:
+        """Log densities under the domain of each parent; None if the vote does not use them."""
         if not self.domain or self.task != "classification":
             return None
         found = comparable(list(self.domains.values()))
@@ -92,7 +93,7 @@ class DomainModules(JointModules):
         Raises:
             DataError: the inputs are not those of the networks.
         """
-        densities = self._densities
+        densities = self.densities
         if densities is None:
             return None
         if densities.of_words and self.needs_text:

@@ -26,6 +26,7 @@ from unbraid.modules.voting.referee import Referee
 from unbraid.networks.allowed import restricted
 from unbraid.networks.checking import check_label
 from unbraid.networks.inputs import Inputs, run_batched
+from unbraid.networks.network import Network
 from unbraid.networks.outputs import check_decides, check_restricts
 
 
@@ -266,14 +267,13 @@ def scores_of(module: ConcernModule, domain: Domain | None, inputs: Inputs) -> d
     found = {"margin": margins, "energy": torch.logsumexp(rows, dim=-1).cpu().numpy()}
     if domain is None:
         return found
-    if domain.words is not None and reads_words(module.parent):
-        found["familiar"] = domain.words.known_share(words_read(module.parent, inputs))
-    elif domain.inputs is not None and (numbers := numbers_read(module.parent, inputs)) is not None:
-        found["familiar"] = domain.inputs.density(numbers) / np.prod(numbers.shape[1:])
+    familiar = familiarity(domain, module.parent, inputs)
+    if familiar is not None:
+        found["familiar"] = familiar
     columns = None if module.features is None else module.features.cpu().numpy()
     width = module.parent.spec.features if columns is None else len(columns)
     if domain.features is not None and features.shape[1] == width > 0:
-        found["distance"] = -domain.features.distances(features, module.index, columns)
+        found["discriminant"] = domain.features.log_ratios(features, module.index, columns)
     return found
 
 
@@ -289,3 +289,12 @@ def _decided(module: ConcernModule, inputs: Inputs) -> tuple[np.ndarray, np.ndar
 
     found = run_batched(both, inputs, module.head.weight.device, decided=True)
     return found[:, :-1], found[:, -1]
+
+
+def familiarity(domain: Domain, network: Network, inputs: Inputs) -> np.ndarray | None:
+    """Compute how familiar inputs are to a parent: share of known words, or log density of numbers; None without."""
+    if domain.words is not None and reads_words(network):
+        return domain.words.known_share(words_read(network, inputs))
+    if domain.inputs is not None and (numbers := numbers_read(network, inputs)) is not None:
+        return np.asarray(domain.inputs.density(numbers) / np.prod(numbers.shape[1:]))
+    return None

@@ -85,12 +85,14 @@ class Voter(DomainModules):
         groups = self._groups
         return self._margins_of(groups, [x] * len(groups), logs)
 
-    def joint(self, inputs: Sequence[Any]) -> Tensor:
-        """Compute the margins of all modules, (N, K) or (N, T, K), from the inputs of each of :attr:`groups`.
+    def joint(self, inputs: Sequence[Any], logs: np.ndarray | None) -> Tensor:
+        """Compute the margins of all modules, (N, K) or (N, T, K).
 
-        Domain evidence is not used, because these inputs can be those of different vocabularies.
+        Args:
+            inputs: the inputs of each of :attr:`groups`, which can be those of different vocabularies.
+            logs: domain evidence, as of :meth:`domain_logs`; None for a vote without it.
         """
-        return self._margins_of(self._groups, inputs, None)
+        return self._margins_of(self._groups, inputs, logs)
 
     def margins(self, x: Any) -> np.ndarray:
         """Compute the margins of all modules for all examples, in batches.

@@ -33,7 +33,11 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": F.softplus,
     "softsign": F.softsign,
     "relu6": F.relu6,
+    "relu1": lambda x: torch.clamp(x, 0, 1),
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),  # as Keras defines it; the default of torch is 0.01
+    "leaky_relu_0.01": F.leaky_relu,
+    "leaky_relu_0.1": lambda x: F.leaky_relu(x, 0.1),
+    "leaky_relu_0.3": lambda x: F.leaky_relu(x, 0.3),  # the default of the layer LeakyReLU
     "hard_silu": F.hardswish,
     "hard_tanh": F.hardtanh,
     "log_sigmoid": F.logsigmoid,

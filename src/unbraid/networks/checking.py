@@ -12,7 +12,7 @@ from unbraid.errors import DataError, FormatError, UnsupportedLayer, quoted, wro
 from unbraid.limits import check_size
 from unbraid.networks.flow import Flow
 from unbraid.networks.graph_spec import KerasSpec
-from unbraid.networks.prunable import prunable_dense
+from unbraid.networks.prunable import prunable_dense, zero_at_zero
 from unbraid.networks.spec import EncoderDecoderSpec, NetworkSpec, Spec, label_count
 from unbraid.networks.stage_spec import ActivationSpec, DenseSpec, FlattenSpec, RecurrentSpec, StageSpec
 
@@ -114,12 +114,13 @@ def run_flow(spec: NetworkSpec, steps: Mapping[str, int] | None = None) -> None:
 
 def _check_zero_stays_zero(stage: StageSpec) -> None:
     """Raise UnsupportedLayer if a stage maps the zero of a removed unit to another value."""
-    if isinstance(stage, ActivationSpec) and stage.activation not in ("tanh", "relu", "linear"):
+    if isinstance(stage, ActivationSpec) and not zero_at_zero(stage.activation):
         raise UnsupportedLayer(
             f"activation {stage.name!r} ({stage.activation}) behind the recurrence maps the zero of a removed unit "
-            "to another value; supported there: tanh, relu, linear. Move it into the dense layer before it."
+            "to another value; supported there: those that map 0 to 0, as tanh and relu. Move it into the dense layer "
+            "before it."
         )
-    if isinstance(stage, DenseSpec) and stage.activation == "softmax":
+    if isinstance(stage, DenseSpec) and stage.activation in ("softmax", "log_softmax"):
         raise UnsupportedLayer(
             f"hidden layer {stage.name!r} has a softmax over its units, so single units cannot be removed."
         )

@@ -10,7 +10,12 @@ from unbraid.errors import ConfigError, DataError, quoted
 
 Task = Literal["classification", "labels", "regression"]
 GivenTask = Literal["classification", "regression"]  # a user states it where the output layer leaves it open
-Output = Literal["softmax", "sigmoid", "linear", "linear+sigmoid", "linear+tanh", "linear+relu"]
+Output = Literal[
+    "softmax", "sigmoid", "linear", "linear+sigmoid", "linear+tanh", "linear+relu", "linear+softplus",
+    "linear+exponential", "linear+elu", "linear+selu", "linear+softsign", "linear+leaky_relu", "linear+leaky_relu_0.01",
+    "linear+leaky_relu_0.1", "linear+leaky_relu_0.3", "linear+hard_sigmoid", "linear+hard_sigmoid_keras2",
+    "linear+relu1", "linear+relu6", "linear+silu", "linear+gelu",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,11 @@ class OutputKind:
 OUTPUTS: Mapping[Output, OutputKind] = {
     "softmax": OutputKind("softmax"),
     "sigmoid": OutputKind("sigmoid"),
-    "linear": OutputKind("linear", numbers=True),
-    "linear+sigmoid": OutputKind("sigmoid", numbers=True),
-    "linear+tanh": OutputKind("tanh", numbers=True),
-    "linear+relu": OutputKind("relu", numbers=True),
+    **{
+        name: OutputKind(name.removeprefix("linear+"), numbers=True)
+        for name in get_args(Output)
+        if name.startswith("linear")
+    },
 }
 NUMBERS: Mapping[str, Output] = {kind.activation: name for name, kind in OUTPUTS.items() if kind.numbers}
 

@@ -106,7 +106,8 @@ class OwnStack(RecurrentStack):
     def _result(self, args: tuple, kwargs: dict[str, Any], x: Tensor, states: State) -> Any:
         """Return the result of the user's forward with a role in place of each tensor."""
         given, rest = _arguments(args, kwargs)
-        steps, key = x.shape[1], (given.dim(), x.shape[0] > 1, x.shape[1] > 1, len(rest), tuple(kwargs))
+        steps, several = x.shape[1], (bool(x.shape[0] > 1), bool(x.shape[1] > 1))  # a traced size gives no bool
+        key = (given.dim(), *several, len(rest), tuple(kwargs))
         if key in self._results:
             return self._results[key]
         layer, kept = self.own_layer, self.kept[0]

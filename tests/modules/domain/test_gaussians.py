@@ -82,3 +82,17 @@ def test_values_that_cannot_be_are_refused(means, covariance):
 def test_inputs_of_another_width_are_refused():
     with pytest.raises(DataError, match="3 numbers"):
         Gaussians(np.zeros((1, 2)), np.eye(2)).density(np.zeros((4, 3)))
+
+
+def test_log_ratios_are_differences_of_distances():
+    own, values = model(size=4, classes=3), np.random.default_rng(1).normal(size=(6, 4))
+    middle = Gaussians(own.means.mean(0, keepdims=True), own.covariance)
+    expected = 4 * (middle.distances(values, 0) - own.distances(values, 2)) / 2
+    np.testing.assert_allclose(own.log_ratios(values, 2), expected, rtol=1e-9)
+    columns = np.asarray([3, 1])
+    expected = middle.distances(values[:, columns], 0, columns) - own.distances(values[:, columns], 1, columns)
+    np.testing.assert_allclose(own.log_ratios(values[:, columns], 1, columns), expected, rtol=1e-9)
+
+
+def test_the_log_ratio_of_a_single_class_is_zero():
+    assert not model(classes=1).log_ratios(np.ones((2, 3)), 0).any()

@@ -23,7 +23,7 @@ def test_it_is_the_share_of_held_out_inputs_that_score_lower():
 
 def test_it_falls_below_all_held_out_inputs():
     typicality = Typicality.of(scores())
-    margins = np.asarray([-5.0, -20, -50, -100])
+    margins = np.asarray([-30.0, -60, -120, -240])
     found = typicality({"margin": margins, "familiar": np.full(4, 0.7)})
     assert (np.diff(found) < 0).all()
     assert 0 <= found.min() <= found.max() < 0.01

@@ -8,7 +8,7 @@ used. Shapes: N examples, T timesteps, D inputs, H units, H' kept units, S level
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,8 @@ def build(
     Args:
         module: the parent with RecurrentStacks in it.
         stacks: path -> stack of the parent.
-        kept: path -> kept units of each level and direction; layers that stay as they are are missing.
+        kept: path -> kept units of each level and direction; layers that stay as they are are missing. Linear layers
+            have one entry.
         plan: which layers are narrower, and which columns the layers behind them still read.
         sample: values of the parent.
     """
@@ -109,9 +110,13 @@ def build(
             own = kept.get(path) or [torch.arange(stack.hidden_size)] * len(stack.layers)
             memo[id(stack)] = _small(path, stack, own, columns, sample.layers[path], path in plan.narrow)
     small = copied(module, memo)
-    for path, columns in plan.columns.items():
-        if path not in stacks:
-            _fold_linear(small.get_submodule(path), columns, sample.linears[path][0])  # type: ignore[arg-type]
+    for path in linear_paths(stacks, plan):
+        linear = small.get_submodule(path)
+        assert isinstance(linear, nn.Linear)
+        if path in plan.columns:
+            _fold_linear(linear, plan.columns[path], sample.linears[path][0])
+        if path in kept:
+            _cut_linear(linear, kept[path][0])
     for (path, name), value in plan.attributes.items():
         setattr(small.get_submodule(path), name, value)
     return small
@@ -124,20 +129,42 @@ def fit(
     plan: Plan,
     order: Sequence[str],
     sample: Sample,
+    loops: Collection[str] = (),
 ) -> None:
-    """Fit the layers of ``small`` in place, in the given order of computation; see :func:`build`."""
+    """Fit the layers of ``small`` in place, in the given order of computation; see :func:`build`.
+
+    Linear layers of ``loops`` run several times, and may read their own earlier outputs.
+    """
     for path in order:
-        if path in kept:
+        if path in kept and path in stacks:
             _fit_stack(small, path, stacks[path], kept[path], sample)
         elif path in plan.columns and path in stacks:
             everything = [torch.arange(stacks[path].hidden_size)] * len(stacks[path].layers)
             _fit_stack(small, path, stacks[path], everything, sample)
         elif path in plan.columns:
-            fit_linear(small, path, sample.batches, sample.linears[path][1])
+            inputs, wanted = sample.linears[path]
+            wanted = wanted[:, kept[path][0]] if path in kept else wanted
+            fit_linear(small, path, sample.batches, wanted, inputs[:, plan.columns[path]] if path in loops else None)
 
 
-def fit_linear(small: nn.Module, path: str, batches: Sequence[Any], wanted: Tensor) -> None:
-    """Fit an nn.Linear of ``small`` in place, so that it gives ``wanted`` (M, C) on the inputs that it reads there."""
+def linear_paths(stacks: Mapping[str, RecurrentStack], plan: Plan) -> list[str]:
+    """Paths of the linear layers that a plan makes smaller: of their units, of their inputs, or of both."""
+    return [path for path in dict.fromkeys([*plan.kept, *plan.columns]) if path not in stacks]
+
+
+def fit_linear(
+    small: nn.Module, path: str, batches: Sequence[Any], wanted: Tensor, parents: Tensor | None = None
+) -> None:
+    """Fit an nn.Linear of ``small`` in place, so that it gives ``wanted`` (M, C) on the inputs that it reads there.
+
+    Args:
+        small: the smaller module.
+        path: of the layer.
+        batches: inputs of the module.
+        wanted: outputs of the layer in the parent, all of them or those of its kept units.
+        parents: its inputs in the parent (M, F'), which are used as well. A layer that reads its own earlier outputs
+            needs them, because the fit changes these.
+    """
     with torch.no_grad():
         read = [v for seen, _ in runs(small, batches, [path], _view) for v in seen.get(path, [])]
     layer = small.get_submodule(path)
@@ -146,7 +173,8 @@ def fit_linear(small: nn.Module, path: str, batches: Sequence[Any], wanted: Tens
     inputs = torch.cat([values.flatten(0, -2) for values, _ in read])
     finite = torch.isfinite(inputs).all(1)
     regression = Regression(start)
-    regression.add(with_one(inputs[finite]), wanted[finite], torch.arange(int(finite.sum())) % JUDGING == 0)
+    for values in [inputs] if parents is None else [inputs, parents]:
+        regression.add(with_one(values[finite]), wanted[finite], torch.arange(int(finite.sum())) % JUDGING == 0)
     _store(layer, regression.solved())
 
 
@@ -286,6 +314,15 @@ def _fold_linear(layer: nn.Linear, columns: Tensor, inputs: Tensor) -> None:
     joint = torch.cat([columns, torch.tensor([width])])
     whole = torch.cat([layer.weight, _bias(layer).unsqueeze(1)], 1).detach()
     _store(layer, fold(whole, _moment(with_one(inputs)), joint, rest(width + 1, joint)))
+
+
+def _cut_linear(layer: nn.Linear, kept: Tensor) -> None:
+    """Keep some of the units of a linear layer, in place."""
+    layer.weight = nn.Parameter(layer.weight.detach()[kept], requires_grad=False)
+    own: Tensor | None = layer.bias
+    if own is not None:
+        layer.bias = nn.Parameter(own.detach()[kept], requires_grad=False)
+    layer.out_features = len(kept)
 
 
 def _bias(layer: nn.Linear) -> Tensor:

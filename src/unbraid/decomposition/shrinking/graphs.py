@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -12,12 +14,14 @@ from unbraid.decomposition.shrinking.wrapped_graph import ShrunkGraphLayer
 from unbraid.networks.graph.module import KerasGraph
 from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.graph.rewiring import Narrowed, rewired
-from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.graph_spec import GraphLayer, GraphSpec, KerasSpec, PerTimestepSpec
 from unbraid.networks.inputs import Inputs
+from unbraid.networks.keras.graph_dense import graph_dense
 from unbraid.networks.keras.graph_network import recurrent_specs
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.stack import RecurrentStack
+from unbraid.networks.stage_spec import DenseSpec, RecurrentSpec
 
 
 class GraphShrinker(TorchShrinker):
@@ -28,21 +32,26 @@ class GraphShrinker(TorchShrinker):
         x: its inputs.
         refine: number of steps of distillation.
         seed: seed of the choice of examples.
+        dense: whether hidden dense layers get smaller too.
 
     Raises:
         DataError: the graph does not run on x.
     """
 
-    def __init__(self, network: Network, x: Inputs, refine: int, seed: int) -> None:
+    def __init__(self, network: Network, x: Inputs, refine: int, seed: int, dense: bool = True) -> None:
         assert isinstance(network.spec, KerasSpec)
         self.network, self.spec = network, network.spec
         sources = [Source(self.spec.head, output=self.spec.output)]
-        super().__init__(graph_of(network), x, sources, "wrapped", refine, seed)
+        super().__init__(graph_of(network), x, sources, "auto", refine, seed, dense=dense)
 
     def make(self, keep: float) -> Network:
-        """Make a network whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1]."""
-        kept = self._kept(keep)
-        return self._network(self._fitted(Plan(kept)) if kept else self.parent)
+        """Make a network whose layers keep the share ``keep`` of their hidden units, in (0, 1]."""
+        plan = self._plan(keep, self._kept(keep))
+        return self._network(self._fitted(plan) if plan.kept else self.parent)
+
+    def _plan(self, keep: float, kept: dict[str, list[Tensor]]) -> Plan:
+        """Plan smaller layers: recurrent ones with an expansion of their outputs, and linear ones."""
+        return self._with_linears(Plan(kept), keep, [])
 
     def _opened(self, module: nn.Module) -> tuple[nn.Module, dict[str, nn.Module], torch.dtype]:
         own = copied(module).cpu().eval()
@@ -64,11 +73,12 @@ class GraphShrinker(TorchShrinker):
 
     def _network(self, small: nn.Module) -> Network:
         assert isinstance(small, KerasGraph)
-        graph, weights = rewired(small.spec, *_smaller(small))
+        graph, weights = rewired(_sized(small), *_smaller(small))
         own = {f"body.module.{name}": value for name, value in weights.items()}
         own |= {f"head.{name}": weights[f"{self.spec.head}.{name}"].clone() for name in ("weight", "bias")}
         features = own["head.weight"].shape[1]
-        changes = {"graph": graph, "features": features, "layers": recurrent_specs(graph)}
+        dense = graph_dense(graph, self.spec.head)
+        changes = {"graph": graph, "features": features, "layers": recurrent_specs(graph), "dense": dense}
         network = self.network
         made = Network(self.spec.model_copy(update=changes), own, network.labels, vocabulary=network.vocabulary)
         made.loss = network.loss
@@ -97,6 +107,21 @@ def _smaller(graph: KerasGraph) -> tuple[dict[str, Tensor], dict[str, Narrowed]]
         elif rest.startswith("layer."):
             weights[f"{layer}.{rest.removeprefix('layer.')}"] = value.detach()
     return weights, {name: _narrowed(part) for name, part in shrunk.items()}
+
+
+def _sized(graph: KerasGraph) -> GraphSpec:
+    """Describe a graph with the sizes that its layers have now; rewiring sets the units of smaller recurrent layers."""
+    layers: list[GraphLayer] = []
+    for layer in graph.spec.layers:
+        part = graph.get_submodule(layer.name)
+        if isinstance(layer, DenseSpec) and isinstance(part, nn.Linear):
+            layer = layer.model_copy(update={"inputs": part.in_features, "units": part.out_features})
+        elif isinstance(layer, RecurrentSpec) and isinstance(part, KerasRecurrent | ShrunkGraphLayer):
+            layer = layer.model_copy(update={"inputs": part.input_size})
+        elif isinstance(layer, PerTimestepSpec):
+            layer = layer.model_copy(update={"graph": _sized(cast(KerasGraph, part))})
+        layers.append(layer)
+    return graph.spec.model_copy(update={"layers": layers})
 
 
 def _narrowed(part: ShrunkGraphLayer) -> Narrowed:

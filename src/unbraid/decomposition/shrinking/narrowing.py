@@ -1,24 +1,26 @@
-"""Find the recurrent layers whose outputs may become narrower, by trial.
+"""Find the recurrent and linear layers whose outputs may become narrower, by trial.
 
 A trial runs the user's forward with recorded results of all recurrent layers and nn.Linear layers. The layer on trial
 returns only the columns of its kept units. The layer can be narrowed if forward still runs, if every layer reads the
 recorded values with some columns missing, and if the results are the recorded results. This holds for selected
-timesteps, pooling over time, masks, concatenation and attention weights from an nn.Linear. It fails for layer norm,
-reshapes to a fixed size and products with fixed vectors. Shapes: N examples, T timesteps, H units, S states.
+timesteps, pooling over time, masks, concatenation, activations and attention weights from an nn.Linear. It fails for
+layer norm, reshapes to a fixed size and products with fixed vectors.
+Shapes: N examples, T timesteps, H units, S states (1 for linear layers).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unbraid.decomposition.shrinking.running import Call, Record, fresh, same_random_numbers
+from unbraid.decomposition.shrinking.running import Call, Record, fresh, record, same_random_numbers
+from unbraid.errors import DataError
 from unbraid.networks.inputs import leaves
 from unbraid.networks.pytorch.arranging import tensors_of
 from unbraid.networks.pytorch.calling import call, said
@@ -27,8 +29,10 @@ SIZE_NAME = re.compile(r"hid|unit|rnn|lstm|gru|state|h_dim|h_size|^h$", re.IGNOR
 
 ROUNDING = 1e-5  # largest difference of equal values, as a share of the largest value
 COMPARED = 256  # rows that find the columns; all rows confirm them
+TOGETHER = (4, 3, 2)  # numbers of successive layers of one size that are tried together, such as the gates of a cell
+LARGEST, SMALLEST = 0.95, 0.55  # random outputs that no usual activation maps to equal values
 
-Kept = Mapping[str, list[Tensor]]  # path of a recurrent layer -> kept units of each level and direction, S x (H',)
+Kept = Mapping[str, list[Tensor]]  # path of a layer -> kept units of each level and direction, S x (H',)
 Attributes = dict[tuple[str, str], int]  # (path of a part, name of an attribute) -> new value
 
 
@@ -42,10 +46,11 @@ class Plan:
 
     Attributes:
         kept: the kept units of all layers that get smaller.
-        narrow: paths of the recurrent layers whose outputs are narrower.
+        narrow: paths of the layers whose outputs are narrower.
         columns: path of a layer -> columns of its inputs that remain; layers without a change are missing.
         attributes: attributes of the module that must change with them.
         reasons: path of every other recurrent layer -> why it cannot be narrower.
+        whole: path of every linear layer that keeps all of its units -> why.
     """
 
     kept: Kept
@@ -53,6 +58,7 @@ class Plan:
     columns: dict[str, Tensor] = field(default_factory=dict)
     attributes: Attributes = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    whole: dict[str, str] = field(default_factory=dict)
 
 
 def plan_narrowing(module: nn.Module, batch: Any, recorded: Record, kept: Kept, tied: Kept) -> Plan:
@@ -92,15 +98,83 @@ def plan_narrowing(module: nn.Module, batch: Any, recorded: Record, kept: Kept, 
     return Plan(kept, frozenset(narrow), columns, attributes, {s: why for s, why in reasons.items() if s not in narrow})
 
 
+def plan_linears(module: nn.Module, batch: Any, paths: Sequence[str], plan: Plan, kept: Kept, tied: Kept) -> Plan:
+    """Add linear layers to a plan.
+
+    Their recorded outputs are random numbers, so that no two columns are equal behind a ReLU.
+
+    Args:
+        module: as for :func:`plan_narrowing`.
+        batch: inputs.
+        paths: all layers that a trial records.
+        plan: the plan of the recurrent layers.
+        kept: the kept units of the linear layers that get smaller.
+        tied: kept units of recurrent and linear layers; layers of one size keep the same units.
+    """
+    try:
+        recorded = record(_randomized(module, list(kept)), batch, paths)
+        _trial(module, batch, recorded, plan.kept, set(plan.narrow), plan.attributes)
+    except (DataError, Wide) as error:
+        return replace(plan, whole=dict.fromkeys(kept, str(error)))
+    whole: dict[str, str] = {}
+    for site in kept:
+        try:
+            plan = _extended(module, batch, recorded, plan, [site], kept, {})
+        except Wide as wide:
+            whole[site] = str(wide)
+    free = [site for site in recorded.calls if site in whole or site in plan.reasons]
+    for sites, changes, units in _further_trials(module, {**plan.kept, **kept}, tied, free, TOGETHER):
+        if plan.narrow.intersection(sites) or whole.keys().isdisjoint(sites):
+            continue
+        try:
+            plan = _extended(module, batch, recorded, plan, sites, units, changes)
+        except Wide:
+            continue
+    return replace(
+        plan,
+        reasons={site: why for site, why in plan.reasons.items() if site not in plan.narrow},
+        whole={site: why for site, why in whole.items() if site not in plan.narrow},
+    )
+
+
+def _extended(
+    module: nn.Module, batch: Any, recorded: Record, plan: Plan, sites: Sequence[str], units: Kept, changes: Attributes
+) -> Plan:
+    """Add layers and changed attributes to a plan; raise Wide if that is not possible."""
+    chosen, narrow = {**plan.kept, **{site: units[site] for site in sites}}, plan.narrow | set(sites)
+    attributes = plan.attributes | changes
+    columns = _trial(module, batch, recorded, chosen, set(narrow), attributes)
+    return replace(plan, kept=chosen, narrow=narrow, columns=columns, attributes=attributes)
+
+
+def _randomized(module: nn.Module, paths: Sequence[str]) -> nn.Module:
+    """Copy a module whose linear layers of these paths return random numbers between 0 and 1."""
+    copy, generator = fresh(module), torch.Generator().manual_seed(0)
+
+    def hook(part: nn.Module, args: tuple, result: Tensor) -> Tensor:
+        values = torch.rand(result.shape, generator=generator, dtype=result.dtype)
+        return SMALLEST + (LARGEST - SMALLEST) * values
+
+    for path in paths:
+        copy.get_submodule(path).register_forward_hook(hook)
+    return copy
+
+
 def _further_trials(
-    module: nn.Module, kept: Kept, tied: Kept, sites: Sequence[str]
+    module: nn.Module, kept: Kept, tied: Kept, sites: Sequence[str], windows: Sequence[int] = ()
 ) -> Iterator[tuple[list[str], Attributes, Kept]]:
-    """Layers to try together, the attributes that hold their number of units, and the units that they keep."""
+    """Layers to try together, the attributes that hold their number of units, and the units that they keep.
+
+    Args:
+        module: the user's.
+        kept: kept units of the layers by themselves.
+        tied: kept units where layers of one size keep the same.
+        sites: paths of the layers, in the order of their first call.
+        windows: numbers of successive layers of one size that are tried after all of them.
+    """
     sizes: dict[tuple[int, int], list[str]] = {}
     for site in sites:
-        units = module.get_submodule(site).hidden_size
-        assert isinstance(units, int)
-        sizes.setdefault((units, len(kept[site][0])), []).append(site)
+        sizes.setdefault((units_of(module.get_submodule(site)), len(kept[site][0])), []).append(site)
     for (old, new), group in sizes.items():
         changes = _size_attributes(module, old, new)
         several = len(group) > 1
@@ -111,6 +185,16 @@ def _further_trials(
         if changes and several:
             yield group, changes, tied
             yield from (([site], changes, kept) for site in group)
+        for length in windows:
+            for start in range(len(group) - length + 1 if length < len(group) else 0):
+                yield group[start : start + length], {}, tied
+
+
+def units_of(part: nn.Module) -> int:
+    """Return the number of hidden units of a recurrent layer or of outputs of a linear layer."""
+    found = part.out_features if isinstance(part, nn.Linear) else part.hidden_size
+    assert isinstance(found, int)
+    return found
 
 
 def _size_attributes(module: nn.Module, old: int, new: int) -> Attributes:
@@ -136,14 +220,13 @@ def _trial(
     trial = fresh(module)
     for (path, name), value in attributes.items():
         setattr(trial.get_submodule(path), name, value)
-    columns: dict[str, Tensor] = {}
     replays = []
     for path, calls in recorded.calls.items():
         part = trial.get_submodule(path)
         own = kept[path] if path in narrow else None
         if own is not None:
-            part.hidden_size = len(own[0])  # type: ignore[assignment]
-        replays.append(_Replay(path, calls, own, columns, module.get_submodule(path)))
+            setattr(part, "out_features" if isinstance(part, nn.Linear) else "hidden_size", len(own[0]))
+        replays.append(_Replay(path, calls, own, module.get_submodule(path)))
         part.forward = replays[-1]
     try:
         with torch.no_grad(), same_random_numbers():
@@ -158,7 +241,8 @@ def _trial(
     same = len(results) == len(recorded.results) and all(map(_equal, results, recorded.results))
     if not same:
         raise Wide("the module returns its outputs, or values that it computes from them without an nn.Linear")
-    return columns
+    found = {replay.path: replay.columns() for replay in replays}
+    return {path: columns for path, columns in found.items() if columns is not None}
 
 
 class _Replay:
@@ -167,17 +251,16 @@ class _Replay:
     Args:
         path: of the layer.
         calls: its recorded calls.
-        kept: of a recurrent layer on trial, its kept units; None returns the recorded result.
-        columns: filled with the columns of the inputs that are left, path -> (F',).
+        kept: of a layer on trial, its kept units; None returns the recorded result.
         part: the layer.
     """
 
-    def __init__(
-        self, path: str, calls: list[Call], kept: Sequence[Tensor] | None, columns: dict[str, Tensor], part: nn.Module
-    ) -> None:
-        self.path, self.calls, self.kept, self.columns = path, iter(calls), kept, columns
+    def __init__(self, path: str, calls: list[Call], kept: Sequence[Tensor] | None, part: nn.Module) -> None:
+        self.path, self.calls, self.kept = path, iter(calls), kept
+        self._reads: list[tuple[Tensor, Tensor]] = []  # inputs with columns missing, and the recorded ones, (M, F)
+        self._same = False  # whether other inputs have all columns
         self.units = int(getattr(part, "hidden_size", 0))
-        self.cell = isinstance(part, nn.RNNCellBase)
+        self.cell = isinstance(part, nn.RNNCellBase | nn.Linear)  # its results have the units as their last axis
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorded = next(self.calls, None)
@@ -193,15 +276,25 @@ class _Replay:
             raise Wide(f"{self.path!r} then gets other initial states")
         return self._result(recorded.result)
 
-    def _read(self, given: Tensor, wanted: Tensor) -> None:
-        if _equal(given, wanted):
-            return
-        found = _columns(given, wanted)
+    def columns(self) -> Tensor | None:
+        """Return which columns (F',) of its inputs the layer still reads; None for all. Raise Wide if unclear."""
+        if not self._reads:
+            return None
+        if self._same or len({given.shape[1] for given, _ in self._reads}) > 1:
+            raise Wide(f"{self.path!r} reads different columns in each of its calls")
+        found = _columns(self._reads)
         if found is None:
             raise Wide(f"{self.path!r} then reads other values, not the same ones with some columns left out")
-        if self.path in self.columns and not torch.equal(self.columns[self.path], found):
-            raise Wide(f"{self.path!r} reads different columns in each of its calls")
-        self.columns[self.path] = found
+        return found
+
+    def _read(self, given: Tensor, wanted: Tensor) -> None:
+        if _equal(given, wanted):
+            self._same = True
+            return
+        wider = given.shape[-1] >= wanted.shape[-1]
+        if given.shape[:-1] != wanted.shape[:-1] or wider or given.dtype != wanted.dtype:
+            raise Wide(f"{self.path!r} then reads other values, not the same ones with some columns left out")
+        self._reads.append((given.reshape(-1, given.shape[-1]), wanted.reshape(-1, wanted.shape[-1])))
 
     def _result(self, result: Any) -> Any:
         if self.kept is None:
@@ -242,17 +335,19 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and bool(torch.equal(a, b))
 
 
-def _columns(given: Tensor, wanted: Tensor) -> Tensor | None:
-    """Find which columns of ``wanted`` (..., F) are in ``given`` (..., F'), in order; None if others are in it.
+def _columns(reads: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """Find which columns of (M, F) are in (M, F'), in order, the same ones in all calls; None if others are in it.
 
-    Sums over narrower tensors are rounded otherwise, so the values may differ by :data:`ROUNDING`.
+    Sums over narrower tensors are rounded otherwise, so the values may differ by :data:`ROUNDING`. A column that is
+    equal to another one in one call, such as that of a first state of zeros, is told apart by the other calls.
     """
-    if given.shape[:-1] != wanted.shape[:-1] or given.shape[-1] >= wanted.shape[-1] or given.dtype != wanted.dtype:
-        return None
-    given, wanted = given.reshape(-1, given.shape[-1]), wanted.reshape(-1, wanted.shape[-1])
-    rows = torch.linspace(0, len(given) - 1, min(len(given), COMPARED)).long()
-    limit = ROUNDING * float(wanted.abs().max())
-    near = torch.cdist(given[rows].t().contiguous(), wanted[rows].t().contiguous(), p=torch.inf) <= limit
+    near: Tensor | None = None
+    for given, wanted in reads:
+        rows = torch.linspace(0, len(given) - 1, min(len(given), COMPARED)).long()
+        distance = torch.cdist(given[rows].t().contiguous(), wanted[rows].t().contiguous(), p=torch.inf)
+        own = distance <= _limit(wanted)
+        near = own if near is None else near & own
+    assert near is not None
     found: list[int] = []
     for mine in near:
         mine[found] = False
@@ -261,4 +356,9 @@ def _columns(given: Tensor, wanted: Tensor) -> Tensor | None:
             return None
         found.append(int(places[0]))
     columns = torch.tensor(found)
-    return columns if bool(((given - wanted[:, columns]).abs() <= limit).all()) else None
+    same = all(bool(((given - wanted[:, columns]).abs() <= _limit(wanted)).all()) for given, wanted in reads)
+    return columns if same else None
+
+
+def _limit(wanted: Tensor) -> float:
+    return ROUNDING * float(wanted.abs().max())

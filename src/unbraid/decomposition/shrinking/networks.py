@@ -31,12 +31,13 @@ class NetworkShrinker:
         x: its inputs.
         refine: number of steps of distillation.
         seed: seed of the choice of examples.
+        dense: whether hidden dense layers get smaller too.
 
     Raises:
         DataError: too few examples.
     """
 
-    def __init__(self, network: Network, x: Inputs, refine: int, seed: int) -> None:
+    def __init__(self, network: Network, x: Inputs, refine: int, seed: int, dense: bool = True) -> None:
         assert isinstance(network.spec, NetworkSpec)
         self.network, self.spec = network, network.spec
         targets = _decisions(network, x)
@@ -46,13 +47,14 @@ class NetworkShrinker:
             raise DataError(
                 "the network predicts no class for two of the inputs: give more inputs, of several classes."
             )
-        config = DecompositionConfig.of(strategy="reconstruct", layers="recurrent", seed=seed, refine=refine)
+        layers = "all" if dense else "recurrent"
+        config = DecompositionConfig.of(strategy="reconstruct", layers=layers, seed=seed, refine=refine)
         assert isinstance(config, ReconstructConfig)
         rows = choose(targets, config, self.used, pooled=True).rows
         self.made = Reconstruction(network, x.take(rows), targets.take(rows), self.used, config)
 
     def make(self, keep: float) -> Network:
-        """Make a network whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1]."""
+        """Make a network whose layers keep the share ``keep`` of their hidden units, in (0, 1]."""
         network, spec = self.network, self.spec
         if keep == 1:
             return self._network(spec, network.weights())

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from unbraid.config import LayerChoice
 from unbraid.decomposition.reconstruction.size_search import held_out_split, smallest
 from unbraid.decomposition.shrinking.graphs import GraphShrinker
 from unbraid.decomposition.shrinking.inputs import module_inputs
@@ -43,10 +44,11 @@ def shrink(
     max_loss: float | None = None,
     refine: int = 0,
     style: Literal["auto", "plain", "wrapped"] = "auto",
+    layers: Literal["all", "recurrent"] = "all",
     seed: int = 0,
     progress: Progress | bool | None = None,
 ) -> nn.Module:
-    """Make a smaller copy of a trained recurrent network, without labels.
+    """Make a smaller copy of a trained network, without labels.
 
     Hidden units that the scores depend on least are removed. The remaining units replace them by least squares on
     ``x``. The layers that read these units are fitted to the scores of the original. There are no gradient steps unless
@@ -56,20 +58,23 @@ def shrink(
     Its nn.LSTM, nn.GRU and nn.RNN layers have fewer units. Where forward accepts fewer outputs, the layers behind them
     are smaller too (``plain``). Where it does not (layer norm, reshapes to a fixed size), the smaller layer is followed
     by a linear map to the old size (``wrapped``). All levels and directions of one layer get the same number of units.
-    A layer made with ``bias=False`` gets a bias. The logger ``unbraid`` notes changes at level INFO.
+    A hidden nn.Linear has fewer units if the forward accepts fewer outputs of it, and keeps all of them otherwise.
+    Layers that are combined unit by unit, such as a gate and its values, keep the same units. A layer made with
+    ``bias=False`` may get a bias. The logger ``unbraid`` notes changes at level INFO.
 
     Args:
-        model: an nn.Module with recurrent layers, or a Network. It is not changed.
+        model: an nn.Module with recurrent or hidden linear layers, or a Network. It is not changed.
         x: inputs as the model reads them, without labels: a tensor or array, a tuple of arguments, or a dict of
             arguments by name; for a Network also text. A few hundred examples are enough; all kinds should be in it.
-        keep: share of the hidden units of each recurrent layer that stay, in (0, 1]. Default: 0.3.
+        keep: share of the hidden units of each layer that stay, in (0, 1]. Default: 0.3.
         max_loss: instead of ``keep``: the smallest size that changes at most this share of the decisions on a fifth of
             ``x`` that is held out, in [0, 1). Of numbers it bounds the mean squared difference to those of the model,
             as a share of their variance. One returned number is compared so; for several pass a Network that was made
             with ``task="regression"``.
         refine: number of steps of distillation towards the scores of the original that follow, at least 0.
         style: ``auto`` chooses for each layer; ``plain`` raises an error where a layer cannot be plain; ``wrapped``
-            keeps all sizes between layers. Only for PyTorch modules.
+            keeps all sizes between layers, and the units of linear layers. Only for PyTorch modules.
+        layers: which layers lose units: ``all`` (default), or ``recurrent`` ones only.
         seed: seed of the choice of examples, at least 0.
         progress: None, True, False or a factory of bars, as for :func:`unbraid.decompose`.
 
@@ -79,7 +84,7 @@ def shrink(
         For a Network made from a PyTorch module it is an instance of the class of that module.
 
     Raises:
-        UnsupportedLayer: no recurrent layer, or one that cannot be made smaller; the message names it.
+        UnsupportedLayer: no layer with hidden units, or one that cannot be made smaller; the message names it.
         DataError: inputs that the model does not run on.
         ConfigError: a setting out of range, or both ``keep`` and ``max_loss``.
         ArgumentError: ``model`` is not an nn.Module.
@@ -99,14 +104,15 @@ def shrink(
         (LSTM(4, 10, batch_first=True), Linear(in_features=10, out_features=3, bias=True))
         >>> _ = Classifier(hidden=10).load_state_dict(small.state_dict())
     """
-    _check_settings(keep, max_loss, refine, style, seed)
+    _check_settings(keep, max_loss, refine, seed, style=(style, STYLES), layers=(layers, tuple(LayerChoice)))
+    dense = layers != "recurrent"
     if not isinstance(model, nn.Module):
         raise wrong_object(model, "model", "an nn.Module or a Network", "pass a trained instance")
     if not isinstance(model, Network):
         checked_module(model)
         return _sized(
             module_inputs(checked_module(model), x),
-            lambda some: TorchShrinker(model, some, None, style, refine, seed),
+            lambda some: TorchShrinker(model, some, None, style, refine, seed, dense=dense),
             TorchShrinker.change,
             (keep, max_loss, seed, shown(progress)),
         )
@@ -119,7 +125,7 @@ def shrink(
         own, sources = model.to_torch(), [Source(spec.head, output=spec.output)]
         return _sized(
             inputs,
-            lambda some: TorchShrinker(own, some, sources, style, refine, seed, spec.run),
+            lambda some: TorchShrinker(own, some, sources, style, refine, seed, spec.run, dense),
             TorchShrinker.change,
             settings,
         )
@@ -128,7 +134,7 @@ def shrink(
     )
     return _sized(
         inputs,
-        lambda some: shrinker(model, some, refine, seed),
+        lambda some: shrinker(model, some, refine, seed, dense),
         lambda shrinker, small, held: change(model, small, held),
         settings,
     )
@@ -152,7 +158,7 @@ def _sized(
     return smallest(shrinker.make, lambda small: changed(shrinker, small, held) <= max_loss, progress)
 
 
-def _check_settings(keep: Any, max_loss: Any, refine: Any, style: Any, seed: Any) -> None:
+def _check_settings(keep: Any, max_loss: Any, refine: Any, seed: Any, **chosen: tuple[Any, tuple[str, ...]]) -> None:
     """Raise ConfigError for a setting out of range."""
     if keep is not None and max_loss is not None:
         raise ConfigError(f"keep={keep} and max_loss={max_loss} both set the size: give one of them.")
@@ -163,8 +169,9 @@ def _check_settings(keep: Any, max_loss: Any, refine: Any, style: Any, seed: Any
     for name, value in (("refine", refine), ("seed", seed)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ConfigError(f"{name}={value!r}: expected a whole number, at least 0.")
-    if style not in STYLES:
-        raise ConfigError(f"style={style!r}: expected one of {', '.join(map(repr, STYLES))}.")
+    for name, (value, possible) in chosen.items():
+        if value not in possible:
+            raise ConfigError(f"{name}={value!r}: expected one of {', '.join(repr(str(one)) for one in possible)}.")
 
 
 def _is_number(value: Any) -> bool:

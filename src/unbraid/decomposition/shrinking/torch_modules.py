@@ -18,9 +18,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unbraid.decomposition.reconstruction.importance import strongest
 from unbraid.decomposition.shrinking.distilling import distil
-from unbraid.decomposition.shrinking.fitting import Sample, build, fit, fit_linear, observe, stack_of
+from unbraid.decomposition.shrinking.fitting import Sample, build, fit, fit_linear, linear_paths, observe, stack_of
 from unbraid.decomposition.shrinking.importance import unit_scores
-from unbraid.decomposition.shrinking.narrowing import Plan, plan_narrowing
+from unbraid.decomposition.shrinking.narrowing import Plan, plan_linears, plan_narrowing, units_of
 from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, columns, find_sources, linear_outputs, squared_change
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
@@ -28,7 +28,7 @@ from unbraid.errors import UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.calling import Caller
-from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers
+from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers, without_layers
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.stack import RecurrentStack
@@ -37,6 +37,7 @@ from unbraid.networks.torch_spec import TorchRun
 
 SCORED = 200  # examples that score the hidden units
 FITTED = 400  # largest number of examples that the layers are fitted on
+FITTED_DENSE = 2_000  # the same without a recurrence, where an example is one observation
 HELD = 64_000_000  # largest number of values of the parent that are held for them
 DECIDED = 4_000  # examples that the output layer is fitted on
 TRIED = 16  # examples of a trial
@@ -56,9 +57,10 @@ class TorchShrinker:
         refine: number of steps of distillation.
         seed: seed of the choice of examples.
         run: how the module has to be called; None: with any number of examples, as they are.
+        dense: whether hidden linear layers get smaller too.
 
     Raises:
-        UnsupportedLayer: no recurrent layer, or one that cannot be made smaller.
+        UnsupportedLayer: no layer with hidden units, or a recurrent layer that cannot be made smaller.
         DataError: the module does not run on x.
     """
 
@@ -71,6 +73,7 @@ class TorchShrinker:
         refine: int,
         seed: int,
         run: TorchRun | None = None,
+        dense: bool = True,
     ) -> None:
         self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
         self.module, self.sites, self.dtype = self._opened(module)
@@ -90,10 +93,14 @@ class TorchShrinker:
         memo = {id(part): self._stack(part) for part in self.sites.values()}
         self.parent = copied(self.module, memo | {id(p): p for p in self.module.parameters()}).requires_grad_(False)
         self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
+        self.hidden = self._hidden_linears() if dense and style != "wrapped" else []
+        if not self.sites and not self.hidden:
+            raise without_layers(module)
         self._check_projected()
         self._check_same()
         rows = self._rows(SCORED)
-        self.scores = unit_scores(self.parent, self.stacks, self._batches(x.take(rows), len(rows)), self.sources)
+        scored = self._batches(x.take(rows), len(rows))
+        self.scores = unit_scores(self.parent, self.stacks, self.hidden, scored, self.sources)
         self._sample: Sample | None = None
         self._decided: tuple[list[Any], list[list[Tensor]]] | None = None
 
@@ -101,35 +108,46 @@ class TorchShrinker:
         """Return a copy of the module on the CPU, its recurrent layers by path, and the type of its weights."""
         own = checked_module(module)
         sites: dict[str, nn.Module] = {**whole_layers(own)}
-        return own, sites, _like(next(iter(sites.values()))).dtype
+        used = [_like(part) for part in sites.values()] + [p for p in own.parameters() if p.is_floating_point()]
+        return own, sites, used[0].dtype if used else torch.float32
+
+    def _hidden_linears(self) -> list[str]:
+        """Return the paths of the linear layers whose units may be removed; scores of the module are none."""
+        outputs = {source.path for source in self.sources}
+        return [
+            path
+            for path in self.recorded.calls
+            if path in self.linears and path not in outputs and units_of(self.module.get_submodule(path)) > 1
+        ]
 
     def _stack(self, part: nn.Module) -> RecurrentStack:
         """Return the stack that runs in place of a recurrent layer."""
         return replacement_of(part)
 
     def make(self, keep: float) -> nn.Module:
-        """Make a copy of the module whose recurrent layers keep the share ``keep`` of their hidden units, in (0, 1].
+        """Make a copy of the module whose layers keep the share ``keep`` of their hidden units, in (0, 1].
 
         Raises:
             UnsupportedLayer: with style="plain", a layer that cannot be narrowed.
         """
-        kept = self._kept(keep)
-        if not kept:
+        plan = self._plan(keep, self._kept(keep))
+        if not plan.kept:
             return copied(self.original).eval()
-        plan = self._plan(keep, kept)
         return self._finished(self._fitted(plan), plan)
 
     def _fitted(self, plan: Plan) -> nn.Module:
         """Make a smaller copy of the parent, and fit its layers and its output layers."""
         kept, sample = dict(plan.kept), self.sample
         small = build(self.parent, self.stacks, kept, plan, sample)
-        fit(small, self.stacks, kept, plan, list(self.recorded.calls), sample)
+        loops = [path for path, calls in self.recorded.calls.items() if len(calls) > 1]
+        fit(small, self.stacks, kept, plan, list(self.recorded.calls), sample, loops)
         batches, scores = self.decided
         for path, place in self.heads.items():
             wanted = torch.cat([given[place].flatten(0, -2) for given in scores])
             fit_linear(small, path, batches, wanted)
         if self.refine:
-            distil(small, [*kept, *plan.columns, *self.heads], self.sources, batches, scores, self.refine)
+            changed = list(dict.fromkeys([*kept, *plan.columns, *self.heads]))
+            distil(small, changed, self.sources, batches, scores, self.refine)
         return small
 
     def change(self, small: nn.Module, x: Inputs) -> float:
@@ -159,9 +177,15 @@ class TorchShrinker:
     def sample(self) -> Sample:
         """Values of the parent that layers are fitted to."""
         if self._sample is None:
-            steps = max(map(self._steps, self.sites)) / self._tried
-            width = sum(len(stack.layers) * 4 * stack.hidden_size for stack in self.stacks.values())
-            rows = self._rows(max(8, min(FITTED, int(HELD / max(steps * width, 1)))))
+            values = sum(
+                self._steps(path) * len(stack.layers) * 4 * stack.hidden_size for path, stack in self.stacks.items()
+            )
+            for path in self.hidden:
+                part = self.module.get_submodule(path)
+                assert isinstance(part, nn.Linear)
+                values += self._steps(path) * (part.in_features + part.out_features)
+            most = FITTED if self.sites else FITTED_DENSE
+            rows = self._rows(max(8, min(most, int(HELD * self._tried / max(values, 1)))))
             self._sample = observe(self.parent, self._batches(self.x.take(rows)), self.stacks, self.linears)
         return self._sample
 
@@ -174,24 +198,31 @@ class TorchShrinker:
         return self._decided
 
     def _steps(self, path: str) -> int:
-        """Return the number of timesteps of all sequences that a layer reads in its longest call; of a cell in all."""
+        """Return the number of timesteps of all sequences that a layer reads in its longest call; of others in all."""
         calls = self.recorded.calls[path]
+        if path not in self.sites:
+            return sum(made.result.shape[:-1].numel() for made in calls)
         if isinstance(self.sites[path], nn.RNNCellBase):
             return sum(len(made.args[0]) for made in calls)
         outputs = [made.result[0] for made in calls]
         return max(len(v.data) if isinstance(v, PackedSequence) else v.shape[:-1].numel() for v in outputs)
 
     def _kept(self, keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
-        """Choose the kept units of smaller layers. With ``tied``, layers of the same size keep the same units."""
+        """Choose the kept units of smaller recurrent layers. With ``tied``, layers of one size keep the same units."""
+        return self._strongest(list(self.stacks), keep, tied)
+
+    def _strongest(self, paths: Sequence[str], keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
         kept = {}
-        for path, scores in self.scores.items():
+        for path in paths:
+            scores, units = self.scores[path], units_of(self.module.get_submodule(path))
             if tied:
-                alike = [own for own in self.scores.values() if np.shape(own) == np.shape(scores)]
+                alike = [self.scores[other] for other in paths if np.shape(self.scores[other]) == np.shape(scores)]
                 scores = list(np.sum(alike, axis=0))
-            fewest = (self.stacks[path].proj_size + 1) / self.stacks[path].hidden_size  # torch has no smaller ones
-            share = max(keep, min(fewest, 1.0)) if self.stacks[path].proj_size else keep
+            projected = path in self.stacks and self.stacks[path].proj_size
+            fewest = (projected + 1) / units  # torch has no smaller ones
+            share = max(keep, min(fewest, 1.0)) if projected else keep
             chosen = strongest({str(place): own for place, own in enumerate(scores)}, share)
-            if len(chosen["0"]) < self.stacks[path].hidden_size:
+            if len(chosen["0"]) < units:
                 kept[path] = list(chosen.values())
         return kept
 
@@ -200,6 +231,7 @@ class TorchShrinker:
             return Plan(kept)
         outer = {path: own for path, own in kept.items() if not self.stacks[path].proj_size}
         plan = plan_narrowing(self.module, self.first, self.recorded, outer, self._kept(keep, tied=True))
+        plan = self._with_linears(plan, keep, list(outer))
         plan = replace(plan, kept={**kept, **plan.kept})  # a projection keeps the size of the outputs
         if self.style == "plain" and plan.reasons:
             path, reason = next(iter(plan.reasons.items()))
@@ -209,9 +241,19 @@ class TorchShrinker:
             )
         for path, reason in plan.reasons.items():
             notes.info("shrink: layer %r keeps the size of its outputs: %s", path, reason)
+        for path, reason in plan.whole.items():
+            notes.info("shrink: linear layer %r keeps all of its units: %s", path, reason)
         for (path, name), value in plan.attributes.items():
             notes.info("shrink: attribute %s is now %d", f"{path}.{name}".lstrip("."), value)
         return plan
+
+    def _with_linears(self, plan: Plan, keep: float, recurrent: Sequence[str]) -> Plan:
+        """Add linear layers to a plan. They may keep the same units as the layers ``recurrent``."""
+        linears = self._strongest(self.hidden, keep)
+        if not linears:
+            return plan
+        tied = self._strongest([*recurrent, *self.hidden], keep, tied=True)
+        return plan_linears(self.module, self.first, list(self.recorded.calls), plan, linears, tied)
 
     def _finished(self, small: nn.Module, plan: Plan) -> nn.Module:
         """Put the smaller layers into a copy of the user's module, as torch's own layers."""
@@ -227,14 +269,13 @@ class TorchShrinker:
                     layer = _framed(part, layer, like)
                 memo[id(original)] = layer
         result = copied(self.original, memo).eval()
-        for path in {*self.heads, *plan.columns} - set(self.sites):
+        for path in dict.fromkeys([*self.heads, *linear_paths(self.stacks, plan)]):
             own, new = result.get_submodule(path), small.get_submodule(path)
             assert isinstance(own, nn.Linear) and isinstance(new, nn.Linear)
             like = own.weight
-            own.in_features = new.in_features
-            own.weight, own.bias = (
-                nn.Parameter(p.detach().to(like.device, like.dtype), like.requires_grad) for p in (new.weight, new.bias)
-            )
+            own.in_features, own.out_features = new.in_features, new.out_features
+            for name, weight in new.named_parameters():
+                setattr(own, name, nn.Parameter(weight.detach().to(like.device, like.dtype), like.requires_grad))
         for (path, name), value in plan.attributes.items():
             setattr(result.get_submodule(path), name, value)
         self._check_result(result)

@@ -69,20 +69,25 @@ class Densities:
 
     Args:
         domains: the evidence of each parent.
+
+    Attributes:
+        unigrams: the unigram models of texts; None for numbers.
+        gaussians: the Gaussians of numbers, one for each parent.
+        temperature: what the log densities are divided by.
     """
 
     def __init__(self, domains: Sequence[Domain]) -> None:
         words = [domain.words for domain in domains if domain.words is not None]
-        inputs = [domain.inputs for domain in domains if domain.inputs is not None]
-        self._unigrams, self._inputs, dispersion = None, inputs, [domain.dispersion for domain in domains]
+        self.gaussians = [domain.inputs for domain in domains if domain.inputs is not None]
+        self.unigrams, dispersion = None, [domain.dispersion for domain in domains]
         if len(words) == len(domains):
-            self._unigrams, dispersion = Unigrams(words), [own.dispersion for own in words]
+            self.unigrams, dispersion = Unigrams(words), [own.dispersion for own in words]
         self.temperature = float(np.mean(dispersion))
 
     @property
     def of_words(self) -> bool:
         """Whether the densities are of words; otherwise they are of numbers."""
-        return self._unigrams is not None
+        return self.unigrams is not None
 
     def logs(self, x: Any) -> np.ndarray:
         """Compute log densities divided by the temperature, (N, P).
@@ -90,9 +95,9 @@ class Densities:
         Args:
             x: N texts as lists of words, or numbers (N, D) or (N, T, D).
         """
-        if self._unigrams is not None:
-            return self._unigrams.densities(x) / self.temperature
-        return np.stack([model.density(x) for model in self._inputs], axis=1) / self.temperature
+        if self.unigrams is not None:
+            return self.unigrams.densities(x) / self.temperature
+        return np.stack([model.density(x) for model in self.gaussians], axis=1) / self.temperature
 
 
 def comparable(domains: Sequence[Domain | None]) -> list[Domain] | None:

@@ -83,6 +83,18 @@ class Gaussians:
         )
         return np.asarray((whitened**2).sum(0) / len(chosen))
 
+    def log_ratios(self, values: np.ndarray, label: int, columns: np.ndarray | None = None) -> np.ndarray:
+        """Compute the log density under the mean of a class minus that under the mean of all means, (N,).
+
+        It is linear in the values, so that directions in which no classes differ have no effect. Arguments as of
+        :meth:`distances`.
+        """
+        chosen = np.arange(self.means.shape[1]) if columns is None else columns
+        middle = self.means[:, chosen].astype(np.float64).mean(0)
+        apart = self.means[label, chosen] - middle
+        slope = np.linalg.solve(self.covariance[np.ix_(chosen, chosen)].astype(np.float64), apart)
+        return np.asarray((values - middle) @ slope - apart @ slope / 2)
+
     def density(self, values: np.ndarray) -> np.ndarray:
         """Compute log densities under the first mean, (N,), of values (N, D), or their sum over T of (N, T, D)."""
         if values.shape[-1] != self.means.shape[1]:

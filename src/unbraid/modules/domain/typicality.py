@@ -1,10 +1,12 @@
 """Typicality: the share of held-out inputs of a parent that look at most as typical as an input, in [0, 1].
 
 An input gets up to four scores: the margin of the module that wins, the energy of its output layer (logsumexp of its
-rows; Liu et al. 2020), how familiar the input is (share of known words, or log density of numbers), and the negative
-Mahalanobis distance of the features to the class mean (Lee et al. 2018). Each is scaled by its mean and deviation on
-held-out inputs of the parent. The weights of the sum were chosen on held-out queries of CLINC-150 and on its held-out
-out-of-scope queries. Shapes: N examples, Q quantiles.
+rows; Liu et al. 2020), how familiar the input is (share of known words, or log density of numbers), and a discriminant:
+the log density of the features under the mean of the class minus that under the mean of all classes, with one
+covariance. The difference is better than the distance to the class mean alone (Lee et al. 2018), because features of
+unknown inputs are often small and so near all means (Ren et al. 2021). Each score is scaled by its mean and deviation
+on held-out inputs of the parent. The weights of the sum were chosen on held-out queries of CLINC-150 and on its
+held-out out-of-scope queries. Shapes: N examples, Q quantiles.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import numpy as np
 
 from unbraid.errors import FormatError, quoted
 
-WEIGHTS = {"margin": 1.0, "energy": 2.0, "familiar": 2.0, "distance": 0.25}
-FLOORS = {"margin": 0.1, "energy": 0.1, "familiar": 0.02, "distance": 0.05}  # smallest deviations
+WEIGHTS = {"margin": 0.5, "energy": 1.0, "familiar": 2.0, "discriminant": 2.0}
+FLOORS = {"margin": 0.1, "energy": 0.1, "familiar": 0.02, "discriminant": 0.1}  # smallest deviations
 QUANTILES = 101
 FEWEST = 10  # held-out inputs that a typicality needs
 LARGEST = 1e12  # largest absolute score

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from unbraid.data.texts import as_texts, is_text
+from unbraid.choices import IOArchitecture
+from unbraid.data.texts import as_texts
+from unbraid.modules.domain.gaussians import MOST
 from unbraid.modules.domain.words import words_of
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, arrays_of
@@ -16,6 +19,7 @@ from unbraid.networks.stage_spec import EmbeddingSpec
 from unbraid.networks.torch_spec import TorchSpec
 
 OTHER = ""  # in place of a word that a vocabulary does not have
+AVERAGED = 256  # largest D of means of neighbours; a covariance needs 4 D^2 bytes
 
 
 def reads_words(network: Network) -> bool:
@@ -37,30 +41,57 @@ def words_given(x: Any) -> list[list[str]]:
 
 def words_read(network: Network, inputs: Inputs) -> list[list[str]]:
     """Convert word indices back to words, without padding; an unknown word becomes OTHER."""
-    vocabulary = network.vocabulary
-    assert vocabulary is not None
-    rows, padding = _by_example(inputs), vocabulary.padding
-    meant: dict[int, list[str]] = {padding.index: []}
-    for index in np.unique(rows).tolist():
-        token = None if index == padding.unknown or index < 0 else vocabulary.tokenizer.id_to_token(index)
-        meant.setdefault(index, [OTHER] if token is None else words_of(token))
+    rows = _by_example(inputs)
+    indices = np.unique(rows).tolist()
+    meant = dict(zip(indices, words_meant(network, indices), strict=True))
     return [[word for index in row for word in meant[index]] for row in rows.tolist()]
 
 
+def words_meant(network: Network, indices: Iterable[int]) -> list[list[str]]:
+    """Return the words that each index means: none for padding, OTHER for an unknown word."""
+    vocabulary = network.vocabulary
+    assert vocabulary is not None
+    padding, found = vocabulary.padding, list[list[str]]()
+    for index in indices:
+        token = None if index == padding.unknown or index < 0 else vocabulary.tokenizer.id_to_token(index)
+        found.append([] if index == padding.index else [OTHER] if token is None else words_of(token))
+    return found
+
+
 def numbers_read(network: Network, inputs: Inputs) -> np.ndarray | None:
-    """Return numeric inputs, (N, D) or (N, T, D); None for other inputs."""
+    """Return numeric inputs, (N, D) or (N, T, D) with D up to MOST; None for other inputs.
+
+    A network that reads each example at once, such as one of dense layers, has no timesteps: (N, D). Axes behind the
+    timesteps, as of a video, become one. Where D is larger than MOST, each number is the mean of a few neighbours; D
+    is at most AVERAGED then.
+    """
     arrays = arrays_of(inputs.tree)
     if network.vocabulary is not None or len(arrays) != 1:
         return None
-    numbers = isinstance(arrays[0], np.ndarray) and arrays[0].dtype.kind == "f"
-    return _by_example(inputs) if numbers and arrays[0].ndim in (2, 3) else None
-
-
-def seen_words(network: Network, x: Any, inputs: Inputs) -> list[list[str]] | None:
-    """Return the words of a sample: of the texts themselves, or of the indices; None without a vocabulary."""
-    if not reads_words(network):
+    if not isinstance(arrays[0], np.ndarray) or arrays[0].dtype.kind != "f" or arrays[0].ndim < 2:
         return None
-    return words_given(x) if is_text(x) else words_read(network, inputs)
+    return as_numbers(_by_example(inputs), reads_at_once(network))
+
+
+def reads_at_once(network: Network) -> bool:
+    """Return whether a network reads each example at once, and not timestep by timestep."""
+    return network.io is IOArchitecture.ONE_TO_ONE
+
+
+def as_numbers(values: np.ndarray, at_once: bool) -> np.ndarray:
+    """Reshape inputs (N, ...) to (N, D) or (N, T, D), as :func:`numbers_read` returns them."""
+    kept = 1 if values.ndim == 2 or at_once else 2
+    rows = values.reshape(*values.shape[:kept], int(np.prod(values.shape[kept:], dtype=int)))
+    starts = groups(rows.shape[-1])
+    if len(starts) == rows.shape[-1]:
+        return rows
+    counts = np.diff(np.append(starts, rows.shape[-1])).astype(rows.dtype)
+    return np.asarray(np.add.reduceat(rows, starts, axis=-1) / counts)
+
+
+def groups(size: int) -> np.ndarray:
+    """Return where each group of neighbours starts that are averaged, (D,): each number alone for a size up to MOST."""
+    return np.arange(0, size, 1 if size <= MOST else -(-size // AVERAGED))
 
 
 def _by_example(inputs: Inputs) -> np.ndarray:

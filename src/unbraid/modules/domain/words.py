@@ -96,26 +96,30 @@ class Unigrams:
 
     Args:
         parents: word counts of each parent.
+
+    Attributes:
+        words: the words.
+        chances, logs: probabilities of the words, and of all others as the last row, and their logarithms; (V + 1, P).
     """
 
     def __init__(self, parents: Sequence[WordCounts]) -> None:
-        self._words = list(dict.fromkeys(word for parent in parents for word in parent.counts))
+        self.words = list(dict.fromkeys(word for parent in parents for word in parent.counts))
         columns = []
         for parent in parents:
-            counts = [parent.counts.get(word, 0) for word in self._words]
+            counts = [parent.counts.get(word, 0) for word in self.words]
             rest = parent.total - sum(parent.counts.values())
             smoothed = np.asarray([*counts, rest], np.float64) + HALF
             columns.append(smoothed / smoothed.sum())
-        self.chances = np.stack(columns, axis=1)  # (words + 1, P)
+        self.chances = np.stack(columns, axis=1)
         self.logs = np.log(self.chances)
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        return {word: place for place, word in enumerate(self._words)}
+        return {word: place for place, word in enumerate(self.words)}
 
     def density(self, words: Sequence[str]) -> np.ndarray:
         """Compute the log density of one text for each parent, (P,); 0 without a word."""
-        places, other = self._places, len(self._words)
+        places, other = self._places, len(self.words)
         found: np.ndarray = self.logs[[places.get(word, other) for word in words]].sum(0)
         return found
 

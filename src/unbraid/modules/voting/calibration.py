@@ -8,8 +8,8 @@ parent and a part for the module, with normal priors on both parts. The widths o
 cross-validation on the sample, from pairs that were selected on held-out parts of CLINC and Brown. With these priors a
 few examples of each class are enough, and the numbers stay finite for a class whose examples are separable.
 
-Where the vote uses domain evidence, its log densities are part of the probabilities. The fit then starts from that
-vote, and is used only if it is better in cross-validation: at least as many right decisions, and a higher likelihood.
+Where the vote uses domain evidence, its log densities are part of the probabilities, and the vote without labels is
+good. The log temperature and the offset are then shrunk or left out, see :mod:`unbraid.modules.voting.acceptance`.
 
 Calibrated margins serve for comparison only. Whether a module alone claims an example depends on its own margin.
 Shapes: N decisions, T timesteps, K modules, P parents.
@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from unbraid.data.targets import Label, read_targets
 from unbraid.errors import ConfigError, DataError, quoted
+from unbraid.modules.voting.acceptance import best_accepted, shrinkage
 from unbraid.modules.voting.lbfgs import minimum
 from unbraid.progress import Progress, silent
 
@@ -36,6 +37,8 @@ PARENT_SPREAD = np.asarray([1.0, 5.0]).reshape(2, 1, 1)  # prior deviations of l
 OWN_SPREAD = np.asarray([0.5, 1.0]).reshape(2, 1, 1)  # the same for a module
 WIDTHS = ((0.1, 0.1), (0.3, 0.25), (1.0, 0.25))  # candidates: factors of PARENT_SPREAD and OWN_SPREAD
 MANY = 50  # from this number of examples per class on, the widest priors are used without cross-validation
+NARROW = WIDTHS[:2]  # candidates beside domain evidence
+FULL_ERRORS = 2.0  # see acceptance.best_accepted
 FOLDS = 5
 
 
@@ -132,49 +135,54 @@ def fit(
         temperature and offset of each of the K modules.
     """
     margins, right = margins.astype(np.float64), np.eye(len(parents), dtype=bool)[truth]
-    logs = np.zeros_like(margins) if domain is None else domain.astype(np.float64)
+    if domain is not None:
+        return _beside_evidence(margins, truth, parents, progress, domain.astype(np.float64))
+    logs = np.zeros_like(margins)
     out = folds(truth) if len(truth) < MANY * len(parents) else []
-    best = Tried(WIDTHS[-1], None, np.inf, 0)
+    best, lowest = (WIDTHS[-1], _starts(margins, _mix(parents, WIDTHS[-1]), parents)), np.inf
     with progress("calibrating", len(WIDTHS) * len(out)) as advance:
         for width in WIDTHS if out else ():
             mix = _mix(parents, width)
-            found, lost, hits = _search(margins, truth, mix, _starts(margins, mix, parents), 1e-5, logs), 0.0, 0
+            found, lost = _search(margins, truth, mix, _starts(margins, mix, parents), 1e-5, logs), 0.0
             for part in out:
-                numbers = _search(margins[~part], truth[~part], mix, [found], 1e-5, logs[~part])
-                slopes, offsets = _scales(numbers, mix)
+                slopes, offsets = _scales(_search(margins[~part], truth[~part], mix, [found], 1e-5, logs[~part]), mix)
                 shares = _log_shares(margins[part] * np.exp(slopes) + offsets, logs[part])
                 lost -= float(shares[right[part]].sum())
-                hits += int((shares.argmax(1) == truth[part]).sum())
                 advance(1)
-            if lost < best.lost:
-                best = Tried(width, found, lost, hits)
-    if domain is not None and out and not best.improves(_log_shares(margins, logs), truth):
-        return [UNTOUCHED] * len(parents)
-    mix = _mix(parents, best.width)
-    starts = _starts(margins, mix, parents) if best.numbers is None else [best.numbers]
-    slopes, offsets = _scales(_search(margins, truth, mix, starts, 1e-10, logs), mix)
-    return list(zip(np.exp(-slopes).tolist(), offsets.tolist(), strict=True))
+            if lost < lowest:
+                best, lowest = (width, [found]), lost
+    width, starts = best
+    mix = _mix(parents, width)
+    return _as_scales(_scales(_search(margins, truth, mix, starts, 1e-10, logs), mix))
 
 
-class Tried(NamedTuple):
-    """The result of a width of the priors.
+def _beside_evidence(
+    margins: np.ndarray, truth: np.ndarray, parents: Sequence[Hashable], progress: Progress, logs: np.ndarray
+) -> list[Scale]:
+    """Fit where the vote uses domain evidence; arguments as of :func:`fit`."""
+    out, weights = folds(truth), (shrinkage(len(truth), len(parents)), 1.0)
+    scales: list[np.ndarray] = []
+    tried: list[np.ndarray] = []
+    with progress("calibrating", len(NARROW) * len(out)) as advance:
+        for width in NARROW if out else ():
+            mix = _mix(parents, width)
+            numbers = _search(margins, truth, mix, _starts(margins, mix, parents), 1e-10, logs)
+            left_out = [np.zeros_like(margins) for _ in weights]
+            for part in out:
+                found = _search(margins[~part], truth[~part], mix, [numbers], 1e-5, logs[~part])
+                for shares, weight in zip(left_out, weights, strict=True):
+                    slopes, offsets = weight * _scales(found, mix)
+                    shares[part] = _log_shares(margins[part] * np.exp(slopes) + offsets, logs[part])
+                advance(1)
+            scales += [weight * _scales(numbers, mix) for weight in weights]
+            tried += left_out
+    best = best_accepted([*weights] * (len(tried) // 2), tried, _log_shares(margins, logs), truth, FULL_ERRORS)
+    return [UNTOUCHED] * len(parents) if best is None else _as_scales(scales[best])
 
-    Attributes:
-        width: factors of the prior deviations.
-        numbers: what was fitted on all examples, or None.
-        lost: negative log likelihood in cross-validation.
-        hits: number of right decisions in cross-validation.
-    """
 
-    width: tuple[float, float]
-    numbers: np.ndarray | None
-    lost: float
-    hits: int
-
-    def improves(self, shares: np.ndarray, truth: np.ndarray) -> bool:
-        """Return whether this is better than no change, whose log probabilities are ``shares`` (N, K)."""
-        unchanged = -float(shares[np.arange(len(truth)), truth].sum())
-        return self.lost < unchanged and self.hits >= int((shares.argmax(1) == truth).sum())
+def _as_scales(numbers: np.ndarray) -> list[Scale]:
+    """Convert negative log temperatures and offsets (2, K)."""
+    return list(zip(np.exp(-numbers[0]).tolist(), numbers[1].tolist(), strict=True))
 
 
 def folds(truth: np.ndarray) -> list[np.ndarray]:

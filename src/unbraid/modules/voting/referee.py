@@ -5,7 +5,8 @@ nouns in every text. A referee also uses the output features of the modules and 
 the number of unknown words). It is one linear layer over these numbers, added to the log probabilities of the
 calibrated modules. It is fitted by logistic regression with a ridge penalty on a small labelled sample. The modules are
 not changed. The strength of the penalty is chosen by cross-validation on the sample. If the layer does not improve the
-likelihood, its weights are zero. They are also zero if a vote with domain evidence has more right decisions without it.
+likelihood, its weights are zero. Where the vote uses domain evidence, the layer is shrunk or left out, see
+:mod:`unbraid.modules.voting.acceptance`.
 Shapes: N examples, K modules, F columns of all blocks together, R = min(N, F + 1, MOST).
 """
 
@@ -22,12 +23,15 @@ from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, IncompatibleModules
 from unbraid.modules.groups import Evidence
 from unbraid.modules.voting import calibration
+from unbraid.modules.voting.acceptance import best_accepted, shrinkage
 from unbraid.modules.voting.calibration import Scale, check_scale, folds, labelled
 from unbraid.modules.voting.lbfgs import minimum
 from unbraid.networks.heads import one_against_rest
 from unbraid.progress import Progress, silent
 
 WIDTHS = (0.0, 1.0, 10.0, 100.0)  # candidates for the prior deviation of the weights; each block has variance 1
+NARROW = (0.3, 1.0, 10.0)  # the same beside domain evidence
+FULL_ERRORS = 2.5  # see acceptance.best_accepted; a layer has more numbers than a calibration
 MOST = 300  # largest number of singular directions; more take minutes and give no better decisions
 PRECISION = 1e-7  # relative precision of the log posterior
 ROUGHLY = 1e-6  # the same during cross-validation
@@ -148,24 +152,60 @@ def fit(
     whitened = np.concatenate([(columns - centre) * scale, np.ones((len(truth), 1))], axis=1)
     u, size, directions = _directions(whitened)
     seen = u * size
-    parts, tried_widths = folds(truth), list[tuple[float, float, int]]()
-    with progress("fitting a referee", len(WIDTHS) * len(parts)) as advance:
-        for tried in WIDTHS:
-            lost, hits = 0.0, 0
-            for part in parts:
-                shares = _shares_outside(votes, seen, size, right, part, tried)
-                lost -= float((shares * right[part]).sum())
-                hits += int((shares.argmax(1) == truth[part]).sum())
-                advance(1)
-            if tried_widths and lost >= tried_widths[-1][1]:
-                break  # wider priors overfit more and take longest
-            tried_widths.append((tried, lost, hits))
-    width, _, hits = tried_widths[-1]
-    if domain is not None and hits < tried_widths[0][2]:
-        width = 0.0  # fewer right decisions than without the layer
-    found = directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
+    if domain is None:
+        width, share = _best_width(votes, seen, size, right, folds(truth), progress), 1.0
+    else:
+        width, share = _accepted(votes, seen, size, right, folds(truth), progress)
+    found = share * directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
+
+
+def _best_width(
+    votes: np.ndarray,
+    seen: np.ndarray,
+    size: np.ndarray,
+    right: np.ndarray,
+    parts: Sequence[np.ndarray],
+    progress: Progress,
+) -> float:
+    """Choose the prior deviation with the largest likelihood in cross-validation."""
+    best, lowest = 0.0, np.inf
+    with progress("fitting a referee", len(WIDTHS) * len(parts)) as advance:
+        for width in WIDTHS:
+            lost = 0.0
+            for part in parts:
+                added = _added_outside(votes, seen, size, right, part, width)
+                lost -= float((_log_shares(votes[part] + added) * right[part]).sum())
+                advance(1)
+            if lost >= lowest:
+                break  # wider priors overfit more and take longest
+            best, lowest = width, lost
+    return best
+
+
+def _accepted(
+    votes: np.ndarray,
+    seen: np.ndarray,
+    size: np.ndarray,
+    right: np.ndarray,
+    parts: Sequence[np.ndarray],
+    progress: Progress,
+) -> tuple[float, float]:
+    """Choose the prior deviation and the weight of the layer beside domain evidence; (0, 1) without the layer."""
+    tried: list[tuple[float, float]] = []
+    shares: list[np.ndarray] = []
+    with progress("fitting a referee", len(NARROW) * len(parts)) as advance:
+        for width in NARROW if parts else ():
+            added = np.zeros_like(votes)
+            for part in parts:
+                added[part] = _added_outside(votes, seen, size, right, part, width)
+                advance(1)
+            for share in (shrinkage(*votes.shape), 1.0):
+                tried.append((width, share))
+                shares.append(_log_shares(votes + share * added))
+    best = best_accepted([share for _, share in tried], shares, _log_shares(votes), right.argmax(1), FULL_ERRORS)
+    return (0.0, 1.0) if best is None else tried[best]
 
 
 def _directions(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -188,13 +228,13 @@ def _scale(block: np.ndarray) -> np.ndarray:
     return np.full(block.shape[1], 1 / spread if spread > 1e-6 else 0.0)
 
 
-def _shares_outside(
+def _added_outside(
     votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, left_out: np.ndarray, width: float
 ) -> np.ndarray:
-    """Fit without the examples of a fold; return their log probabilities."""
+    """Fit without the examples of a fold; return what the layer adds to their votes."""
     kept = ~left_out
     found = _search(votes[kept], width * seen[kept], width * size, right[kept], ROUGHLY)
-    return _log_shares(votes[left_out] + width * seen[left_out] @ found)
+    return np.asarray(width * seen[left_out] @ found)
 
 
 def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, precision: float) -> np.ndarray:

@@ -148,7 +148,7 @@ _OF_RANDOM = (
 )  # fmt: skip  # none changes a prediction
 
 ELEMENTWISE: dict[str, Kind] = {
-    **{name: Kind(_identity, mask=keep_mask) for name in UNCHANGED},
+    **{name: Kind(_identity, ("data_format",), mask=keep_mask) for name in UNCHANGED},
     **{name: Kind(_identity, _OF_RANDOM, mask=keep_mask) for name in _RANDOM},
     "Activation": Kind(_identity, mask=keep_mask, activated=True),
     "LeakyReLU": Kind(_leaky_relu, ("alpha", "negative_slope"), mask=keep_mask),

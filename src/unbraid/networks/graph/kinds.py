@@ -8,6 +8,7 @@ from unbraid.networks.graph.convolution import CONVOLUTION
 from unbraid.networks.graph.elementwise import ELEMENTWISE
 from unbraid.networks.graph.kind import Kind
 from unbraid.networks.graph.merging import MERGING
+from unbraid.networks.graph.operations import OPERATIONS
 from unbraid.networks.graph.own import OWN, OWN_KIND
 from unbraid.networks.graph.recurrence import CONVOLUTIONAL
 
@@ -18,5 +19,6 @@ KINDS: dict[str, Kind] = {
     **MERGING,
     **ATTENTION,
     **CONVOLUTIONAL,
+    **OPERATIONS,
     OWN: OWN_KIND,
 }

@@ -54,8 +54,7 @@ def _dot(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> 
             for v, axis in ((first, one), (second, two))
         )
     first, second = first.movedim(one, -1), second.movedim(two, -1)
-    left, right = first.flatten(1, -2) if first.dim() > 2 else first.unsqueeze(1), second.flatten(1, -2)
-    right = second.unsqueeze(1) if second.dim() == 2 else right
+    left, right = (value.flatten(1, -2) if value.dim() > 2 else value.unsqueeze(1) for value in (first, second))
     product = torch.bmm(left, right.transpose(1, 2))
     return product.reshape(product.shape[0], *(first.shape[1:-1] + second.shape[1:-1] or (1,)))
 

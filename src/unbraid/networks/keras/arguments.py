@@ -71,6 +71,8 @@ def arguments_of(layer: LayerConfig, node: Any) -> Arguments:
     listed = any(isinstance(argument, list) and not is_tensor(argument) for argument in positional)
     kept: dict[str, Any] = {k: settings.pop(k) for k in ("constant", "use_causal_mask") if k in settings}
     odd = {k: v for k, v in settings.items() if v is not None and not (k in _QUIET and v is False)}
+    if odd.get("training") is True:
+        raise layer.unsupported("is called with training=True, so that predictions are random", "calls without it")
     if odd:
         raise layer.unsupported(f"is called with {shown(odd)}", "calls without such settings")
     if not keys:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unbraid.errors import FormatError
+from unbraid.networks.keras.activations import function_of
 from unbraid.networks.keras.config import LayerConfig, shown
 from unbraid.networks.keras.hdf5 import Shape
 from unbraid.networks.keras.weights import Variable
@@ -21,7 +22,10 @@ ELEMENTWISE = (
     "tanh", "sigmoid", "relu", "linear", "hard_sigmoid", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
     "relu6", "leaky_relu", "hard_silu", "hard_tanh", "log_sigmoid", "exponential",
 )  # fmt: skip
-_OTHER_NAMES = {"swish": "silu", "hard_swish": "hard_silu", None: "linear"}
+_OTHER_NAMES = {
+    "swish": "silu", "hard_swish": "hard_silu", "softmax_v2": "softmax", "log_softmax_v2": "log_softmax",
+    None: "linear",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ def activation(layer: LayerConfig, field: str, allowed: Sequence[str] = ELEMENTW
     name = layer.get(field, "linear")
     if isinstance(name, dict) and isinstance(name.get("config"), str) and name.get("module") in (None, "builtins"):
         name = name["config"]  # a built-in function, as Keras 3 may write it
+    found = function_of(name)
+    if found is not None and (found != "softmax" or found in allowed):
+        return found
     name = _OTHER_NAMES.get(name, name) if isinstance(name, str | None) else name
     if not isinstance(name, str) or name not in allowed:
         raise layer.unsupported(f"has {field} {shown(name)}", ", ".join(allowed))

@@ -10,7 +10,8 @@ from unbraid.networks.graph_spec import GraphSpec, KerasSpec
 from unbraid.networks.keras.config import shown
 from unbraid.networks.keras.files import SavedModel
 from unbraid.networks.keras.graph_dense import graph_dense
-from unbraid.networks.keras.graph_reading import ReadGraph, head_of, read_graph
+from unbraid.networks.keras.graph_heads import head_of
+from unbraid.networks.keras.graph_reading import ReadGraph, read_graph
 from unbraid.networks.keras.heads import output_of
 from unbraid.networks.keras.loss import Loss, read_loss
 from unbraid.networks.keras.wiring import Wiring, wired
@@ -38,7 +39,7 @@ def read_graph_network(
     wiring = wired(saved.model, saved.keras, saved.live is not None)
     name = _chosen(wiring, output)
     read = read_graph(saved, wiring, wiring.outputs[name])
-    number, head = head_of(wiring, read)
+    number, head, read = head_of(saved.file, read)
     loss = read_loss(saved.compiled, name, list(wiring.outputs))
     spec = _spec(saved, read, number, head)
     spec = spec.model_copy(update={"output": output_of(saved.file, head, loss, task)})

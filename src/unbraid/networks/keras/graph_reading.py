@@ -7,7 +7,6 @@ inputs imply.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +33,7 @@ from unbraid.networks.keras.recurrent import check_unrolled
 from unbraid.networks.keras.settings import plain_settings
 from unbraid.networks.keras.weights import Variable
 from unbraid.networks.keras.wiring import MODELS, Call, Wiring, wrapped_layer
-from unbraid.networks.stage_spec import DenseSpec, RecurrentSpec
+from unbraid.networks.stage_spec import RecurrentSpec
 
 _LAYERS = ("Embedding", "Masking", "Dense", "RepeatVector")  # of one input, translated as stages are
 
@@ -112,8 +111,6 @@ class _Reader:
         self.saved, self.wiring, self.output = saved, wiring, output
         needed = _needed(wiring, output)
         self.numbers = [number for number in range(len(wiring.calls)) if len(wiring.inputs) + number in needed]
-        times = Counter(wiring.calls[number].name for number in self.numbers)
-        self.several = {name for name, count in times.items() if count > 1}
         self.inside = inside
         self.fixed: set[str] = set()
         inputs = [GraphInput(name=name, shape=list(shape)) for name, shape in wiring.inputs]
@@ -208,9 +205,9 @@ class _Reader:
             raise FormatError(f"{self.saved.file}: {error}") from None
         except ValueError as error:
             raise UnsupportedLayer(f"{self.saved.file}: {layer.where}: {quoted(error)}.") from None
-        if isinstance(spec, RecurrentSpec) and (self.inside or call.name in self.several):
+        if isinstance(spec, RecurrentSpec) and self.inside:
             if call.states:
-                raise layer.unsupported("is called several times with initial states", "one call")
+                raise layer.unsupported("starts from given states inside of a wrapper", "zeros as the initial states")
             self.fixed.add(call.name)
         self.layers[call.name] = spec
         self.weights |= {f"{call.name}.{name}": weight for name, weight in weights.items()}
@@ -232,7 +229,7 @@ class _Reader:
         found: Translation = translate(layer, shape, read)
         assert found.spec is not None
         spec, weights = found.spec.model_copy(update={"name": call.name}), found.weights
-        if isinstance(spec, RecurrentSpec) and not (self.inside or call.name in self.several):
+        if isinstance(spec, RecurrentSpec) and not self.inside:
             weights = {weight_names(name): weight for name, weight in weights.items()}
         return spec, weights
 
@@ -325,38 +322,3 @@ def _plain(layer: LayerConfig) -> LayerConfig:
         if isinstance(settings, dict):
             values[name] = values[name] | {"config": settings | {"stateful": False, "return_state": False}}
     return LayerConfig(layer.file, {**layer.outer.values, "config": values}, layer.keras, layer.where)
-
-
-def head_of(wiring: Wiring, read: ReadGraph) -> tuple[int, DenseSpec]:
-    """Return the number of the output call, its dense layer, and the activation after it.
-
-    Raises:
-        UnsupportedLayer: the output does not come from a dense layer.
-    """
-    layers = {layer.name: layer for layer in read.spec.layers}
-    place, inputs = read.spec.output, len(read.spec.inputs)
-    behind = "linear"
-    while place[0] >= inputs:
-        call = read.spec.calls[place[0] - inputs]
-        layer = layers[call.layer]
-        if isinstance(layer, DenseSpec):
-            if "linear" not in (behind, layer.activation):
-                break
-            found = layer.activation if behind == "linear" else behind
-            return place[0] - inputs, layer.model_copy(update={"activation": found})
-        if not isinstance(layer, LayerSpec) or layer.kind not in _TRANSPARENT:
-            break
-        own = "softmax" if layer.kind == "Softmax" else layer.settings.get("activation", "linear")
-        if "linear" not in (own, behind):
-            break
-        behind = str(own) if behind == "linear" else behind
-        place = call.reads[0]
-    last = layers[read.spec.calls[place[0] - inputs].layer] if place[0] >= inputs else None
-    what = "its input" if last is None else f"{getattr(last, 'kind', last.type)} {shown(last.name)}"
-    raise UnsupportedLayer(
-        f"{wiring.file}: the output comes from {what}; supported: a Dense or TimeDistributed(Dense), and an activation "
-        "behind it."
-    )
-
-
-_TRANSPARENT = ("Activation", "Softmax", "Dropout", "Identity", "ActivityRegularization", "GaussianNoise")

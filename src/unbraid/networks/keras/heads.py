@@ -29,7 +29,7 @@ def output_of(file: str, head: DenseSpec, loss: Loss, task: GivenTask | None = N
         return NUMBERS[head.activation]
     if head.activation == "sigmoid" or (head.activation == "linear" and loss.binary_from_logits):
         return "sigmoid"
-    if head.activation not in ("softmax", "linear") or head.units == 1:
+    if head.activation not in ("softmax", "linear", "log_softmax") or head.units == 1:
         raise UnsupportedLayer(
             f"{file}: the output layer {head.name!r} has activation {head.activation!r} and units {head.units}; "
             "supported: softmax or linear (logits) over several units, sigmoid, or linear with "

@@ -109,13 +109,13 @@ def _time_distributed(layer: LayerConfig, shape: Shape, read: Read) -> Translati
 def _dense_named(layer: LayerConfig, name: str, part: str, shape: Shape, read: Read) -> Translation:
     units = layer.size("units")
     weights = dense_weights(layer, shape[-1], units, part, read)
-    function = activation(layer, "activation", (*ELEMENTWISE, "softmax"))
+    function = activation(layer, "activation", SUPPORTED)
     spec = DenseSpec(name=name, inputs=weights["weight"].shape[1], units=units, activation=function)
     return Translation(spec, (*shape[:-1], units), weights)
 
 
 def _activation(layer: LayerConfig, shape: Shape, read: Read) -> Translation:
-    function = activation(layer, "activation", (*ELEMENTWISE, "softmax"))
+    function = activation(layer, "activation", SUPPORTED)
     return Translation(ActivationSpec(name=layer.name, activation=function), shape)
 
 

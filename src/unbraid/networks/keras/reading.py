@@ -18,6 +18,7 @@ from unbraid.data.targets import Label
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.networks.graph_spec import KerasSpec
+from unbraid.networks.keras.activations import LEAKY
 from unbraid.networks.keras.config import LayerConfig
 from unbraid.networks.keras.conversion import ELEMENTWISE, Translation
 from unbraid.networks.keras.encoder_decoder import read_encoder_decoder, two_inputs
@@ -47,7 +48,8 @@ _ZERO_AT_ZERO = (
     "mish",
     "softsign",
     "relu6",
-    "leaky_relu",
+    "relu1",
+    *LEAKY.values(),
     "hard_silu",
 )  # a removed node must stay zero behind the recurrence
 

@@ -14,11 +14,13 @@ from unbraid.errors import FormatError, UnsupportedLayer
 from unbraid.limits import check_size
 from unbraid.networks.graph.merging import PART
 from unbraid.networks.graph.module import KerasGraph
+from unbraid.networks.keras.activations import activation_layer, without_activation
 from unbraid.networks.keras.arguments import Arguments, Key, arguments_of, ends, history
 from unbraid.networks.keras.config import Config, LayerConfig, is_size, shown
 from unbraid.networks.keras.graph import INPUT, model_layers
 from unbraid.networks.keras.hdf5 import Shape
 from unbraid.networks.keras.modern import CUDNN, QUANTIZE, cells_of, cudnn_cells, modern
+from unbraid.networks.keras.operations import is_operation, operation
 from unbraid.networks.keras.recurrent import MERGES
 from unbraid.networks.keras.weights import Place
 
@@ -206,8 +208,19 @@ def _called(found: Wiring, call: Call) -> Results:
         return Results(_nested(found, layer, call.reads, f"{call.name}/", places))
     if layer.kind == "Bidirectional" and layer.get("merge_mode", "concat") is None:
         return _both_directions(found, call)
+    function = activation_layer(layer)
+    if function is not None:
+        return _activated(found, call, function)
     number = found.add(call)
     return Results([(number, 0)], (number, 1))
+
+
+def _activated(found: Wiring, call: Call, function: LayerConfig) -> Results:
+    """Return the result of a layer whose activation is a layer by itself."""
+    reads = call.reads
+    if call.layer.kind != "Activation":
+        reads = [(found.add(replace(call, layer=without_activation(call.layer))), 0)]
+    return Results([(found.add(Call(function, f"{call.name}/activation", (), reads)), 0)])
 
 
 def _cells_called(found: Wiring, call: Call, cells: list[LayerConfig]) -> Results:
@@ -262,12 +275,12 @@ def _functional(
         return None if known is None else known.output(output)
 
     waiting = [
-        (layer, number, arguments_of(layer, node))
+        (layer.name, number, *_read(layer, node, number))
         for layer in layers
         if layer.kind != INPUT
         for number, node in enumerate(layer.outer.items("inbound_nodes"))
     ]
-    for arguments in [arguments for _, _, arguments in waiting]:
+    for arguments in [arguments for _, _, _, arguments in waiting]:
         for name, node, _ in arguments.read:
             if name in models:
                 first[name] = min(node, first.get(name, node))
@@ -276,21 +289,26 @@ def _functional(
             first[name] = min(node, first.get(name, node))
     while waiting:
         left = []
-        for layer, number, arguments in waiting:
+        for name, number, layer, arguments in waiting:
             references = {key: value_of(*key) for key in arguments.read}
             if any(reference is None for reference in references.values()):
-                left.append((layer, number, arguments))
+                left.append((name, number, layer, arguments))
                 continue
-            call = _resolved(layer, graph_name(prefix, layer.name), own[layer.name], arguments, references)
-            values[layer.name, number] = _called(found, call)
+            call = _resolved(layer, graph_name(prefix, layer.name), own[name], arguments, references)
+            values[name, number] = _called(found, call)
         if len(left) == len(waiting):
-            names = sorted({layer.name for layer, _, _ in left})
+            names = sorted({name for name, _, _, _ in left})
             raise FormatError(f"{body.file}: layers {shown(names)} read values that no layer gives.")
         waiting = left
     results = [value_of(*history(body, end)) for end in ends(body, "output_layers")]
     if any(result is None for result in results):
         raise FormatError(f"{body.file}: field 'output_layers' of {body.where} names values that no layer gives.")
     return [result for result in results if result is not None]
+
+
+def _read(layer: LayerConfig, node: Any, number: int) -> tuple[LayerConfig, Arguments]:
+    """Return what one call reads; an operation becomes a layer of its own."""
+    return operation(layer, node, number) if is_operation(layer) else (layer, arguments_of(layer, node))
 
 
 def _resolved(

@@ -132,7 +132,7 @@ def recurrent_weight(part: nn.Module) -> Tensor | None:
 def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase | nn.RNNCellBase]:
     """Find recurrent layers that plain layers of another size can replace; raise UnsupportedLayer for others."""
     found: dict[str, nn.RNNBase | nn.RNNCellBase] = {}
-    for name, part in recurrent_sites(module).items():
+    for name, part in recurrent_sites(module, required=False).items():
         kind = base_kind(part)
         if form_of(part) is not None or kind is None or type(part).forward is not kind.forward:
             raise UnsupportedLayer(
