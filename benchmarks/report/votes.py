@@ -143,7 +143,7 @@ def _passes(name: str, cost: dict[str, float]) -> list[str]:
 
 
 def _sensors(result: dict[str, Any]) -> list[str]:
-    return [f"{result['gravity']:g}", *(f"{100 * result[name]:.1f}" for name in SENSOR_COLUMNS)]
+    return [f"{result['gravity']:g}", *(f"{100 * result[n]:.1f}" if n in result else "-" for n in SENSOR_COLUMNS)]
 
 
 def _detected(result: dict[str, Any]) -> list[str]:
