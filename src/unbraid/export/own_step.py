@@ -78,9 +78,10 @@ def _scripted(step: nn.Module, given: tuple[Tensor, ...], names: list[str], resu
     import onnx
 
     file = io.BytesIO()
+    target: Any = file  # its stubs have only paths
     with _without_graphs():
         torch.onnx.export(
-            step, given, file, dynamo=False, opset_version=OPSET, input_names=names, output_names=results,
+            step, given, target, dynamo=False, opset_version=OPSET, input_names=names, output_names=results,
             dynamic_axes={name: {0: "batch"} for name in names},
         )  # fmt: skip
     return onnx.load_from_string(file.getvalue())

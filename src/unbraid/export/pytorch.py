@@ -29,6 +29,7 @@ from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.recurrent import PrunedRecurrentLayer
 from unbraid.networks.step_layer import StepLayer
 
+
 def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[str], fixed: bool = False) -> Any:
     """Trace a module and make its ONNX model.
 

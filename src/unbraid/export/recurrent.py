@@ -88,9 +88,7 @@ def _(layer: Scattered, graph: Graph, x: str, valid: str | None, initial: list[s
     return graph.linear(outputs, places), [graph.linear(s, places) for s in states]
 
 
-def _scanned(
-    graph: Graph, layer: RecurrentLayer | OwnLayer, x: str, valid: str | None, initial: list[str]
-) -> Values:
+def _scanned(graph: Graph, layer: RecurrentLayer | OwnLayer, x: str, valid: str | None, initial: list[str]) -> Values:
     """Run a layer step by step."""
     x, *first = (graph.node("Unsqueeze", value, graph.numbers(0)) for value in [x, *initial])
     outputs, states = scan(graph, layer, None, x, valid, first)
