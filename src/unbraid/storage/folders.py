@@ -140,7 +140,12 @@ def _replace(target: Path, files: Mapping[str, bytes], old: set[str], verify: Ca
             ) from None
 
 
-def write_file(path: str | os.PathLike[str], content: bytes, error: type[UnbraidError] = FormatError) -> None:
+def write_file(
+    path: str | os.PathLike[str],
+    content: bytes,
+    error: type[UnbraidError] = FormatError,
+    verify: Callable[[Path], object] | None = None,
+) -> None:
     """Write one file atomically: after a crash there is the old file or the new one.
 
     An existing file keeps its mode. A symbolic link to a file is followed.
@@ -149,6 +154,7 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         path: a regular file or a new name.
         content: the content of the file.
         error: class of the error that is raised.
+        verify: called with the path of the new file before it is moved into place. It raises UnbraidError to refuse it.
 
     Raises:
         UnbraidError: of class ``error``: ``path`` is a folder, a device or another special file, or cannot be written.
@@ -170,6 +176,8 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
                 remove(left)
         with work_folder(target.parent) as work:
             write_synced(work / CONTENT, content, mode)
+            if verify is not None:
+                verify(work / CONTENT)
             os.replace(work / CONTENT, target)
             sync(target.parent)
     except OSError as problem:
