@@ -294,6 +294,13 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["q.h5", "q.txt", "q", "q.KERAS"])
+def test_other_endings_are_refused(tmp_path, name):
+    with pytest.raises(FormatError, match=r"does not end with '\.keras'.*'q\.keras'"):
+        unbraid.export_keras(small_network(), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 LOAD = """
 import sys
 import numpy as np

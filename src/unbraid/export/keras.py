@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import UnsupportedLayer, wrong_object
+from unbraid.errors import FormatError, UnsupportedLayer, quoted, wrong_object
 from unbraid.export.keras_check import check_keras
 from unbraid.export.keras_graph import body_graph, graph_layers, started
 from unbraid.export.keras_layers import Values, body_layers, dense
@@ -26,7 +26,7 @@ from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
-from unbraid.storage.folders import write_file
+from unbraid.storage.folders import check_target, write_file
 
 INSTEAD = "use unbraid.export_onnx"
 
@@ -46,7 +46,7 @@ def export_keras(
     Args:
         model: a network of a Keras file, also a smaller one of :func:`unbraid.shrink`; a rolled module of it; or a
             composition of such modules, fused or not.
-        path: path of the file. An existing regular file is replaced.
+        path: path of the file, whose name ends with ``.keras``. An existing regular file is replaced.
         check: whether to read the file again and compare its outputs with those of the model on random inputs, to 1e-4.
             Default True.
 
@@ -54,7 +54,7 @@ def export_keras(
         UnsupportedLayer: a network of another kind, an unrolled module, or a layer that Keras 2 and 3 do not compute
             alike.
         UnbraidError: the outputs of the file differ.
-        FormatError: the file cannot be written.
+        FormatError: the file cannot be written, or ``path`` has another ending.
         ArgumentError: ``model`` is another object.
 
     Example:
@@ -75,8 +75,20 @@ def export_keras(
     if not isinstance(given, Network | ConcernModule | Composition):
         advice = "of a Decomposition export unbraid.compose(parts)"
         raise wrong_object(given, "model", "a Network, a ConcernModule or a Composition", advice)
+    check_target(path)
+    _check_suffix(path)
     content = _content(model)
     write_file(path, content, verify=partial(_verify, model) if check else None)
+
+
+def _check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise FormatError for a name that Keras does not read as this format."""
+    name = os.fsdecode(path)
+    if not name.endswith(".keras"):
+        raise FormatError(
+            f"{quoted(name)} does not end with '.keras', and Keras reads this format only from such names: pass "
+            f"{quoted(Path(name).stem + '.keras')!r}."
+        )
 
 
 def _verify(model: Network | ConcernModule | Composition, path: Path) -> None:

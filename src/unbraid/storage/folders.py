@@ -184,6 +184,26 @@ def write_file(
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
 
 
+def check_target(path: str | os.PathLike[str], error: type[UnbraidError] = FormatError) -> None:
+    """Raise the errors of :func:`write_file` that depend on the path alone, before a long computation.
+
+    Args:
+        path: as for :func:`write_file`.
+        error: class of the error that is raised.
+
+    Raises:
+        UnbraidError: of class ``error``: ``path`` is no regular file, or its folder is missing.
+    """
+    target = _real(path, error)
+    try:
+        if mode_of(target) is not None and not stat.S_ISREG(os.lstat(target).st_mode):
+            raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
+    except OSError as problem:
+        raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
+    if not target.parent.is_dir():
+        raise error(f"{quoted(path)}: cannot be written (its folder does not exist): make the folder first.")
+
+
 def bytes_on_disk(folder: str | os.PathLike[str]) -> dict[str, int]:
     """Sizes of the files of a saved folder.
 
