@@ -260,7 +260,8 @@ def test_hidden_dense_layers_of_graphs_have_the_units_that_are_kept(tmp_path, be
 def test_the_file_is_read_again_before_it_is_written(tmp_path, monkeypatch):
     network, _, _ = graph("layer_norm")
     path = tmp_path / "small.keras"
-    path.write_bytes(b"old")
+    old = b"PK\x03\x04old"
+    path.write_bytes(old)
     original = KerasModel.content
 
     def doubled(self, output):
@@ -274,9 +275,9 @@ def test_the_file_is_read_again_before_it_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(KerasModel, "content", lambda self, output: original(self, output)[:-200])
     with pytest.raises(UnbraidError, match="read again"):
         unbraid.export_keras(network, path)
-    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+    assert path.read_bytes() == old and len(list(tmp_path.iterdir())) == 1
     unbraid.export_keras(network, path, check=False)
-    assert path.read_bytes() != b"old"
+    assert path.read_bytes() != old
 
 
 def test_what_cannot_be_written_is_refused(tmp_path):

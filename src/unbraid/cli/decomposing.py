@@ -18,7 +18,7 @@ from unbraid.cli.terminal import bar, emit, guarded, notice, reading
 from unbraid.cli.torch_file import torch_network
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, LayerChoice, Mode, Words
-from unbraid.data.files import read_examples, read_pair_columns, read_weight_column
+from unbraid.data.files import read_examples, read_pair_columns, read_weight_column, some_of
 from unbraid.decomposition.decompose import decompose as run_decompose
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.decomposition.size_table import decompose_sizes
@@ -223,9 +223,9 @@ def decompose(
         parts.save(folder, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
         summary = printing.modules_summary(parts) | {"bytes_on_disk": bytes_on_disk(folder)}
         if dtype == "float16" and found is not None:
-            summary["half_precision_change"] = half_precision_change(parts, found.x[:CHECKED])
+            summary["half_precision_change"] = half_precision_change(parts, some_of(found.x, slice(CHECKED)))
             notice(
-                f"margins change by up to {summary['half_precision_change']:.2g}, on {len(found.x[:CHECKED])} examples",
+                f"margins change by up to {summary['half_precision_change']:.2g}, on at most {CHECKED} examples",
                 "float16",
             )
         return {"folder": str(folder), **summary, "skipped": parts.skipped}

@@ -36,7 +36,14 @@ KerasWeights = Annotated[
     Path | None,
     typer.Option("--weights", help="Weights of a Keras model (model.save_weights), whose JSON is the model file."),
 ]
-X = Annotated[str | None, typer.Option("--x", help="Name of the inputs in the data file [default: x, text].")]
+X = Annotated[
+    str | None,
+    typer.Option(
+        "--x",
+        help="Name of the inputs in the data file [default: x, text]. Several inputs of a network: words,lengths, or "
+        "words=words,lengths=lengths for a dict.",
+    ),
+]
 Y = Annotated[str | None, typer.Option("--y", help="Name of the labels in the data file [default: y, label].")]
 Modules = Annotated[
     list[str] | None,

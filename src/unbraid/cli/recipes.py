@@ -33,7 +33,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from unbraid.cli.open_any import PLAIN, Beside, find_label, merged, modules_in, split_source
 from unbraid.cli.plain_yaml import parse_yaml, read_text
 from unbraid.config import IOArchitecture
-from unbraid.data.files import read_examples
+from unbraid.data.files import read_examples, some_of
 from unbraid.data.targets import Label
 from unbraid.errors import DataError, FormatError, IncompatibleModules, ModuleNeeded, UnbraidError, quoted
 from unbraid.modules.about import About
@@ -252,11 +252,7 @@ def _fair(composition: Composition, place: Path, wanted: Calibration, progress: 
             f"unknown: the sample has {int(unknown.sum())} examples of {quoted(wanted.unknown, 40)!r} and "
             f"{int(known.sum())} of the classes, expected a few of both, by name."
         )
-    return found.with_threshold(_some(examples.x, known), _some(examples.x, unknown))
-
-
-def _some(x: Any, rows: np.ndarray) -> Any:
-    return x[rows] if isinstance(x, np.ndarray) else [x[row] for row in np.flatnonzero(rows)]
+    return found.with_threshold(some_of(examples.x, known), some_of(examples.x, unknown))
 
 
 def _chosen(place: Path, part: Part, calibrated: list[str], beside: Beside) -> dict[Label, ConcernModule]:

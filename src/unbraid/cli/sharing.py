@@ -22,9 +22,10 @@ from unbraid.cli.options import (
     read_labels,
 )
 from unbraid.cli.own_code import own_modules
+from unbraid.cli.places import check_output
 from unbraid.cli.running import named
 from unbraid.cli.terminal import bar, done, emit, guarded, reading
-from unbraid.data.files import read_examples
+from unbraid.data.files import read_examples, some_of
 from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import UnbraidError
 from unbraid.export.keras import export_keras
@@ -79,6 +80,7 @@ def export(
 
     'unbraid predict FILE.onnx DATA' runs an ONNX file, without the code of the network. A .keras file has no labels.
     """
+    check_output(output, source, example, weights)
     names = read_labels(labels)
     words = parse_vocabularies(vocabulary or [])
     beside = Beside(own_modules(module or [], [source]), True, words, names, task, keras_output, weights)
@@ -89,7 +91,7 @@ def export(
     if output.suffix == ".keras":
         export_keras(named(model, names), output)
     else:
-        inputs = None if example is None else read_examples(example, x, need_labels=False).x[:EXAMPLES]
+        inputs = None if example is None else some_of(read_examples(example, x, need_labels=False).x, slice(EXAMPLES))
         export_onnx(named(model, names), output, inputs)
     data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}
     emit(as_json, data, f"{output}: {data['bytes']} bytes, {len(model.labels)} labels, the same answers as torch")

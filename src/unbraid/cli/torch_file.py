@@ -15,6 +15,7 @@ from unbraid.data.arrays import as_array
 from unbraid.data.texts import is_text
 from unbraid.data.vocabulary import Vocabulary
 from unbraid.errors import ConfigError, DataError
+from unbraid.networks.inputs import leaves, map_tree
 from unbraid.networks.loading import load_weights
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
@@ -79,17 +80,26 @@ def _example(module: nn.Module, x: Any, vocabulary: Vocabulary | None) -> Any:
         order = rows[np.argsort(-lengths[rows], kind="stable")]  # modules that pack may need sorted lengths
         tensors = torch.from_numpy(indices[order]), torch.from_numpy(lengths[order])
         return tensors if _takes_two(module) else tensors[0]
-    array = as_array(x, "inputs")
-    rows = _different(array[:SOUGHT])
-    example = torch.as_tensor(np.ascontiguousarray(array[rows]))
     kind = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    return example.to(kind) if example.is_floating_point() else example.long()
+    tree = map_tree(lambda part: as_array(part, "inputs"), x) if isinstance(x, tuple | dict) else as_array(x, "inputs")
+    arrays = [array for array in leaves(tree) if array.ndim]
+    if not arrays:
+        raise DataError("the data file holds no examples: its inputs have no axes.")
+    if len({len(array) for array in arrays}) != 1:
+        raise DataError(f"inputs have shapes {[array.shape for array in leaves(tree)]}, expected (N, ...) in all.")
+    rows = _different(max(arrays, key=lambda array: array.ndim)[:SOUGHT])
+
+    def some(array: np.ndarray) -> torch.Tensor:
+        example = torch.as_tensor(np.ascontiguousarray(array[rows]))
+        if example.dtype == torch.bool:
+            return example
+        return example.to(kind) if example.is_floating_point() else example.long()
+
+    return map_tree(some, tree)
 
 
 def _different(array: np.ndarray) -> np.ndarray:
     """Return the positions of the first different rows."""
-    if array.ndim < 1:
-        raise DataError("the data file holds no examples: its inputs have no axes.")
     _, first = np.unique(array.reshape(len(array), -1), axis=0, return_index=True)
     return np.sort(first)[:EXAMPLES]
 

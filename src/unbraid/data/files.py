@@ -34,7 +34,8 @@ class Examples:
     """Inputs and labels of a data file.
 
     Attributes:
-        x: inputs, an array (N, ...) or N texts (strings, or lists of words).
+        x: inputs, an array (N, ...) or N texts (strings, or lists of words); a tuple or dict of arrays for networks
+            with several inputs.
         y: labels (N, ...), or None if the file has none. Labels of tables stay strings: an array of N strings, or a
             list of strings for every row.
         labels: names of the classes, or None.
@@ -117,7 +118,9 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
         source: path of an ``.npz`` file of arrays, or of a ``.csv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file of
             texts; or a DataFrame (pandas, polars), a pyarrow Table or a Hugging Face Dataset.
         x: name of the inputs, by default ``x``, in text files also ``text``, ``sentence`` or ``words``. Several names
-            with commas between them are columns of numbers: the timesteps of one series, in order, (N, T, 1).
+            with commas between them are columns of numbers: the timesteps of one series, in order, (N, T, 1). Of an
+            ``.npz`` file where an array has other axes than (N,), they are a tuple of inputs. ``key=name`` makes a
+            dict.
         y: name of the labels, by default ``y``, in text files also ``label``, ``labels`` or ``tags``. Several names
             with commas between them are the output columns, (N, C).
         need_labels: whether a file without labels is refused.
@@ -134,21 +137,26 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
         wanted = _columns(x, y, need_labels)
         return _texts(quoted(path), read_columns(path, wanted), *several)
     x, y = x or "x", y or "y"
-    needed = [*(several[0] or [x]), *((several[1] or [y]) if need_labels or several[1] else [])]
+    keyed = _keyed(several[0] or [x])
+    needed = [
+        *(keyed.values() if keyed else several[0] or [x]),
+        *((several[1] or [y]) if need_labels or several[1] else []),
+    ]
     arrays = _arrays(path, [*needed, y, "labels"])
     missing = next((name for name in needed if name not in arrays), None)
     if missing is not None:
         raise DataError(
             f"{quoted(path)}: no array '{quoted(missing, 60)}'; it holds {_names(path)}. Name it with --x and --y."
         )
-    for name, names, make in ((x, several[0], _steps), (y, several[1], _targets)):
+    for name, names, make in ((x, None if keyed else several[0], _inputs), (y, several[1], _targets)):
         if names:
             arrays[name] = make(quoted(path), names, [arrays[each] for each in names])
     labels = arrays.get("labels")
     if labels is not None and labels.ndim != 1:
         raise DataError(f"{quoted(path)}: 'labels' has shape {labels.shape}, expected (C,): the names of the classes.")
     named = several[1] if labels is None else [str(v) for v in labels.tolist()]
-    return Examples(arrays[x], arrays.get(y), named)
+    found = {key: arrays[name] for key, name in keyed.items()} if keyed else arrays[x]
+    return Examples(found, arrays.get(y), named)
 
 
 def read_weight_column(source: str | os.PathLike[str], x: str | None, name: str) -> np.ndarray:
@@ -249,6 +257,33 @@ def _texts(
         None if labels is None else _labels(where, labels.values),
         None if labels is None else labels.names,
     )
+
+
+def _keyed(names: list[str]) -> dict[str, str] | None:
+    """Read names such as ``key=name`` as a dict; None if one of them has no key."""
+    pairs = [name.partition("=") for name in names]
+    return {key: name for key, _, name in pairs} if all(between for _, between, _ in pairs) else None
+
+
+def _inputs(where: str, names: list[str], arrays: Sequence[Any]) -> Any:
+    """Return several arrays as inputs of a network, in order; as one series if all of them are (N,)."""
+    return _steps(where, names, arrays) if all(array.ndim == 1 for array in arrays) else tuple(arrays)
+
+
+def some_of(x: Any, rows: Any) -> Any:
+    """Return some examples of inputs: of each array where there are several, or of a list of texts.
+
+    Args:
+        x: inputs of :class:`Examples`.
+        rows: a slice, positions, or booleans.
+    """
+    if isinstance(x, tuple):
+        return tuple(some_of(part, rows) for part in x)
+    if isinstance(x, dict):
+        return {key: some_of(part, rows) for key, part in x.items()}
+    if isinstance(x, np.ndarray) or isinstance(rows, slice):
+        return x[rows]
+    return [x[row] for row in np.arange(len(x))[rows]]
 
 
 def _steps(where: str, names: list[str], columns: Sequence[Any]) -> np.ndarray:

@@ -75,7 +75,7 @@ def export_keras(
     if not isinstance(given, Network | ConcernModule | Composition):
         advice = "of a Decomposition export unbraid.compose(parts)"
         raise wrong_object(given, "model", "a Network, a ConcernModule or a Composition", advice)
-    check_target(path)
+    check_target(path, b"PK\x03\x04")
     _check_suffix(path)
     content = _content(model)
     write_file(path, content, verify=partial(_verify, model) if check else None)

@@ -89,7 +89,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     """
     os.fspath(path)  # raises TypeError before the computation
     _check_class(model)
-    check_target(path)
+    check_target(path, b"\x08")
     parents = parents_of(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:
         raise UnbraidError(

@@ -25,10 +25,11 @@ from unbraid.modules.groups import Evidence, Group
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import UNTOUCHED, Scale, check_scale
 from unbraid.modules.voting.referee import Referee
-from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_transitions
+from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_transitions, real_timesteps
 from unbraid.networks.allowed import restricted
 from unbraid.networks.inputs import check_decided, to_device
 from unbraid.networks.outputs import check_decides
+from unbraid.networks.pytorch.transitions import Transitions
 
 ROWS = 4096  # examples whose evidence is in memory at a time
 Vote = Literal["margin", "probability"]
@@ -195,10 +196,14 @@ class Voter(DomainModules):
                 pytorch-crf: ``transitions``, ``start_transitions``, ``end_transitions``.
             start: scores (C,) of the first timestep, with ``transitions``. Default None, zeros.
             end: scores (C,) of the last timestep, with ``transitions``. Default None, zeros.
-            valid: booleans (N, T), False at padding. Default None: padding is where margins are NaN.
+            valid: booleans (N, T), False at padding. Default None finds padding in the inputs: by the lengths that the
+                module packs, or an argument of forward whose name has "len", "mask" or "valid".
 
         Returns:
             labels (N, T); at padding "", or -1 where all labels are numbers.
+
+        Warns:
+            UnbraidWarning: inputs seem to have padding, and nothing states the lengths.
 
         Raises:
             IncompatibleModules: modules of several parents, or of a network that is no tagger.
@@ -226,8 +231,24 @@ class Voter(DomainModules):
         """
         scores = chosen_transitions(list(self.modules_by_label.values()), transitions, start, end)
         margins = self.margins(x)
-        emissions = nn.functional.logsigmoid(torch.from_numpy(margins)).numpy()
-        return labels_at(self.labels, best_paths(emissions, scores, checked_valid(valid, margins)))
+        return labels_at(self.labels, self._decoded(x, margins, scores, valid))
+
+    def viterbi_index(self, x: Any, margins: np.ndarray) -> np.ndarray:
+        """Decode margins (N, T, K) of the inputs x by the CRF of the parent.
+
+        Returns:
+            positions in :attr:`labels`, integers (N, T), -1 at padding.
+
+        Raises:
+            IncompatibleModules: as :meth:`viterbi`.
+            DataError: the parent has no transition scores.
+        """
+        return self._decoded(x, margins, chosen_transitions(list(self.modules_by_label.values())), None)
+
+    def _decoded(self, x: Any, margins: np.ndarray, scores: Transitions, valid: Any) -> np.ndarray:
+        if valid is None:
+            valid = real_timesteps(list(self.modules_by_label.values()), x, margins)
+        return _paths(margins, scores, checked_valid(valid, margins))
 
     def activate(self, margins: Tensor) -> Tensor:
         """Convert outputs (..., K) of modules of a regression to numbers, with the output activation of each parent."""
@@ -280,3 +301,8 @@ class Voter(DomainModules):
         if all(scale == UNTOUCHED for scale in self.calibration.values()):
             return margins
         return margins / self.temperature.to(margins.device) + self.offset.to(margins.device)
+
+
+def _paths(margins: np.ndarray, scores: Transitions, valid: np.ndarray) -> np.ndarray:
+    """Find the best paths (N, T) of margins (N, T, K); the emission scores are log-probabilities."""
+    return best_paths(nn.functional.logsigmoid(torch.from_numpy(margins)).numpy(), scores, valid)

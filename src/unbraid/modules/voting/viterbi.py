@@ -12,6 +12,7 @@ import numpy as np
 
 from unbraid.errors import DataError, IncompatibleModules
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.padding import real_steps
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.pytorch.transitions import Transitions, transitions_of
 
@@ -98,6 +99,18 @@ def checked_valid(valid: Any, margins: np.ndarray) -> np.ndarray:
     if given.shape != real.shape or given.dtype != bool:
         raise DataError(f"valid is {given.dtype} {given.shape}, expected booleans {real.shape}, False at padding.")
     return real & given
+
+
+def real_timesteps(modules: Sequence[ConcernModule], x: Any, margins: np.ndarray) -> np.ndarray | None:
+    """Find the timesteps (N, T) of inputs that are no padding; None where the inputs do not state them.
+
+    Args:
+        modules: modules of one parent.
+        x: inputs, as for :meth:`unbraid.Composition.margins`.
+        margins: margins of the modules, (N, T, K).
+    """
+    parent = modules[0].parent
+    return real_steps(parent, parent.check(x), margins.shape[1])
 
 
 def _scores(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:

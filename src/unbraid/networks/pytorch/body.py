@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_packed_sequence
 
 from unbraid.errors import DataError, FormatError, UnbraidError, quoted
 from unbraid.networks.cells import OwnCell
@@ -52,6 +53,14 @@ class TorchBody(nn.Module):
         self._arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
         self._caller = Caller(module, spec.run)
 
+    def train(self, mode: bool = True) -> TorchBody:
+        """Set the mode of the recurrent layers. Other parts stay in evaluation mode: dropout would change decisions."""
+        super().train(mode)
+        recurrent = {id(one) for p in self.module.modules() if isinstance(p, RecurrentStack) for one in p.modules()}
+        for part in self.module.modules():
+            part.training = mode and id(part) in recurrent
+        return self
+
     def forward(self, x: Any) -> Tensor:
         """Compute the features (N, F) or (N, T, F); with K modules (K*N, ...), ordered by module.
 
@@ -83,6 +92,25 @@ class TorchBody(nn.Module):
             here.pick(picked)
             found.append(features if picked is None else features[picked])
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def packed_lengths(self, x: Any) -> Tensor | None:
+        """Run the module; return the lengths of the sequences that it packs, (N,), or None if it packs none.
+
+        They are in the order of the inputs, except where the module itself sorts them.
+        """
+        dtype = self.module.get_submodule(self.spec.head).weight.dtype
+        assert isinstance(dtype, torch.dtype)
+        inputs = torch_inputs(self.spec, map_tree(lambda leaf: _converted(leaf, dtype), x))
+        found = []
+        with torch.no_grad(), one_pass() as here:
+            for part, count in self._caller.parts(inputs):
+                here.begin(part.examples)
+                _, order = self._caller.call(part)
+                if here.packed is None or int(here.packed.batch_sizes[0]) != part.examples:
+                    return None
+                lengths = pad_packed_sequence(here.packed, batch_first=True)[1]
+                found.append((lengths if order is None else lengths[order.argsort()])[:count])
+        return torch.cat(found)
 
     def _called(self, here: Pass, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """Call the module once; return the features, and the order of the examples in them."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
 from unbraid.networks.pytorch.answer import Answer
+
+_NAMED = re.compile("crf|trans(?!f)", re.IGNORECASE)  # of transitions, not of a transformer
 
 
 class Transitions(NamedTuple):
@@ -25,14 +29,33 @@ class Transitions(NamedTuple):
 
 
 def has_transitions(module: nn.Module, classes: int) -> bool:
-    """Return whether a module has a square matrix of transition scores, of at least the size of its classes."""
-    return any(
+    """Return whether a module has a square matrix of transition scores.
+
+    It is a parameter or buffer with "transition" in its name, of at least the size of the classes. Own names are found
+    for a matrix of the size of the classes: with "trans" or "crf" in its path or class, or with vectors beside it.
+    """
+    return any(tuple(tensor.shape) == (classes, classes) for tensor in _own_tensors(module, "", classes)) or any(
         "transition" in name.rpartition(".")[2].lower()
         and tensor.dim() == 2
         and tensor.shape[0] == tensor.shape[1] >= classes
         for name, tensor in module.state_dict().items()
         if isinstance(tensor, Tensor)
     )
+
+
+def _own_tensors(part: nn.Module, path: str, classes: int) -> Iterator[Tensor]:
+    """Yield what may be transition scores: tensors of parts that are no layers of torch or of this package."""
+    package = type(part).__module__.partition(".")[0]
+    if package == "unbraid":
+        return
+    own = {name: t for name, t in {**part._parameters, **part._buffers}.items() if t is not None}
+    called = f"{path} {type(part).__name__}"
+    beside = any(tuple(tensor.shape) == (classes,) for tensor in own.values())
+    for name, tensor in own.items():
+        if package != "torch" and (beside or _NAMED.search(f"{called} {name}")):
+            yield tensor
+    for name, child in part.named_children():
+        yield from _own_tensors(child, f"{path}.{name}", classes)
 
 
 def without_paths(answer: Answer | None, module: nn.Module, classes: int) -> Answer | None:
