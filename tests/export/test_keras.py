@@ -15,7 +15,7 @@ from tests.locations import DATA
 from unbraid.demo.small import small_examples, small_modules, small_network
 from unbraid.errors import ArgumentError, FormatError, UnbraidError, UnsupportedLayer
 from unbraid.export.keras_graph import graph_layers, started
-from unbraid.export.keras_model import KerasModel, Node
+from unbraid.export.keras_model import KerasModel, Node, serialized
 from unbraid.networks.graph.own import OWN
 from unbraid.networks.graph_spec import CallSpec, LayerSpec
 from unbraid.networks.keras.reading import load_keras
@@ -209,6 +209,78 @@ def test_a_regression(tmp_path):
     np.testing.assert_allclose(again.predict(x), network.predict(x), atol=1e-6)
 
 
+def sensor(before=False, bidirectional=False):
+    """A Keras graph: Normalization, a recurrent layer and a hidden Dense, behind or before it; examples of it."""
+    model = KerasModel([6, 4], "x")
+    random = np.random.default_rng(0)
+
+    def normal(*size):
+        return random.normal(size=size)
+
+    def dense(name, inputs, units, function, read):
+        settings = {"units": units, "activation": function, "use_bias": True}
+        return model.add("Dense", settings, (read,), name, {"": [normal(inputs, units), np.zeros(units)]})
+
+    scales = {"": [np.zeros(4), np.ones(4), np.array(0)]}
+    value, width = model.add("Normalization", {"axis": -1}, (model.input,), "scale", scales), 4
+    if before:
+        value, width = dense("hidden", 4, 9, "tanh", value), 9
+    settings = {"units": 8, "activation": "tanh", "recurrent_activation": "sigmoid", "return_sequences": False}
+    cell = [normal(width, 32), normal(8, 32) / 3, np.zeros(32)]
+    if bidirectional:
+        one = [serialized("LSTM", {"name": name, "go_backwards": name == "b", **settings}) for name in "ab"]
+        both = {"merge_mode": "concat", "layer": one[0], "backward_layer": one[1]}
+        arrays = {"forward_layer/cell": cell, "backward_layer/cell": cell}
+        value = model.add("Bidirectional", both, (value,), "lstm", arrays)
+    else:
+        value = model.add("LSTM", settings, (value,), "lstm", {"cell": cell})
+    width = 16 if bidirectional else 8
+    if not before:
+        value, width = dense("hidden", width, 12, "tanh", value), 12
+    content = model.content(dense("out", width, 3, "softmax", value))
+    x = normal(90, 6, 4).astype(np.float32)
+    return content, x
+
+
+@pytest.mark.parametrize(("before", "bidirectional"), [(False, False), (True, False), (False, True)])
+def test_hidden_dense_layers_of_graphs_have_the_units_that_are_kept(tmp_path, before, bidirectional):
+    content, x = sensor(before, bidirectional)
+    (tmp_path / "sensor.keras").write_bytes(content)
+    network = load_keras(tmp_path / "sensor.keras")
+    parts = unbraid.decompose(network, (x, np.arange(90) % 3), keep=0.4)
+    fused = unbraid.compose(parts).fuse(x)
+    unbraid.export_keras(fused, tmp_path / "fused.keras")
+    again = load_keras(tmp_path / "fused.keras")
+    np.testing.assert_allclose(again.predict_proba(x), fused.predict_proba(x), atol=1e-5)
+    assert again.layers["hidden"].units < network.layers["hidden"].units
+    unbraid.export_keras(parts[0], tmp_path / "module.keras")
+    alone = load_keras(tmp_path / "module.keras", task="regression").predict(x)[:, 0]
+    np.testing.assert_allclose(alone, parts[0].predict_proba(x), atol=1e-5)
+
+
+def test_the_file_is_read_again_before_it_is_written(tmp_path, monkeypatch):
+    network, _, _ = graph("layer_norm")
+    path = tmp_path / "small.keras"
+    old = b"PK\x03\x04old"
+    path.write_bytes(old)
+    original = KerasModel.content
+
+    def doubled(self, output):
+        for arrays in self._arrays.values():
+            arrays[""] = [2 * array for array in arrays[""]]
+        return original(self, output)
+
+    monkeypatch.setattr(KerasModel, "content", doubled)
+    with pytest.raises(UnbraidError, match="differ by"):
+        unbraid.export_keras(network, path)
+    monkeypatch.setattr(KerasModel, "content", lambda self, output: original(self, output)[:-200])
+    with pytest.raises(UnbraidError, match="read again"):
+        unbraid.export_keras(network, path)
+    assert path.read_bytes() == old and len(list(tmp_path.iterdir())) == 1
+    unbraid.export_keras(network, path, check=False)
+    assert path.read_bytes() != old
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     network = small_network()
     examples = small_examples(network)
@@ -223,6 +295,13 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         unbraid.export_keras(unbraid.compose(small_modules()[0]).with_referee(*examples), tmp_path / "small.keras")
     with pytest.raises(FormatError):
         unbraid.export_keras(network, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["q.h5", "q.txt", "q", "q.KERAS"])
+def test_other_endings_are_refused(tmp_path, name):
+    with pytest.raises(FormatError, match=r"does not end with '\.keras'.*'q\.keras'"):
+        unbraid.export_keras(small_network(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 

@@ -37,6 +37,7 @@ from unbraid.networks.graph_spec import (
     Reference,
 )
 from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.linear_site import PrunedLinear
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stage_spec import (
@@ -147,7 +148,30 @@ def body_graph(body: TorchBody) -> tuple[GraphSpec, dict[str, Tensor]]:
                 start = f"{name}.layers.{place}."
                 weights |= {start + key: value for key, value in _padded(layer, units).items()}
             narrowed[name] = _scattered(stack, units)
-    return rewired(spec, weights, narrowed)
+    spec, smaller = _smaller_dense(spec, body)
+    return rewired(spec, weights, narrowed | smaller)
+
+
+def _smaller_dense(spec: GraphSpec, body: TorchBody) -> tuple[GraphSpec, dict[str, Narrowed]]:
+    """Give dense layers the sizes that they have now; return also those whose outputs are expanded to the old size."""
+    sites, narrowed = body.sites(), {}
+    layers = list(spec.layers)
+    for place, layer in enumerate(layers):
+        site = sites.get(layer.name)
+        if site is None or not isinstance(layer, DenseSpec):
+            continue
+        if isinstance(body.module.get_submodule(layer.name), PrunedLinear):
+            raise UnsupportedLayer(
+                f"layer {quoted(layer.name)!r} has masks of its own (an unrolled module): use unbraid.export_onnx."
+            )
+        units, inputs = site.weight.shape
+        layers[place] = layer.model_copy(update={"units": units, "inputs": inputs})
+        if site.kept is not None:
+            kept = site.kept.cpu()
+            rows = torch.zeros(site.out_features, units + 1)
+            rows[kept, torch.arange(units)] = 1
+            narrowed[layer.name] = Narrowed(units, [kept], [rows], None, shifted=False)
+    return spec.model_copy(update={"layers": layers}), narrowed
 
 
 def _padded(layer: RecurrentLayer, units: int) -> dict[str, Tensor]:
