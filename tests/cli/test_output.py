@@ -163,5 +163,5 @@ def test_a_command_never_overwrites_what_it_reads(work, arguments, lost):
     unbraid.export_keras(factory.network(("gru",), units=8), work / "model.keras")
     before = (work / lost).read_bytes()
     done = run(*arguments, cwd=work)
-    assert done.exit_code == 2 and re.search("input of this command|exists and is not|lies in a folder", done.output)
+    assert done.exit_code == 2 and re.search("input of this command|exists and is not|inside a folder", done.output)
     assert (work / lost).read_bytes() == before

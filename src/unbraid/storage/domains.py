@@ -25,6 +25,7 @@ from unbraid.storage.manifest import Manifest, first_problem
 from unbraid.storage.tensor_files import Expected, TensorFile
 
 LARGEST = 8 * 2**20  # bytes of the JSON of one parent
+FORMER = "distance"  # a score of older folders, whose typicality is left out: it was measured in another way
 KINDS = ("inputs", "features")  # the Gaussians of a domain
 
 Dispersion = Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)]
@@ -141,7 +142,7 @@ def _expected(entry: DomainEntry | None, classes: int, features: int) -> dict[st
 def _domain(entry: DomainEntry, arrays: Mapping[str, Tensor], name: str) -> Domain:
     try:
         words = None if entry.words is None else WordCounts(**entry.words.model_dump())
-        typical = entry.typicality
+        typical = None if entry.typicality is None or FORMER in entry.typicality.scales else entry.typicality
         typicality = None if typical is None else Typicality(typical.scales, np.asarray(typical.quantiles))
         gaussians = {kind: _gaussians(arrays, kind) for kind in entry.arrays}
     except FormatError as error:

@@ -160,7 +160,7 @@ def write_file(
 
     Raises:
         UnbraidError: of class ``error``: ``path`` is a folder, a device or another special file, a file of another
-            kind, lies in a folder of saved modules, or cannot be written.
+            kind, is inside a folder of saved modules, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -210,7 +210,7 @@ def _target(path: str | os.PathLike[str], content: bytes, error: type[UnbraidErr
     if mode is not None and not stat.S_ISREG(os.lstat(target).st_mode):
         raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
     if (target.parent / MANIFEST).exists():
-        raise error(f"{quoted(path)} lies in a folder of saved modules: choose a path outside of it.")
+        raise error(f"{quoted(path)} is inside a folder of saved modules: choose a path outside of it.")
     if mode is not None:
         _check_kind(target, content, error)
     return target, mode
