@@ -46,7 +46,8 @@ def _measured(gravity: float, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     means = {"belt": np.asarray([0.0, 0.0, gravity]), "wrist": np.zeros(3)}
     learnt = {name: _recordings(kinds, means[name], TRAINED, seed) for name, kinds in KINDS.items()}
-    parts = [decompose(_trained(*learnt[name], list(KINDS[name]), seed), learnt[name], keep=KEEP) for name in KINDS]
+    networks = [_trained(*learnt[name], list(KINDS[name]), seed) for name in KINDS]
+    parts = [decompose(network, learnt[name], keep=KEEP) for network, name in zip(networks, KINDS, strict=True)]
     both = compose([module for own in parts for module in own.values()])
     tested = [_recordings(kinds, means[name], TESTED, seed + 100) for name, kinds in KINDS.items()]
     x, y = (np.concatenate(pair) for pair in zip(*tested, strict=True))
@@ -58,7 +59,9 @@ def _measured(gravity: float, seed: int) -> dict[str, Any]:
         "trained": _trained(*whole, both.labels, seed).predict(x),
     }
     sensor = np.isin(found["evidence"], list(KINDS["wrist"])) == wrist
-    return {**{name: float((labels == y).mean()) for name, labels in found.items()}, "sensor": float(sensor.mean())}
+    own = [(network.predict(x) == y).mean() for network, (x, y) in zip(networks, tested, strict=True)]
+    scores = {name: float((labels == y).mean()) for name, labels in found.items()}
+    return {**scores, "sensor": float(sensor.mean()), "networks": float(np.mean(own))}
 
 
 def _recordings(

@@ -23,8 +23,47 @@ units; the table behind gives its result.
 """
 
 
+NETWORKS = """\
+The same for networks of the comparison with the paper (100 units in each layer), {count} of 48 so far, those with
+one layer first; `python -m benchmarks.measure.shrink_networks` goes on. *network*: data set, cell and number of
+layers. *magnitude* is as fast as *shrink*, whose sizes it has. Times are of plain modules of torch. Torch-Pruning
+reads none of them, because they are no modules of torch.
+"""
+
+
 def sections() -> Iterable[str]:
     """The tables, where there is a result."""
+    yield from _models()
+    yield from _networks()
+
+
+def _networks() -> Iterable[str]:
+    path = files.RESULTS / "shrink_networks.json"
+    if not path.exists():
+        return
+    networks = json.loads(path.read_text())["networks"]
+    yield "\n## Networks of the comparison made smaller: `unbraid.shrink` beside magnitude pruning (one thread)\n"
+    yield NETWORKS.format(count=len(networks))
+    names = ["network", "keep", "weights", "whole", "shrink", "refined", "magnitude", "same", "faster", "seconds"]
+    rows = [_network_row(network, size) for network in networks for size in network["sizes"]]
+    yield table(names, rows)
+
+
+def _network_row(network: dict[str, Any], size: dict[str, Any]) -> list[str]:
+    whole, found = network["accuracy"], size["accuracy"]
+    return [
+        f"{network['data']}, {network['layers']} {network['cell']}",
+        f"{size['keep']:.0%}",
+        f"{size['weights']:.1%}",
+        f"{whole:.1%}",
+        *(f"{100 * (found[way] - whole):+.1f}" for way in ("small", "refined", "magnitude")),
+        f"{size['same_decisions']:.1%}",
+        " / ".join(f"{each['full'] / each['small']:.1f}" for each in size["latency"].values()),
+        f"{size['seconds']:.1f}",
+    ]
+
+
+def _models() -> Iterable[str]:
     path = files.RESULTS / "shrink.json"
     if not path.exists():
         return

@@ -145,3 +145,23 @@ def test_bash_completes_commands_and_options(words, number, wanted):
     code = "from unbraid.cli.app import app; app(prog_name='unbraid')"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert wanted <= set(done.stdout.split()), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lost"),
+    [
+        (["report", "parts", "data.npz", "-o", "data.npz"], "data.npz"),
+        (["report", "parts", "-o", "small/../data.npz"], "data.npz"),
+        (["report", "parts", "-o", "parts/unbraid.json"], "parts/unbraid.json"),
+        (["export", "parts", "-o", "parts/unbraid.json"], "parts/unbraid.json"),
+        (["export", "parts", "--example", "data.npz", "-o", "data.npz"], "data.npz"),
+        (["shrink", "model.keras", "data.npz", "-o", "model.keras"], "model.keras"),
+        (["export", "model.keras", "-o", "./model.keras"], "model.keras"),
+    ],
+)
+def test_a_command_never_overwrites_what_it_reads(work, arguments, lost):
+    unbraid.export_keras(factory.network(("gru",), units=8), work / "model.keras")
+    before = (work / lost).read_bytes()
+    done = run(*arguments, cwd=work)
+    assert done.exit_code == 2 and re.search("input of this command|exists and is not|lies in a folder", done.output)
+    assert (work / lost).read_bytes() == before

@@ -1,6 +1,7 @@
 """Options of ``unbraid predict`` that restrict or decode the predictions."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -98,3 +99,21 @@ def test_sequences_of_a_tagger(tagger, tmp_path):
     assert all(a != b for row in found for a, b in itertools.pairwise(row))
     plain = run("predict", "tags", "data.npz", *code, cwd=tmp_path).stdout
     assert plain != done.stdout
+
+
+def test_evaluations_of_sequences_and_of_allowed_labels(tagger, tmp_path):
+    composition, x = tagger
+    y = (np.arange(300).reshape(60, 5) * 7) % 3
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y)
+    code = ["--module", "tagging.py:Tagger", "--json"]
+    for arguments, found in (
+        (["--viterbi"], composition.viterbi(x)),
+        (["--allowed", "0,2"], composition.predict(x, np.array([True, False, True]))),
+    ):
+        done = run("evaluate", "tags", "data.npz", *code, *arguments, cwd=tmp_path)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["accuracy"] == pytest.approx((found == y).mean())
+    done = run("evaluate", "tags", "data.npz", *code, "--allowed", "0,nine", cwd=tmp_path)
+    assert done.exit_code == 2 and "has no module 'nine'" in done.stderr
+    done = run("evaluate", "tags", "data.npz", *code, "--allowed", "0", "--viterbi", cwd=tmp_path)
+    assert done.exit_code == 2 and "leave out --allowed" in done.stderr

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from unbraid.demo.small import small_modules
 from unbraid.errors import DataError, FormatError
 from unbraid.storage import folders
 from unbraid.storage.folders import write_file
@@ -121,3 +122,29 @@ def test_what_a_kill_left_is_deleted_by_the_next_write(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted([*users, ".unbraid-" + "1" * 32, "another", "file"])
     assert (tmp_path / "file").read_bytes() == b"old"
     assert all((tmp_path / name / "mine.txt").read_text() == "precious" for name in users)
+
+
+KINDS = {"onnx": b"\x08\x08rest", "keras": b"PK\x03\x04rest", "html": b"<!doctype html>rest", "text": b"a,b\n1,2\n"}
+
+
+@pytest.mark.parametrize("new", ["onnx", "keras", "html"])
+@pytest.mark.parametrize("old", list(KINDS))
+def test_a_file_of_another_kind_is_not_replaced(tmp_path, new, old):
+    place = tmp_path / "file"
+    place.write_bytes(KINDS[old])
+    if new == old:
+        write_file(place, KINDS[new] + b"2")
+    else:
+        with pytest.raises(DataError, match="exists and is not"):
+            write_file(place, KINDS[new], DataError)
+    assert place.read_bytes() == (KINDS[new] + b"2" if new == old else KINDS[old])
+
+
+def test_nothing_is_written_into_a_folder_of_saved_modules(tmp_path):
+    parts = small_modules()[0]
+    parts.save(tmp_path / "parts")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
+    for name in ("unbraid.json", "new.onnx"):
+        with pytest.raises(FormatError, match="folder of saved modules"):
+            write_file(tmp_path / "parts" / name, KINDS["onnx"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()} == before

@@ -13,8 +13,9 @@ from benchmarks.census.torch_patterns import (
     packing,
     refused,
     states,
+    written,
 )
 from benchmarks.census.torch_patterns.entry import Entry
 
-PARTS = (layers, altered, cells, heads, packing, states, calls, arguments, own_cells, refused)
+PARTS = (layers, altered, cells, heads, packing, states, calls, arguments, own_cells, written, refused)
 ENTRIES: list[Entry] = [entry for part in PARTS for entry in part.ENTRIES]

@@ -218,17 +218,22 @@ def rejecting_answers(
     return Answers.of(list(places), shares, np.asarray([places[label] for label in decided.tolist()], dtype=np.int64))
 
 
+def allowed_mask(allowed: Sequence[str], labels: Sequence[Label]) -> np.ndarray:
+    """Mark the labels of --allowed, booleans (C,); raise UnknownLabel for others."""
+    texts = [str(label) for label in labels]
+    for name in allowed:
+        if name not in texts:
+            raise unknown_label(name, labels, "the model of --allowed")
+    return np.isin(texts, list(allowed))
+
+
 def _restricted(model: Network | Composition | OnnxModel, x: Any, allowed: Sequence[str]) -> Answers:
     """Run a model whose decisions are among some of its labels."""
     if isinstance(model, OnnxModel):
         raise ConfigError("--allowed is not for .onnx files: give the model file or the folder that it was made of.")
     if model.task == "regression":
         raise ConfigError("--allowed restricts classes, and this model predicts numbers: leave it out.")
-    by_text = {str(label): label for label in model.labels}
-    for name in allowed:
-        if name not in by_text:
-            raise unknown_label(name, model.labels, "the model of --allowed")
-    mask = np.isin([str(label) for label in model.labels], list(allowed))
+    mask = allowed_mask(allowed, model.labels)
     shares, decided = model.predict_proba(x, mask), model.predict_index(x, mask)
     if shares.shape[-1] == 1:  # one column of two classes
         shares = np.concatenate([1 - shares, shares], axis=-1)

@@ -12,6 +12,7 @@ import typer
 from unbraid.cli.open_any import Beside, modules_in, parse_vocabularies
 from unbraid.cli.options import AsTask, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.own_code import own_modules
+from unbraid.cli.places import check_output
 from unbraid.cli.running import Trial
 from unbraid.cli.terminal import done, guarded, reading
 from unbraid.data.files import read_examples
@@ -51,6 +52,7 @@ def report(
     The page needs no other file and no network. Several folders give a curve of size and accuracy. Without DATA no
     code of yours is needed.
     """
+    check_output(out, *sources, against)
     folders, data = _split(sources)
     trial = None if data is None else Trial(read_examples(data, x, y), read_labels(labels), against, task)
     if trial is None and (labels or against):

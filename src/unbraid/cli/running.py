@@ -12,7 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from unbraid.cli import printing
-from unbraid.cli.answers import Answers, Numbers, Paths, answers, paths, read_lines, rejecting_answers
+from unbraid.cli.answers import (
+    Answers,
+    Numbers,
+    Paths,
+    allowed_mask,
+    answers,
+    paths,
+    read_lines,
+    rejecting_answers,
+)
 from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import (
     AsJson,
@@ -61,7 +70,7 @@ class Trial:
     task: GivenTask | None
 
     def evaluate(
-        self, source: Path, beside: Beside, intervals: float | None, seed: int = 0, unknown: str | None = None
+        self, source: Path, beside: Beside, intervals: float | None, seed: int = 0, **decisions: Any
     ) -> Evaluation | RegressionEvaluation:
         """Open a folder and evaluate its modules.
 
@@ -70,7 +79,8 @@ class Trial:
             beside: further information about it.
             intervals: level of intervals, see :func:`unbraid.evaluate`.
             seed: seed of the intervals.
-            unknown: label of inputs of no class, or None.
+            decisions: settings of :func:`unbraid.evaluate` that change the decisions: ``unknown``, ``viterbi``, and
+                ``allowed`` as a list of labels.
 
         Raises:
             UnbraidError: the folder cannot be opened or does not fit the examples.
@@ -89,8 +99,10 @@ class Trial:
         composition, network = named(composition, self.names), named(network, self.names)
         classes = composition.labels if network is None else network.labels
         y = self.examples.y if composition.task == "regression" else self.examples.y_for(classes)
+        if (few := decisions.get("allowed")) is not None:
+            decisions["allowed"] = allowed_mask(few, composition.labels)
         return run_evaluate(
-            composition, (self.examples.x, y), against=network, intervals=intervals, seed=seed, unknown=unknown
+            composition, (self.examples.x, y), against=network, intervals=intervals, seed=seed, **decisions
         )
 
 
@@ -135,6 +147,12 @@ def evaluate(
     unknown: Annotated[
         str | None, typer.Option(help="Label in the data of inputs of no class: score how well they are rejected.")
     ] = None,
+    allowed: Annotated[
+        str | None, typer.Option(help="Labels that may be predicted, for example a,b [default: all].")
+    ] = None,
+    viterbi: Annotated[
+        bool, typer.Option("--viterbi", help="Of taggers with a CRF: decide by the best sequence of labels.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a composition and each of its modules.
@@ -142,10 +160,13 @@ def evaluate(
     --labels sets names for classes that are numbers, in the folder and in the file of --against. --weights belongs to
     that file.
     """
+    if viterbi and (allowed is not None or unknown is not None):
+        raise ConfigError("--viterbi gives whole sequences: leave out --allowed and --unknown.")
     words = parse_vocabularies(vocabulary or [])
     beside = Beside(own_modules(module or [], [source]), True, words, output=keras_output, weights=weights)
     test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
-    result = test.evaluate(source, beside, intervals, seed, unknown)
+    few = None if allowed is None else allowed.split(",")
+    result = test.evaluate(source, beside, intervals, seed, unknown=unknown, allowed=few, viterbi=viterbi)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))

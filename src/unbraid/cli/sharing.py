@@ -22,6 +22,7 @@ from unbraid.cli.options import (
     read_labels,
 )
 from unbraid.cli.own_code import own_modules
+from unbraid.cli.places import check_output
 from unbraid.cli.running import named
 from unbraid.cli.terminal import bar, done, emit, guarded, reading
 from unbraid.data.files import read_examples, some_of
@@ -79,6 +80,7 @@ def export(
 
     'unbraid predict FILE.onnx DATA' runs an ONNX file, without the code of the network. A .keras file has no labels.
     """
+    check_output(output, source, example, weights)
     names = read_labels(labels)
     words = parse_vocabularies(vocabulary or [])
     beside = Beside(own_modules(module or [], [source]), True, words, names, task, keras_output, weights)

@@ -10,6 +10,7 @@ import typer
 
 from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.options import KerasOutput, KerasWeights
+from unbraid.cli.places import check_output
 from unbraid.cli.terminal import bar, emit, guarded, reading
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import LayerChoice
@@ -63,6 +64,7 @@ def shrink(
     """Write a smaller network with the same inputs and outputs as an ONNX file (extra [onnx]) or a .keras file."""
     if output.suffix not in _WRITE:
         raise UnbraidError(f"--out {output}: expected a name that ends in .onnx or .keras.")
+    check_output(output, model, data, vocabulary, weights)
     network = open_any(model, Beside(task=task, output=keras_output, weights=weights))
     if not isinstance(network, Network):
         raise UnbraidError(f"{model} already holds modules, expected a trained .h5 or .keras model.")

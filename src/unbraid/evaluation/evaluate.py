@@ -8,7 +8,7 @@ import numpy as np
 
 from unbraid.data.files import as_pair
 from unbraid.data.targets import Label, Targets
-from unbraid.errors import DataError, IncompatibleModules, quoted, wrong_object
+from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted, wrong_object
 from unbraid.evaluation.bootstrap import check_level
 from unbraid.evaluation.class_intervals import class_intervals
 from unbraid.evaluation.details import Confusion, Details, structure_of
@@ -21,7 +21,9 @@ from unbraid.modules.arguments import check_network, check_pair
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.rejecting import check_unknown
+from unbraid.networks.allowed import restricted as allowed_only
 from unbraid.networks.network import Network
+from unbraid.networks.outputs import check_restricts
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.pytorch.transitions import has_transitions
 from unbraid.networks.threads import few_threads
@@ -37,6 +39,8 @@ def evaluate(
     intervals: float | None = None,
     seed: int = 0,
     unknown: Label | None = None,
+    allowed: Any = None,
+    viterbi: bool = False,
 ) -> Evaluation | RegressionEvaluation:
     """Evaluate a composition, and each of its modules alone.
 
@@ -53,6 +57,10 @@ def evaluate(
         seed: seed of the draws, at least 0.
         unknown: the label in y of inputs of no class. They are scored apart: :attr:`Evaluation.unknown` states how well
             the composition rejects them, see :meth:`Composition.predict`. Default None.
+        allowed: the classes that the composition and ``against`` may decide for, as for :meth:`Composition.predict`,
+            over the labels of the composition. Examples of other classes count as errors. The scores of each module
+            alone do not change. Default None: all.
+        viterbi: whether taggers with a CRF decide by the best sequence, as :meth:`Composition.viterbi`. Default False.
 
     Returns:
         accuracy, comparison with the network, calibration error, and the scores of each module. For a regression a
@@ -61,7 +69,8 @@ def evaluate(
     Raises:
         DataError: inputs or labels that do not fit, no example of a class of the composition, or intervals of one
             example.
-        ConfigError: ``intervals`` or ``seed`` out of range.
+        ConfigError: ``intervals`` or ``seed`` out of range, or ``viterbi`` with ``allowed`` or ``unknown``.
+        IncompatibleModules: ``viterbi`` for modules of several parents or of a network that is no tagger.
         ArgumentError: ``composition`` is not a Composition, ``examples`` is not a pair, or ``against`` is not a
             Network.
 
@@ -83,6 +92,8 @@ def evaluate(
     """
     _check_composition(composition)
     check_level(intervals, seed)
+    if viterbi and (allowed is not None or unknown is not None):
+        raise ConfigError("viterbi=True gives whole sequences: leave out allowed= and unknown=.")
     if against is not None:
         check_network(against, "against")
     numbers = composition.task == "regression"
@@ -96,8 +107,11 @@ def evaluate(
                 raise IncompatibleModules(
                     "unknown= is for modules of classes, and these predict numbers: leave it out."
                 )
+            check_restricts(composition.task, allowed)
+            if viterbi:
+                raise IncompatibleModules("viterbi=True is for taggers, and these modules predict numbers.")
             return evaluate_numbers(composition, examples, against, intervals, seed)
-        return evaluate_classes(composition, examples, against, intervals, seed, unknown)
+        return evaluate_classes(composition, examples, against, intervals, seed, unknown, allowed, viterbi)
 
 
 def evaluate_classes(
@@ -107,22 +121,26 @@ def evaluate_classes(
     level: float | None = None,
     seed: int = 0,
     unknown: Label | None = None,
+    allowed: Any = None,
+    viterbi: bool = False,
 ) -> Evaluation:
     """Implement :func:`evaluate` for modules of classes."""
     x, y = examples
-    margins = composition.margins(x)
+    free = composition.margins(x)
+    margins = allowed_only(free, allowed, composition.labels)
+    path = composition.viterbi_index(x, margins) if viterbi else None
     if unknown is not None:
         check_unknown(unknown, composition.labels)
     truth = read_truth(composition, against, composition.align(y, x), len(margins), unknown)
     columns = columns_of(composition, against)
-    margins = _as_long(margins, truth.targets)
+    free, margins = _as_long(free, truth.targets), _as_long(margins, truth.targets)
     used, left_out = truth.used(margins), truth.left_out(margins, columns)
     if not used.any():
         raise DataError(f"no example has a class of the composition: {_why_none(composition, left_out)}")
     margins_used, true = margins[used], truth.right[used]
     voted = composition.referee is not None or composition.uses_domain
-    alone = _as_long(composition.own_margins(x), truth.targets)[used] if voted else margins_used
-    compared, reason = _monolithic(composition, against, x, true, used, truth.targets, columns)
+    alone = _as_long(composition.own_margins(x), truth.targets)[used] if voted else free[used]
+    compared, reason = _monolithic(composition, against, x, true, used, truth.targets, columns, allowed)
     claimed = alone > [composition.calibration[label][1] for label in composition.labels]  # before calibration, above 0
     modules = {}
     for place, (label, module) in enumerate(composition.modules_by_label.items()):
@@ -134,6 +152,8 @@ def evaluate_classes(
         )
     indices = [m.jaccard for m in modules.values() if m.jaccard is not None]
     decided = composition.decide(margins_used)
+    if path is not None:
+        decided = _as_long(path[..., None], truth.targets)[used][..., 0].astype(int)
     right, reliable = _right(decided, true), _reliability(composition, margins_used, true)
     confusion = None if composition.independent else Confusion.count(true.argmax(-1), decided)
     accuracy = float(right.mean())
@@ -157,7 +177,8 @@ def evaluate_classes(
         left_out=left_out.other_label + left_out.no_decision,
         left_out_why=left_out,
         modules=modules,
-        emissions=any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
+        emissions=not viterbi
+        and any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
         intervals=found,
         unknown=rejection,
         details=Details(structure_of(composition.modules_by_label), confusion, reliable),
@@ -219,6 +240,7 @@ def _monolithic(
     used: np.ndarray,
     targets: Targets,
     columns: dict[Label, int | None],
+    allowed: Any = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray] | None, str | None]:
     """Return what the network and the restricted network have right, (M,) each, or the reason why there is nothing.
 
@@ -235,6 +257,10 @@ def _monolithic(
     logits = _as_long(network.logits(x), targets)
     if network.binary:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    if allowed is not None:
+        few = allowed_only(logits[..., known], allowed, composition.labels)
+        logits = np.full_like(logits, -np.inf)
+        logits[..., known] = few
     if composition.independent:
         shares = _right(logits[used][..., known] > 0, true)
         return (shares, shares), None  # labels do not compete with each other

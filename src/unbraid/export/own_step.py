@@ -77,10 +77,11 @@ def _scripted(step: nn.Module, given: tuple[Tensor, ...], names: list[str], resu
     """Convert by the older exporter, which takes a hundredth of the time."""
     import onnx
 
-    file: Any = io.BytesIO()  # the annotation of the exporter has only paths
+    file = io.BytesIO()
+    target: Any = file  # its stubs have only paths
     with _without_graphs():
         torch.onnx.export(
-            step, given, file, dynamo=False, opset_version=OPSET, input_names=names, output_names=results,
+            step, given, target, dynamo=False, opset_version=OPSET, input_names=names, output_names=results,
             dynamic_axes={name: {0: "batch"} for name in names},
         )  # fmt: skip
     return onnx.load_from_string(file.getvalue())

@@ -67,7 +67,7 @@ def quiet() -> Iterator[None]:
 
 
 def advice(error: Exception) -> str:
-    """Return a sentence about an error of the exporter: what to change, and the message of torch."""
+    """Name what to change in a forward that cannot be exported, with the first error of the exporter."""
     if isinstance(error, DataError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     while isinstance(error.__cause__, Exception):

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from unbraid.data.targets import Label
-from unbraid.errors import ConfigError, IncompatibleModules, wrong_object
+from unbraid.errors import ConfigError, DataError, IncompatibleModules, wrong_object
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.checking import check_label
 from unbraid.networks.network import Network
@@ -58,6 +58,13 @@ def named_modules(modules: Any) -> dict[Label, ConcernModule]:
     return named
 
 
+def new_label(label: Label) -> Label:
+    """Check a label for a module and return it; raise DataError also for "" and -1, which mean no label in data."""
+    if check_label(label) in ("", -1):
+        raise DataError(f"label {label!r} marks a missing label in data: give the module another one.")
+    return label
+
+
 def _several(name: Any, modules: Any) -> bool:
     """Return whether a value of a mapping holds several modules, such as those of one network."""
     return isinstance(name, str | int) and isinstance(modules, Mapping | list | tuple)
@@ -95,5 +102,5 @@ def module_pairs(modules: Any) -> list[tuple[Label, ConcernModule]]:
         label = module.label if name is None else name.item() if isinstance(name, np.generic) else name
         if not isinstance(label, str | int):
             raise ConfigError(f"a label of modules is {type(label).__name__}, expected text or an integer.")
-        found.append((check_label(label), module))
+        found.append((new_label(label), module))
     return found

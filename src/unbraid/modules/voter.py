@@ -29,6 +29,7 @@ from unbraid.modules.voting.viterbi import best_paths, checked_valid, chosen_tra
 from unbraid.networks.allowed import restricted
 from unbraid.networks.inputs import check_decided, to_device
 from unbraid.networks.outputs import check_decides
+from unbraid.networks.pytorch.transitions import Transitions
 
 ROWS = 4096  # examples whose evidence is in memory at a time
 Vote = Literal["margin", "probability"]
@@ -230,10 +231,24 @@ class Voter(DomainModules):
         """
         scores = chosen_transitions(list(self.modules_by_label.values()), transitions, start, end)
         margins = self.margins(x)
+        return labels_at(self.labels, self._decoded(x, margins, scores, valid))
+
+    def viterbi_index(self, x: Any, margins: np.ndarray) -> np.ndarray:
+        """Decode margins (N, T, K) of the inputs x by the CRF of the parent.
+
+        Returns:
+            positions in :attr:`labels`, integers (N, T), -1 at padding.
+
+        Raises:
+            IncompatibleModules: as :meth:`viterbi`.
+            DataError: the parent has no transition scores.
+        """
+        return self._decoded(x, margins, chosen_transitions(list(self.modules_by_label.values())), None)
+
+    def _decoded(self, x: Any, margins: np.ndarray, scores: Transitions, valid: Any) -> np.ndarray:
         if valid is None:
             valid = real_timesteps(list(self.modules_by_label.values()), x, margins)
-        emissions = nn.functional.logsigmoid(torch.from_numpy(margins)).numpy()
-        return labels_at(self.labels, best_paths(emissions, scores, checked_valid(valid, margins)))
+        return _paths(margins, scores, checked_valid(valid, margins))
 
     def activate(self, margins: Tensor) -> Tensor:
         """Convert outputs (..., K) of modules of a regression to numbers, with the output activation of each parent."""
@@ -286,3 +301,8 @@ class Voter(DomainModules):
         if all(scale == UNTOUCHED for scale in self.calibration.values()):
             return margins
         return margins / self.temperature.to(margins.device) + self.offset.to(margins.device)
+
+
+def _paths(margins: np.ndarray, scores: Transitions, valid: np.ndarray) -> np.ndarray:
+    """Find the best paths (N, T) of margins (N, T, K); the emission scores are log-probabilities."""
+    return best_paths(nn.functional.logsigmoid(torch.from_numpy(margins)).numpy(), scores, valid)

@@ -74,11 +74,12 @@ class CellForm:
             raise UnsupportedLayer(f"no axis of {name} has inputs: name it in prune= of register_cell, 'inputs'.")
         return inputs, units
 
-    def kept(self, axis: str, kept: Tensor, inputs: int, units: int) -> Tensor:
-        """Return the indices of an axis that belong to the kept units (H',) and to all inputs."""
+    def kept(self, axis: str, kept: Tensor, inputs: int, units: int, read: Tensor | None = None) -> Tensor:
+        """Return the indices of an axis that belong to the kept units (H',) and to the inputs ``read``; None: all."""
+        columns = torch.arange(inputs, device=kept.device) if read is None else read
         parts, offset = [], 0
         for term, times in self.terms[axis]:
-            size, own = (units, kept) if term == "units" else (inputs, torch.arange(inputs, device=kept.device))
+            size, own = (units, kept) if term == "units" else (inputs, columns)
             for _ in range(times):
                 parts.append(own + offset)
                 offset += size

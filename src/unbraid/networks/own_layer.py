@@ -159,14 +159,17 @@ class OwnLayer(StepLayer):
             )
         return tuple(given)
 
-    def sliced(self, kept: Tensor) -> OwnLayer:
-        """Make a layer with the units ``kept`` (H',), in this order; its cell is of the same class."""
+    def sliced(self, kept: Tensor, read: Tensor | None = None) -> OwnLayer:
+        """Make a layer with the units ``kept`` (H',), in this order; its cell is of the same class.
+
+        It has the inputs ``read`` (D',), or all.
+        """
         cell = copy.deepcopy(self.own)
         for key, axes in self.form.prune.items():
             value = self.own.get_parameter(key).detach()
             for place, axis in enumerate(axes):
                 if axis != WHOLE:
-                    value = value.index_select(place, self.form.kept(axis, kept, self.inputs, self.units))
+                    value = value.index_select(place, self.form.kept(axis, kept, self.inputs, self.units, read))
             set_weight(cell, key, value)
         self._resize(cell, len(kept))
         for part in cell.modules():

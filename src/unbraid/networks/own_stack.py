@@ -57,6 +57,25 @@ class OwnStack(RecurrentStack):
         self.layers = nn.ModuleList([layer])
         self.kept = [None]
         self._results: dict[tuple, Any] = {}
+        self.units_name = form.units
+
+    def __getattr__(self, name: str) -> Any:
+        """Return attributes of the user's cell, which the forward of a module may read; the units are all H."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            held = self.__dict__
+            if name == held.get("units_name"):
+                return held["hidden_size"]
+            layers = held.get("_modules", {}).get("layers", ())
+            layer = getattr(next(iter(layers), None), "layer", next(iter(layers), None))
+            if not isinstance(layer, OwnLayer):
+                raise
+            return getattr(layer.own, name)
+
+    def roles(self) -> list[list[_Role]]:
+        """Return what the tensors of a result are, for each form of call that was made."""
+        return [[leaf for leaf in leaves(result) if isinstance(leaf, _Role)] for result in self._results.values()]
 
     @property
     def own_layer(self) -> OwnLayer:

@@ -35,6 +35,7 @@ T = TypeVar("T")
 LONGEST_WAIT = 60.0  # seconds that a reader waits for the end of a save
 TRIES = 100  # to make a folder that other writers delete at the same time
 NAMED = 3  # largest number of files in an error message
+STARTS = {b"\x08": "an ONNX file", b"PK\x03\x04": "a .keras file", b"<!doctype html": "an HTML page"}  # first bytes
 
 
 def write_folder(
@@ -143,7 +144,8 @@ def _replace(target: Path, files: Mapping[str, bytes], old: set[str], verify: Ca
 def write_file(path: str | os.PathLike[str], content: bytes, error: type[UnbraidError] = FormatError) -> None:
     """Write one file atomically: after a crash there is the old file or the new one.
 
-    An existing file keeps its mode. A symbolic link to a file is followed.
+    An existing file keeps its mode. A symbolic link to a file is followed. A file of another kind is not replaced, and
+    nothing is written into a folder of saved modules.
 
     Args:
         path: a regular file or a new name.
@@ -151,7 +153,8 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         error: class of the error that is raised.
 
     Raises:
-        UnbraidError: of class ``error``: ``path`` is a folder, a device or another special file, or cannot be written.
+        UnbraidError: of class ``error``: ``path`` is a folder, a device or another special file, a file of another
+            kind, lies in a folder of saved modules, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -165,6 +168,10 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         mode = mode_of(target)
         if mode is not None and not stat.S_ISREG(os.lstat(target).st_mode):
             raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
+        if (target.parent / MANIFEST).exists():
+            raise error(f"{quoted(path)} lies in a folder of saved modules: choose a path outside of it.")
+        if mode is not None:
+            _check_kind(target, content, error)
         for left in abandoned(target.parent):
             if not (left / COMMIT).exists():  # else a save of this folder is still to be finished
                 remove(left)
@@ -174,6 +181,17 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
             sync(target.parent)
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
+
+
+def _check_kind(target: Path, content: bytes, error: type[UnbraidError]) -> None:
+    """Raise an error if a file that is not empty would be replaced by a file of another kind."""
+    with target.open("rb") as file:
+        old = file.read(max(map(len, STARTS)))
+    kind = next((start for start in STARTS if content[: len(start)].lower() == start.lower()), None)
+    if old and kind is not None and old[: len(kind)].lower() != kind.lower():
+        raise error(
+            f"{quoted(target)} exists and is not {STARTS[kind]}, so it would be lost: choose another name, or move it."
+        )
 
 
 def bytes_on_disk(folder: str | os.PathLike[str]) -> dict[str, int]:

@@ -165,6 +165,23 @@ def test_more_units_are_closer(cls):
     assert error(near, module, x) < error(small, module, x) < 1
 
 
+@pytest.mark.parametrize("name", ["relu", "elu"])
+def test_activations_in_place_change_nothing(name):
+    class InPlace(Chained):
+        def forward(self, x):
+            h = getattr(nn.functional, name)(self.fc1(self.rnn(x)[0][:, -1]), inplace=self.inplace)
+            return self.out(getattr(nn.functional, name)(self.fc2(h), inplace=self.inplace))
+
+    found = []
+    for inplace in (False, True):
+        module = made(InPlace)
+        module.inplace = inplace
+        found.append(shrink(module, inputs(), 0.5))
+    first, second = (small.state_dict() for small in found)
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    assert (found[1].fc1.out_features, found[1].fc2.out_features) == (10, 6)
+
+
 @pytest.mark.parametrize("cls", [Normed, Residual, Shown])
 def test_other_readers_keep_all_units(cls, caplog):
     module, x = made(cls), inputs()

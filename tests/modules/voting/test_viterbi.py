@@ -11,7 +11,7 @@ import unbraid
 from benchmarks.census.torch_patterns.calls import CRFTagger
 from unbraid import Network, compose, decompose
 from unbraid.demo.small import small_modules
-from unbraid.errors import DataError, IncompatibleModules, UnbraidError
+from unbraid.errors import ConfigError, DataError, IncompatibleModules, UnbraidError
 from unbraid.modules.voting.viterbi import best_paths
 from unbraid.networks.pytorch.transitions import Transitions
 
@@ -180,3 +180,40 @@ def test_an_evaluation_tells_how_a_network_with_a_crf_decides():
     small, texts, labels = small_modules()
     plain = unbraid.evaluate(compose(small), (texts, labels))
     assert not plain.emissions and "emission" not in str(plain)
+
+
+def test_an_evaluation_of_the_best_sequences():
+    _, network, parts, x, y = tagger()
+    composition = compose(parts)
+    result = unbraid.evaluate(composition, (x, y), against=network, viterbi=True)
+    assert result.accuracy == (composition.viterbi(x) == y).mean() != (composition.predict(x) == y).mean()
+    assert not result.emissions
+    plain = unbraid.evaluate(composition, (x, y), against=network)
+    assert plain.accuracy == (composition.predict(x) == y).mean()
+    assert plain.monolithic_accuracy == result.monolithic_accuracy
+    with pytest.raises(ConfigError, match="leave out allowed= and unknown="):
+        unbraid.evaluate(composition, (x, y), viterbi=True, allowed=[True, True, False])
+    small, texts, labels = small_modules()
+    with pytest.raises(IncompatibleModules, match="for taggers"):
+        unbraid.evaluate(compose(small), (texts, labels), viterbi=True)
+
+
+def test_an_evaluation_of_allowed_labels():
+    small, texts, labels = small_modules()
+    composition = compose(small)
+    parent = next(iter(small.values())).parent
+    names, y = np.array(composition.labels), np.asarray(labels)
+    mask = np.array([name in ("travel", "weather") for name in names])
+    each = np.random.default_rng(0).random((len(texts), len(names))) < 0.5
+    each[np.arange(len(texts)), np.arange(len(texts)) % len(names)] = True
+    plain = unbraid.evaluate(composition, (texts, y), against=parent)
+    for allowed in (mask, each, [["banking"]] * len(texts)):
+        result = unbraid.evaluate(composition, (texts, y), against=parent, allowed=allowed)
+        right = composition.predict(texts, allowed) == np.array(parent.labels)[y] if y.dtype.kind == "i" else (
+            composition.predict(texts, allowed) == y)  # fmt: skip
+        assert result.accuracy == pytest.approx(right.mean())
+        assert result.restricted_accuracy == result.monolithic_accuracy
+        assert result.decisions == plain.decisions
+        assert [m.detection for m in result.modules.values()] == [m.detection for m in plain.modules.values()]
+    with pytest.raises(DataError, match="allowed has no class"):
+        unbraid.evaluate(composition, (texts, y), allowed=np.zeros(3, bool))

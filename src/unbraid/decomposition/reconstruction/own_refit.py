@@ -39,14 +39,14 @@ def fit_own(
     wanted = _seen(parent, large, tree)
     if not wanted or cut.units == whole.units:
         return
-    places = partial(_places, whole, kept)
+    places = partial(map_places, whole, kept)
     shorter = {key: Reading(r.inputs[..., places(key, 1)], r.outputs[..., places(key, 0)]) for key, r in wanted.items()}
     for key, read in shorter.items():
-        _fit(cut, key, key in whole.turned, [read.inputs], read.outputs, weights)
+        fit_map(cut, key, key in whole.turned, [read.inputs], read.outputs, weights)
     own = _seen(body, small, tree)
     for key, read in shorter.items():
         if key in own and own[key].inputs.shape == read.inputs.shape:
-            _fit(cut, key, key in whole.turned, [own[key].inputs, read.inputs], read.outputs, weights)
+            fit_map(cut, key, key in whole.turned, [own[key].inputs, read.inputs], read.outputs, weights)
 
 
 def _seen(body: nn.Module, layer: Layer, tree: object) -> dict[str, Reading]:
@@ -63,13 +63,13 @@ def _seen(body: nn.Module, layer: Layer, tree: object) -> dict[str, Reading]:
         return {key: Reading(*read) for key, read in seen[layer.name].items()}
 
 
-def _places(layer: OwnLayer, kept: Tensor, key: str, side: int) -> Tensor:
-    """Return the indices of the kept outputs (side 0) or inputs (side 1) of a linear map."""
+def map_places(layer: OwnLayer, kept: Tensor, key: str, side: int, read: Tensor | None = None) -> Tensor:
+    """Return the indices of the kept outputs (side 0) or inputs (side 1) of a linear map; ``read`` are those of x."""
     axis = layer.form.prune[key][1 - side if key in layer.turned else side]
-    return layer.form.kept(axis, kept, layer.inputs, layer.units)
+    return layer.form.kept(axis, kept, layer.inputs, layer.units, read)
 
 
-def _fit(layer: OwnLayer, key: str, turned: bool, inputs: list[Tensor], wanted: Tensor, weights: np.ndarray) -> None:
+def fit_map(layer: OwnLayer, key: str, turned: bool, inputs: list[Tensor], wanted: Tensor, weights: np.ndarray) -> None:
     """Fit one map, and its bias if it has one, to ``wanted`` (N, T, R) on all of ``inputs``, each (N, T, Z)."""
     weight, bias = layer.own.get_parameter(key), layer.bias_of(key)
     matrix = weight.t() if turned else weight

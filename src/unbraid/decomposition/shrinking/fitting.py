@@ -22,12 +22,23 @@ from unbraid.decomposition.reconstruction.layer_refit import fit_layer
 from unbraid.decomposition.reconstruction.moments import RESET, before, valid_steps, with_one
 from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import States
+from unbraid.decomposition.shrinking.linears import (
+    cut_linear,
+    fit_linear,
+    fold_linear,
+    linear_paths,
+    linear_view,
+    moment,
+)
 from unbraid.decomposition.shrinking.narrowing import Plan
+from unbraid.decomposition.shrinking.own_cells import OwnCall, fit_own_stack, own_view, small_own
 from unbraid.decomposition.shrinking.running import Call, runs
 from unbraid.decomposition.shrinking.wrapped import ShrunkCell, ShrunkRecurrent
 from unbraid.decomposition.shrinking.wrapped_graph import ShrunkGraphLayer
 from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.layers import Layer, gate_rows, slice_layer
+from unbraid.networks.own_layer import OwnLayer
+from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.plain import narrow_stack
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import RecurrentLayer
@@ -63,11 +74,13 @@ class Sample:
         batches: inputs of the module.
         layers: path of a recurrent stack -> values of each level and direction.
         linears: path of an nn.Linear -> its inputs (M, F) and outputs (M, C).
+        own: path of a user's own cell -> its calls.
     """
 
     batches: Sequence[Any]
     layers: dict[str, list[Seen]]
     linears: dict[str, tuple[Tensor, Tensor]]
+    own: dict[str, list[OwnCall]]
 
 
 def observe(
@@ -81,9 +94,13 @@ def observe(
             for path, values in seen.items():
                 held.setdefault(path, []).extend(values)
     layers: dict[str, list[Seen]] = {path: [] for path in stacks}
+    own: dict[str, list[OwnCall]] = {}
     for part, path in parts.items():
-        layers[path].append(_joined(held[part]))
-    return Sample(batches, layers, {path: _flat(held[path]) for path in linears if path in held})
+        if isinstance(stacks[path], OwnStack):
+            own[path] = held[part]
+        else:
+            layers[path].append(_joined(held[part]))
+    return Sample(batches, layers, {path: _flat(held[path]) for path in linears if path in held}, own)
 
 
 def build(
@@ -108,15 +125,18 @@ def build(
         columns = plan.columns.get(path)
         if path in kept or columns is not None:
             own = kept.get(path) or [torch.arange(stack.hidden_size)] * len(stack.layers)
+            if isinstance(stack, OwnStack):
+                memo[id(stack)] = small_own(stack, own[0], columns, sample.own[path], path in plan.narrow)
+                continue
             memo[id(stack)] = _small(path, stack, own, columns, sample.layers[path], path in plan.narrow)
     small = copied(module, memo)
     for path in linear_paths(stacks, plan):
         linear = small.get_submodule(path)
         assert isinstance(linear, nn.Linear)
         if path in plan.columns:
-            _fold_linear(linear, plan.columns[path], sample.linears[path][0])
+            fold_linear(linear, plan.columns[path], sample.linears[path][0])
         if path in kept:
-            _cut_linear(linear, kept[path][0])
+            cut_linear(linear, kept[path][0])
     for (path, name), value in plan.attributes.items():
         setattr(small.get_submodule(path), name, value)
     return small
@@ -137,45 +157,14 @@ def fit(
     """
     for path in order:
         if path in kept and path in stacks:
-            _fit_stack(small, path, stacks[path], kept[path], sample)
+            _fit_stack(small, path, stacks[path], kept[path], sample, plan.columns.get(path))
         elif path in plan.columns and path in stacks:
             everything = [torch.arange(stacks[path].hidden_size)] * len(stacks[path].layers)
-            _fit_stack(small, path, stacks[path], everything, sample)
+            _fit_stack(small, path, stacks[path], everything, sample, plan.columns[path])
         elif path in plan.columns:
             inputs, wanted = sample.linears[path]
             wanted = wanted[:, kept[path][0]] if path in kept else wanted
             fit_linear(small, path, sample.batches, wanted, inputs[:, plan.columns[path]] if path in loops else None)
-
-
-def linear_paths(stacks: Mapping[str, RecurrentStack], plan: Plan) -> list[str]:
-    """Paths of the linear layers that a plan makes smaller: of their units, of their inputs, or of both."""
-    return [path for path in dict.fromkeys([*plan.kept, *plan.columns]) if path not in stacks]
-
-
-def fit_linear(
-    small: nn.Module, path: str, batches: Sequence[Any], wanted: Tensor, parents: Tensor | None = None
-) -> None:
-    """Fit an nn.Linear of ``small`` in place, so that it gives ``wanted`` (M, C) on the inputs that it reads there.
-
-    Args:
-        small: the smaller module.
-        path: of the layer.
-        batches: inputs of the module.
-        wanted: outputs of the layer in the parent, all of them or those of its kept units.
-        parents: its inputs in the parent (M, F'), which are used as well. A layer that reads its own earlier outputs
-            needs them, because the fit changes these.
-    """
-    with torch.no_grad():
-        read = [v for seen, _ in runs(small, batches, [path], _view) for v in seen.get(path, [])]
-    layer = small.get_submodule(path)
-    assert isinstance(layer, nn.Linear)
-    start = torch.cat([layer.weight, _bias(layer).unsqueeze(1)], 1).detach()
-    inputs = torch.cat([values.flatten(0, -2) for values, _ in read])
-    finite = torch.isfinite(inputs).all(1)
-    regression = Regression(start)
-    for values in [inputs] if parents is None else [inputs, parents]:
-        regression.add(with_one(values[finite]), wanted[finite], torch.arange(int(finite.sum())) % JUDGING == 0)
-    _store(layer, regression.solved())
 
 
 def stack_of(part: nn.Module) -> tuple[str, RecurrentStack]:
@@ -201,8 +190,8 @@ def _small_projected(
         if columns is not None and place < stack.directions:
             joint = torch.cat([columns, torch.tensor([layer.inputs])])
             whole = torch.cat([weight_ih, layer.bias_ih.unsqueeze(1)], 1).detach()
-            moment = _moment(_rows(with_one(own.states.x), own.states.valid))
-            new = fold(whole, moment, joint, rest(layer.inputs + 1, joint))
+            seen_moment = moment(_rows(with_one(own.states.x), own.states.valid))
+            new = fold(whole, seen_moment, joint, rest(layer.inputs + 1, joint))
             weight_ih, small.bias_ih = new[:, :-1], nn.Parameter(new[rows, -1].clone(), requires_grad=False)
         layers.append(small)
         weights.append((weight_ih[rows], weight_hh[rows]))
@@ -262,8 +251,13 @@ def _small(
     ).requires_grad_(False)
 
 
-def _fit_stack(small: nn.Module, path: str, stack: RecurrentStack, kept: list[Tensor], sample: Sample) -> None:
+def _fit_stack(
+    small: nn.Module, path: str, stack: RecurrentStack, kept: list[Tensor], sample: Sample, columns: Tensor | None
+) -> None:
     """Fit the layers of a stack level by level, and then the expansion of its outputs."""
+    if isinstance(stack, OwnStack):
+        fit_own_stack(small, path, stack, kept[0], columns, sample.batches, sample.own[path])
+        return
     if stack.proj_size:
         _fit_projections(small, path, stack, kept, sample)
         return
@@ -306,35 +300,7 @@ def _expansion(values: Tensor, kept: Tensor, valid: Tensor | None = None) -> Ten
     units = values.shape[-1]
     z = with_one(_rows(values, valid))
     joint = torch.cat([kept, torch.tensor([units])])
-    return fold(pad(torch.eye(units, dtype=z.dtype), (0, 1)), _moment(z), joint, rest(units + 1, joint))
-
-
-def _fold_linear(layer: nn.Linear, columns: Tensor, inputs: Tensor) -> None:
-    width = layer.in_features
-    joint = torch.cat([columns, torch.tensor([width])])
-    whole = torch.cat([layer.weight, _bias(layer).unsqueeze(1)], 1).detach()
-    _store(layer, fold(whole, _moment(with_one(inputs)), joint, rest(width + 1, joint)))
-
-
-def _cut_linear(layer: nn.Linear, kept: Tensor) -> None:
-    """Keep some of the units of a linear layer, in place."""
-    layer.weight = nn.Parameter(layer.weight.detach()[kept], requires_grad=False)
-    own: Tensor | None = layer.bias
-    if own is not None:
-        layer.bias = nn.Parameter(own.detach()[kept], requires_grad=False)
-    layer.out_features = len(kept)
-
-
-def _bias(layer: nn.Linear) -> Tensor:
-    own: Tensor | None = layer.bias  # None with bias=False, although the stubs of torch exclude it
-    return layer.weight.new_zeros(layer.out_features) if own is None else own
-
-
-def _store(layer: nn.Linear, new: Tensor) -> None:
-    """Set the weights of a linear layer from rows (C, F + 1); a layer without a bias gets one."""
-    layer.weight = nn.Parameter(new[:, :-1].clone(), requires_grad=False)
-    layer.bias = nn.Parameter(new[:, -1].clone(), requires_grad=False)
-    layer.in_features = new.shape[1] - 1
+    return fold(pad(torch.eye(units, dtype=z.dtype), (0, 1)), moment(z), joint, rest(units + 1, joint))
 
 
 def _observed(module: nn.Module, path: str, batches: Sequence[Any]) -> Seen:
@@ -344,8 +310,10 @@ def _observed(module: nn.Module, path: str, batches: Sequence[Any]) -> Seen:
 
 def _view(part: nn.Module, made: Call) -> Any:
     """Of a recurrent layer :class:`Seen`, of a linear layer its inputs and outputs."""
+    if isinstance(part, OwnLayer):
+        return own_view(part, made)
     if not isinstance(part, RecurrentLayer):
-        return (made.args[0] if made.args else made.kwargs["input"]), made.result
+        return linear_view(part, made)
     outputs, state = made.result
     states = States(made.args[0], before(Layer("", part), made.args, outputs), valid_steps(made.args))
     return Seen(states, outputs, state[1] if len(state) > 1 else None)
@@ -386,13 +354,9 @@ def _moments(path: str, layer: RecurrentLayer, states: States) -> dict[str, Tens
     found = {path: torch.cat([x, previous], -1)}
     if layer.cell.kind == "gru" and not layer.cell.reset_after:
         found[path + RESET] = torch.cat([x, layer.gates_after(x, previous)[0] * previous], -1)
-    return {key: _moment(_rows(with_one(z), states.valid)) for key, z in found.items()}
+    return {key: moment(_rows(with_one(z), states.valid)) for key, z in found.items()}
 
 
 def _rows(values: Tensor, valid: Tensor | None) -> Tensor:
     """Values (..., F) at the timesteps that count, (M, F)."""
     return values.reshape(-1, values.shape[-1]) if valid is None else values[valid]
-
-
-def _moment(z: Tensor) -> Tensor:
-    return (z.t() @ z).double() / max(len(z), 1)

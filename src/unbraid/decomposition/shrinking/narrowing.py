@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unbraid.decomposition.shrinking.running import Call, Record, fresh, record, same_random_numbers
+from unbraid.decomposition.shrinking.running import Call, Record, cloned, fresh, record, same_random_numbers
 from unbraid.errors import DataError
-from unbraid.networks.inputs import leaves
+from unbraid.networks.inputs import leaves, map_tree
+from unbraid.networks.own_cells import form_of
 from unbraid.networks.pytorch.arranging import tensors_of
 from unbraid.networks.pytorch.calling import call, said
 
@@ -192,9 +194,17 @@ def _further_trials(
 
 def units_of(part: nn.Module) -> int:
     """Return the number of hidden units of a recurrent layer or of outputs of a linear layer."""
-    found = part.out_features if isinstance(part, nn.Linear) else part.hidden_size
+    found = getattr(part, units_name(part))
     assert isinstance(found, int)
     return found
+
+
+def units_name(part: nn.Module) -> str:
+    """Return the name of the attribute that holds the number of units of a layer."""
+    form = form_of(part)
+    if form is not None:
+        return form.units
+    return "out_features" if isinstance(part, nn.Linear) else "hidden_size"
 
 
 def _size_attributes(module: nn.Module, old: int, new: int) -> Attributes:
@@ -225,7 +235,8 @@ def _trial(
         part = trial.get_submodule(path)
         own = kept[path] if path in narrow else None
         if own is not None:
-            setattr(part, "out_features" if isinstance(part, nn.Linear) else "hidden_size", len(own[0]))
+            with suppress(AttributeError):  # a property of the weights of an own cell
+                setattr(part, units_name(part), len(own[0]))
         replays.append(_Replay(path, calls, own, module.get_submodule(path)))
         part.forward = replays[-1]
     try:
@@ -259,8 +270,9 @@ class _Replay:
         self.path, self.calls, self.kept = path, iter(calls), kept
         self._reads: list[tuple[Tensor, Tensor]] = []  # inputs with columns missing, and the recorded ones, (M, F)
         self._same = False  # whether other inputs have all columns
-        self.units = int(getattr(part, "hidden_size", 0))
-        self.cell = isinstance(part, nn.RNNCellBase | nn.Linear)  # its results have the units as their last axis
+        self.units = units_of(part)
+        # the results of cells and linear layers, and all tensors of own cells, have the units as their last axis
+        self.cell = isinstance(part, nn.RNNCellBase | nn.Linear) or form_of(part) is not None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorded = next(self.calls, None)
@@ -270,7 +282,7 @@ class _Replay:
         self._read(_values(given[0]), _values(wanted[0]))
         if isinstance(given[0], PackedSequence) and not torch.equal(given[0].batch_sizes, wanted[0].batch_sizes):
             raise Wide(f"{self.path!r} then reads sequences of other lengths")
-        states, before = ([s for s in leaves(part) if s is not None] for part in (given[1:], wanted[1:]))
+        states, before = ([s for s in leaves(part) if isinstance(s, Tensor)] for part in (given[1:], wanted[1:]))
         before = [self._narrow(state) for state in before]
         if len(states) != len(before) or not all(map(_equal, states, before)):
             raise Wide(f"{self.path!r} then gets other initial states")
@@ -297,10 +309,11 @@ class _Replay:
         self._reads.append((given.reshape(-1, given.shape[-1]), wanted.reshape(-1, wanted.shape[-1])))
 
     def _result(self, result: Any) -> Any:
+        result = cloned(result)  # forward may change it in place
         if self.kept is None:
             return result
         if self.cell:
-            return self._narrow(result) if isinstance(result, Tensor) else tuple(map(self._narrow, result))
+            return map_tree(lambda leaf: self._narrow(leaf) if isinstance(leaf, Tensor) else leaf, result)
         outputs, states = result
         last = self.kept[-2:] if _values(outputs).shape[-1] == 2 * self.units else self.kept[-1:]
         columns = torch.cat([kept + place * self.units for place, kept in enumerate(last)])

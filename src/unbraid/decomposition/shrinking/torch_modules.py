@@ -6,7 +6,6 @@ Shapes: N examples, T timesteps, H hidden units.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,14 +17,18 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unbraid.decomposition.reconstruction.importance import strongest
 from unbraid.decomposition.shrinking.distilling import distil
-from unbraid.decomposition.shrinking.fitting import Sample, build, fit, fit_linear, linear_paths, observe, stack_of
+from unbraid.decomposition.shrinking.fitting import Sample, build, fit, observe, stack_of
 from unbraid.decomposition.shrinking.importance import unit_scores
+from unbraid.decomposition.shrinking.linears import fit_linear, linear_paths, refittable
 from unbraid.decomposition.shrinking.narrowing import Plan, plan_linears, plan_narrowing, units_of
+from unbraid.decomposition.shrinking.own_cells import ShrunkOwnStack, places_of
 from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, columns, find_sources, linear_outputs, squared_change
 from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
+from unbraid.networks.own_cells import form_of
+from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.precision import HALF, like_weights
 from unbraid.networks.pytorch.calling import Caller
 from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers, without_layers
@@ -80,10 +83,8 @@ class TorchShrinker:
         self._caller = Caller(self.module, run or TorchRun())
         first = self._batches(x.take(slice(TRIED)))[0]
         self._tried = self._caller.run.batch or min(TRIED, len(x))
-        shared = _shared_weights(self.module)
-        self.linears = [
-            p for p, part in self.module.named_modules() if _refittable(part) and id(part.weight) not in shared
-        ]
+        own = [path for path, part in self.sites.items() if form_of(part) is not None]
+        self.linears = refittable(self.module, own)
         self.sources = find_sources(self.module, first) if sources is None else list(sources)
         self.heads = {
             s.path: place for place, s in enumerate(self.sources) if s.path is not None and s.path in self.linears
@@ -122,6 +123,9 @@ class TorchShrinker:
 
     def _stack(self, part: nn.Module) -> RecurrentStack:
         """Return the stack that runs in place of a recurrent layer."""
+        form = form_of(part)
+        if form is not None:
+            return OwnStack(copied(part), form)
         return replacement_of(part)
 
     def make(self, keep: float) -> nn.Module:
@@ -200,6 +204,8 @@ class TorchShrinker:
     def _steps(self, path: str) -> int:
         """Return the number of timesteps of all sequences that a layer reads in its longest call; of others in all."""
         calls = self.recorded.calls[path]
+        if path in self.stacks and isinstance(self.stacks[path], OwnStack):
+            return sum(made.args[0].shape[:-1].numel() for made in calls)
         if path not in self.sites:
             return sum(made.result.shape[:-1].numel() for made in calls)
         if isinstance(self.sites[path], nn.RNNCellBase):
@@ -227,8 +233,10 @@ class TorchShrinker:
         return kept
 
     def _plan(self, keep: float, kept: dict[str, list[Tensor]]) -> Plan:
+        own = {path for path, stack in self.stacks.items() if isinstance(stack, OwnStack)}
+        own = {path for path in own if not places_of(self.stacks[path])}  # type: ignore[arg-type]
         if self.style == "wrapped":
-            return Plan(kept)
+            return Plan({path: units for path, units in kept.items() if path not in own})
         outer = {path: own for path, own in kept.items() if not self.stacks[path].proj_size}
         plan = plan_narrowing(self.module, self.first, self.recorded, outer, self._kept(keep, tied=True))
         plan = self._with_linears(plan, keep, list(outer))
@@ -240,12 +248,14 @@ class TorchShrinker:
                 "keeps the size of its outputs by a linear expansion."
             )
         for path, reason in plan.reasons.items():
-            notes.info("shrink: layer %r keeps the size of its outputs: %s", path, reason)
+            what = "keeps all of its units" if path in own else "keeps the size of its outputs"
+            notes.info("shrink: layer %r %s: %s", path, what, reason)
         for path, reason in plan.whole.items():
             notes.info("shrink: linear layer %r keeps all of its units: %s", path, reason)
         for (path, name), value in plan.attributes.items():
             notes.info("shrink: attribute %s is now %d", f"{path}.{name}".lstrip("."), value)
-        return plan
+        left = {path: units for path, units in plan.kept.items() if path not in own or path in plan.narrow}
+        return replace(plan, kept=left)  # no expansion is known for other results of own cells
 
     def _with_linears(self, plan: Plan, keep: float, recurrent: Sequence[str]) -> Plan:
         """Add linear layers to a plan. They may keep the same units as the layers ``recurrent``."""
@@ -260,8 +270,16 @@ class TorchShrinker:
         memo: dict[int, Any] = {}
         for path in self.sites:
             part, original = small.get_submodule(path), self.original.get_submodule(path)
-            assert isinstance(original, nn.RNNBase | nn.RNNCellBase)
+            if isinstance(part, OwnStack | ShrunkOwnStack):
+                if path in plan.kept or path in plan.columns:
+                    cell, like = (
+                        copied(part.own_layer.own) if isinstance(part, OwnStack) else part.plain(),
+                        _like(original),
+                    )
+                    memo[id(original)] = cell.to(like.device, like.dtype).requires_grad_(like.requires_grad)
+                continue
             inside, stack = stack_of(part)
+            assert isinstance(original, nn.RNNBase | nn.RNNCellBase)
             if inside or stack.hidden_size < original.hidden_size or stack.input_size < original.input_size:
                 like = _like(original)
                 layer: nn.Module = plain_layer(path, stack, like)
@@ -359,18 +377,6 @@ def _like(part: nn.Module) -> Tensor:
     found = recurrent_weight(part)
     assert found is not None
     return found
-
-
-def _refittable(part: nn.Module) -> bool:
-    """Return whether a part is a plain nn.Linear whose weights can be replaced."""
-    plain = isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward
-    return plain and "weight" in part._parameters and not part._forward_pre_hooks
-
-
-def _shared_weights(module: nn.Module) -> set[int]:
-    """Ids of weights that several parts have in common (tied weights), which must stay equal."""
-    owners = Counter(id(p) for part in module.modules() for p in part._parameters.values() if p is not None)
-    return {key for key, count in owners.items() if count > 1}
 
 
 def _framed(part: ShrunkRecurrent, layer: nn.Module, like: Tensor) -> ShrunkRecurrent:

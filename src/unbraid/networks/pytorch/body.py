@@ -53,6 +53,14 @@ class TorchBody(nn.Module):
         self._arrangement = Arrangement(spec.run.layout, spec.run.pick, spec.time_first, spec.many_outputs)
         self._caller = Caller(module, spec.run)
 
+    def train(self, mode: bool = True) -> TorchBody:
+        """Set the mode of the recurrent layers. Other parts stay in evaluation mode: dropout would change decisions."""
+        super().train(mode)
+        recurrent = {id(one) for p in self.module.modules() if isinstance(p, RecurrentStack) for one in p.modules()}
+        for part in self.module.modules():
+            part.training = mode and id(part) in recurrent
+        return self
+
     def forward(self, x: Any) -> Tensor:
         """Compute the features (N, F) or (N, T, F); with K modules (K*N, ...), ordered by module.
 

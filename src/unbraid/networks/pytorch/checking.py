@@ -124,20 +124,32 @@ def base_kind(part: nn.Module) -> type[nn.Module] | None:
 
 
 def recurrent_weight(part: nn.Module) -> Tensor | None:
-    """Return the first recurrent weight of a layer or cell of torch; None if it is no plain parameter."""
+    """Return the first recurrent weight of a layer or cell of torch, or any weight of a registered class.
+
+    None if it is no plain parameter.
+    """
+    if form_of(part) is not None:
+        return next(part.parameters())
     name = "weight_hh" if isinstance(part, nn.RNNCellBase) else "weight_hh_l0"
     return part._parameters.get(name)
 
 
-def whole_layers(module: nn.Module) -> dict[str, nn.RNNBase | nn.RNNCellBase]:
-    """Find recurrent layers that plain layers of another size can replace; raise UnsupportedLayer for others."""
-    found: dict[str, nn.RNNBase | nn.RNNCellBase] = {}
+def whole_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Find recurrent layers of torch and of registered classes that smaller ones can replace.
+
+    Raises:
+        UnsupportedLayer: another recurrent layer.
+    """
+    found: dict[str, nn.Module] = {}
     for name, part in recurrent_sites(module, required=False).items():
         kind = base_kind(part)
-        if form_of(part) is not None or kind is None or type(part).forward is not kind.forward:
+        if form_of(part) is not None:
+            found[name] = part
+            continue
+        if kind is None or type(part).forward is not kind.forward:
             raise UnsupportedLayer(
-                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM, nn.GRU and their cells can be made "
-                "smaller."
+                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM, nn.GRU, their cells and registered "
+                "classes can be made smaller."
             )
         assert isinstance(part, nn.RNNBase | nn.RNNCellBase)
         if hasattr(part, "parametrizations") or recurrent_weight(part) is None:
