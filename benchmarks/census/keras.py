@@ -30,20 +30,29 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 def check_predictions(path: Path) -> tuple[Network, Any]:
     """Load a file and compare its predictions with those of Keras; returns the network and its inputs."""
     stored = np.load(path.with_suffix(".npz"))
-    output = {"output": "last"} if "two_outputs" in path.name else {}
+    output = {"output": "last"} if "two_outputs" in path.name or "multi_task" in path.name else {}
     network = unbraid.load(path, **output)
     arrays = [stored[name] for name in sorted(stored.files) if name != "y"]
     x = tuple(arrays) if len(arrays) > 1 else arrays[0]
-    apart = float(np.abs(network.predict_proba(x) - stored["y"]).max())
+    found = predicted(network, x)
+    wanted = np.exp(stored["y"]) if "log_softmax" in path.name else stored["y"]
+    apart = float(np.abs(found.reshape(wanted.shape) - wanted).max())
     if not apart <= TOLERANCE:
         raise AssertionError(f"predictions differ by {apart:.2g}")
     return network, x
+
+
+def predicted(model: Network | unbraid.Composition, x: Any) -> np.ndarray:
+    """Return probabilities, or the numbers of a regression."""
+    return np.asarray(model.predict(x) if model.task == "regression" else model.predict_proba(x))
 
 
 def targets(network: Network, x: Any) -> np.ndarray:
     """Every label in turn: an untrained network may decide for one class alone."""
     shape = network.logits(x).shape
     turn = np.arange(np.prod(shape[:-1])).reshape(shape[:-1])
+    if network.task == "regression":
+        return np.sin(np.arange(np.prod(shape)).reshape(shape))
     if network.independent:
         return (turn[..., None] + np.arange(shape[-1])) % 2 == 0
     return np.asarray(turn % network.classes)
@@ -61,11 +70,12 @@ def check_decomposition(network: Network, x: Any, strategy: str) -> unbraid.Comp
     x = repeated(x)
     parts = unbraid.decompose(network, (x, targets(network, x)), strategy=strategy)
     composed = unbraid.compose(parts)
-    expected = composed.predict_proba(x)
+    expected = predicted(composed, x)
+    unbraid.evaluate(composed, (x, targets(network, x)))
     with tempfile.TemporaryDirectory() as folder:
         parts.save(Path(folder) / "parts")
         loaded = unbraid.load_decomposition(Path(folder) / "parts")
-    found = unbraid.compose(loaded).predict_proba(x)
+    found = predicted(unbraid.compose(loaded), x)
     if not np.allclose(found, expected, atol=1e-6, equal_nan=True):
         raise AssertionError(f"{strategy}: a loaded composition predicts otherwise")
     return composed
@@ -77,7 +87,7 @@ def check_shrinking(network: Network, x: Any) -> Network:
     small = unbraid.shrink(network, x, keep=0.5)
     assert isinstance(small, Network)
     sizes = [sum(w.numel() for w in one.weights().values()) for one in (network, small)]
-    found, whole = small.predict_proba(x), network.predict_proba(x)
+    found, whole = predicted(small, x), predicted(network, x)
     if found.shape != whole.shape or np.isinf(found).any() or not np.array_equal(np.isnan(found), np.isnan(whole)):
         raise AssertionError("the smaller network gives no probabilities of the same shape")
     units = [[layer.units for layer in one.layers.values()] for one in (network, small)]
@@ -94,15 +104,24 @@ def check_export(models: dict[str, Network | unbraid.Composition], x: Any) -> No
         with tempfile.TemporaryDirectory() as folder:
             unbraid.export_keras(model, Path(folder) / "model.keras")
             loaded = keras.models.load_model(Path(folder) / "model.keras")
-        wanted = model.predict_proba(x)
+        wanted = predicted(model, x)
         found = loaded.predict(list(x) if isinstance(x, tuple) else x, verbose=0).reshape(wanted.shape)
         apart = float(np.nanmax(np.abs(found - wanted)))
         if not apart <= TOLERANCE:
             raise AssertionError(f"the Keras file of the {kind} predicts otherwise, by {apart:.2g}")
 
 
-def tried(path: Path, whole: bool = True) -> dict[str, str]:
-    """Outcome of each step for one file."""
+def check_onnx(models: dict[str, Network | unbraid.Composition], x: Any) -> None:
+    """Write each model as one ONNX file, which is compared with the model as it is written."""
+    for model in models.values():
+        if isinstance(model, unbraid.Composition) and model.uses_domain:
+            model = model.without_domain()
+        with tempfile.TemporaryDirectory() as folder:
+            unbraid.export_onnx(model, Path(folder) / "model.onnx", example=repeated(x))
+
+
+def tried(path: Path, whole: bool = True, portable: bool = False) -> dict[str, str]:
+    """Outcome of each step for one file; ``portable`` adds the export to ONNX, which takes the longest."""
     found: dict[str, str] = {}
     kept: dict[str, Any] = {}
 
@@ -113,6 +132,8 @@ def tried(path: Path, whole: bool = True) -> dict[str, str]:
         kept["composition"] = check_decomposition(kept["network"], kept["x"], "reconstruct")
 
     def paper() -> None:
+        if kept["network"].task == "regression":  # it compares classes
+            return
         check_decomposition(kept["network"], kept["x"], "paper")
 
     def shrink() -> None:
@@ -124,7 +145,11 @@ def tried(path: Path, whole: bool = True) -> dict[str, str]:
             models["composition"] = kept["composition"].fuse()
         check_export(models, kept["x"])
 
+    def onnx() -> None:
+        check_onnx({name: kept[name] for name in ("network", "composition") if name in kept}, kept["x"])
+
     steps = {"predict": predict, "reconstruct": reconstruct, "paper": paper, "shrink": shrink, "back to Keras": back}
+    steps |= {"ONNX": onnx} if portable else {}
     for step, check in steps.items() if whole else [("predict", predict)]:
         try:
             check()
@@ -138,13 +163,15 @@ def tried(path: Path, whole: bool = True) -> dict[str, str]:
     return found
 
 
-def main(folder: str, only: str = "", decomposed: str = ".keras") -> None:
+def main(folder: str, only: str = "", decomposed: str = ".keras", result: str = RESULT.name, onnx: str = "") -> None:
     """Try all files of a folder.
 
     Args:
         folder: where they are.
         only: part of the names of the files to try.
         decomposed: part of the names of those on which all steps are tried; of the others predictions are compared.
+        result: name of the result file.
+        onnx: part of the names of those that are exported to ONNX; none by default.
     """
     warnings.simplefilter("ignore")
     paths = [p for p in Path(folder).iterdir() if p.suffix in (".keras", ".h5") and only in p.name]
@@ -155,18 +182,18 @@ def main(folder: str, only: str = "", decomposed: str = ".keras") -> None:
     for path in paths:
         if path.name in results:
             continue
-        results[path.name] = tried(path, decomposed in path.name)
+        results[path.name] = tried(path, decomposed in path.name, bool(onnx) and onnx in path.name)
         with kept.open("a") as file:
             file.write(json.dumps([path.name, results[path.name]]) + "\n")
         wrong = {step: text for step, text in results[path.name].items() if text != "ok"}
         print(path.name, wrong or "ok", flush=True)
-    write(results)
+    write(results, RESULT.with_name(result))
 
 
-def write(results: dict[str, dict[str, str]]) -> None:
+def write(results: dict[str, dict[str, str]], path: Path = RESULT) -> None:
     """Write the counts and each refusal to the result file."""
     whole = [found for found in results.values() if len(found) > 1 or found["predict"] != "ok"]
-    steps = ("predict", "reconstruct", "paper", "shrink", "back to Keras")
+    steps = ("predict", "reconstruct", "paper", "shrink", "back to Keras", "ONNX")
     passed = {step: sum(found.get(step) == "ok" for found in results.values()) for step in steps}
     constructions = sorted({name.split("-")[1] for name in results})
     summary = {
@@ -181,7 +208,7 @@ def write(results: dict[str, dict[str, str]]) -> None:
     refused = {n: found for n, found in sorted(results.items()) if any(text != "ok" for text in found.values())}
     told = {name: {step: text for step, text in found.items() if text != "ok"} for name, found in refused.items()}
     found = {"summary": summary, "constructions": constructions, "not passed": told}
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

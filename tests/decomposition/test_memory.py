@@ -101,3 +101,16 @@ def test_free_memory(tmp_path, monkeypatch, content, expected):
     monkeypatch.setattr(memory, "MEMORY", path)
     assert memory.free_memory() == expected and memory.budget(None) == expected // 4
     assert memory.budget(10) == 10
+
+
+@pytest.mark.parametrize("per_class", [5, 500])
+def test_domain_evidence_does_not_depend_on_what_memory_held(per_class):
+    network = factory.network(("lstm",), "M:1", classes=3)
+    examples = factory.examples(network, 90)
+    one, two = (
+        unbraid.decompose(network, examples, keep=0.5, memory=size, samples_per_class=per_class)[0].domain
+        for size in (1, None)
+    )
+    np.testing.assert_allclose(one.features.means, two.features.means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one.features.covariance, two.features.covariance, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(one.typicality.quantiles, two.typicality.quantiles, rtol=1e-2, atol=1e-2)

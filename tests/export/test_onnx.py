@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from benchmarks.measure.torch_cases import CASES
 from tests import factory
 from tests.factory import CELLS, IO, WORDS
-from unbraid import Composition, Network, UnbraidError, compose, decompose
+from tests.locations import DATA
+from unbraid import Composition, Network, UnbraidError, compose, decompose, load
 from unbraid.cli.app import app
 from unbraid.config import DecompositionConfig
 from unbraid.errors import DataError, FormatError
@@ -286,3 +287,19 @@ def test_the_command_line(tmp_path):
     done = CliRunner().invoke(app, ["export", str(tmp_path / "none"), "-o", str(tmp_path / "none.onnx")])
     assert done.exit_code == 2 and "no such file" in done.stderr
     assert "Example" in CliRunner().invoke(app, ["export", "--help"]).stdout
+
+
+@pytest.mark.parametrize("name", ["words_and_numbers", "layer_norm", "conv1d_pool"])
+def test_a_keras_graph_needs_no_example(tmp_path, name):
+    network = load(DATA / "keras" / "graphs" / f"k3-{name}.keras")
+    export_onnx(network, tmp_path / "graph.onnx")
+    sizes = [len(one.shape) + 1 for one in network.spec.graph.inputs]
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
+    assert [len(given.shape) for given in session.get_inputs()] == sizes
+
+
+@pytest.mark.parametrize("name", [".", "missing/f.onnx"])
+def test_the_path_is_checked_before_the_computation(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("unbraid.export.onnx.find_readers", None)  # no computation
+    with pytest.raises(FormatError, match=r"not a regular file|folder does not exist"):
+        export_onnx(factory.network(cells=("lstm",)), tmp_path / name)

@@ -254,3 +254,67 @@ def test_rows_of_labels_may_come_in_a_column():
     wanted = unbraid.evaluate(composition, (texts, rows)).to_dict()
     for y in (column, Series(column)):
         assert unbraid.evaluate(composition, (texts, y)).to_dict() == wanted
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_memoryview(kind):
+    network = factory.network(cells=("lstm",), inputs="features")
+    x = factory.examples(network, 8)[0].astype(kind)
+    np.testing.assert_array_equal(network.predict(memoryview(x)), network.predict(x))
+    words = factory.network(cells=("lstm",))
+    x, y = factory.examples(words, 12)
+    np.testing.assert_array_equal(words.logits(memoryview(x)), words.logits(x))
+    unbraid.decompose(words, (memoryview(x), memoryview(y)))
+
+
+def test_inputs_with_their_labels_are_named():
+    network = factory.network(cells=("lstm",), inputs="features")
+    x, y = factory.examples(network, 30)
+    parts = unbraid.decompose(network, (x, y))
+    for run in (unbraid.compose(parts).fuse, network.predict, lambda both: unbraid.shrink(network, both)):
+        with pytest.raises(DataError, match="pass x alone, without labels"):
+            run((x, y))
+    module = Network.from_torch(Tagger(), torch.tensor([[1, 2, 3], [4, 5, 6]]))
+    with pytest.raises(DataError, match="pass x alone, without labels"):
+        module.predict((np.ones((4, 3), int), np.zeros(4, int)))
+    told = network.__class__.from_torch(Tagger(), torch.tensor([[1, 2, 3], [4, 5, 6]]), vocabulary=vocabulary())
+    assert len(told.predict((["w1", "w2"], ["w3", "w4"]))) == 2  # two texts of two words each
+
+
+def test_a_key_that_is_too_much_and_a_word_that_is_unknown_are_named():
+    words, lengths = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([3, 2])
+    network = Network.from_torch(Tagger(lengths=True), {"words": words, "lengths": lengths})
+    with pytest.raises(DataError, match="leave out 'tags'"):
+        network.predict({"words": words, "lengths": lengths, "tags": words})
+    with pytest.raises(DataError, match=r"\{'words': \[2\]\}\.$"):
+        network.predict({"words": words})
+    for wrong in (42, -1):
+        with pytest.raises(DataError, match=rf"word index {wrong}, and the embedding 'embedding' has 0 to 41"):
+            network.predict({"words": torch.tensor([[1, 2, 3], [4, wrong, 6]]), "lengths": lengths})
+    with pytest.raises(DataError, match="word index 42, and the embedding"):
+        Network.from_torch(Tagger(), torch.tensor([[1, 2], [42, 3]]))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore::unbraid.UnbraidWarning")
+def test_an_example_of_half_precision(kind):
+    class Features(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.out = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.out(self.gru(x)[0][:, -1])
+
+    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0)).to(kind)
+    network = Network.from_torch(Features().to(kind), x)
+    np.testing.assert_array_equal(network.logits(x), network.logits(x.float()))
+
+
+def test_shrink_of_a_decoding_forward_says_what_works():
+    class Decoding(Tagger):
+        def forward(self, words, lengths=None):
+            return super().forward(words, lengths).argmax(-1).tolist()
+
+    with pytest.raises(DataError, match="shrink that network"):
+        unbraid.shrink(Decoding(tags=True), torch.tensor([[1, 2, 3], [4, 5, 6]]))

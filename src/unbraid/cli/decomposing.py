@@ -145,6 +145,7 @@ def decompose(
             help="Store word counts and statistics of the inputs, to vote between networks and reject unknown inputs.",
         ),
     ] = True,
+    jobs: Annotated[int, typer.Option(help="With reconstruct: number of processes; -1 for one a core.")] = 1,
     dtype: Dtype = "float32",
     release: Annotated[bool, typer.Option("--release", help="The settings of the authors' release.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
@@ -232,10 +233,12 @@ def decompose(
 
     if sizes:
         table = decompose_sizes(
-            network, examples, sizes, config=config, sample_weight=weight, domain=domain, progress=bar
+            network, examples, sizes, config=config, sample_weight=weight, domain=domain, jobs=jobs, progress=bar
         )
         return save_sizes(table, output, max_loss, save, as_json)
-    parts = run_decompose(network, examples, config=config, sample_weight=weight, domain=domain, progress=bar)
+    parts = run_decompose(
+        network, examples, config=config, sample_weight=weight, domain=domain, jobs=jobs, progress=bar
+    )
     summary = save(parts, output)
     emit(as_json, summary, printing.modules_table(summary, f"{len(parts)} modules in {output}"))
 

@@ -41,6 +41,8 @@ def as_array(value: Any, what: str = "inputs") -> np.ndarray:
         (2, 2)
     """
     _check_kind(value, what)
+    if isinstance(value, memoryview):  # one of several axes has no iterator
+        value = _guarded(lambda: np.asarray(value), what)
     if isinstance(value, Tensor):
         array = _of_tensor(value, what)
     elif isinstance(value, np.ma.MaskedArray):

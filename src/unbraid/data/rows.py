@@ -43,7 +43,7 @@ def has_rows(y: Any) -> bool:
     """Return whether labels are lists, one list for every example."""
     if hasattr(y, "to_numpy") or (isinstance(y, np.ndarray) and y.dtype.kind == "O"):
         y = list(y)
-    return isinstance(y, Sequence) and not isinstance(y, str) and any(isinstance(row, ROW) for row in y)
+    return isinstance(y, Sequence) and not isinstance(y, str | memoryview) and any(isinstance(row, ROW) for row in y)
 
 
 def check_rows(y: Sequence[Any], texts: Sequence[Any]) -> None:

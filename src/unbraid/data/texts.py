@@ -38,7 +38,7 @@ def is_text(x: Any) -> bool:
         if x.dtype.kind != "O":
             return x.dtype.kind == "U" and x.ndim > 0
         x = [plain_cell(value) for value in x[:ENOUGH].tolist()] if x.ndim else x.tolist()
-    if isinstance(x, str) or not isinstance(x, Sequence) or len(x) == 0:
+    if isinstance(x, str | memoryview) or not isinstance(x, Sequence) or len(x) == 0:
         return False
     first = next((row for row in x if not isinstance(row, Sequence) or len(row)), x[0])
     return isinstance(first, str) or (isinstance(first, Sequence) and all(isinstance(word, str) for word in first[:1]))

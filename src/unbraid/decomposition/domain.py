@@ -36,6 +36,8 @@ OBSERVED = 5_000  # examples that the network runs on
 HELD_OUT, SHARE = 1_000, 0.2  # held-out examples, and their largest share of the sample
 STORED = 1_000_000  # largest number of values of the class means
 
+Known = tuple[np.ndarray, Tensor]  # rows of examples, (R,), and their features in the parent, (R, F)
+
 
 def give_domain(modules: Iterable[ConcernModule], domain: Domain | None) -> None:
     """Give modules of one parent their evidence."""
@@ -43,16 +45,17 @@ def give_domain(modules: Iterable[ConcernModule], domain: Domain | None) -> None
         module.domain = domain
 
 
-def gather(parts: Decomposition, x: Any, advance: Advance = lambda amount: None) -> None:
+def gather(parts: Decomposition, x: Any, advance: Advance = lambda amount: None, known: Known | None = None) -> None:
     """Gather the evidence of a decomposition and give it to its modules; do nothing for numbers and translators.
 
     Args:
         parts: the modules of one network.
         x: the inputs of the sample, as they were given.
         advance: is called with the share of the work that was done, 1 in all.
+        known: features of some of the examples. Default None.
     """
     if gathers_from(parts.network):
-        give_domain(parts.values(), gathered(parts.network, x, dict(parts), parts.config.seed, advance))
+        give_domain(parts.values(), gathered(parts.network, x, dict(parts), parts.config.seed, advance, known))
 
 
 def gathers_from(network: Network) -> bool:
@@ -98,6 +101,7 @@ def gathered(
     modules: Mapping[Label, ConcernModule],
     seed: int,
     advance: Advance = lambda amount: None,
+    known: Known | None = None,
 ) -> Domain:
     """Gather the evidence about the inputs of a network.
 
@@ -109,6 +113,7 @@ def gathered(
         modules: the modules, by label.
         seed: seed of the choice of examples.
         advance: as of :func:`gather`.
+        known: as of :func:`gather`.
     """
     sample = Sample(network, x)
     order = np.random.default_rng(seed).permutation(len(sample))
@@ -117,7 +122,7 @@ def gathered(
     domain = _with_words(Domain(), sample, np.sort(counted), np.sort(held))
     domain = _with_numbers(domain, sample, np.sort(counted), np.sort(held))
     advance(0.3)
-    domain = _with_features(domain, network, sample.inputs(np.sort(observed)))
+    domain = _with_features(domain, sample, np.sort(observed), known)
     advance(0.4)
     domain = _with_typicality(domain, sample, modules, np.sort(held), seed)
     advance(0.3)
@@ -148,17 +153,13 @@ def _with_numbers(domain: Domain, sample: Sample, counted: np.ndarray, held: np.
     return dataclasses.replace(domain, inputs=model, dispersion=1.0 if out is None else dispersion_of(model, out))
 
 
-def _with_features(domain: Domain, network: Network, inputs: Inputs) -> Domain:
+def _with_features(domain: Domain, sample: Sample, rows: np.ndarray, known: Known | None) -> Domain:
     """Add class means and a covariance of the features of the output layer, by the predicted class."""
+    network = sample.network
     size, classes = network.spec.features, network.classes
     if network.io.many_outputs or network.task != "classification" or size > MOST or classes * size > STORED:
         return domain
-
-    def both(batch: Any) -> Tensor:
-        features = network.features(batch)
-        return torch.cat([features, network.head(features).to(features.dtype)], dim=1)
-
-    found = run_batched(both, inputs, network.device).astype(np.float64)
+    found = _features_and_scores(sample, rows, known)
     features, decided = found[:, :size], network.decide(found[:, size:])
     if not np.isfinite(features).all() or len(features) < 2:
         return domain
@@ -166,6 +167,27 @@ def _with_features(domain: Domain, network: Network, inputs: Inputs) -> Domain:
     for label in np.unique(decided).tolist():
         means[label] = features[decided == label].mean(0)
     return dataclasses.replace(domain, features=_stored(means, shrunk(features - means[decided], len(features))))
+
+
+def _features_and_scores(sample: Sample, rows: np.ndarray, known: Known | None) -> np.ndarray:
+    """Compute features and logits of some examples, (R, F + C); the network runs only on those that are not known."""
+    network = sample.network
+    places, features = (np.empty(0, np.int64), network.head.weight[:0]) if known is None else known
+    where = np.full(len(sample), -1)
+    where[places] = np.arange(len(places))
+    old, new = (np.flatnonzero(chosen) for chosen in (where[rows] >= 0, where[rows] < 0))
+
+    def both(values: Tensor) -> Tensor:
+        return torch.cat([values, network.head(values).to(values.dtype)], dim=1)
+
+    found = np.empty((len(rows), network.spec.features + network.spec.classes), np.float64)
+    if len(old):
+        with torch.inference_mode():
+            found[old] = both(features[torch.from_numpy(where[rows[old]]).to(features.device)]).cpu().numpy()
+    if len(new):
+        inputs = sample.inputs(rows[new])
+        found[new] = run_batched(lambda batch: both(network.features(batch)), inputs, network.device)
+    return found
 
 
 def _with_typicality(

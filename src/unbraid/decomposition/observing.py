@@ -25,7 +25,8 @@ from unbraid.decomposition.everywhere import (
     weighted,
 )
 from unbraid.decomposition.parent_accuracy import warn_near_chance
-from unbraid.decomposition.protocol import MAKING, Prepared, Sharing
+from unbraid.decomposition.processes import shares_work
+from unbraid.decomposition.protocol import MAKING, Parallel, Prepared, Sharing
 from unbraid.decomposition.reconstruction.size_search import held_out_split
 from unbraid.decomposition.skipping import skipped_labels
 from unbraid.decomposition.strategies import strategy_of
@@ -80,8 +81,12 @@ class Observed:
             yield from self.prepared.shared(keep)
             self.advance(len(self.prepared.classes))
             return
-        for index in self.prepared.classes:
-            yield self.prepared.module(index, keep)
+        if shares_work(len(self.prepared.classes), self.network.device) and isinstance(self.prepared, Parallel):
+            made = self.prepared.in_parallel(keep)
+        else:
+            made = (self.prepared.module(index, keep) for index in self.prepared.classes)
+        for module in made:
+            yield module
             self.advance(1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from unbraid.config import DecompositionConfig
@@ -46,6 +46,18 @@ class Prepared(Protocol):
             index: one of :attr:`classes`.
             keep: share of the hidden units of each recurrent layer to keep, in (0, 1]; None for the default of the
                 strategy.
+        """
+
+
+@runtime_checkable
+class Parallel(Prepared, Protocol):
+    """A prepared network whose modules can be made by several processes (``jobs=``)."""
+
+    def in_parallel(self, keep: float | None) -> Iterator[ConcernModule]:
+        """Make the modules of :attr:`classes`, in this order and equal to those of :meth:`module`.
+
+        Args:
+            keep: as for :meth:`module`.
         """
 
 

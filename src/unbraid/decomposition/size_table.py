@@ -15,6 +15,7 @@ from unbraid.decomposition.decomposition import Decomposition
 from unbraid.decomposition.domain import gather
 from unbraid.decomposition.losses import Scores, loss_measure
 from unbraid.decomposition.observing import Observed, observing, read_arguments
+from unbraid.decomposition.processes import processes
 from unbraid.errors import ConfigError, NoSize, quoted
 from unbraid.modules.composition import Composition
 from unbraid.modules.describing import html_table
@@ -163,6 +164,7 @@ def decompose_sizes(
     config: DecompositionConfig | None = None,
     sample_weight: Any = None,
     domain: bool = True,
+    jobs: int = 1,
     progress: Progress | bool | None = None,
     **settings: Unpack[Settings],
 ) -> SizeTable:
@@ -178,6 +180,7 @@ def decompose_sizes(
         config: as for :func:`unbraid.decompose`.
         sample_weight: as for :func:`unbraid.decompose`.
         domain: as for :func:`unbraid.decompose`.
+        jobs: as for :func:`unbraid.decompose`.
         progress: as for :func:`unbraid.decompose`.
         **settings: changes to ``config``, except for ``keep`` and ``max_loss``.
 
@@ -211,6 +214,7 @@ def decompose_sizes(
     rounds = ROUNDS * len(keeps)
     with (
         few_threads([network]),
+        processes(jobs),
         observing(network, examples, config, sample_weight, shown(progress), rounds) as seen,
     ):
         table = _table(seen, keeps)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unbraid.errors import UnsupportedLayer, wrong_object
-from unbraid.export.keras_graph import body_graph, graph_layers, started
+from unbraid.errors import FormatError, UnsupportedLayer, quoted, wrong_object
+from unbraid.export.keras_check import check_keras
+from unbraid.export.keras_graph import body_graph, graph_layers, own_masks, started
 from unbraid.export.keras_layers import Values, body_layers, dense
 from unbraid.export.keras_model import KerasModel, Ref
+from unbraid.export.readers import parents_of
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.graph_spec import KerasSpec
@@ -22,29 +26,35 @@ from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
-from unbraid.storage.folders import write_file
+from unbraid.storage.folders import check_target, write_file
 
 INSTEAD = "use unbraid.export_onnx"
 
 
-def export_keras(model: Network | ConcernModule | Composition, path: str | os.PathLike[str]) -> None:
+def export_keras(
+    model: Network | ConcernModule | Composition, path: str | os.PathLike[str], check: bool = True
+) -> None:
     """Write a model as a ``.keras`` file that Keras 2 (tf-keras) and Keras 3 load. Keras is not needed to write it.
 
     The Keras model reads what the network reads: word indices (N, T), features (N, T, D), or several inputs in order.
     It gives the probabilities of a network (N, C), of a module (N, 1) or of a composition (N, K), or the numbers of a
     regression. The results of a tagger have an axis of timesteps. Labels, vocabularies and layers without an effect on
     predictions (dropout, noise) are not part of the file. A graph with MultiHeadAttention, or with initial states, is
-    for Keras 3 only. After an error there is no new file.
+    for Keras 3 only. The file is read again and compared with the model before it replaces another one; after an error
+    there is no new file.
 
     Args:
         model: a network of a Keras file, also a smaller one of :func:`unbraid.shrink`; a rolled module of it; or a
             composition of such modules, fused or not.
-        path: path of the file. An existing regular file is replaced.
+        path: path of the file, whose name ends with ``.keras``. An existing regular file is replaced.
+        check: whether to read the file again and compare its outputs with those of the model on random inputs, to 1e-4.
+            Default True.
 
     Raises:
         UnsupportedLayer: a network of another kind, an unrolled module, or a layer that Keras 2 and 3 do not compute
             alike.
-        FormatError: the file cannot be written.
+        UnbraidError: the outputs of the file differ.
+        FormatError: the file cannot be written, or ``path`` has another ending.
         ArgumentError: ``model`` is another object.
 
     Example:
@@ -65,7 +75,31 @@ def export_keras(model: Network | ConcernModule | Composition, path: str | os.Pa
     if not isinstance(given, Network | ConcernModule | Composition):
         advice = "of a Decomposition export unbraid.compose(parts)"
         raise wrong_object(given, "model", "a Network, a ConcernModule or a Composition", advice)
-    write_file(path, _content(model))
+    check_target(path, b"PK\x03\x04")
+    _check_suffix(path)
+    content = _content(model)
+    write_file(path, content, verify=partial(_verify, model) if check else None)
+
+
+def _check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise FormatError for a name that Keras does not read as this format."""
+    name = os.fsdecode(path)
+    if not name.endswith(".keras"):
+        raise FormatError(
+            f"{quoted(name)} does not end with '.keras', and Keras reads this format only from such names: pass "
+            f"{quoted(Path(name).stem + '.keras')!r}."
+        )
+
+
+def _verify(model: Network | ConcernModule | Composition, path: Path) -> None:
+    network = parents_of(model)[0]
+    spec = network.spec
+    if isinstance(spec, KerasSpec):
+        words = spec.vocabularies
+    else:
+        first = spec.stages[0] if isinstance(spec, NetworkSpec) else None
+        words = [first.vocabulary if isinstance(first, EmbeddingSpec) else None]
+    check_keras(path, model, _shapes(network), words)
 
 
 def _content(model: Network | ConcernModule | Composition) -> bytes:
@@ -91,7 +125,7 @@ def _started(networks: Sequence[Network]) -> tuple[KerasModel, int]:
         raise UnsupportedLayer(f"the modules read inputs of different shapes {shapes}: {INSTEAD}.")
     first, spec = shapes[0][0], networks[0].spec
     if isinstance(spec, KerasSpec):
-        return started(spec.graph), 0
+        return started(own_masks(spec.graph)), 0
     words = isinstance(spec, NetworkSpec) and isinstance(spec.stages[0], EmbeddingSpec)
     return KerasModel(first), 1 if words else int(first[-1] or 1)
 

@@ -37,6 +37,7 @@ from unbraid.networks.graph_spec import (
     Reference,
 )
 from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.linear_site import PrunedLinear
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stage_spec import (
@@ -65,11 +66,39 @@ Made = tuple[str, dict[str, Any], dict[str, list[np.ndarray]]]  # class, setting
 
 def started(spec: GraphSpec) -> KerasModel:
     """Return a model with the inputs of a graph."""
+    read = {number for call in spec.calls for number, _ in [*call.reads, *call.states]}
+    masks = {mask[0] for call in spec.calls for mask in call.masks if mask is not None} - read
+    types = ["bool" if number in masks else "float32" for number in range(len(spec.inputs))]
     first, *others = spec.inputs
-    model = KerasModel(first.shape, first.name)
-    for given in others:
-        model.add_input(given.shape, given.name)
+    model = KerasModel(first.shape, first.name, types[0])
+    for given, dtype in zip(others, types[1:], strict=True):
+        model.add_input(given.shape, given.name, dtype)
     return model
+
+
+def own_masks(spec: GraphSpec) -> GraphSpec:
+    """Return a graph without the explicit masks that Embedding and Masking imply.
+
+    Keras 3 stores every mask that a layer reads. Keras 2 and 3 compute the implied ones again.
+    """
+    plain = spec.model_copy(update={"calls": [call.model_copy(update={"masks": []}) for call in spec.calls]})
+    implied: list[list[bool]] = []
+
+    class Watched(KerasGraph):
+        def run(self, name: str, x: list[Tensor], masks: list[Any], states: list[Tensor]) -> Any:
+            implied.append([mask is not None for mask in masks])
+            return super().run(name, x, masks, states)
+
+    with torch.device("meta"):
+        Watched(plain)(*[torch.zeros(input_size(given)) for given in spec.inputs])
+    calls = []
+    for call, known in zip(spec.calls, implied, strict=True):
+        masks = [
+            None if mask is None or (known[place] and mask[0] >= len(spec.inputs)) else mask
+            for place, mask in enumerate(call.masks[: len(known)])
+        ]
+        calls.append(call.model_copy(update={"masks": masks if any(mask is not None for mask in masks) else []}))
+    return spec.model_copy(update={"calls": calls})
 
 
 def graph_layers(model: KerasModel, spec: GraphSpec, weights: Weights) -> Ref:
@@ -98,7 +127,7 @@ def body_graph(body: TorchBody) -> tuple[GraphSpec, dict[str, Tensor]]:
         UnsupportedLayer: an unrolled module.
     """
     assert isinstance(body.spec, KerasSpec)
-    graph = body.spec.graph
+    graph = own_masks(body.spec.graph)
     spec = reachable(graph.model_copy(update={"output": graph.calls[head_call(graph, body.spec.head)].reads[0]}))
     weights = {name: value.detach() for name, value in body.module.state_dict().items()}
     narrowed = {}
@@ -119,7 +148,30 @@ def body_graph(body: TorchBody) -> tuple[GraphSpec, dict[str, Tensor]]:
                 start = f"{name}.layers.{place}."
                 weights |= {start + key: value for key, value in _padded(layer, units).items()}
             narrowed[name] = _scattered(stack, units)
-    return rewired(spec, weights, narrowed)
+    spec, smaller = _smaller_dense(spec, body)
+    return rewired(spec, weights, narrowed | smaller)
+
+
+def _smaller_dense(spec: GraphSpec, body: TorchBody) -> tuple[GraphSpec, dict[str, Narrowed]]:
+    """Give dense layers the sizes that they have now; return also those whose outputs are expanded to the old size."""
+    sites, narrowed = body.sites(), {}
+    layers = list(spec.layers)
+    for place, layer in enumerate(layers):
+        site = sites.get(layer.name)
+        if site is None or not isinstance(layer, DenseSpec):
+            continue
+        if isinstance(body.module.get_submodule(layer.name), PrunedLinear):
+            raise UnsupportedLayer(
+                f"layer {quoted(layer.name)!r} has masks of its own (an unrolled module): use unbraid.export_onnx."
+            )
+        units, inputs = site.weight.shape
+        layers[place] = layer.model_copy(update={"units": units, "inputs": inputs})
+        if site.kept is not None:
+            kept = site.kept.cpu()
+            rows = torch.zeros(site.out_features, units + 1)
+            rows[kept, torch.arange(units)] = 1
+            narrowed[layer.name] = Narrowed(units, [kept], [rows], None, shifted=False)
+    return spec.model_copy(update={"layers": layers}), narrowed
 
 
 def _padded(layer: RecurrentLayer, units: int) -> dict[str, Tensor]:
@@ -210,7 +262,12 @@ class _Writer:
         own = layer.settings if isinstance(layer, LayerSpec) else {}
         causal = {"use_causal_mask": True} if any(own.get(name) for name in _OF_CALLS) else {}
         reads, states = (tuple(self.values[one] for one in part) for part in (call.reads, call.states))
-        return Node(reads, states, causal, isinstance(layer, LayerSpec) and layer.kind == _APART)
+        masks = tuple(None if mask is None else self.values[mask] for mask in call.masks)
+        if masks and "Attention" in getattr(layer, "kind", ""):
+            raise UnsupportedLayer(
+                f"layer {quoted(layer.name)!r} reads a mask that is an input: use unbraid.export_onnx."
+            )
+        return Node(reads, states, causal, isinstance(layer, LayerSpec) and layer.kind == _APART, masks=masks)
 
     def _added(self, layer: GraphLayer, shapes: list[tuple[int, ...]], states: bool) -> str:
         """Add a layer without a call; return its name."""

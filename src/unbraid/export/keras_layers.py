@@ -186,7 +186,8 @@ def recurrent_layer(
         return kind, settings[0], {"cell": arrays[0]}
     both: dict[str, Any] = {"merge_mode": merge}
     for part, own in zip(("layer", "backward_layer"), settings, strict=True):
-        both[part] = serialized(kind, {"name": f"{part}_of_{name}"[:100], "dtype": "float32", **own})
+        inner = f"{part}_of_{name}".replace("/", "_")[:100]  # the name of a layer in a model in the model has slashes
+        both[part] = serialized(kind, {"name": inner, "dtype": "float32", **own})
     return "Bidirectional", both, dict(zip(("forward_layer/cell", "backward_layer/cell"), arrays, strict=True))
 
 

@@ -52,6 +52,7 @@ class Node:
         before: constants that are arguments before the values, of an operation.
         behind: constants that are arguments behind the values, of an operation.
         operation: whether the layer is an operation.
+        masks: explicit masks of the values.
     """
 
     reads: tuple[Ref, ...]
@@ -61,11 +62,12 @@ class Node:
     before: tuple[Any, ...] = ()
     behind: tuple[Any, ...] = ()
     operation: bool = False
+    masks: tuple[Ref | None, ...] = ()
 
     @property
     def modern(self) -> bool:
         """Whether only Keras 3 reads this call."""
-        return self.operation or bool(self.states) or (self.apart and len(self.reads) > 1)
+        return self.operation or bool(self.masks) or bool(self.states) or (self.apart and len(self.reads) > 1)
 
     def legacy_form(self) -> list[Any]:
         """Return the call as Keras 2 writes it."""
@@ -75,8 +77,11 @@ class Node:
         """Return the call as Keras 3 writes it."""
         values = [_tensor(read) for read in self.reads]
         states = [_tensor(state) for state in self.states]
-        given = {"initial_state": states if len(states) > 1 else states[0]} if states else {}
+        given: dict[str, Any] = {"initial_state": states if len(states) > 1 else states[0]} if states else {}
         args = values if self.apart or len(values) == 1 else [values]
+        if self.masks:
+            masks = [None if mask is None else _tensor(mask) for mask in self.masks]
+            given["mask"] = masks if len(values) > 1 else masks[0]
         return {"args": [*self.before, *args, *self.behind], "kwargs": {**self.options, **given}}
 
 
@@ -120,19 +125,21 @@ class KerasModel:
     Args:
         shape: shape of one example of the first input; None for any size.
         name: wanted name of the first input.
+        dtype: of its values; ``bool`` for a mask.
     """
 
-    def __init__(self, shape: Sequence[int | None], name: str = "input") -> None:
+    def __init__(self, shape: Sequence[int | None], name: str = "input", dtype: str = "float32") -> None:
         self.layers: dict[str, dict[str, Any]] = {}
         self.inputs: list[str] = []
         self._nodes: dict[str, list[Node]] = {}
         self._arrays: dict[str, dict[str, list[np.ndarray]]] = {}
         self._inner: dict[str, tuple[KerasModel, Ref]] = {}
-        self.input = self.add_input(shape, name)
+        self.input = self.add_input(shape, name, dtype)
 
-    def add_input(self, shape: Sequence[int | None], name: str) -> str:
+    def add_input(self, shape: Sequence[int | None], name: str, dtype: str = "float32") -> str:
         """Add another input; return its name."""
-        chosen = self.add("InputLayer", {"batch_input_shape": [None, *shape], "sparse": False}, (), name)
+        settings = {"batch_input_shape": [None, *shape], "dtype": dtype, "sparse": False}
+        chosen = self.add("InputLayer", settings, (), name)
         self.inputs.append(chosen)
         return chosen
 
@@ -159,13 +166,13 @@ class KerasModel:
             the name of the layer.
         """
         plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in name).lower().strip("_") or snake_case(kind)
-        from_module = {} if module is None else {"module": module, "registered_name": kind}
+        own = {} if module is None else {"module": module, "registered_name": kind}
         chosen, number = plain, 1
         while chosen in self._nodes:
             chosen, number = f"{plain}_{number}", number + 1
         config = {"name": chosen, "dtype": "float32", **settings}
         config = config if module is None else {"name": chosen, **settings}
-        self.layers[chosen] = {**serialized(kind, config), **from_module, "name": chosen}
+        self.layers[chosen] = {**serialized(kind, config), **own, "name": chosen}
         self._nodes[chosen], self._arrays[chosen] = [], {"": [], **(arrays or {})}
         if reads:
             self.call(chosen, Node(tuple(map(reference, reads))))
@@ -215,7 +222,10 @@ class KerasModel:
     def _read(self, call: tuple[str, int]) -> list[Ref]:
         """Return all values that a call reads; none for an input."""
         nodes = self._nodes[call[0]]
-        return [*nodes[call[1]].reads, *nodes[call[1]].states] if nodes else []
+        if not nodes:
+            return []
+        node = nodes[call[1]]
+        return [*node.reads, *node.states, *(mask for mask in node.masks if mask is not None)]
 
     def _write_weights(self, file: h5py.Group, output: Ref) -> None:
         """Write a group for each layer, named by its class and its position among the layers of its class."""

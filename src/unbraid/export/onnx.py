@@ -41,7 +41,7 @@ from unbraid.networks.outputs import OUTPUTS
 from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import RepeatSpec
 from unbraid.networks.torch_spec import TorchSpec
-from unbraid.storage.folders import write_file
+from unbraid.storage.folders import check_target, write_file
 
 
 def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = None, check: bool = True) -> None:
@@ -68,7 +68,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
         model: a network, a module or a composition.
         path: path of the file. An existing regular file is replaced.
         example: a batch of inputs, text where the vocabularies of the modules differ. Needed for PyTorch modules of
-            your own and for recurrent networks that flatten features.
+            your own and for recurrent networks that flatten features; drawn at random for other networks of Keras.
         check: whether to run the file with onnxruntime on inputs of several sizes and compare the outputs with torch,
             to 1e-5. Default True.
 
@@ -89,6 +89,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
     """
     os.fspath(path)  # raises TypeError before the computation
     _check_class(model)
+    check_target(path, b"\x08")
     parents = parents_of(model)
     if parents[0].io is IOArchitecture.ENCODER_DECODER:
         raise UnbraidError(

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from unbraid.errors import DataError, UnbraidError
 from unbraid.export.check import fixed_steps, random_inputs, tensors, with_steps
+from unbraid.export.drawing import drawn, first_that_runs
 from unbraid.export.pytorch import input_names
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs, leaves, map_tree
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
@@ -26,6 +28,7 @@ from unbraid.networks.torch_spec import TorchSpec
 
 Exportable = Network | ConcernModule | Composition
 WORDS = "domain_words"  # name of the reader and of the input of the words of domain evidence
+EXAMPLES = 4  # of a generated example of a Keras graph
 STEPS = 5  # timesteps of a generated example
 STAGES = ((1, -2), (4, 0), (3, -4))  # number of examples of a probe, and change of T; for networks of stages
 
@@ -244,9 +247,15 @@ def _read_by(model: Exportable, parents: list[Network]) -> list[Network | Concer
 
 
 def _given(network: Network, example: Any) -> Inputs:
+    keras = isinstance(network.spec, KerasSpec)
+    if example is None and isinstance(network.spec, KerasSpec):
+        shapes = [one.shape for one in network.spec.graph.inputs]
+        found = first_that_runs(network.logits, drawn(shapes, network.spec.vocabularies, EXAMPLES))
+        example = None if found is None else found[0]
     if example is None:
+        what = "network, which runs on none of the random inputs that were tried" if keras else "PyTorch module"
         raise DataError(
-            "example is needed: a batch of two or more examples for the PyTorch module. Pass it as "
+            f"example is needed: a batch of two or more examples for the {what}. Pass it as "
             "export_onnx(..., example=x[:4])."
         )
     inputs, batch = network.check(example), network.spec.run.batch if isinstance(network.spec, TorchSpec) else None

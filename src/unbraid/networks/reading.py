@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> In
     if isinstance(spec, EncoderDecoderSpec):
         return _check_pairs(spec, x)
     words = None
+    one = isinstance(spec, NetworkSpec) or (isinstance(spec, KerasSpec) and len(spec.graph.inputs) == 1)
+    if one and _is_pair(x):
+        raise DataError("inputs are a tuple of two arrays, and the network reads one: pass x alone, without labels.")
     if is_text(x):
         x, words = _read_text(spec, x, vocabulary)
     if isinstance(spec, KerasSpec):
@@ -52,6 +56,18 @@ def check_inputs(spec: Spec, x: Any, vocabulary: Vocabulary | None = None) -> In
             f"inputs have {array.shape[1]} timesteps, the network reads exactly {steps}: pad or cut them to that."
         )
     return Inputs(array, len(array), words=words)
+
+
+def _is_pair(x: Any) -> bool:
+    """Return whether a value is inputs and their labels, as ``decompose`` reads them."""
+    if not isinstance(x, tuple) or len(x) != 2 or not all(hasattr(part, "__len__") for part in x):
+        return False
+    first, second = x
+    if len(first) != len(second) or not len(first):
+        return False
+    if isinstance(first, np.ndarray | Tensor) and isinstance(second, np.ndarray | Tensor):
+        return first.ndim > 1 and (first.ndim, *first.shape) != (second.ndim, *second.shape)
+    return is_text(first) and not isinstance(first, str) and (type(first) is not type(second) or not is_text(second))
 
 
 def check_source(spec: EncoderDecoderSpec, source: Any) -> np.ndarray:
@@ -93,7 +109,7 @@ def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
         raise DataError(f"inputs are {quoted(repr(x), 40)}, which has no array: pass inputs as the module reads them.")
     found = [leaf.ndim for leaf in arrays]
     if found != list(spec.axes):
-        raise DataError(f"inputs have arrays of {found} axes, expected {spec.axes} as in the example of the network.")
+        raise DataError(_other_axes(tree, found, list(spec.axes)))
     for array in arrays:
         _check_numbers(array)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -103,6 +119,19 @@ def _like_example(spec: TorchSpec, x: Any, words: Words | None) -> Inputs:
     if len(sizes) > 1:
         raise DataError(f"the arrays of the inputs hold {sorted(sizes)} examples, expected one number in all arrays.")
     return inputs
+
+
+def _other_axes(tree: Any, found: list[int], expected: list[int]) -> str:
+    """Return the message for arrays whose number or axes differ from those of the example; it names keys of a dict."""
+    message = f"inputs have arrays of {found} axes, expected {expected} as in the example of the network"
+    if isinstance(tree, tuple) and len(tree) == 2 and found[:-1] == expected:
+        return f"{message}: pass x alone, without labels."
+    if isinstance(tree, Mapping):
+        named = {quoted(key, 40): [leaf.ndim for leaf in arrays_of(part)] for key, part in tree.items()}
+        extra = [key for key in named if [axis for n, axes in named.items() if n != key for axis in axes] == expected]
+        advice = f": leave out {' or '.join(map(repr, extra))}" if extra else ""
+        return f"{message}. They are named {quoted(named, 300)}{advice}."
+    return f"{message}."
 
 
 def torch_inputs(spec: TorchSpec, tree: Any, words: Words | None = None) -> Inputs:
@@ -145,7 +174,7 @@ def _graph_inputs(spec: KerasSpec, x: Any, words: Words | None) -> Inputs:
 
 def _plain(leaf: Any) -> Any:
     """Convert an array of any library to a NumPy array; return numbers, text and None unchanged."""
-    if isinstance(leaf, np.ndarray | Tensor) or hasattr(leaf, "to_numpy") or hasattr(leaf, "__array__"):
+    if isinstance(leaf, np.ndarray | Tensor | memoryview) or hasattr(leaf, "to_numpy") or hasattr(leaf, "__array__"):
         array = as_array(leaf)
         return array.astype(np.float64) if array.dtype == np.longdouble else array
     return leaf

@@ -5,6 +5,8 @@ Shapes: K modules in one batch, N examples, T timesteps, H hidden units, G gates
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -167,9 +169,18 @@ class Probe(Removal):
     def only(self, module: int) -> Removal:
         return self
 
-    def saliences(self) -> Tensor:
-        """Sum of (gradient * state) squared over all examples and timesteps, (H,) float64."""
-        found = [(zeros.grad * state).double().square().sum((0, 1)) for zeros, state in self._reached
-                 if zeros.grad is not None]  # fmt: skip
-        states = self._reached[0][1]
-        return torch.stack(found).sum(0) if found else states.new_zeros(states.shape[-1], dtype=torch.float64)
+    def saliences(self, sizes: Sequence[int] | None = None) -> list[Tensor]:
+        """Sum (gradient * state) squared over examples and timesteps, (H,) float64.
+
+        Args:
+            sizes: numbers of successive examples; each has its own sum. None (default): one sum of all.
+        """
+        reached = [(zeros.grad, state) for zeros, state in self._reached if zeros.grad is not None]
+        if not reached:
+            states = self._reached[0][1]
+            zero = states.new_zeros(states.shape[-1], dtype=torch.float64)
+            return [zero] * (1 if sizes is None else len(sizes))
+        squares = [(slopes * state).double().square().sum(0) for slopes, state in reached]  # (N, H) each
+        if sizes is None:
+            return [torch.stack([own.sum(0) for own in squares]).sum(0)]
+        return [part.sum(0) for part in torch.stack(squares).sum(0).split(list(sizes))]

@@ -141,7 +141,12 @@ def _replace(target: Path, files: Mapping[str, bytes], old: set[str], verify: Ca
             ) from None
 
 
-def write_file(path: str | os.PathLike[str], content: bytes, error: type[UnbraidError] = FormatError) -> None:
+def write_file(
+    path: str | os.PathLike[str],
+    content: bytes,
+    error: type[UnbraidError] = FormatError,
+    verify: Callable[[Path], object] | None = None,
+) -> None:
     """Write one file atomically: after a crash there is the old file or the new one.
 
     An existing file keeps its mode. A symbolic link to a file is followed. A file of another kind is not replaced, and
@@ -151,6 +156,7 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         path: a regular file or a new name.
         content: the content of the file.
         error: class of the error that is raised.
+        verify: called with the path of the new file before it is moved into place. It raises UnbraidError to refuse it.
 
     Raises:
         UnbraidError: of class ``error``: ``path`` is a folder, a device or another special file, a file of another
@@ -164,23 +170,50 @@ def write_file(path: str | os.PathLike[str], content: bytes, error: type[Unbraid
         ['model.onnx']
     """
     try:
-        target = _real(path, error)
-        mode = mode_of(target)
-        if mode is not None and not stat.S_ISREG(os.lstat(target).st_mode):
-            raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
-        if (target.parent / MANIFEST).exists():
-            raise error(f"{quoted(path)} lies in a folder of saved modules: choose a path outside of it.")
-        if mode is not None:
-            _check_kind(target, content, error)
+        target, mode = _target(path, content, error)
         for left in abandoned(target.parent):
             if not (left / COMMIT).exists():  # else a save of this folder is still to be finished
                 remove(left)
         with work_folder(target.parent) as work:
             write_synced(work / CONTENT, content, mode)
+            if verify is not None:
+                verify(work / CONTENT)
             os.replace(work / CONTENT, target)
             sync(target.parent)
     except OSError as problem:
         raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
+
+
+def check_target(path: str | os.PathLike[str], start: bytes = b"", error: type[UnbraidError] = FormatError) -> None:
+    """Raise the errors of :func:`write_file` that depend on the path alone, before a long computation.
+
+    Args:
+        path: as for :func:`write_file`.
+        start: first bytes of the content.
+        error: class of the error that is raised.
+
+    Raises:
+        UnbraidError: of class ``error``: ``path`` cannot be replaced by such a file, or its folder is missing.
+    """
+    try:
+        target, _ = _target(path, start, error)
+    except OSError as problem:
+        raise error(f"{quoted(path)}: cannot be written ({problem.strerror}).") from None
+    if not target.parent.is_dir():
+        raise error(f"{quoted(path)}: cannot be written (its folder does not exist): make the folder first.")
+
+
+def _target(path: str | os.PathLike[str], content: bytes, error: type[UnbraidError]) -> tuple[Path, int | None]:
+    """Return the file that a path names, and its mode; raise an error if the content may not be written there."""
+    target = _real(path, error)
+    mode = mode_of(target)
+    if mode is not None and not stat.S_ISREG(os.lstat(target).st_mode):
+        raise error(f"{quoted(path)} is not a regular file: give the path of a file, or a new name.")
+    if (target.parent / MANIFEST).exists():
+        raise error(f"{quoted(path)} lies in a folder of saved modules: choose a path outside of it.")
+    if mode is not None:
+        _check_kind(target, content, error)
+    return target, mode
 
 
 def _check_kind(target: Path, content: bytes, error: type[UnbraidError]) -> None:

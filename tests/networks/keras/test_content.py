@@ -212,3 +212,10 @@ def test_inspect_tells_one_column_from_independent_labels():
         assert (told["decision"], told["columns"], len(told["labels"])) == (decision, columns, labels)
         assert told["head"]["units"] == columns and told["loss"] is None
         assert text in CliRunner().invoke(app, ["inspect", str(data / name)]).output
+
+
+@pytest.mark.parametrize("name", ["f.onnx", "F.ONNX", "f.bin"])
+def test_an_onnx_file_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x08\x0a\x12\x07unbraid\x1a\x050.1.0")
+    with pytest.raises(FormatError, match="an ONNX file, which only 'unbraid predict FILE DATA'"):
+        unbraid.load(tmp_path / name)

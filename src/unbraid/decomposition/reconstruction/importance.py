@@ -41,19 +41,62 @@ def node_scores(network: Network, head: Head, x: Inputs, counted: np.ndarray) ->
     sums = {name: np.zeros(layer.units) for name, layer in network.recurrent_layers().items()}
     dense = {name: DenseProbe(layer.units) for name, layer in network.layers.items() if name not in sums}
     for start in range(0, len(x), BATCH):
-        probes = {name: Probe() for name in sums}
-        body = pruned(network.body, probes, 1)
-        batch = next(x.take(slice(start, start + BATCH)).batches())
-        with torch.enable_grad(), probed(body, dense):
-            margins = head.margin(body(to_device(batch, network.device))).nan_to_num()
-            if network.task == "regression":
-                margins = margins * _signs(margins)
-            margins[torch.from_numpy(counted[start : start + BATCH]).to(margins.device)].sum().backward()
-        for name, probe in probes.items():
-            sums[name] += probe.saliences().cpu().numpy()
-        for dense_probe in dense.values():
-            dense_probe.add()
+        part = slice(start, start + BATCH)
+        size = len(range(len(x))[part])
+        (own,) = _passed(network, [head], x.take(part), counted[part], [size], [dense])
+        sums = {name: total + own[name] for name, total in sums.items()}
     return sums | {name: probe.scores() for name, probe in dense.items()}
+
+
+def class_scores(
+    network: Network, heads: Sequence[Head], x: Inputs, counted: np.ndarray, sizes: Sequence[int]
+) -> list[dict[str, np.ndarray]]:
+    """Score the hidden units of every layer for several modules at once, with one backward pass.
+
+    Args:
+        network: a parent network whose layers compute the values of each example by itself, in the order of examples.
+        heads: output layers of the K modules, over all F features.
+        x: the examples of the first module, then those of the next one, and so on.
+        counted: as for :func:`node_scores`.
+        sizes: number of examples of each of the K modules.
+
+    Returns:
+        for each module, scores as those of :func:`node_scores`.
+    """
+    recurrent = network.recurrent_layers()
+    plain = {name: layer.units for name, layer in network.layers.items() if name not in recurrent}
+    dense = [{name: DenseProbe(units) for name, units in plain.items()} for _ in heads]
+    sums = _passed(network, heads, x, counted, sizes, dense)
+    found = zip(sums, dense, strict=True)
+    return [own | {name: probe.scores() for name, probe in probes.items()} for own, probes in found]
+
+
+def _passed(
+    network: Network,
+    heads: Sequence[Head],
+    x: Inputs,
+    counted: np.ndarray,
+    sizes: Sequence[int],
+    dense: Sequence[Mapping[str, DenseProbe]],
+) -> list[dict[str, np.ndarray]]:
+    """Run one batch forward and backward; return sums for recurrent layers, and add to the probes of dense layers."""
+    probes = {name: Probe() for name in network.recurrent_layers()}
+    body = pruned(network.body, probes, 1)
+    batch = to_device(next(x.batches(max(len(x), 1))), network.device)
+    with torch.enable_grad(), probed(body, dense[0]):
+        parts = []
+        for head, features in zip(heads, body(batch).split(list(sizes)), strict=True):
+            margins = head.margin(features).nan_to_num()
+            parts.append(margins * _signs(margins) if network.task == "regression" else margins)
+        joined = torch.cat(parts)
+        joined[torch.from_numpy(counted).to(joined.device)].sum().backward()
+    for name, probe in dense[0].items():
+        probe.share([own[name] for own in dense], sizes)
+    found: list[dict[str, np.ndarray]] = [{} for _ in heads]
+    for name, recurrent in probes.items():
+        for own, sums in zip(found, recurrent.saliences(None if len(heads) == 1 else sizes), strict=True):
+            own[name] = sums.cpu().numpy()
+    return found
 
 
 class DenseProbe:
@@ -76,18 +119,26 @@ class DenseProbe:
         self._reached.append((zeros, values.detach()))
         return (values + zeros, *rest)
 
-    def add(self) -> None:
-        """Add the values and gradients of a batch, after the backward pass."""
+    def share(self, probes: Sequence[DenseProbe], sizes: Sequence[int]) -> None:
+        """Add the values and gradients of a batch to the probes of its parts, after the backward pass."""
         for zeros, values in self._reached:
-            h = values.flatten(0, -2).double()
-            g = torch.zeros_like(h) if zeros.grad is None else zeros.grad.flatten(0, -2).double()
-            self._count += len(h)
-            self._sum += h.sum(0).cpu().numpy()
-            self._saliences += (h * g).square().sum(0).cpu().numpy()
-            if self._products.size:
-                self._products += (h.t() @ h).cpu().numpy()
-                self._metric += (g.t() @ g).cpu().numpy()
+            gradients = torch.zeros_like(values) if zeros.grad is None else zeros.grad
+            if len(probes) == 1:
+                probes[0]._add(values, gradients)
+                continue
+            parts = zip(probes, values.split(list(sizes)), gradients.split(list(sizes)), strict=True)
+            for probe, own, slopes in parts:
+                probe._add(own, slopes)
         self._reached.clear()
+
+    def _add(self, values: Tensor, gradients: Tensor) -> None:
+        h, g = values.flatten(0, -2).double(), gradients.flatten(0, -2).double()
+        self._count += len(h)
+        self._sum += h.sum(0).cpu().numpy()
+        self._saliences += (h * g).square().sum(0).cpu().numpy()
+        if self._products.size:
+            self._products += (h.t() @ h).cpu().numpy()
+            self._metric += (g.t() @ g).cpu().numpy()
 
     def scores(self) -> np.ndarray:
         """Return the scores of the units, (H,) float64 >= 0; of very wide layers those of each unit by itself."""

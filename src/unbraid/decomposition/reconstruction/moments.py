@@ -66,8 +66,8 @@ class SampleMoments:
     def of(self, index: int) -> Moments:
         """Return the moments of a class: its observations and those of all others have half of the weight each."""
         if index not in self._stored:
-            place = self._classes.index(index)
-            wanted = self._classes[place : place + self._fitting()]
+            place, size = self._classes.index(index), self._fitting()
+            wanted = self._classes[place - place % size :][:size]  # the same sums in any order of the classes
             self._stored = {}
             self._pass(np.flatnonzero(self._carriers(wanted)), wanted)
         return _halves(self._stored.get(index, {}), self._everyone)

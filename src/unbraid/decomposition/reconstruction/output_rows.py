@@ -21,6 +21,7 @@ from unbraid.networks.heads import Head
 
 LOGISTIC_RIDGE = 1e-4  # penalty on the change of the row, as a share of the mean diagonal
 NEWTON_STEPS = 8
+CONVERGED = 1e-5  # length of a step, as a share of the row, after which another one changes nothing in float32
 LONGEST_STEP = 3.0  # largest Newton step, because the curvature is not reliable far from the solution
 
 Margin = tuple[Sequence[int], int, Tensor]  # rows of a module, dominant row first; the row to fit; P(dominant), (M,)
@@ -66,7 +67,10 @@ def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor
         slope = z.t() @ (said - wanted) / len(z) + pull * (row - start)
         curve = (z * (said * (1 - said) / len(z)).unsqueeze(1)).t() @ z
         step = torch.linalg.solve(curve + pull * torch.eye(len(row), dtype=z.dtype, device=z.device), slope)
-        row = row - step * min(1.0, LONGEST_STEP / max(float(step.norm()), 1e-12))
+        length = float(step.norm())
+        row = row - step * min(1.0, LONGEST_STEP / max(length, 1e-12))
+        if length < CONVERGED * float(row.norm()):
+            break  # the next step would be about the square of this one
     return row
 
 

@@ -20,9 +20,17 @@ from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.choosing_layers import chosen_layers, pruned_layers
 from unbraid.decomposition.memory import budget
+from unbraid.decomposition.processes import each, shares_work
 from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
-from unbraid.decomposition.reconstruction.importance import NodeScore, checked_scores, combined, node_scores, strongest
+from unbraid.decomposition.reconstruction.importance import (
+    NodeScore,
+    checked_scores,
+    class_scores,
+    combined,
+    node_scores,
+    strongest,
+)
 from unbraid.decomposition.reconstruction.layer_refit import refit
 from unbraid.decomposition.reconstruction.moments import SampleMoments, counts, with_one
 from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
@@ -41,6 +49,7 @@ from unbraid.networks.watching import watched
 DEFAULT_KEEP = 0.5  # keep ratio if neither keep nor max_loss is given
 # Smallest and largest number of examples with and without a class, and number of timesteps that they should have:
 SCORED = (20, 100, 1_000)  # for scores; more hardly change the order
+SCORED_AT_ONCE = 1_000  # examples of several classes that are scored in one batch
 REFITTED = (20, 200, 2_000)  # for refitting layers; the classes of one body share these examples
 REFITTED_DENSE = (20, 2_000, 2_000)  # the same without a recurrence, where an example is one observation
 FITTED = 6  # smallest number of timesteps for each weight of a unit that is refitted
@@ -112,29 +121,54 @@ class Reconstruction:
     scores: dict[int, Mapping[str, np.ndarray]] = field(init=False)
     steps: dict[str, int] = field(init=False)
     states: dict[str, States] | None = field(init=False)
+    features: Tensor | None = field(init=False)  # inputs of the output layer for all examples, if memory allows
     deciding: ParentDecisions = field(init=False)
 
     def __post_init__(self) -> None:
         memory = budget(self.config.memory)
         self.layers = chosen_layers(self.network, self.config)
-        pruned = pruned_layers(self.network, self.config)
         held = HeldPass(self.network, len(self.x), memory / 4, self._refitted())
         passed = partial(_advanced, self.advance, PASS / max(len(self.x), 1))
         self.moments = SampleMoments(
             self.network, self.x, self.targets, self.classes, memory / 2, advance=passed, held=held
         )
-        self.states = held.states()
-        self.deciding = read_decisions(self.network, self.x, self.targets, held.features())
+        self.states, self.features = held.states(), held.features()
+        self.deciding = read_decisions(self.network, self.x, self.targets, self.features)
         with torch.inference_mode(), watched(self.layers, lambda layer, read, given: given[0]) as seen:
             self.network.features(to_device(next(self.x.batches()), self.network.device))
         self.steps = {name: prod(v.shape[1:-1]) for name, v in seen.items()}
         self.scores = {}
-        for j in self.classes:
-            rows = self._with_and_without(j, self._examples(SCORED))
-            head = channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX))
-            counted = self.targets.take(rows).counted()
-            self.scores[j] = checked_scores(self.score(self.network, head, self.x.take(rows), counted), pruned)
-            self.advance(1)
+        groups = self._groups()
+        shared = shares_work(len(groups), self.network.device)
+        scored = each(self.scored, groups) if shared else map(self.scored, groups)
+        for group, found in zip(groups, scored, strict=True):
+            self.scores |= dict(zip(group, found, strict=True))
+            self.advance(len(group))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: all but the progress bar and the features."""
+        return {name: value for name, value in vars(self).items() if name not in ("advance", "features")}
+
+    def _groups(self) -> list[list[int]]:
+        """Group the classes that are scored at once: several of a network of stages, up to a batch of examples."""
+        classes = list(self.classes)
+        size = 1
+        if self.score is node_scores and isinstance(self.network.spec, NetworkSpec):
+            size = max(1, SCORED_AT_ONCE // (2 * self._examples(SCORED)))
+        return [classes[start : start + size] for start in range(0, len(classes), size)]
+
+    def scored(self, group: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Score the hidden units of the pruned layers for the modules of some classes, each layer name -> (H,)."""
+        chosen = [self._with_and_without(index, self._examples(SCORED)) for index in group]
+        rows = np.concatenate(chosen)
+        heads = [channel(self.network, index, self.config.changed(head=HeadKind.SOFTMAX)) for index in group]
+        x, counted = self.x.take(rows), self.targets.take(rows).counted()
+        if len(group) == 1:
+            every: Sequence[Mapping[str, np.ndarray]] = [self.score(self.network, heads[0], x, counted)]
+        else:
+            every = class_scores(self.network, heads, x, counted, [len(own) for own in chosen])
+        layers = pruned_layers(self.network, self.config)
+        return [checked_scores(found, layers) for found in every]
 
     def make(self, index: int, keep: float) -> Compact:
         """Make the module of class ``index`` that keeps the share ``keep`` of the units of each layer, in (0, 1]."""

@@ -5,22 +5,28 @@ Shapes: N examples, T timesteps, K modules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
 from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.channeling import channel
+from unbraid.decomposition.processes import each
 from unbraid.decomposition.protocol import MAKING, FusingStrategy
 from unbraid.decomposition.reconstruction.importance import NodeScore, node_scores
 from unbraid.decomposition.reconstruction.reconstruct import DEFAULT_KEEP, Reconstruction, observing_cost
 from unbraid.decomposition.sampling import Sample, choose, module_classes
+from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head, distinct_rows
 from unbraid.networks.inputs import Inputs
+from unbraid.networks.layers import decomposable_layers
 from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress
 
@@ -49,7 +55,7 @@ class ReconstructionStrategy(FusingStrategy):
         rows = choose(targets, config, pooled=True).rows
         with progress(OBSERVING, observing_cost(len(rows), len(classes))) as advance:
             made = Reconstruction(network, x.take(rows), targets.take(rows), classes, config, advance, score=self.score)
-        return PreparedReconstruction(made)
+        return PreparedReconstruction(made, rows)
 
     def prepare_fusing(
         self,
@@ -83,20 +89,42 @@ class ReconstructionStrategy(FusingStrategy):
 
 @dataclass(frozen=True)
 class PreparedReconstruction:
-    """Make modules of any size from one observation of the sample."""
+    """Make modules of any size from one observation of the sample.
+
+    Attributes:
+        reconstruction: the observation.
+        rows: indices of the sample among the given examples, (R,); None if it was drawn in another way.
+    """
 
     reconstruction: Reconstruction
+    rows: np.ndarray | None = None
 
     @property
     def classes(self) -> Sequence[int]:
         """Indices of the classes that modules can be made for."""
         return self.reconstruction.classes
 
+    @property
+    def known(self) -> tuple[np.ndarray, Tensor] | None:
+        """Rows of the sample and their features (R, F) in the parent, if memory allowed to keep them; else None."""
+        features = self.reconstruction.features
+        return None if features is None or self.rows is None else (self.rows, features)
+
     def module(self, index: int, keep: float | None) -> ConcernModule:
         """Make the module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
         made = self.reconstruction.make(index, DEFAULT_KEEP if keep is None else keep)
         config, network = self.reconstruction.config, self.reconstruction.network
         return ConcernModule(network, index, made.concern, made.head, config, fitted=(made.body, made.features))
+
+    def in_parallel(self, keep: float | None) -> Iterator[ConcernModule]:
+        """Make the modules of all classes; see :class:`~unbraid.decomposition.protocol.Parallel`."""
+        network, config = self.reconstruction.network, self.reconstruction.config
+        parts = each(partial(_parts, self.reconstruction, DEFAULT_KEEP if keep is None else keep), self.classes)
+        for index, (concern, layers, (weight, bias, idle, words)) in zip(self.classes, parts, strict=True):
+            tensors = {name: {n: torch.from_numpy(w) for n, w in own.items()} for name, own in layers.items()}
+            places = None if words is None else torch.from_numpy(words)
+            head = Head(torch.from_numpy(weight), torch.from_numpy(bias), idle, places)
+            yield ConcernModule(network, index, concern, head, config, weights=tensors)
 
     def shared(self, keep: float | None) -> list[ConcernModule]:
         """Make the modules of all classes with one body; see :class:`~unbraid.decomposition.protocol.Sharing`."""
@@ -129,6 +157,19 @@ class PreparedReconstruction:
                 )
             )  # fmt: skip
         return found
+
+
+def _parts(made: Reconstruction, keep: float, index: int) -> tuple[Concern, dict[str, dict[str, np.ndarray]], tuple]:
+    """Make a module in another process: its kept units, and the weights of its layers and of its output layer."""
+    found = made.make(index, keep)
+    layers = decomposable_layers(found.body)
+    weights = {
+        name: {own: p.detach().numpy() for own, p in layers[name].module.named_parameters()}
+        for name in found.concern.kept
+    }
+    head = found.head
+    words = None if head.words is None else head.words.numpy()
+    return found.concern, weights, (head.weight.detach().numpy(), head.bias.detach().numpy(), head.idle, words)
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,11 @@ class GraphShrinker(TorchShrinker):
         own = {f"body.module.{name}": value for name, value in weights.items()}
         own |= {f"head.{name}": weights[f"{self.spec.head}.{name}"].clone() for name in ("weight", "bias")}
         features = own["head.weight"].shape[1]
-        dense = graph_dense(graph, self.spec.head)
-        changes = {"graph": graph, "features": features, "layers": recurrent_specs(graph), "dense": dense}
+        dense = {one.name: one for one in graph_dense(graph, self.spec.head)}  # they may read fewer inputs now
+        dense_specs = [
+            dense[one.name].model_copy(update={"chained": one.chained}) for one in self.spec.dense if one.name in dense
+        ]
+        changes = {"graph": graph, "features": features, "layers": recurrent_specs(graph), "dense": dense_specs}
         network = self.network
         made = Network(self.spec.model_copy(update=changes), own, network.labels, vocabulary=network.vocabulary)
         made.loss = network.loss

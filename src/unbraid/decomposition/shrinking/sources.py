@@ -82,8 +82,8 @@ def find_sources(module: nn.Module, batch: Any) -> list[Source]:
         if result.is_floating_point() and result.dim():
             return [Source(None, place)]
     raise DataError(
-        "the module returns no tensor of floating-point numbers, so there are no scores to keep: return its scores, or "
-        "pass the network of unbraid.Network.from_torch(module, x, head=...)."
+        "the module returns no tensor of floating-point numbers, so there are no scores to keep: return its scores, "
+        "or make a network with Network.from_torch(module, example, head=...) and shrink that network."
     )
 
 

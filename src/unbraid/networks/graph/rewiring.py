@@ -121,7 +121,7 @@ def rewired(
 
 
 def reachable(spec: GraphSpec) -> GraphSpec:
-    """Return a graph without calls and layers that its output does not depend on; explicit masks do not count."""
+    """Return a graph without calls and layers that its output does not depend on."""
     inputs, wanted, left = len(spec.inputs), set[int](), [spec.output[0]]
     while left:
         number = left.pop()
@@ -129,14 +129,15 @@ def reachable(spec: GraphSpec) -> GraphSpec:
             continue
         wanted.add(number)
         call = spec.calls[number - inputs]
-        left += [one for one, _ in [*call.reads, *call.states]]
+        left += [one for one, _ in _references(call)]
     order = {number: number for number in range(inputs)}
     calls: list[CallSpec] = []
     for turn, call in enumerate(spec.calls):
         if inputs + turn in wanted:
             order[inputs + turn] = inputs + len(calls)
             reads, states = ([(order[number], output) for number, output in part] for part in (call.reads, call.states))
-            calls.append(call.model_copy(update={"reads": reads, "states": states, "masks": []}))
+            masks = [None if mask is None else (order[mask[0]], mask[1]) for mask in call.masks]
+            calls.append(call.model_copy(update={"reads": reads, "states": states, "masks": masks}))
     used = {call.layer for call in calls}
     layers = [layer for layer in spec.layers if layer.name in used]
     fixed = [name for name in spec.fixed if name in used]

@@ -57,7 +57,12 @@ def content_of(path: Path) -> Literal["hdf5", "zip"]:
     if head.startswith(_ZIP):
         return "zip"
     what = next((known for start, known in _FOREIGN.items() if head.lower().startswith(start.lower())), "")
-    if not what and path.suffix.lower() in _TORCH_ENDINGS:
+    if not what and (path.suffix.lower() == ".onnx" or (head[:1] == b"\x08" and b"unbraid" in head)):
+        what = (
+            "an ONNX file, which only 'unbraid predict FILE DATA' and ONNX Runtime run: pass the model file or the "
+            "folder that it was exported from"
+        )
+    elif not what and path.suffix.lower() in _TORCH_ENDINGS:
         what = f"not a Keras file; {TORCH_ADVICE}"
     elif not what:
         what = f"neither an HDF5 file nor a .keras archive ({'empty' if not head else 'damaged?'}): {WHOLE}"

@@ -20,6 +20,7 @@ from unbraid.networks.graph.adapter import torch_keras
 from unbraid.networks.graph.kind import Settings
 from unbraid.networks.graph.kinds import KINDS
 from unbraid.networks.graph.module import KerasGraph, Value, input_size, weight_names
+from unbraid.networks.graph.operations import OPERATION
 from unbraid.networks.graph.own import OWN, remember
 from unbraid.networks.graph_spec import CallSpec, GraphInput, GraphLayer, GraphSpec, LayerSpec, PerTimestepSpec
 from unbraid.networks.keras.config import LayerConfig, shown
@@ -183,7 +184,8 @@ class _Reader:
         try:
             return self.graph.run(call.name, x, masks, states)
         except DataError as error:
-            raise FormatError(f"{self.saved.file}: {error}") from None
+            kind = UnsupportedLayer if call.layer.kind.startswith(OPERATION) else FormatError
+            raise kind(f"{self.saved.file}: {error}") from None
 
     def _add(self, call: Call, x: list[Tensor], masks: list[Any]) -> None:
         """Make the layer of its first call and read its weights."""
@@ -253,7 +255,8 @@ class _Reader:
 
     def _other(self, call: Call, shapes: list[tuple[int, ...]]) -> tuple[GraphLayer, dict[str, Tensor]]:
         layer, kind = call.layer, KINDS[call.layer.kind]
-        settings = plain_settings(layer, kind.settings) | {k: v for k, v in call.settings.items()}
+        names = tuple(name for name in kind.settings if name != "recurrent_activation")
+        settings = plain_settings(layer, names) | {k: v for k, v in call.settings.items()}
         if kind.activated or layer.kind.startswith("ConvLSTM"):
             for name in ("activation", "recurrent_activation"):
                 if name in layer.values:

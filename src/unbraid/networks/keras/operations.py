@@ -216,14 +216,16 @@ def _legacy(node: Any) -> tuple[list[Any], dict[str, Any]]:
     """Return the first argument and the others of a call, as Keras 2 stores them."""
     if not isinstance(node, list) or not node:
         return [], {}
+    last: list[Any]
+    first: Any
     if isinstance(node[0], str):
         first, last = _value(node), node
     elif isinstance(node[0], list) and node[0] and isinstance(node[0][0], list):  # one list of values
         first, last = [_value(part) for part in node[0]], node[0][0]
     else:
-        first, last = (_value(node[0]) if len(node) == 1 else [_value(part) for part in node]), node[0]
-    rest: list[Any] = last[3:4]
-    named = rest[0] if rest and isinstance(rest[0], dict) else {}
+        first = _value(node[0]) if len(node) == 1 else [_value(part) for part in node]
+        last = node[0] if isinstance(node[0], list) else []
+    named = next((part for part in last[3:4] if isinstance(part, dict)), {})
     return [first], {name: _nested(value) for name, value in named.items()}
 
 
@@ -260,7 +262,7 @@ def _key_part(layer: LayerConfig, part: Any) -> Any:
         return "..."
     if isinstance(part, dict):
         inner = part.get("config") if part.get("class_name") == "__slice__" else part
-        if isinstance(inner, dict):
+        if isinstance(inner, dict) and set(inner) <= {"start", "stop", "step"}:
             return [inner.get("start"), inner.get("stop"), inner.get("step")]
     raise layer.unsupported(f"selects {shown(part)}", "positions, slices and a new axis")
 

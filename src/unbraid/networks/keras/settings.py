@@ -31,7 +31,7 @@ def plain_settings(layer: LayerConfig, names: tuple[str, ...]) -> dict[str, Any]
     layer.check_float()
     found: dict[str, Any] = {}
     for name, value in layer.values.items():
-        if name in names:
+        if name in names and not (name == "recurrent_activation" and isinstance(value, dict)):  # a layer, read apart
             if not _is_plain(value):
                 raise layer.unsupported(f"has {name} {shown(value)}", "numbers, names and lists of numbers")
             found[name] = value

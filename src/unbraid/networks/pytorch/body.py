@@ -221,8 +221,10 @@ def _repeated(inputs: Inputs, copies: int) -> Inputs:
 
 
 def _converted(leaf: Any, dtype: torch.dtype) -> Any:
-    """Convert a tensor to the type of weights that were converted by half(), bfloat16() or double()."""
-    if not isinstance(leaf, Tensor) or not (dtype in HALF or (dtype, leaf.dtype) == (torch.float64, torch.float32)):
+    """Convert a tensor of half precision, or to weights that were converted by half(), bfloat16() or double()."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    if not (dtype in HALF or leaf.dtype in HALF or (dtype, leaf.dtype) == (torch.float64, torch.float32)):
         return leaf
     return like_weights(leaf, dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -102,9 +102,38 @@ class Caller:
             here.start_call()
         try:
             return call(self.module, tree, self.run.whole)
+        except IndexError as error:
+            raise (_explained(self.module, lambda: call(self.module, tree, self.run.whole)) or error) from None
         finally:
             if self._memory is not None:
                 self._memory.restore()
+
+
+def _explained(module: nn.Module, again: Callable[[], Any]) -> IndexError | None:
+    """Call a module again to find an index that an embedding does not have; return an error that names it."""
+    found: list[str] = []
+
+    def check(name: str, part: nn.Embedding, x: Tensor) -> None:
+        wrong = x[(x < 0) | (x >= part.num_embeddings)]
+        if len(wrong):
+            found.append(
+                f"word index {int(wrong[0])}, and the embedding {name!r} has 0 to {part.num_embeddings - 1}: encode "
+                "the inputs with the vocabulary of the training"
+            )
+
+    hooks = [
+        part.register_forward_pre_hook(lambda own, args, name=name: check(name, own, args[0]) if args else None)
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Embedding)
+    ]
+    try:
+        again()
+    except Exception as error:
+        return IndexError(found[0]) if found else error if isinstance(error, IndexError) else None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return None
 
 
 def _first(leaf: Any, axis: int | None) -> Any:

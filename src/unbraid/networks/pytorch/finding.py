@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unbraid.errors import ConfigError, DataError, UnbraidError, UnsupportedLayer
 from unbraid.networks.inputs import Inputs, arrays_of, leaves, map_tree, padded, with_arrays
 from unbraid.networks.outputs import NUMBERS, GivenTask, Output
+from unbraid.networks.precision import HALF
 from unbraid.networks.pytorch.answer import Answer
 from unbraid.networks.pytorch.arranging import Arrangement
 from unbraid.networks.pytorch.body import TorchBody, layer_names
@@ -63,6 +64,8 @@ def find(
     check_plain(module)
     wanted = _wanted(output, task)
     tree, lists = _tensors(example)
+    if half:  # the module has weights of float32 now
+        tree = map_tree(_single, tree)
     memory = Memory(module)
     failed: UnbraidError | None = None
     try:
@@ -120,6 +123,11 @@ def output_layers(module: nn.Module, example: Any) -> list[str]:
     finally:
         memory.restore()
     raise DataError(f"no output layer was found (none of {heads} computes a result of the module): name them.")
+
+
+def _single(leaf: Any) -> Any:
+    """Convert numbers of half precision to float32."""
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in HALF else leaf
 
 
 def _wanted(output: str | None, task: GivenTask | None) -> Output | None:
