@@ -66,7 +66,7 @@ def plain_labels(labels: Any) -> list[Label]:
 
 
 def _plain_label(label: Any) -> Label:
-    if isinstance(label, int | np.integer):
+    if isinstance(label, int | np.integer) and not isinstance(label, bool):
         return int(label)
     if not isinstance(label, str):
         raise DataError(f"label {quoted(repr(label), 40)} is {type(label).__name__}, expected text or a whole number.")
@@ -191,6 +191,7 @@ def _indices(array: np.ndarray, labels: list[Label]) -> np.ndarray:
         raise DataError(
             f"labels run from {indices.min()} to {indices.max()}, the network has {len(labels)} classes "
             f"(0 to {len(labels) - 1}; -1 marks a missing label)."
+            + (f" If {indices.min()} marks padding, replace it by -1." if indices.min() < -1 else "")
         )
     return indices
 

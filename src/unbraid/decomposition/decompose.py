@@ -14,6 +14,7 @@ from unbraid.decomposition.languages import decompose_languages
 from unbraid.decomposition.observing import observing, read_arguments
 from unbraid.decomposition.processes import processes
 from unbraid.decomposition.reconstruction.size_search import search_cost, smallest_within
+from unbraid.modules.domain_modules import checked_domain
 from unbraid.networks.network import Network
 from unbraid.networks.threads import few_threads
 from unbraid.progress import Progress, joined, shown
@@ -87,7 +88,7 @@ def decompose(
         ['travel', 'weather']
     """
     examples, config = read_arguments(network, examples, config, settings)
-    gathers = domain and config.bins is None and gathers_from(network)  # bins are classes of a number
+    gathers = checked_domain(domain) and config.bins is None and gathers_from(network)  # bins are classes of a number
     phases = {"decomposing": 1.0, **({"evidence": EVIDENCE} if gathers else {})}
     with few_threads([network]), processes(jobs), joined(shown(progress), "decomposing", phases) as within:
         found, known = _decomposed(network, examples, config, sample_weight, within)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unbraid.data.targets import Label
-from unbraid.errors import DataError
+from unbraid.errors import ConfigError, DataError, quoted
 from unbraid.modules.domain.evidence import Densities, Domain, comparable
 from unbraid.modules.domain.views import numbers_read, reads_words, words_given, words_read
 from unbraid.modules.module import ConcernModule
@@ -25,7 +25,7 @@ class DomainModules(JointModules):
 
     def __init__(self, modules: Mapping[Label, ConcernModule], domain: bool) -> None:
         super().__init__(modules)
-        self.domain = bool(domain)
+        self.domain = checked_domain(domain)
         self._cached: tuple[list[Domain], Densities] | None = None
 
     @property
@@ -112,3 +112,10 @@ class DomainModules(JointModules):
         """Compute :meth:`domain_logs` for the parent of each module, (N, K)."""
         logs = self.domain_logs(x)
         return None if logs is None else logs[:, self.domain_parents]
+
+
+def checked_domain(domain: Any) -> bool:
+    """Return the setting ``domain``; raise ConfigError for other values than True and False."""
+    if not isinstance(domain, bool | np.bool_):
+        raise ConfigError(f"domain={quoted(repr(domain), 40)}: expected True or False.")
+    return bool(domain)

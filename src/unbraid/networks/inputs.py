@@ -294,4 +294,7 @@ def _padded(part: np.ndarray, steps: int, side: Side) -> np.ndarray:
 
 
 def _tensor(leaf: Any) -> Any:
-    return torch.from_numpy(np.ascontiguousarray(leaf)) if isinstance(leaf, np.ndarray) else leaf
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    array = np.ascontiguousarray(leaf)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())  # torch warns of read-only arrays

@@ -27,6 +27,9 @@ def best_paths(scores: np.ndarray, transitions: Transitions, valid: np.ndarray) 
 
     Returns:
         integers (N, T), -1 at padding.
+
+    Raises:
+        DataError: the scores forbid all sequences of an example.
     """
     n, steps, k = scores.shape
     best, started = np.zeros((n, k)), np.zeros(n, bool)
@@ -40,7 +43,13 @@ def best_paths(scores: np.ndarray, transitions: Transitions, valid: np.ndarray) 
         begins = here & ~started
         best[begins] = (transitions.start + score)[begins]
         started |= here
-    current = (best + transitions.end).argmax(1)
+    total = best + transitions.end
+    if len(none := np.flatnonzero(started & np.isneginf(total).all(1))):
+        raise DataError(
+            f"{len(none)} of {n} examples have no sequence that the transition scores allow, the first is example "
+            f"{none[0]}: they are -inf for all. Use finite scores where a transition is possible."
+        )
+    current = total.argmax(1)
     path = np.full((n, steps), -1)
     for t in reversed(range(steps)):
         path[:, t] = np.where(valid[:, t], current, -1)
