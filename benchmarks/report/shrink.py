@@ -26,7 +26,8 @@ units; the table behind gives its result.
 NETWORKS = """\
 The same for networks of the comparison with the paper (100 units in each layer), {count} of 48 so far, those with
 one layer first; `python -m benchmarks.measure.shrink_networks` goes on. *network*: data set, cell and number of
-layers. *magnitude* is as fast as *shrink*, whose sizes it has. Times are of plain modules of torch. Torch-Pruning
+layers. *magnitude* is as fast as *shrink*, whose sizes it has. Times are of plain modules of torch, measured beside
+other work on the same cores. Torch-Pruning
 reads none of them, because they are no modules of torch.
 """
 

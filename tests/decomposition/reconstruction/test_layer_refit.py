@@ -59,3 +59,12 @@ def test_each_way_to_judge_penalties_follows_the_definition(columns, rows):
         step = torch.linalg.solve(gram + ridge * gram.diagonal().mean() * torch.eye(columns, dtype=gram.dtype), miss)
         wanted.append((step * (judging @ step - 2 * judged)).sum())
     assert torch.allclose(regression._changes(), torch.stack(wanted), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, len(RIDGES), len(RIDGES) + 1])
+def test_as_many_rows_and_inputs_as_penalties(size):
+    torch.manual_seed(0)
+    z, weight = torch.randn(80, size), torch.randn(size, size)
+    regression = Regression(torch.zeros(size, size))
+    regression.add(z, z @ weight.t(), torch.arange(80) % 4 == 0)
+    assert torch.allclose(regression.solved(), weight, atol=0.02)

@@ -75,7 +75,9 @@ class Regression:
         if columns * max(columns, rows) > STACKED:
             steps = (torch.linalg.solve(_pulled(gram, ridge), miss) for ridge in RIDGES)
             return torch.stack([_change(step, judging, judged) for step in steps])
-        return _change(torch.linalg.solve(torch.stack([_pulled(gram, r) for r in RIDGES]), miss), judging, judged)
+        pulled = torch.stack([_pulled(gram, ridge) for ridge in RIDGES])
+        many = miss.expand(len(RIDGES), *miss.shape)  # torch takes (Z, R) for vectors where Z and R are both P
+        return _change(torch.linalg.solve(pulled, many), judging, judged)
 
 
 def _size(gram: Tensor) -> Tensor:
