@@ -179,6 +179,14 @@ CHANGES = {
 }
 
 
+def test_a_folder_with_the_former_score_votes_as_before_without_its_typicality(mixed, folder, tmp_path):
+    scales = {"margin": [0, 1], "distance": [0, 1]}
+    again = unbraid.load_composition(changed(folder, tmp_path, lambda c: c["typicality"].update(scales=scales)))
+    assert sum(module.domain.typicality is None for module in again.modules_by_label.values()) == 3
+    x = strangers.texts("travel", 10, 7)
+    np.testing.assert_array_equal(again.margins(x), mixed.margins(x))
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_hostile_evidence_is_refused(folder, tmp_path, name):
     with pytest.raises(FormatError):
