@@ -59,8 +59,7 @@ def test_columns_that_do_not_fit(csv, ending):
         read_examples(folder / "ragged.npz", "a,b", "a")
     with pytest.raises(DataError, match=r"--y have shapes"):
         read_examples(folder / "ragged.npz", "a", "a,c")
-    with pytest.raises(DataError, match="'c' holds values"):
-        read_examples(folder / "ragged.npz", "a,c", "a")
+    assert isinstance(read_examples(folder / "ragged.npz", "a,c", "a").x, tuple)  # two inputs, see the page on files
 
 
 def test_lists_of_numbers_in_a_jsonl_file(tmp_path):

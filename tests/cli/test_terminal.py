@@ -181,7 +181,7 @@ def test_export_writes_through_regular_files_only(evil, tmp_path):
         assert stat.S_IFMT(path.stat().st_mode) == kind
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "link").symlink_to(tmp_path / "file.onnx")
-    (tmp_path / "file.onnx").write_bytes(b"old")
+    (tmp_path / "file.onnx").write_bytes(b"\x08old")
     assert run("export", evil / "parts", "-o", tmp_path / "link").exit_code == 0
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file.onnx").read_bytes() != b"old"
     assert run("export", evil / "parts", "-o", tmp_path / ("x" * 300)).exit_code == 2

@@ -241,3 +241,10 @@ def test_a_compressed_file_in_the_command_line(tmp_path):
         result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "parts"), str(tmp_path / name), "--json"])
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["decisions"] == 40
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_other_separators_are_named(tmp_path, mark):
+    (tmp_path / "x.csv").write_text(f"text{mark}label\nhello{mark}a\n")
+    with pytest.raises(DataError, match="separate them by commas"):
+        read_examples(tmp_path / "x.csv")

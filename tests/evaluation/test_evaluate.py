@@ -7,7 +7,7 @@ import unbraid
 from tests import factory
 from tests.factory import IO
 from unbraid import compose, evaluate
-from unbraid.errors import DataError
+from unbraid.errors import DataError, UnbraidWarning
 from unbraid.evaluation.metrics import detection
 
 NAMES = ["a", "b", "c", "d"]
@@ -62,7 +62,8 @@ def test_without_a_network_labels_are_the_compositions():
     pair = compose([parts["b"], parts["a"]])
     used = y < 2
     by_name = evaluate(pair, (x[used], [NAMES[j] for j in y[used]]))
-    by_place = evaluate(pair, (x[used], 1 - y[used]))  # "b" stands first
+    with pytest.warns(UnbraidWarning, match="Pass names"):
+        by_place = evaluate(pair, (x[used], 1 - y[used]))  # "b" stands first
     assert by_name == by_place
     assert by_name.monolithic_accuracy is by_name.delta is by_name.restricted_accuracy is by_name.jaccard is None
 

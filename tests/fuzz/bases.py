@@ -57,7 +57,7 @@ def _calibrated(folder):
 def _of(examples, classes):
     x, y = examples
     rows = [n for n, label in enumerate(y) if label in classes]
-    return x[rows], [classes.index(y[n]) for n in rows]
+    return x[rows], ["abc"[y[n]] for n in rows]
 
 
 def _languages(**settings):

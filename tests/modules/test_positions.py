@@ -1,4 +1,4 @@
-"""Numbers as labels: refused where they could be meant as positions in the labels of the network."""
+"""Numbers as labels: a warning where they could be meant as positions in the labels of the network."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import unbraid
 from tests import factory
 from unbraid import compose
 from unbraid.demo.small import small_modules
-from unbraid.errors import DataError
+from unbraid.errors import DataError, UnbraidWarning
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def with_another_at_the_end(parts):
 
 
 @pytest.mark.parametrize("change", [reordered, without_the_first, with_another_at_the_end])
-def test_positions_of_other_classes_are_refused_and_names_are_not(made, change):
+def test_positions_of_other_classes_warn_and_names_do_not(made, change):
     parts, x, y, network = made
     changed, names = change(parts), np.asarray(network.labels)[y]
     known = np.isin(names, changed.labels)
     for use in (changed.with_calibration, changed.with_referee, lambda x, y: unbraid.evaluate(changed, (x, y))):
-        with pytest.raises(DataError, match="pass names"):
-            use(x[known], np.minimum(y[known], 1))
+        with pytest.warns(UnbraidWarning, match="Pass names"):
+            use(x[known], [changed.labels.index(name) for name in names[known]])
         use(x[known], names[known])
     by_network = unbraid.evaluate(changed, (x, y), against=network)
     assert by_network.accuracy == unbraid.evaluate(changed, (x[known], names[known])).accuracy
@@ -50,7 +50,7 @@ def test_positions_in_the_order_of_the_network_are_the_same_as_names(made):
     assert found[0] == found[1]
 
 
-def test_numbers_that_are_names_and_labels_of_two_networks_are_not_refused():
+def test_numbers_that_are_names_do_not_warn():
     net = factory.network(labels=[3, 1, 2])
     x, _ = factory.examples(net, 40)
     y = np.asarray(net.labels)[np.resize(np.arange(3), 40)]

@@ -139,14 +139,14 @@ def test_without_code_a_folder_keeps_every_byte(folder, tmp_path):
     assert [p.sha256() for p in parents] == [m.sha256 for m in manifest.parents]
 
 
-def test_without_code_nothing_runs(both, folder):
+def test_without_code_nothing_runs(both, folder, tmp_path):
     manifest, parents, modules = load_modules(folder, codeless=True)
     composition, x = composition_of(folder, manifest, modules), both[1]
     for call in (composition.predict, composition.fuse, modules[0].margins, parents[1].predict):
         with pytest.raises(UnbraidError, match=r"opened without its code, .*module="):
             call(x)
     with pytest.raises(UnbraidError, match="opened without its code"):
-        unbraid.export_onnx(composition.modules_by_label["rent"], folder / "x.onnx", example=np.ones((2, 4), int))
+        unbraid.export_onnx(composition.modules_by_label["rent"], tmp_path / "x.onnx", example=np.ones((2, 4), int))
 
 
 def test_modules_of_folders_without_code_are_composed_and_run_with_code_later(both, folder, tmp_path):

@@ -70,6 +70,9 @@ def _find_name(header: Sequence[str], column: Column, where: str, in_python: boo
     if column.needed:
         expected = quoted(" or ".join(column.names), 60)
         advice = "Pass a pair (table[x], table[y])" if in_python else f"Name one with {column.option}"
+        other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
+        if other is not None:
+            advice = f"Its columns seem to be separated by {other!r}: separate them by commas"
         raise DataError(f"{where}: no column {expected}; it has {quoted(list(header))}. {advice}.")
     return None
 

@@ -73,7 +73,7 @@ def read_truth(
         DataError: labels that do not fit, or independent labels without a column for a module.
     """
     if network is None and not composition.independent:
-        composition.check_positions(y)
+        composition.warn_of_positions(y)
     columns = columns_of(composition, network)
     names = list(composition.labels if network is None else network.labels)
     targets = read_targets(

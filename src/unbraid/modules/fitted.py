@@ -29,8 +29,8 @@ class FittedVote(Rejecting):
                 frequencies of the sample act as a prior: a balanced sample of unbalanced classes moves decisions to the
                 rare ones.
             y: labels, or positions in :attr:`labels`; (N,), or (N, T) with one decision per timestep. -1 and "" mean no
-                label. For lists of words also lists of labels. Positions are refused where the network of the modules
-                has these labels at other positions.
+                label. For lists of words also lists of labels. A warning says where the network of the modules has
+                these labels at other positions.
             progress: factory of progress bars, see :mod:`unbraid.progress`.
 
         Returns:
@@ -59,7 +59,7 @@ class FittedVote(Rejecting):
         plain = self.plain_margins(x).numpy()
         logs = self._logs_by_module(x)
         truth = self.align(y, x)
-        self.check_positions(truth)
+        self.warn_of_positions(truth)
         scales = fit_labelled(plain, truth, self.labels, self.many_outputs, self._parents, progress, logs)
         warn(self._referee_dropped())
         return self._made(calibration=scales)
@@ -93,7 +93,7 @@ class FittedVote(Rejecting):
         """
         self._check_voting("a referee")
         referees.check_task(self.labels, self.independent, self.many_outputs)
-        self.check_positions(y)
+        self.warn_of_positions(y)
         logs = self._logs_by_module(x)
         scales, judge = referees.fit_labelled(self.evidence(x), y, self.labels, self._parents, progress, logs)
         return self._made(calibration=scales, referee=judge)

@@ -21,7 +21,7 @@ from unbraid.modules.arguments import named_modules
 from unbraid.modules.compatibility import check_compatible
 from unbraid.modules.groups import Evidence, Group, grouped
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.positions import check_positions
+from unbraid.modules.positions import warn_of_positions
 from unbraid.networks.inputs import Inputs, map_tree
 from unbraid.networks.outputs import Task
 
@@ -86,10 +86,10 @@ class JointModules(nn.Module):
         reader = self.modules_by_label[self.labels[0]].parent
         return reader.align(y, reader.check(x), x) if is_text(x) else y
 
-    def check_positions(self, y: Any) -> None:
-        """Raise DataError for numbers as labels that could also be positions in the labels of a network."""
+    def warn_of_positions(self, y: Any) -> None:
+        """Warn of numbers as labels that could also be positions in the labels of a network."""
         own = [module.original or module for module in self.modules_by_label.values()]
-        check_positions(y, self.labels, [module.parent.labels for module in own])
+        warn_of_positions(y, self.labels, [module.parent.labels for module in own])
 
     def check_text(self, x: Any) -> None:
         """Raise DataError for word indices if the vocabularies of the modules differ."""

@@ -363,9 +363,3 @@ def test_what_a_module_keeps_between_calls_does_not_change_its_smaller_copy():
     second = shrink(network, x, keep=0.5).state_dict()
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=0, atol=0)
-
-
-def test_layers_that_cannot_be_made_smaller_are_named():
-    _, _, network, x, _ = made("LinearLSTM")
-    with pytest.raises(UnbraidError, match="layer 'cell' is LinearLSTM"):
-        shrink(network, x, keep=0.5)

@@ -63,14 +63,14 @@ class JoinedStack(RecurrentStack):
         """Select the units of each body from states (N*K, H); return (K*N, H')."""
         apart, kept = state.unflatten(0, (-1, self.bodies)).transpose(0, 1), self.places[place]
         if kept is not None:
-            apart = apart.gather(-1, kept.unsqueeze(1).expand(-1, apart.shape[1], -1))
+            apart = apart.gather(-1, kept.to(apart.device).unsqueeze(1).expand(-1, apart.shape[1], -1))
         return apart.flatten(0, 1)
 
     def _put(self, values: Tensor, place: int) -> Tensor:
         """Move values (K*N, [T,] H') to the positions of their units and the order of rows; return (N*K, [T,] H)."""
         values, kept = values.unflatten(0, (self.bodies, -1)).transpose(0, 1), self.places[place]
         if kept is not None:
-            index = kept.view(1, self.bodies, *[1] * (values.dim() - 3), -1).expand(values.shape)
+            index = kept.to(values.device).view(1, self.bodies, *[1] * (values.dim() - 3), -1).expand(values.shape)
             values = values.new_zeros(*values.shape[:-1], self.hidden_size).scatter(-1, index, values)
         return values.flatten(0, 1)
 
