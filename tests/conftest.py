@@ -89,11 +89,25 @@ SLOW = (
 # Tests of every combination of some parameters. Two of five combinations run, the same ones each time; all of them run
 # with HYPOTHESIS_PROFILE=explore, which draws more examples as well.
 COMBINATIONS = (
+    "cli/test_terminal.py::test_every_command_refuses_bad_files_with_exit_code_2",
+    "decomposition/removal/test_observation.py::test_every_node_and_gate_is_seen_as_the_oracle_sees_it",
+    "decomposition/shrinking/test_shrink.py::test_cells_levels_directions",
     "decomposition/test_decompose.py::test_masks_equal_the_oracle",
     "decomposition/test_decompose.py::test_masks_of_mixed_networks_equal_the_oracle",
+    "decomposition/test_dense.py::test_a_layer_whose_activation_moves_zero_stays_whole",
+    "decomposition/test_languages.py::test_refined_modules_lie_nearer_to_their_network_on_other_pairs_too",
+    "decomposition/test_numbers.py::test_modules_of_full_size_give_the_numbers_of_the_parent",
+    "export/test_keras.py::test_keras_gives_the_same",
+    "export/test_keras.py::test_keras_gives_the_same_as_a_graph",
+    "export/test_numbers.py::test_files_give_the_numbers",
+    "export/test_onnx.py::test_every_cell_in_every_network",
+    "export/test_onnx.py::test_every_structure",
     "modules/test_composition.py::test_untouched_modules_vote_as_the_whole_network_decides",
     "networks/pytorch/test_modules.py::test_saved_modules_come_back_with_the_same_bits",
+    "networks/pytorch/test_modules.py::test_untouched_modules_decide_as_the_module_itself",
     "networks/test_devices.py::test_decomposing_on_a_second_device_gives_the_same_bits",
+    "networks/test_precision.py::test_all_of_them_run_in_other_precisions",
+    "storage/test_saving.py::test_every_architecture_comes_back",
     "storage/test_saving.py::test_everything_comes_back_bit_for_bit",
     "translation/test_translator.py::test_saved_translators_decompositions_and_modules_say_the_same",
 )
