@@ -29,8 +29,8 @@ class FittedVote(Rejecting):
                 frequencies of the sample act as a prior: a balanced sample of unbalanced classes moves decisions to the
                 rare ones.
             y: labels, or positions in :attr:`labels`; (N,), or (N, T) with one decision per timestep. -1 and "" mean no
-                label. For lists of words also lists of labels. A warning says where the network of the modules has
-                these labels at other positions.
+                label. For lists of words also lists of labels. With positions there is a warning where the network
+                of the modules has these labels in another order.
             progress: factory of progress bars, see :mod:`unbraid.progress`.
 
         Returns:
