@@ -86,7 +86,7 @@ SLOW = (
     "translation/test_decoding.py",
     "translation/test_translator.py",
 )
-# Tests of every combination of some parameters. Two of five combinations run, the same ones each time; all of them run
+# Tests of every combination of some parameters. One of four combinations runs, the same ones each time; all run
 # with HYPOTHESIS_PROFILE=explore, which draws more examples as well.
 COMBINATIONS = (
     "cli/test_terminal.py::test_every_command_refuses_bad_files_with_exit_code_2",
@@ -103,6 +103,11 @@ COMBINATIONS = (
     "export/test_onnx.py::test_every_cell_in_every_network",
     "export/test_onnx.py::test_every_structure",
     "modules/test_composition.py::test_untouched_modules_vote_as_the_whole_network_decides",
+    "modules/test_composition.py::test_modules_say_together_what_each_says_alone",
+    "modules/test_numbers.py::test_folders_keep_the_numbers",
+    "modules/test_owning.py::test_changing_a_module_changes_no_other_and_is_saved",
+    "modules/test_owning.py::test_training_the_network_further_changes_no_module",
+    "networks/keras/test_dense.py::test_predictions_and_modules",
     "networks/pytorch/test_modules.py::test_saved_modules_come_back_with_the_same_bits",
     "networks/pytorch/test_modules.py::test_untouched_modules_decide_as_the_module_itself",
     "networks/test_devices.py::test_decomposing_on_a_second_device_gives_the_same_bits",
@@ -139,7 +144,7 @@ def _is_slow(path: Path) -> bool:
 
 def _is_left_out(test: str) -> bool:
     family = test.split("[")[0].removeprefix("tests/")
-    return family in COMBINATIONS and hashlib.sha256(test.encode()).digest()[0] % 5 > 1
+    return family in COMBINATIONS and hashlib.sha256(test.encode()).digest()[0] % 4 > 0
 
 
 @pytest.fixture(scope="session")
