@@ -121,7 +121,7 @@ jitter.install()  # only if UNBRAID_TEST_JITTER is set
 torch.set_num_threads(1)  # the test workers already use all cores
 # No profile has a deadline, because a busy processor would exceed it. Only `explore` draws new examples in each run.
 settings.register_profile("explore", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("same", settings.get_profile("explore"), derandomize=True, max_examples=10)
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True, max_examples=7)
 settings.register_profile("fast", settings.get_profile("same"), max_examples=5)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "same")
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.locations import ROOT
 
-INPUTS, SHARDS, SEED = 2_000, 2, 1
+INPUTS, SHARDS, SEED = 1_000, 2, 1
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory and time as Linux does")
 
