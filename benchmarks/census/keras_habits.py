@@ -19,6 +19,7 @@ from benchmarks.census.habits.common import Case, V, modern
 from benchmarks.census.habits.layers import odd, operators, signals
 from benchmarks.census.habits.series import frames, nested, series
 from benchmarks.census.habits.text import text
+from benchmarks.census.keras_models import fill
 
 WORDS = ("lstm", "q1", "q2", "words", "chars", "casing", "text", "store")  # names of inputs of indices
 NUMBERS = ("tfidf", "image", "static")  # names of inputs of numbers beside an Embedding
@@ -28,21 +29,6 @@ def cases(keras: Any) -> Iterator[Case]:
     """Name, model and loss of each construction."""
     for made in (series, frames, text, nested, signals, operators, odd):
         yield from made(keras)
-
-
-def fill(model: Any, rng: np.random.Generator) -> None:
-    """Set random weights; variances stay positive."""
-    weights = []
-    for v in model.weights:
-        name = (v.path if hasattr(v, "path") else v.name).lower()
-        old = np.asarray(v.numpy() if hasattr(v, "numpy") else v)
-        if "int" in str(old.dtype) or "count" in name:
-            weights.append(old)
-        elif "variance" in name:
-            weights.append(rng.uniform(0.5, 1.5, old.shape).astype("float32"))
-        else:
-            weights.append(rng.normal(0, 0.6, old.shape).astype("float32"))
-    model.set_weights(weights)
 
 
 def embeds(model: Any) -> bool:

@@ -1,8 +1,8 @@
 """Share work over the classes of a decomposition between several processes.
 
 On Linux the processes are forked, so that they start at once and read what was observed in shared memory. Elsewhere
-they are started anew, and each gets a copy. Results are the same to the bit, because each process computes on one
-thread, as a single process does.
+they are started anew, and each gets a copy. What processes send each other is pickled, and goes through pipes that only
+they have. Results are the same to the bit, because each process computes on one thread, as a single process does.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _received(connection: Connection, worker: Any, jobs: int) -> Any:
             f"one of {jobs} processes ended with exit code {worker.exitcode} before it was done, perhaps for want of "
             "memory: use fewer jobs=, or a smaller memory=."
         ) from None
-    kind, value, noted = pickle.loads(data)
+    kind, value, noted = pickle.loads(data)  # from a process that this one started, never from a file
     for category, message in noted:
         warnings.warn(category(message), stacklevel=2)
     if kind == "error":

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from unbraid.errors import FormatError, UnsupportedLayer, quoted, wrong_object
+from unbraid.export.keras_body import body_graph, own_masks
 from unbraid.export.keras_check import check_keras
-from unbraid.export.keras_graph import body_graph, graph_layers, own_masks, started
+from unbraid.export.keras_graph import graph_layers, started
 from unbraid.export.keras_layers import Values, body_layers, dense
 from unbraid.export.keras_model import KerasModel, Ref
 from unbraid.export.readers import parents_of

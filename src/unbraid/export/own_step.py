@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unbraid.errors import UnbraidError
 from unbraid.export.graph import OPSET, Graph
 from unbraid.export.programs import advice, converted, quiet, strip
+from unbraid.networks.copying import deep_copy
 from unbraid.networks.own_layer import OwnLayer
 
 ROWS = 3  # examples of the trace; their number stays open
@@ -50,11 +51,12 @@ def own_step(graph: Graph, layer: OwnLayer) -> Any:
 
 
 def _traced(layer: OwnLayer) -> Any:
-    like = next(layer.own.parameters())
+    step = deep_copy(_OneStep(layer)).cpu().eval()  # the layer stays on its device
+    dtype = next(step.parameters()).dtype
     sizes = [layer.inputs, *[layer.units] * layer.cell.states]
-    given = tuple(torch.full((ROWS, size), 0.5).to(like) for size in sizes)
+    given = tuple(torch.full((ROWS, size), 0.5, dtype=dtype) for size in sizes)
     names = ["x", *(f"state{place}" for place in range(layer.cell.states))]
-    step, results = _OneStep(layer).cpu().eval(), [f"next_{name}" for name in names[1:]]
+    results = [f"next_{name}" for name in names[1:]]
     with quiet(), torch.no_grad():
         try:
             proto = _scripted(step, given, names, results)
