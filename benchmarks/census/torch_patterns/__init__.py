@@ -14,8 +14,9 @@ from benchmarks.census.torch_patterns import (
     refused,
     states,
     written,
+    written_inputs,
 )
 from benchmarks.census.torch_patterns.entry import Entry
 
-PARTS = (layers, altered, cells, heads, packing, states, calls, arguments, own_cells, written, refused)
+PARTS = (layers, altered, cells, heads, packing, states, calls, arguments, own_cells, written, written_inputs, refused)
 ENTRIES: list[Entry] = [entry for part in PARTS for entry in part.ENTRIES]
