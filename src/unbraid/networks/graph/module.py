@@ -122,9 +122,9 @@ class KerasGraph(nn.Module):
                 )
             value, mask = module(x[0], masks[0])
             return [value], mask
-        except UnbraidError:
+        except (UnbraidError, MemoryError):
             raise
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except Exception as error:  # a setting of a file may be any JSON, which may raise any error
             shapes = ", ".join(str(tuple(part.shape)) for part in x)
             reason = quoted(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
             raise DataError(f"layer {quoted(name)!r} cannot read values of shape {shapes}: {reason}.") from None
@@ -148,6 +148,8 @@ def _run_kind(layer: LayerSpec, module: nn.Module, x: list[Tensor], masks: list[
     kind, settings = KINDS[layer.kind], Settings(layer.settings, layer.keras)
     weights = {name: weight for name, weight in module._parameters.items() if weight is not None}
     value = kind.run(settings, weights, x, masks)
+    if not isinstance(value, Tensor):  # "!=" of values and a list is one boolean
+        raise ValueError(f"its result is {type(value).__name__}, expected numbers")
     if kind.activated and settings.get("activation") is not None:
         value = ACTIVATIONS[settings.get("activation")](value)
     return [value], kind.mask(settings, x, masks)
