@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.census.torch_patterns import ENTRIES
 from benchmarks.census.torch_patterns.own_cells import HardLSTM, JoinedRNN, LinearGRU, LinearLSTM, MinGRU, NormLSTM
+from tests.second_device import SecondDevice, on_second
 from unbraid import Network, UnbraidError, compose, decompose, export_onnx, register_cell
 from unbraid.networks.own_cells import form_of
 from unbraid.networks.own_layer import OwnLayer
@@ -99,3 +100,16 @@ def test_a_step_that_cannot_be_traced_is_refused_with_a_sentence():
                                                               "both.bias": "units"})  # fmt: skip
     with pytest.raises(UnbraidError, match=r"Branching.*cannot be exported to ONNX"):
         same(layer_of(Branching), None, ())
+
+
+def test_a_cell_stays_on_its_device():
+    from unbraid.export.graph import Graph
+    from unbraid.export.own_step import own_step
+
+    layer = layer_of(LinearLSTM)
+    expected = own_step(Graph(), layer)
+    with SecondDevice():
+        layer.to("cuda")
+        found = own_step(Graph(), layer)
+        assert all(on_second(weight) for weight in layer.parameters())
+    assert found == expected
