@@ -54,8 +54,9 @@ def same(one, other):
 
 @pytest.fixture(autouse=True)
 def none_left():
+    before = multiprocessing.active_children()  # tests of the benchmarks leave processes of joblib
     yield
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= set(before)
 
 
 @pytest.mark.parametrize("settings", [{}, {"memory": 1}, {"head": "fitted"}])
