@@ -25,8 +25,7 @@ from unbraid.decomposition.everywhere import (
     weighted,
 )
 from unbraid.decomposition.parent_accuracy import warn_near_chance
-from unbraid.decomposition.processes import shares_work
-from unbraid.decomposition.protocol import MAKING, Parallel, Prepared, Sharing
+from unbraid.decomposition.protocol import MAKING, Prepared, Sharing, Together
 from unbraid.decomposition.reconstruction.size_search import held_out_split
 from unbraid.decomposition.skipping import skipped_labels
 from unbraid.decomposition.strategies import strategy_of
@@ -81,8 +80,8 @@ class Observed:
             yield from self.prepared.shared(keep)
             self.advance(len(self.prepared.classes))
             return
-        if shares_work(len(self.prepared.classes), self.network.device) and isinstance(self.prepared, Parallel):
-            made = self.prepared.in_parallel(keep)
+        if isinstance(self.prepared, Together):
+            made = self.prepared.every(keep)
         else:
             made = (self.prepared.module(index, keep) for index in self.prepared.classes)
         for module in made:

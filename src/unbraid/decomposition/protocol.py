@@ -50,11 +50,11 @@ class Prepared(Protocol):
 
 
 @runtime_checkable
-class Parallel(Prepared, Protocol):
-    """A prepared network whose modules can be made by several processes (``jobs=``)."""
+class Together(Prepared, Protocol):
+    """A prepared network that makes the modules of all its classes in one call, perhaps by several processes."""
 
-    def in_parallel(self, keep: float | None) -> Iterator[ConcernModule]:
-        """Make the modules of :attr:`classes`, in this order and equal to those of :meth:`module`.
+    def every(self, keep: float | None) -> Iterator[ConcernModule]:
+        """Make the modules of :attr:`classes`, in this order.
 
         Args:
             keep: as for :meth:`module`.

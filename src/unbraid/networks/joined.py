@@ -7,7 +7,7 @@ Shapes: N examples, T timesteps, D inputs, H units, G gates, K bodies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import singledispatch
 
 import torch
@@ -19,6 +19,8 @@ from unbraid.networks.joined_scan import fast_scan
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stages import Dense, Recurrent, Signal, StageSequence
 from unbraid.networks.step_layer import zero_state
+
+OPERANDS = ("bias", "recurrent", "inputs")  # made of the stacked weights of a joined layer
 
 
 class NotJoinable(UnbraidError):
@@ -53,6 +55,24 @@ class JoinedWeights(nn.Module):
                 return False
         return True
 
+    def trainable(self) -> list[nn.Parameter]:
+        """Make the stacked weights parameters, and return them."""
+        for name in self._names:
+            value = self._buffers.pop(name)
+            assert value is not None
+            self.register_parameter(name, nn.Parameter(value))
+        return [self.get_parameter(name) for name in self._names]
+
+    def store(self) -> None:
+        """Copy weights that :meth:`trainable` made into the K parts."""
+        for name in self._names:
+            for part, own in zip(self._parts, self.get_parameter(name).detach(), strict=True):
+                part.get_parameter(name).data.copy_(own)
+
+    def made_of(self) -> tuple[nn.Module, ...]:
+        """Return the K parts."""
+        return self._parts
+
 
 class JoinedRecurrent(JoinedWeights):
     """One or two directions of K recurrent layers of one cell and equal sizes. Rows are (K*N, ...), ordered by body.
@@ -60,6 +80,9 @@ class JoinedRecurrent(JoinedWeights):
     Args:
         directions: for each direction, the layers of the K bodies.
         opens: whether all bodies read the same inputs (N, T, D).
+
+    Attributes:
+        own_rows: whether each body has examples of its own, so that the mask has K*N rows too.
     """
 
     weight_ih: Tensor
@@ -72,10 +95,20 @@ class JoinedRecurrent(JoinedWeights):
         super().__init__(layers)
         self.cell, self.units, self.opens, self.bodies = layers[0].cell, layers[0].units, opens, len(directions[0])
         self.reversed = [alike[0].reverse for alike in directions]
+        self.own_rows = False
+        for name, value in zip(OPERANDS, self._operands(), strict=True):
+            self.register_buffer(name, value, persistent=False)
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Make the stacked weights parameters, and return them."""
+        for name in OPERANDS:
+            del self._buffers[name]  # they are computed in each pass from now on
+        return super().trainable()
+
+    def _operands(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the bias (K, 1, G*H), and the weights of the state and of the inputs, both transposed."""
         bias = torch.stack([self.cell.input_bias(i, h) for i, h in zip(self.bias_ih, self.bias_hh, strict=True)])
-        self.register_buffer("bias", bias.unsqueeze(1), persistent=False)  # (K, 1, G*H)
-        self.register_buffer("recurrent", self.weight_hh.transpose(1, 2).contiguous(), persistent=False)
-        self.register_buffer("inputs", self.weight_ih.transpose(1, 2), persistent=False)
+        return bias.unsqueeze(1), self.weight_hh.transpose(1, 2).contiguous(), self.weight_ih.transpose(1, 2)
 
     def forward(
         self, x: Tensor, valid: Tensor | None = None, initial: Sequence[State] | None = None
@@ -84,13 +117,14 @@ class JoinedRecurrent(JoinedWeights):
 
         Args:
             x: (N, T, D) if ``opens``, else (K*N, T, D).
-            valid: booleans (N, T); the state does not change at a timestep that is False.
+            valid: booleans (N, T), or (K*N, T) with ``own_rows``. The state does not change where they are False.
             initial: first state of each direction, each tensor (K*N, H); zeros by default.
         """
         x = x.expand(self.bodies, *x.shape) if self.opens else x.unflatten(0, (self.bodies, -1))
         mask = None
         if valid is not None:
-            mask = torch.cat([self._turned(valid.expand(self.bodies, *valid.shape), back) for back in self.reversed])
+            apart = valid.unflatten(0, (self.bodies, -1)) if self.own_rows else valid.expand(self.bodies, *valid.shape)
+            mask = torch.cat([self._turned(apart, back) for back in self.reversed])
         read = torch.cat([self._turned(x, back) for back in self.reversed])
         if initial is None:
             first = zero_state(self.cell, read.shape[:2].numel(), self.units, x)
@@ -110,9 +144,11 @@ class JoinedRecurrent(JoinedWeights):
 
     def _scan(self, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
         """Run the recurrence over x (B, N, T, D), B bodies in each direction; return outputs (B, N, T, H)."""
-        recurrent, bias = self.get_buffer("recurrent"), self.cell.candidate_bias(self.bias_hh.t())  # (H, B) or None
+        made = OPERANDS[0] in self._buffers
+        first, recurrent, read = map(self.get_buffer, OPERANDS) if made else self._operands()
+        bias = self.cell.candidate_bias(self.bias_hh.t())  # (H, B) or None
         own_bias = None if bias is None else bias.t().unsqueeze(1)
-        inputs = torch.baddbmm(self.get_buffer("bias"), x.flatten(1, 2), self.get_buffer("inputs"))
+        inputs = torch.baddbmm(first, x.flatten(1, 2), read)
         inputs = inputs.unflatten(1, x.shape[1:3])
         if (fast := fast_scan(self.cell)) is not None:
             return fast(self.cell, inputs, recurrent, own_bias, state, valid)
@@ -221,3 +257,25 @@ def holds(body: nn.Module) -> bool:
     """Return whether the weights that a joined body was made of are unchanged."""
     own = getattr(body, "holds", None)
     return (own is None or own()) and all(part.holds() for part in body.modules() if isinstance(part, JoinedWeights))
+
+
+def trained_apart(body: nn.Module, parameters: Collection[nn.Parameter]) -> list[JoinedWeights]:
+    """Prepare a joined body for training, in which each of the K bodies reads rows of its own, (K*N, ...).
+
+    Args:
+        body: a joined body of stages.
+        parameters: parameters of the first of the bodies. The other weights stay as they are.
+
+    Returns:
+        the parts of the body whose weights are parameters now.
+    """
+    wanted, found = {id(parameter) for parameter in parameters}, []
+    for part in body.modules():
+        if isinstance(part, JoinedRecurrent):
+            part.own_rows = True
+        if isinstance(part, JoinedRecurrent | JoinedDense):
+            part.opens = False
+        if isinstance(part, JoinedWeights) and wanted.issuperset(map(id, part.made_of()[0].parameters())):
+            part.trainable()
+            found.append(part)
+    return found

@@ -22,23 +22,34 @@ class Objective:
     Attributes:
         probabilities: whether the rows are fitted to probabilities after the ridge regression to the parent's scores.
         wanted: margins of the parent -> the values to imitate.
-        loss: (margins of the modules, values to imitate), both (K, M) -> the loss of distillation.
+        losses: (margins of the modules, values to imitate), both (K, M) -> the losses of distillation, (K, M).
+        errors: the same arguments -> sizes of the gradients of these losses, (K, M).
+        scaled: whether errors and losses are relative to the standard deviation of the values and to their variance.
     """
 
     probabilities: bool
     wanted: Callable[[Tensor], Tensor]
-    loss: Callable[[Tensor, Tensor], Tensor]
+    losses: Callable[[Tensor, Tensor], Tensor]
+    errors: Callable[[Tensor, Tensor], Tensor]
+    scaled: bool
 
 
-def squared_error(given: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error (K, M), in units of the variance of each of the K numbers."""
-    scale = wanted.var(1, correction=0, keepdim=True).clamp(min=1e-12)
-    return ((given - wanted).square() / scale).mean()
+def _cross_entropies(given: Tensor, wanted: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(given, wanted, reduction="none")
 
 
-_OF_CLASSES = Objective(True, torch.sigmoid, binary_cross_entropy_with_logits)
+_OF_CLASSES = Objective(
+    True, torch.sigmoid, _cross_entropies, lambda given, wanted: (given.sigmoid() - wanted).abs(), scaled=False
+)
+_OF_NUMBERS = Objective(
+    False,
+    torch.clone,
+    lambda given, wanted: (given - wanted).square(),
+    lambda given, wanted: (given - wanted).abs(),
+    scaled=True,
+)
 OBJECTIVES: Mapping[Task, Objective] = {
     "classification": _OF_CLASSES,
     "labels": _OF_CLASSES,
-    "regression": Objective(False, torch.clone, squared_error),
+    "regression": _OF_NUMBERS,
 }

@@ -6,7 +6,7 @@ Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from typing import Any
@@ -21,7 +21,6 @@ from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.choosing_layers import chosen_layers, pruned_layers
 from unbraid.decomposition.memory import budget
 from unbraid.decomposition.processes import each, shares_work
-from unbraid.decomposition.reconstruction.distillation import refined
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
 from unbraid.decomposition.reconstruction.importance import (
     NodeScore,
@@ -31,11 +30,12 @@ from unbraid.decomposition.reconstruction.importance import (
     node_scores,
     strongest,
 )
+from unbraid.decomposition.reconstruction.joint_distillation import EXAMPLES, Student, Teaching, group_size, trained
 from unbraid.decomposition.reconstruction.layer_refit import refit
 from unbraid.decomposition.reconstruction.moments import SampleMoments, counts, with_one
 from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
 from unbraid.decomposition.reconstruction.output_rows import decided
-from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions, even, read_decisions
+from unbraid.decomposition.reconstruction.parent_decisions import HELD, ParentDecisions, even, read_decisions
 from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import HeldPass, States
 from unbraid.modules.concern import Concern
@@ -123,6 +123,7 @@ class Reconstruction:
     states: dict[str, States] | None = field(init=False)
     features: Tensor | None = field(init=False)  # inputs of the output layer for all examples, if memory allows
     deciding: ParentDecisions = field(init=False)
+    teaching: Teaching | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         memory = budget(self.config.memory)
@@ -172,8 +173,21 @@ class Reconstruction:
 
     def make(self, index: int, keep: float) -> Compact:
         """Make the module of class ``index`` that keeps the share ``keep`` of the units of each layer, in (0, 1]."""
-        head = channel(self.network, index, self.config)
-        return self.make_together([index], keep, head, [range(len(head.bias))])
+        return self.make_group([index], keep)[0]
+
+    def make_group(self, classes: Sequence[int], keep: float) -> list[Compact]:
+        """Make the modules of some classes, which take their gradient steps together; see :meth:`make`."""
+        heads = [channel(self.network, index, self.config) for index in classes]
+        plans = [([index], [range(len(head.bias))]) for index, head in zip(classes, heads, strict=True)]
+        made = [self._fitted_body(own, keep, head, rows) for (own, rows), head in zip(plans, heads, strict=True)]
+        return [self._compact(part) for part in self._refined(plans, made)]
+
+    def groups(self, keep: float) -> list[list[int]]:
+        """Group the classes whose modules are made at once: several if there are gradient steps, else one."""
+        classes, size = list(self.classes), 1
+        if self.config.refine:
+            size = group_size(self.layers.values(), keep, max(self.steps.values(), default=1))
+        return [classes[start : start + size] for start in range(0, len(classes), size)]
 
     def make_together(self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]]) -> Compact:
         """Make one body for several classes.
@@ -184,7 +198,9 @@ class Reconstruction:
             head: all rows of the output layers of these classes, over the features of the parent.
             own: indices of the rows of each class, the dominant row first.
         """
-        made = self.fitted_body(indices, keep, head, own)
+        return self._compact(self.fitted_body(indices, keep, head, own))
+
+    def _compact(self, made: FittedBody) -> Compact:
         masks = {name: _mask(self.layers[name].units, indices) for name, indices in made.kept.items()}
         concern = Concern(masks, self.steps, Mode.ROLLED)
         return Compact(concern, made.body, made.inputs if made.cut else None, made.head)
@@ -201,6 +217,13 @@ class Reconstruction:
             own: as for :meth:`make_together`.
             whole: names of layers that keep all units.
         """
+        made = self._fitted_body(indices, keep, head, own, whole)
+        return self._refined([(indices, own)], [made])[0]
+
+    def _fitted_body(
+        self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]], whole: Collection[str] = ()
+    ) -> FittedBody:
+        """Make what :meth:`fitted_body` makes, without gradient steps."""
         network, layers = self.network, self.network.layers
         kept = {name: torch.arange(layer.units) for name, layer in self.layers.items()}
         chosen = strongest(combined([self.scores[j] for j in indices]), keep)
@@ -253,19 +276,59 @@ class Reconstruction:
             new = regression.solved()
             objective = OBJECTIVES[self.network.task]
             deciding = objective.probabilities and self.config.head is not HeadKind.MEAN and whole.words is None
-            imitates = deciding or not objective.probabilities
-            asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices if imitates]
             if deciding:
+                asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices]
                 chances = [torch.sigmoid(head.margin(torch.cat(self.deciding.features))) for head in asked]
                 place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
                 margins = [(list(rows), place, chance) for rows, chance in zip(own, chances, strict=True)]
                 new = decided(torch.cat(seen), new, margins)
-        if self.config.refine and imitates:
-            own_layers, steps = tuple(self.layers), self.config.refine
-            new = refined(features.body, own_layers, features, new, own, asked, self.deciding, steps, objective)
         weight = folded.weight.detach().clone()
         weight[:, places] = new[:, :-1]
         return Head(weight, new[:, -1], folded.idle, folded.words)
+
+    def _refined(
+        self, plans: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], made: Sequence[FittedBody]
+    ) -> list[FittedBody]:
+        """Take the gradient steps of ``refine=`` on fitted bodies, in place, and on their output layers.
+
+        Args:
+            plans: indices and rows of the classes of each body, as for :meth:`fitted_body`.
+            made: the bodies.
+        """
+        steps = self.config.refine
+        if not steps or made[0].head.words is not None:
+            return list(made)
+        softmax = self.config.changed(head=HeadKind.SOFTMAX)
+        students = []
+        for (indices, own), part in zip(plans, made, strict=True):
+            asked = [channel(self.network, index, softmax) for index in indices]
+            rows = torch.cat([part.head.weight[:, part.inputs], part.head.bias.unsqueeze(1)], 1).detach()
+            seed = self.config.seed * self.network.classes + indices[0]
+            students.append(Student(part.body, part.inputs, part.cut, rows, own, asked, seed))
+        objective, found = OBJECTIVES[self.network.task], []
+        for part, rows in zip(
+            made, trained(students, tuple(self.layers), self.taught(), steps, objective), strict=True
+        ):
+            weight = part.head.weight.detach().clone()
+            weight[:, part.inputs] = rows[:, :-1]
+            found.append(replace(part, head=Head(weight, rows[:, -1], part.head.idle)))
+        return found
+
+    def taught(self) -> Teaching:
+        """Return the examples for gradient steps, and the features of the parent for them; computed once."""
+        if self.teaching is None:
+            counted = self.targets.counted()
+            values = self.network.spec.features * counted[0].size
+            rows = even(np.arange(len(self.x)), max(1, min(EXAMPLES, HELD // values)))
+            x, used = self.x.take(rows), torch.from_numpy(counted[rows]).to(self.network.device)
+            if self.features is not None:
+                features = self.features[torch.from_numpy(rows).to(self.features.device)]
+            else:
+                with torch.inference_mode():
+                    seen = [self.network.features(to_device(b, self.network.device)) for b in x.batches()]
+                features = torch.cat(seen)
+            self.teaching = Teaching(x, used, features.detach().clone())
+        return self.teaching
 
     def _examples(self, wanted: tuple[int, int, int], steps: int = 0) -> int:
         """Return how many examples have enough timesteps, see :data:`SCORED`."""

@@ -17,10 +17,15 @@ from torch import Tensor
 from unbraid.config import DecompositionConfig, ReconstructConfig
 from unbraid.data.targets import Label, Targets
 from unbraid.decomposition.channeling import channel
-from unbraid.decomposition.processes import each
+from unbraid.decomposition.processes import each, shares_work
 from unbraid.decomposition.protocol import MAKING, FusingStrategy
 from unbraid.decomposition.reconstruction.importance import NodeScore, node_scores
-from unbraid.decomposition.reconstruction.reconstruct import DEFAULT_KEEP, Reconstruction, observing_cost
+from unbraid.decomposition.reconstruction.reconstruct import (
+    DEFAULT_KEEP,
+    Compact,
+    Reconstruction,
+    observing_cost,
+)
 from unbraid.decomposition.sampling import Sample, choose, module_classes
 from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
@@ -112,19 +117,29 @@ class PreparedReconstruction:
 
     def module(self, index: int, keep: float | None) -> ConcernModule:
         """Make the module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
-        made = self.reconstruction.make(index, DEFAULT_KEEP if keep is None else keep)
+        return self._module(index, self.reconstruction.make(index, DEFAULT_KEEP if keep is None else keep))
+
+    def every(self, keep: float | None) -> Iterator[ConcernModule]:
+        """Make the modules of all classes; see :class:`~unbraid.decomposition.protocol.Together`."""
+        made, share = self.reconstruction, DEFAULT_KEEP if keep is None else keep
+        groups = made.groups(share)
+        if not shares_work(len(groups), made.network.device):
+            for group in groups:
+                yield from map(self._module, group, made.make_group(group, share))
+            return
+        if made.config.refine:
+            made.taught()  # once, for all processes
+        parts = each(partial(_parts, made, share), groups)
+        for group, found in zip(groups, parts, strict=True):
+            for index, (concern, layers, (weight, bias, idle, words)) in zip(group, found, strict=True):
+                tensors = {name: {n: torch.from_numpy(w) for n, w in own.items()} for name, own in layers.items()}
+                places = None if words is None else torch.from_numpy(words)
+                head = Head(torch.from_numpy(weight), torch.from_numpy(bias), idle, places)
+                yield ConcernModule(made.network, index, concern, head, made.config, weights=tensors)
+
+    def _module(self, index: int, made: Compact) -> ConcernModule:
         config, network = self.reconstruction.config, self.reconstruction.network
         return ConcernModule(network, index, made.concern, made.head, config, fitted=(made.body, made.features))
-
-    def in_parallel(self, keep: float | None) -> Iterator[ConcernModule]:
-        """Make the modules of all classes; see :class:`~unbraid.decomposition.protocol.Parallel`."""
-        network, config = self.reconstruction.network, self.reconstruction.config
-        parts = each(partial(_parts, self.reconstruction, DEFAULT_KEEP if keep is None else keep), self.classes)
-        for index, (concern, layers, (weight, bias, idle, words)) in zip(self.classes, parts, strict=True):
-            tensors = {name: {n: torch.from_numpy(w) for n, w in own.items()} for name, own in layers.items()}
-            places = None if words is None else torch.from_numpy(words)
-            head = Head(torch.from_numpy(weight), torch.from_numpy(bias), idle, places)
-            yield ConcernModule(network, index, concern, head, config, weights=tensors)
 
     def shared(self, keep: float | None) -> list[ConcernModule]:
         """Make the modules of all classes with one body; see :class:`~unbraid.decomposition.protocol.Sharing`."""
@@ -159,9 +174,15 @@ class PreparedReconstruction:
         return found
 
 
-def _parts(made: Reconstruction, keep: float, index: int) -> tuple[Concern, dict[str, dict[str, np.ndarray]], tuple]:
-    """Make a module in another process: its kept units, and the weights of its layers and of its output layer."""
-    found = made.make(index, keep)
+Part = tuple[Concern, dict[str, dict[str, np.ndarray]], tuple]
+
+
+def _parts(made: Reconstruction, keep: float, group: Sequence[int]) -> list[Part]:
+    """Make modules in another process: their kept units, and the weights of their layers and of their output layers."""
+    return [_part(found) for found in made.make_group(group, keep)]
+
+
+def _part(found: Compact) -> Part:
     layers = decomposable_layers(found.body)
     weights = {
         name: {own: p.detach().numpy() for own, p in layers[name].module.named_parameters()}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
+from unbraid.decomposition.adam import Adam
 from unbraid.decomposition.reconstruction.distillation import LEARNING_RATE, LONGEST
 from unbraid.decomposition.shrinking.running import runs
 from unbraid.decomposition.shrinking.sources import Source, linear_outputs
@@ -40,17 +41,17 @@ def distil(
     parameters = list({id(p): p for path in changed for p in small.get_submodule(path).parameters()}.values())
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+    optimizer = Adam(parameters)
     paths = [source.path for source in sources if source.path is not None]
     made = runs(small, cycle(batches), paths, linear_outputs)
     with torch.enable_grad(), closing(made):
         for (seen, results), wanted in zip(islice(made, steps), cycle(scores), strict=False):
             pairs = zip(sources, wanted, strict=True)
             loss = torch.stack([_loss(s, s.read(seen, results), target) for s, target in pairs]).sum()
-            optimizer.zero_grad()
+            optimizer.clear()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, LONGEST)
-            optimizer.step()
+            optimizer.step(LEARNING_RATE)
     for parameter in parameters:
         parameter.requires_grad_(False)
 
