@@ -14,6 +14,7 @@ from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.pytorch.heads import copied_linear
 from unbraid.networks.pytorch.linear_site import LinearSite
 from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.pytorch.subclasses import joined
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import CellStack, RecurrentStack
 
@@ -94,7 +95,7 @@ def user_module(body: TorchBody) -> nn.Module:
         head, weight = nn.Conv1d(tap.in_channels, tap.out_channels, 1), nn.Parameter(weight.unsqueeze(-1))
     head.weight, head.bias = weight, bias
     memo[id(tap)] = head
-    return copied(body.module, memo).eval().requires_grad_(True)
+    return joined(copied(body.module, memo)).eval().requires_grad_(True)
 
 
 def _plain_linear(site: LinearSite) -> nn.Linear:
