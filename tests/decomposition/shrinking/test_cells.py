@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from unbraid import Network, UnbraidWarning, shrink
-from unbraid.decomposition.shrinking.wrapped import ShrunkCell
 from unbraid.errors import UnsupportedLayer
+from unbraid.networks.pytorch.wrapped import ShrunkCell
 from unbraid.networks.stack import RecurrentStack
 
 CELLS = [nn.LSTMCell, nn.GRUCell, nn.RNNCell]

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from unbraid import Network, UnbraidWarning, shrink
-from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import UnsupportedLayer
+from unbraid.networks.pytorch.wrapped import ShrunkRecurrent
 
 D, H, C = 4, 12, 3
 

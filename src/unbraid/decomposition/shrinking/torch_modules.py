@@ -24,7 +24,6 @@ from unbraid.decomposition.shrinking.own_cells import ShrunkOwnStack, places_of
 from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, columns, find_sources, linear_outputs, squared_change
 from unbraid.decomposition.shrinking.telling import named, note, note_wrapped, only_linears, unchanged
-from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.own_cells import form_of
@@ -35,6 +34,7 @@ from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, who
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.pytorch.subclasses import divided, joined
+from unbraid.networks.pytorch.wrapped import ShrunkRecurrent
 from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stack import stack_of as replacement_of
 from unbraid.networks.torch_spec import TorchRun

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unbraid.networks.inputs import map_tree
 from unbraid.networks.stack import RecurrentStack
 
-_OWN = frozenset(vars(nn.Module()))
+_OWN = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weight_refs"}  # views of parameters, in layers of torch
 
 
 class Memory:
