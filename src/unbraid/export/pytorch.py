@@ -76,7 +76,8 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
         if not fixed and axis is not None and not value.type.tensor_type.shape.dim[axis].dim_param:
             raise UnbraidError(
                 f"the module's forward makes the number of examples in {value.name!r} a constant, for example by "
-                "int(x.shape[0]) or range(len(x)): use x.shape[0] itself, and operations on whole tensors."
+                "int(x.shape[0]), range(len(x)) or .tolist(): use x.shape[0] itself, operations on whole tensors, "
+                "and return scores instead of lists."
             )
     proto.ir_version = IR_VERSION
     return proto
