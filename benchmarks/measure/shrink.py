@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from benchmarks import files
 from benchmarks.datasets import loading as datasets
 from unbraid import shrink
-from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
+from unbraid.networks.pytorch.wrapped import ShrunkRecurrent
 
 KEEPS, REFINE, SAMPLE = (0.5, 0.3, 0.15), 150, 2000
 ROWS, EPOCHS, BATCH = 4000, 6, 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Any
 
 from benchmarks import files
@@ -24,11 +25,11 @@ units; the table behind gives its result.
 
 
 NETWORKS = """\
-The same for networks of the comparison with the paper (100 units in each layer), {count} of 48 so far, those with
-one layer first; `python -m benchmarks.measure.shrink_networks` goes on. *network*: data set, cell and number of
-layers. *magnitude* is as fast as *shrink*, whose sizes it has. Times are of plain modules of torch, measured beside
-other work on the same cores. Torch-Pruning
-reads none of them, because they are no modules of torch.
+The same for networks of the comparison with the paper (100 units in each layer), {count} of 48.
+`python -m benchmarks.measure.shrink_networks` measures those without a result. *network*: data set, cell and number of
+layers; *all* has the means over them. *magnitude* is as fast as *shrink*, whose sizes it has. Times are of plain
+modules of torch, measured beside other work on the same cores. Torch-Pruning reads none of them, because they are no
+modules of torch.
 """
 
 
@@ -47,7 +48,29 @@ def _networks() -> Iterable[str]:
     yield NETWORKS.format(count=len(networks))
     names = ["network", "keep", "weights", "whole", "shrink", "refined", "magnitude", "same", "faster", "seconds"]
     rows = [_network_row(network, size) for network in networks for size in network["sizes"]]
-    yield table(names, rows)
+    yield table(names, [*(_mean_row(networks, place) for place in range(len(networks[0]["sizes"]))), *rows])
+
+
+def _mean_row(networks: list[dict[str, Any]], place: int) -> list[str]:
+    """The means over all networks of one size."""
+    sizes = [network["sizes"][place] for network in networks]
+    counts = list(sizes[0]["latency"])
+    mean = {
+        "keep": sizes[0]["keep"],
+        "weights": fmean(size["weights"] for size in sizes),
+        "accuracy": {way: fmean(size["accuracy"][way] for size in sizes) for way in sizes[0]["accuracy"]},
+        "same_decisions": fmean(size["same_decisions"] for size in sizes),
+        "latency": {
+            count: {
+                "full": fmean(s["latency"][count]["full"] / s["latency"][count]["small"] for s in sizes),
+                "small": 1,
+            }
+            for count in counts
+        },
+        "seconds": fmean(size["seconds"] for size in sizes),
+    }
+    whole = {"accuracy": fmean(network["accuracy"] for network in networks)}
+    return ["all", *_network_row({**networks[0], **whole}, mean)[1:]]
 
 
 def _network_row(network: dict[str, Any], size: dict[str, Any]) -> list[str]:

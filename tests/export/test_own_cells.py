@@ -113,3 +113,24 @@ def test_a_cell_stays_on_its_device():
         found = own_step(Graph(), layer)
         assert all(on_second(weight) for weight in layer.parameters())
     assert found == expected
+
+
+@pytest.mark.filterwarnings("ignore::unbraid.UnbraidWarning")
+@pytest.mark.parametrize(
+    ("name", "edges"),
+    [("LinearLSTM", "all"), ("CellLoop(GRUCell)", "release"), ("SiameseFolded", "all"), ("FixedInForward", "all")],
+)
+def test_unrolled_modules_of_layers_that_a_forward_calls_several_times(name, edges, tmp_path):
+    entry = next(entry for entry in ENTRIES if entry.name == name)
+    example, _ = entry.make(np.random.default_rng(1), entry.examples)
+    x, y = entry.make(np.random.default_rng(0), 60)
+    network = Network.from_torch(entry.module(), example, **(entry.settings or {}))
+    settings = {"strategy": "paper", "mode": "unrolled", "max_removed": 0.5, "samples_per_class": 12}
+    composed = compose(decompose(network, (x, y), edges=edges, **settings))
+    kept = [mask for module in composed.modules_by_label.values() for mask in module.concern.kept.values()]
+    assert any((np.asarray(mask) != np.asarray(mask)[:1]).any() for mask in kept)  # other units at each timestep
+    export_onnx(composed, tmp_path / "model.onnx", example)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    values = [np.asarray(part) for part in (example if isinstance(example, tuple) else (example,))]
+    feeds = {given.name: value for given, value in zip(session.get_inputs(), values, strict=True)}
+    np.testing.assert_allclose(session.run(["margins"], feeds)[0], composed.margins(example), atol=1e-4)

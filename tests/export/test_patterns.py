@@ -82,7 +82,7 @@ def test_inverses_of_projections():
         torch.testing.assert_close(weight @ inverse, torch.eye(3), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["FixedInInit", "FixedBuffer", "StatefulDetached", "OneSeries"])
+@pytest.mark.parametrize("name", ["FixedInInit", "FixedBuffer", "StatefulDetached", "StatefulBuffer", "OneSeries"])
 def test_a_module_of_fixed_batches_gives_a_file_of_that_size(name, tmp_path):
     network, example, x = made(name)
     size = network.spec.run.batch

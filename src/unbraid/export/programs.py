@@ -14,7 +14,7 @@ import torch
 from unbraid.errors import DataError, quoted
 from unbraid.export.graph import OPSET
 
-_LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+_LOGGERS = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "onnxscript", "onnx_ir")
 
 
 def converted(program: torch.export.ExportedProgram, names: list[str], outputs: list[str]) -> Any:

@@ -25,6 +25,7 @@ from unbraid.networks import stack
 from unbraid.networks.cells import State
 from unbraid.networks.inputs import Inputs, leaves, map_tree, parts_of
 from unbraid.networks.own_stack import OwnStack
+from unbraid.networks.passes import current
 from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.recurrent import PrunedRecurrentLayer
 from unbraid.networks.step_layer import StepLayer
@@ -75,7 +76,8 @@ def traced(module: nn.Module, inputs: Inputs, names: list[str], outputs: list[st
         if not fixed and axis is not None and not value.type.tensor_type.shape.dim[axis].dim_param:
             raise UnbraidError(
                 f"the module's forward makes the number of examples in {value.name!r} a constant, for example by "
-                "int(x.shape[0]) or range(len(x)): use x.shape[0] itself, and operations on whole tensors."
+                "int(x.shape[0]), range(len(x)) or .tolist(): use x.shape[0] itself, operations on whole tensors, "
+                "and return scores instead of lists."
             )
     proto.ir_version = IR_VERSION
     return proto
@@ -123,6 +125,8 @@ class _Placeholder(nn.Module):
         own = layer.layer if isinstance(layer, PrunedRecurrentLayer) else layer
         assert isinstance(own, StepLayer)
         self.inputs, self.units, self.number, self.states = own.inputs, own.units, number, own.cell.states
+        self.pruned = isinstance(layer, PrunedRecurrentLayer)
+        self.masks = layer.removal.kept.shape[1] if isinstance(layer, PrunedRecurrentLayer) else 1
 
     def forward(self, x: Tensor, valid: Tensor | None = None, initial: State | None = None) -> tuple[Tensor, State]:
         if x.shape[-1] != self.inputs:  # never true, but it makes this size a constant for torch
@@ -131,12 +135,28 @@ class _Placeholder(nn.Module):
         values, *states = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::Recurrent",
             [x, valid, *(initial or ())],
-            {"number": self.number},
+            {"number": self.number, **self._call(steps)},
             dtypes=[x.dtype] * (1 + self.states),
             shapes=[(rows, steps, self.units)] + [(rows, self.units)] * self.states,
             version=1,
         )
         return values, tuple(states)
+
+    def _call(self, steps: int | torch.SymInt) -> dict[str, int]:
+        """Return which module runs alone, and which timesteps this call reads, for masks that depend on the timestep.
+
+        A call that reads all timesteps leaves their number open.
+        """
+        here, found = current(), dict[str, int]()
+        if here is None or not self.pruned:
+            return found
+        if here.turn is not None:
+            found["turn"] = here.turn
+        if self.masks > 1:
+            offset: int | torch.SymInt = here.advance(self, steps)  # type: ignore[arg-type]  # an open size
+            if isinstance(steps, int) or not isinstance(offset, int) or offset:
+                found |= {"offset": int(offset), "steps": int(steps)}
+        return found
 
 
 class _Flat(nn.Module):

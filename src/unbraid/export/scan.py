@@ -15,7 +15,7 @@ from unbraid.export.graph import Graph
 from unbraid.export.own_step import own_step
 from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.recurrent import RecurrentLayer
-from unbraid.networks.removal import GatesGone, NodesGone, ReleaseEdges, Removal
+from unbraid.networks.removal import AtStep, GatesGone, NodesGone, ReleaseEdges, Removal
 
 Rows = tuple[int, int]  # first row and end of a slice of the recurrent weights
 
@@ -36,6 +36,9 @@ def scan(
     Returns:
         outputs (K, N, T, H), masked for the next layer, and last states, each (K, N, H).
     """
+    final = True  # whether edges to the next layer are removed behind this call
+    if isinstance(removal, AtStep):
+        final, removal = bool(removal.final), removal.one
     if isinstance(layer, RecurrentLayer):
         x = graph.linear(x, layer.weight_ih, layer.cell.input_bias(layer.bias_ih, layer.bias_hh))
     steps = {"inputs": graph.permuted(x, 2, 0, 1, 3)}  # the values of each timestep
@@ -63,12 +66,12 @@ def scan(
         scan_output_directions=[int(layer.reverse)],
     )
     outputs = graph.permuted(last[-1], 1, 2, 0, 3)
-    if not isinstance(removal, ReleaseEdges):
+    if not isinstance(removal, ReleaseEdges) or not final:
         return outputs, last[:-1]
     place = 0 if layer.reverse else -1  # the last timestep read; edges to the next layer are removed only there
     at = graph.pick(steps["kept"], place, 0) if "kept" in steps else always["kept"]
-    final = graph.slice(outputs, 2, place, place + 1 or None)
-    seen = graph.node("Mul", final, graph.node("Unsqueeze", at, graph.numbers(2)))
+    behind = graph.slice(outputs, 2, place, place + 1 or None)
+    seen = graph.node("Mul", behind, graph.node("Unsqueeze", at, graph.numbers(2)))
     rest = graph.slice(outputs, 2, 1) if layer.reverse else graph.slice(outputs, 2, 0, -1)
     parts = [seen, rest] if layer.reverse else [rest, seen]
     return graph.node("Concat", *parts, axis=2), [graph.node("Squeeze", seen, graph.numbers(2)), *last[1:-1]]

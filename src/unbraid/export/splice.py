@@ -9,8 +9,9 @@ from torch import nn
 
 from unbraid.export.graph import Graph
 from unbraid.export.recurrent import recurrent
+from unbraid.networks.recurrent import PrunedRecurrentLayer
 
-DOMAIN = "unbraid"  # domain of placeholder nodes; their attribute "number" is the index of the layer
+DOMAIN = "unbraid"  # domain of placeholder nodes; their attribute "number" is the index of the layer, others its call
 
 
 def splice(proto: Any, layers: list[nn.Module]) -> None:
@@ -22,10 +23,11 @@ def splice(proto: Any, layers: list[nn.Module]) -> None:
         if node.domain != DOMAIN:
             graph.nodes.append(node)
             continue
-        number = next(a.i for a in node.attribute if a.name == "number")
+        call = {a.name: a.i for a in node.attribute}
+        number = call["number"]
         graph.prefix = f"recurrent{number}/"
         x, valid, *initial = node.input if len(node.input) > 1 else [*node.input, ""]
-        values, states = recurrent(layers[number], graph, x, valid or None, initial)
+        values, states = recurrent(_called(layers[number], call), graph, x, valid or None, initial)
         for value, name in zip([values, *states], node.output, strict=True):
             graph.nodes.append(helper.make_node("Identity", [value], [name]))
     nodes = [copy.deepcopy(node) for node in graph.nodes]  # copies, because clearing the field empties its nodes
@@ -35,6 +37,18 @@ def splice(proto: Any, layers: list[nn.Module]) -> None:
     for place in reversed(range(len(proto.opset_import))):
         if proto.opset_import[place].domain == DOMAIN:
             del proto.opset_import[place]
+
+
+def _called(layer: nn.Module, call: dict[str, int]) -> nn.Module:
+    """Return a layer as one call uses it: with the masks of the module that runs alone, and of the timesteps read."""
+    if not isinstance(layer, PrunedRecurrentLayer) or not call.keys() & {"turn", "offset"}:
+        return layer
+    removal, modules = layer.removal, layer.modules_count
+    if "turn" in call:
+        removal, modules = removal.only(call["turn"]), 1
+    if "offset" in call:
+        removal = removal.later(call["offset"], call["steps"])
+    return PrunedRecurrentLayer(layer.layer, removal, modules, layer.opens, layer.interleaved)
 
 
 def name_sizes(proto: Any, axes: list[int | None]) -> None:

@@ -249,7 +249,8 @@ class Composition(FittedVote):
         Fused modules share one body.
 
         Returns:
-            a module that maps word indices (N, T) or features (N, T, D) to margins, (N, K) or (N, T, K).
+            a module that maps word indices (N, T) or features (N, T, D) to margins, (N, K) or (N, T, K). Modules of
+            PyTorch modules take the arguments of these. Modules that do not share a body run one after another.
 
         Raises:
             UnsupportedLayer: as :meth:`ConcernModule.to_torch`.

@@ -254,11 +254,12 @@ class ConcernModule(Deciding):
         """Copy a rolled module as a module of torch's own layers, for ``quantize_dynamic`` and the like.
 
         Returns:
-            a module that maps word indices (N, T) or features (N, T, D) to margins, (N, 1) or (N, T, 1).
+            a module that maps word indices (N, T) or features (N, T, D) to margins, (N, 1) or (N, T, 1). If the parent
+            is a PyTorch module, it takes the same arguments, and runs a copy of that module with smaller layers.
 
         Raises:
             UnsupportedLayer: an unrolled module, or a layer that torch does not have (hard sigmoid gates, masks of
-                padding; in a graph such layers stay as they are), or the parent is a PyTorch module.
+                padding). In a graph and in a PyTorch module such layers stay as they are.
 
         Example:
             >>> import torch
@@ -329,7 +330,7 @@ def plain_margins(modules: Sequence[ConcernModule], temperature: Tensor, offset:
     """Copy modules as one module of torch's own layers; modules that share a body share its copy.
 
     Args:
-        modules: rolled modules of networks of Keras files, K.
+        modules: rolled modules, K.
         temperature: divides the margins, (K,).
         offset: is added then, (K,).
 

@@ -153,7 +153,10 @@ class RecurrentStack(nn.Module):
 
     def _one_by_one(self) -> bool:
         """Return whether the sequences of an example run in several calls: for observation, or masks by timestep."""
-        return any(isinstance(layer, PrunedRecurrentLayer) or layer._forward_hooks for layer in self.layers)
+        return any(
+            isinstance(layer, PrunedRecurrentLayer) or layer._forward_hooks or getattr(layer, "masks", 1) > 1
+            for layer in self.layers
+        )
 
     def _levels(self, x: Tensor, valid: Tensor | None, initial: State) -> tuple[Tensor, State]:
         finals: list[State] = []

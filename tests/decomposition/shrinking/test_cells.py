@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from unbraid import Network, shrink
-from unbraid.decomposition.shrinking.wrapped import ShrunkCell
+from unbraid import Network, UnbraidWarning, shrink
 from unbraid.errors import UnsupportedLayer
+from unbraid.networks.pytorch.wrapped import ShrunkCell
 from unbraid.networks.stack import RecurrentStack
 
 CELLS = [nn.LSTMCell, nn.GRUCell, nn.RNNCell]
@@ -127,7 +127,8 @@ def test_a_layer_keeps_more_units_than_its_projection_has_outputs():
     module, x = strong(Projected), examples()
     assert shrink(module, x, keep=0.1).lstm.hidden_size == 5
     wide = strong(lambda: Projected(projection=11))
-    assert shrink(wide, x, keep=0.1).lstm.hidden_size == 12
+    with pytest.warns(UnbraidWarning, match="more units than its projection has outputs"):
+        assert shrink(wide, x, keep=0.1).lstm.hidden_size == 12
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2}, {"bidirectional": True}])

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.census.torch_patterns import ENTRIES
 from benchmarks.census.torch_patterns.own_cells import HardLSTM, LinearLSTM, MinGRU
-from unbraid import Network, register_cell, shrink
+from unbraid import Network, UnbraidWarning, register_cell, shrink
 from unbraid.decomposition.shrinking.own_cells import ShrunkOwn
 from unbraid.networks.own_cells import form_of
 
@@ -106,7 +106,7 @@ def test_other_results_keep_all_units(caplog):
     register_cell(Rounded, states=2, units="hidden", prune=form_of(LinearLSTM(4, 6)).prune)
     torch.manual_seed(0)
     module, x = Loop().eval(), torch.randn(100, 2, 4)
-    with caplog.at_level("INFO", "unbraid"):
+    with caplog.at_level("INFO", "unbraid"), pytest.warns(UnbraidWarning, match="no layer has fewer units"):
         small = shrink(module, x, 0.5)
     assert small.cell.hidden == 6 and "'cell' keeps all of its units" in caplog.text
     assert error(small, module, x) < 1e-3

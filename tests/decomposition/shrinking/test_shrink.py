@@ -38,8 +38,8 @@ from tests.decomposition.shrinking.shrunk_models import (
     made,
 )
 from unbraid import Network, UnbraidError, shrink
-from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.errors import ArgumentError, ConfigError, DataError, FormatError, UnsupportedLayer
+from unbraid.networks.pytorch.wrapped import ShrunkRecurrent
 
 PLAIN = [LastState, Tagger, Pooled, OwnState, Attention, Stacked, EncoderDecoder, StepByStep, Regressor, Residual]
 WRAPPED = [Normed, DotAttention, ReturnsState, LearnedState, Convolved]

@@ -33,7 +33,6 @@ from unbraid.decomposition.shrinking.linears import (
 from unbraid.decomposition.shrinking.narrowing import Plan
 from unbraid.decomposition.shrinking.own_cells import OwnCall, fit_own_stack, own_view, small_own
 from unbraid.decomposition.shrinking.running import Call, runs
-from unbraid.decomposition.shrinking.wrapped import ShrunkCell, ShrunkRecurrent
 from unbraid.decomposition.shrinking.wrapped_graph import ShrunkGraphLayer
 from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.layers import Layer, gate_rows, slice_layer
@@ -41,6 +40,7 @@ from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.plain import narrow_stack
 from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.pytorch.wrapped import ShrunkCell, ShrunkRecurrent
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import CellStack, RecurrentStack
 

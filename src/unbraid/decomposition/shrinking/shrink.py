@@ -18,6 +18,7 @@ from unbraid.decomposition.shrinking.graphs import GraphShrinker
 from unbraid.decomposition.shrinking.inputs import module_inputs
 from unbraid.decomposition.shrinking.networks import NetworkShrinker, change
 from unbraid.decomposition.shrinking.sources import Source
+from unbraid.decomposition.shrinking.telling import warn_whole
 from unbraid.decomposition.shrinking.torch_modules import TorchShrinker, checked_module
 from unbraid.errors import ConfigError, wrong_object
 from unbraid.networks.graph_spec import KerasSpec
@@ -60,7 +61,8 @@ def shrink(
     by a linear map to the old size (``wrapped``). All levels and directions of one layer get the same number of units.
     A hidden nn.Linear has fewer units if the forward accepts fewer outputs of it, and keeps all of them otherwise.
     Layers that are combined unit by unit, such as a gate and its values, keep the same units. A layer made with
-    ``bias=False`` may get a bias. The logger ``unbraid`` notes changes at level INFO.
+    ``bias=False`` may get a bias. Subclasses of torch's layers stay instances of them. The logger ``unbraid`` notes
+    changes and layers that stay whole at level INFO.
 
     Args:
         model: an nn.Module with recurrent or hidden linear layers, or a Network. It is not changed.
@@ -88,6 +90,9 @@ def shrink(
         DataError: inputs that the model does not run on.
         ConfigError: a setting out of range, or both ``keep`` and ``max_loss``.
         ArgumentError: ``model`` is not an nn.Module.
+
+    Warns:
+        UnbraidWarning: ``keep`` is below 1, and no layer of a PyTorch module has fewer units.
 
     Example:
         >>> import torch
@@ -150,12 +155,19 @@ def _sized(
     keep, max_loss, seed, progress = settings
     if max_loss is None:
         with progress("shrinking", 1) as advance:
-            made: nn.Module = prepare(x).make(DEFAULT_KEEP if keep is None else keep)
+            shrinker, share = prepare(x), DEFAULT_KEEP if keep is None else keep
+            made: nn.Module = shrinker.make(share)
             advance(1)
+        whole = getattr(shrinker, "whole", None)  # only of users' modules
+        if whole is not None and share < 1:
+            warn_whole(whole or f"keep={share} removes none; a layer keeps more units than its projection has outputs")
         return made
     fitted, held = (x.take(rows) for rows in held_out_split(len(x), seed))
     shrinker = prepare(fitted)
-    return smallest(shrinker.make, lambda small: changed(shrinker, small, held) <= max_loss, progress)
+    found = smallest(shrinker.make, lambda small: changed(shrinker, small, held) <= max_loss, progress)
+    if whole := getattr(shrinker, "whole", None):
+        warn_whole(whole)
+    return found
 
 
 def _check_settings(keep: Any, max_loss: Any, refine: Any, seed: Any, **chosen: tuple[Any, tuple[str, ...]]) -> None:

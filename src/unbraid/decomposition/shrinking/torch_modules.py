@@ -5,7 +5,6 @@ Shapes: N examples, T timesteps, H hidden units.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,7 +23,7 @@ from unbraid.decomposition.shrinking.narrowing import Plan, plan_linears, plan_n
 from unbraid.decomposition.shrinking.own_cells import ShrunkOwnStack, places_of
 from unbraid.decomposition.shrinking.running import record, runs
 from unbraid.decomposition.shrinking.sources import Source, columns, find_sources, linear_outputs, squared_change
-from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
+from unbraid.decomposition.shrinking.telling import named, note, note_wrapped, only_linears, unchanged
 from unbraid.errors import UnsupportedLayer
 from unbraid.networks.inputs import Inputs, leaves, map_tree, to_device
 from unbraid.networks.own_cells import form_of
@@ -34,6 +33,8 @@ from unbraid.networks.pytorch.calling import Caller
 from unbraid.networks.pytorch.checking import check_plain, recurrent_weight, whole_layers, without_layers
 from unbraid.networks.pytorch.plain import plain_layer
 from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.pytorch.subclasses import divided, joined
+from unbraid.networks.pytorch.wrapped import ShrunkRecurrent
 from unbraid.networks.stack import RecurrentStack
 from unbraid.networks.stack import stack_of as replacement_of
 from unbraid.networks.torch_spec import TorchRun
@@ -45,8 +46,6 @@ HELD = 64_000_000  # largest number of values of the parent that are held for th
 DECIDED = 4_000  # examples that the output layer is fitted on
 TRIED = 16  # examples of a trial
 BATCH = 256
-
-notes = logging.getLogger("unbraid")
 
 
 class TorchShrinker:
@@ -78,7 +77,7 @@ class TorchShrinker:
         run: TorchRun | None = None,
         dense: bool = True,
     ) -> None:
-        self.original, self.x, self.style, self.refine, self.seed = module, x, style, refine, seed
+        self.original, self.x, self.style, self.refine, self.seed = divided(module), x, style, refine, seed
         self.module, self.sites, self.dtype = self._opened(module)
         self._caller = Caller(self.module, run or TorchRun())
         first = self._batches(x.take(slice(TRIED)))[0]
@@ -94,14 +93,19 @@ class TorchShrinker:
         memo = {id(part): self._stack(part) for part in self.sites.values()}
         self.parent = copied(self.module, memo | {id(p): p for p in self.module.parameters()}).requires_grad_(False)
         self.stacks = {path: memo[id(part)] for path, part in self.sites.items()}
-        self.hidden = self._hidden_linears() if dense and style != "wrapped" else []
+        hidden = self._hidden_linears()
+        self.hidden = hidden if dense and style != "wrapped" else []
         if not self.sites and not self.hidden:
-            raise without_layers(module)
+            cause = f"style={style!r}" if dense else "layers='recurrent'"
+            raise only_linears(module, hidden, cause) if hidden else without_layers(module)
+        if dense and not self.hidden:
+            note_wrapped(hidden)
         self._check_projected()
         self._check_same()
         rows = self._rows(SCORED)
         scored = self._batches(x.take(rows), len(rows))
         self.scores = unit_scores(self.parent, self.stacks, self.hidden, scored, self.sources)
+        self.whole: str | None = None  # why the last copy has all units; empty if that is its size
         self._sample: Sample | None = None
         self._decided: tuple[list[Any], list[list[Tensor]]] | None = None
 
@@ -134,9 +138,10 @@ class TorchShrinker:
         Raises:
             UnsupportedLayer: with style="plain", a layer that cannot be narrowed.
         """
-        plan = self._plan(keep, self._kept(keep))
+        plan, self.whole = self._plan(keep, self._kept(keep)), None
         if not plan.kept:
-            return copied(self.original).eval()
+            self.whole = unchanged(plan)
+            return joined(copied(self.original)).eval()
         return self._finished(self._fitted(plan), plan)
 
     def _fitted(self, plan: Plan) -> nn.Module:
@@ -236,6 +241,7 @@ class TorchShrinker:
         own = {path for path, stack in self.stacks.items() if isinstance(stack, OwnStack)}
         own = {path for path in own if not places_of(self.stacks[path])}  # type: ignore[arg-type]
         if self.style == "wrapped":
+            note(Plan({}, reasons={path: "no expansion of its results is known" for path in own & kept.keys()}), own)
             return Plan({path: units for path, units in kept.items() if path not in own})
         outer = {path: own for path, own in kept.items() if not self.stacks[path].proj_size}
         plan = plan_narrowing(self.module, self.first, self.recorded, outer, self._kept(keep, tied=True))
@@ -244,16 +250,10 @@ class TorchShrinker:
         if self.style == "plain" and plan.reasons:
             path, reason = next(iter(plan.reasons.items()))
             raise UnsupportedLayer(
-                f"style='plain': recurrent layer {path!r} cannot give fewer outputs: {reason}. Use style='auto', which "
-                "keeps the size of its outputs by a linear expansion."
+                f"style='plain': recurrent layer {named(path)!r} cannot give fewer outputs: {named(reason)}. Use "
+                "style='auto', which keeps the size of its outputs by a linear expansion."
             )
-        for path, reason in plan.reasons.items():
-            what = "keeps all of its units" if path in own else "keeps the size of its outputs"
-            notes.info("shrink: layer %r %s: %s", path, what, reason)
-        for path, reason in plan.whole.items():
-            notes.info("shrink: linear layer %r keeps all of its units: %s", path, reason)
-        for (path, name), value in plan.attributes.items():
-            notes.info("shrink: attribute %s is now %d", f"{path}.{name}".lstrip("."), value)
+        note(plan, own)
         left = {path: units for path, units in plan.kept.items() if path not in own or path in plan.narrow}
         return replace(plan, kept=left)  # no expansion is known for other results of own cells
 
@@ -297,7 +297,7 @@ class TorchShrinker:
         for (path, name), value in plan.attributes.items():
             setattr(result.get_submodule(path), name, value)
         self._check_result(result)
-        return result
+        return joined(result)
 
     def _check_result(self, result: nn.Module) -> None:
         made = record(checked_module(result), self.first, [])
@@ -365,7 +365,7 @@ def checked_module(module: nn.Module) -> nn.Module:
         FormatError: weights that are not finite.
     """
     whole_layers(module)  # refuse before anything is copied
-    own = copied(module).cpu().eval()
+    own = divided(copied(module)).cpu().eval()
     half = any(tensor.dtype in HALF for tensor in own.state_dict().values() if isinstance(tensor, Tensor))
     own = own.float() if half else own
     check_plain(own)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from unbraid.decomposition.shrinking.wrapped import ShrunkRecurrent
 from unbraid.networks.graph.kind import Mask
 from unbraid.networks.graph.recurrence import KerasRecurrent
+from unbraid.networks.pytorch.wrapped import ShrunkRecurrent
 
 
 class ShrunkGraphLayer(ShrunkRecurrent):

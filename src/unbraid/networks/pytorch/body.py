@@ -26,6 +26,7 @@ from unbraid.networks.pytorch.linear_site import LinearSite, PrunedLinear
 from unbraid.networks.pytorch.merging import full_precision, plain
 from unbraid.networks.pytorch.replacing import copied, prepared, stacks_of
 from unbraid.networks.pytorch.running import recorded
+from unbraid.networks.pytorch.sorting import StableSorts
 from unbraid.networks.pytorch.transitions import without_paths
 from unbraid.networks.reading import torch_inputs
 from unbraid.networks.stack import RecurrentStack
@@ -77,7 +78,8 @@ class TorchBody(nn.Module):
                 return torch.cat([self._features(here, inputs, turn) for turn in range(self.copies)])
             if self.copies == 1:
                 return self._features(here, inputs)
-            features = self._features(here, _repeated(inputs, self.copies))
+            with StableSorts():
+                features = self._features(here, _repeated(inputs, self.copies))
             return features.unflatten(0, (-1, self.copies)).transpose(0, 1).flatten(0, 1)
 
     def _features(self, here: Pass, inputs: Inputs, turn: int | None = None) -> Tensor:

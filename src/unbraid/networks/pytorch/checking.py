@@ -13,6 +13,7 @@ from unbraid.errors import FormatError, UnsupportedLayer, quoted
 from unbraid.networks.own_cells import form_of
 
 SUPPORTED = "supported are nn.RNN, nn.LSTM, nn.GRU and their cells, with one output nn.Linear after them"
+BASE = "recurrent_base"  # in an instance of a subclass: the layer that runs in place of its base class
 KINDS = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 
@@ -137,6 +138,8 @@ def recurrent_weight(part: nn.Module) -> Tensor | None:
 def whole_layers(module: nn.Module) -> dict[str, nn.Module]:
     """Find recurrent layers of torch and of registered classes that smaller ones can replace.
 
+    Subclasses of torch's layers are among them, unless they were divided (:mod:`unbraid.networks.pytorch.subclasses`).
+
     Raises:
         UnsupportedLayer: another recurrent layer.
     """
@@ -146,10 +149,12 @@ def whole_layers(module: nn.Module) -> dict[str, nn.Module]:
         if form_of(part) is not None:
             found[name] = part
             continue
-        if kind is None or type(part).forward is not kind.forward:
+        if BASE in part._modules:
+            continue
+        if kind is None or (not name and type(part).forward is not kind.forward):
             raise UnsupportedLayer(
-                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM, nn.GRU, their cells and registered "
-                "classes can be made smaller."
+                f"layer {name!r} is {type(part).__name__}; only nn.RNN, nn.LSTM, nn.GRU, their cells, subclasses that "
+                "another module holds, and registered classes can be made smaller."
             )
         assert isinstance(part, nn.RNNBase | nn.RNNCellBase)
         if hasattr(part, "parametrizations") or recurrent_weight(part) is None:

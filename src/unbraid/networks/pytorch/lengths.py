@@ -6,6 +6,7 @@ The lengths are taken from the packing call itself. Shapes: N examples.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,20 +86,23 @@ def rule_for(key: Tensor, inputs: Inputs) -> Rule | None:
     Returns:
         a rule, or None if no array of the inputs holds the lengths.
     """
-
-    def entry(place: int) -> Rule:
-        return lambda given: arrays_of(given.tree)[place]
-
-    def words(place: int) -> Rule:
-        return lambda given: (arrays_of(given.tree)[place] != 0).sum(
-            1 - (given.axis_of(arrays_of(given.tree)[place]) or 0)
-        )
-
     for place, leaf in enumerate(arrays_of(inputs.tree)):
         if inputs.axis_of(leaf) is None or leaf.dim() > 2:
             continue
-        rule = entry(place) if leaf.dim() == 1 else words(place)
+        rule = partial(_entry if leaf.dim() == 1 else _words, place)
         found = rule(inputs).detach().cpu()
         if found.shape == key.shape and torch.equal(found.to(key.dtype), key):
             return rule
     return None
+
+
+def _entry(place: int, given: Inputs) -> Tensor:
+    """Return an array of lengths."""
+    lengths: Tensor = arrays_of(given.tree)[place]
+    return lengths
+
+
+def _words(place: int, given: Inputs) -> Tensor:
+    """Count the words of each example."""
+    words: Tensor = arrays_of(given.tree)[place]
+    return (words != 0).sum(1 - (given.axis_of(words) or 0))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unbraid.networks.inputs import map_tree
 from unbraid.networks.stack import RecurrentStack
 
-_OWN = frozenset(vars(nn.Module()))
+_OWN = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weight_refs"}  # views of parameters, in layers of torch
 
 
 class Memory:
@@ -44,7 +44,10 @@ class Memory:
                 del own[name]
             own.update({name: _cloned(value) for name, value in attributes.items()})
             for name, old in buffers.items():
-                if not _same(part._buffers.get(name), old):
+                buffer = part._buffers.get(name)
+                if torch.compiler.is_compiling() and buffer is not None and old is not None:
+                    buffer.copy_(old)  # values cannot be compared in a graph, and buffers cannot be replaced
+                elif not _same(buffer, old):
                     part._buffers[name] = _cloned(old)
 
 

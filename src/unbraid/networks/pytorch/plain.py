@@ -14,6 +14,7 @@ from unbraid.networks.pytorch.body import TorchBody
 from unbraid.networks.pytorch.heads import copied_linear
 from unbraid.networks.pytorch.linear_site import LinearSite
 from unbraid.networks.pytorch.replacing import copied
+from unbraid.networks.pytorch.subclasses import joined
 from unbraid.networks.recurrent import RecurrentLayer
 from unbraid.networks.stack import CellStack, RecurrentStack
 
@@ -85,7 +86,7 @@ def user_module(body: TorchBody) -> nn.Module:
         assert isinstance(first, RecurrentLayer)
         memo[id(stack)] = plain_layer(path, stack, first.weight_ih).eval()
     for path, site in body.sites().items():
-        memo[id(body.module.get_submodule(path))] = _plain_linear(site)
+        memo[id(body.module.get_submodule(path))] = plain_linear(site)
     tap = body.module.get_submodule(body.spec.head)
     linear = copied_linear(tap)
     weight, bias = (nn.Parameter(p.detach().clone()) for p in (linear.weight, linear.bias))
@@ -94,12 +95,12 @@ def user_module(body: TorchBody) -> nn.Module:
         head, weight = nn.Conv1d(tap.in_channels, tap.out_channels, 1), nn.Parameter(weight.unsqueeze(-1))
     head.weight, head.bias = weight, bias
     memo[id(tap)] = head
-    return copied(body.module, memo).eval().requires_grad_(True)
+    return joined(copied(body.module, memo)).eval().requires_grad_(True)
 
 
-def _plain_linear(site: LinearSite) -> nn.Linear:
-    """Make an nn.Linear of a site of the whole network; it has a bias even where the original layer has none."""
-    made = nn.Linear(site.in_features, site.out_features, device=site.weight.device, dtype=site.weight.dtype)
+def plain_linear(site: LinearSite) -> nn.Linear:
+    """Make an nn.Linear of a site that has no zeros between its outputs. It always has a bias."""
+    made = nn.Linear(site.weight.shape[1], site.weight.shape[0], device=site.weight.device, dtype=site.weight.dtype)
     with torch.no_grad():
         made.weight.copy_(site.weight)
         made.bias.copy_(site.bias)

@@ -16,6 +16,7 @@ from unbraid.networks.graph.plain import head_call, plain_graph, plain_recurrent
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.heads import Head, margin
 from unbraid.networks.pytorch.body import TorchBody
+from unbraid.networks.pytorch.plain_body import user_features
 from unbraid.networks.pytorch.replacing import copied
 from unbraid.networks.recurrent import PrunedRecurrentLayer, RecurrentLayer
 from unbraid.networks.stage_spec import StageSpec
@@ -129,11 +130,13 @@ def plain_network(body: nn.Module, head: nn.Linear) -> nn.Module:
 
 
 def plain_features(body: nn.Module) -> nn.Module:
-    """Convert the body of a network of a Keras file, or of a rolled module of it; it returns the features.
+    """Convert the body of a network, or of a rolled module of it; it returns the features.
 
     Raises:
-        UnsupportedLayer: as :func:`plain_stages`; or an unrolled module of a graph.
+        UnsupportedLayer: as :func:`plain_stages`; or an unrolled module.
     """
+    if isinstance(body, TorchBody) and not isinstance(body.spec, KerasSpec):
+        return user_features(body)
     if not isinstance(body, TorchBody) or not isinstance(body.spec, KerasSpec):
         return plain_stages(body)
     graph, head = body.spec.graph, body.spec.head
@@ -155,7 +158,7 @@ def plain_stages(body: nn.Module) -> nn.Sequential:
     """
     if not isinstance(body, StageSequence):
         raise UnsupportedLayer(
-            "to_torch() makes layers of networks of Keras files: make a PyTorch module smaller with unbraid.shrink."
+            "to_torch() copies networks of Keras files and of PyTorch modules and their modules, not encoder-decoders."
         )
     found = nn.Sequential()
     for spec, stage in zip(body.specs, body.stages, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,11 +14,11 @@ from unbraid.networks.inputs import leaves
 from unbraid.networks.own_cells import form_of
 from unbraid.networks.own_stack import OwnStack
 from unbraid.networks.pytorch.calling import said
-from unbraid.networks.pytorch.checking import base_kind, is_layer
+from unbraid.networks.pytorch.checking import BASE, base_kind, is_layer
 from unbraid.networks.pytorch.heads import tap_of
 from unbraid.networks.stack import RecurrentStack, stack_of
 
-BASE = "recurrent_base"  # in an instance of a subclass: the replacement of its base class
+OWN_CLASS = "recurrent_class"  # in the class of an instance that has a layer BASE: the user's class
 
 
 def copied(module: nn.Module, replaced: Mapping[int, Any] | None = None) -> nn.Module:
@@ -59,7 +60,7 @@ def prepared(module: nn.Module, head: str, folds: Mapping[str, str]) -> nn.Modul
     ready = copied(module, memo)
     for name, part in sites.items():
         if id(part) not in memo:
-            _exchange_base(ready.get_submodule(name), stack_of(part, folds.get(name)))
+            exchange_base(ready.get_submodule(name), stack_of(part, folds.get(name)))
     parent, _, name = head.rpartition(".")
     setattr(ready.get_submodule(parent), name, tap_of(ready.get_submodule(head)))
     return ready.eval().requires_grad_(False)
@@ -85,22 +86,40 @@ def stacks_of(module: nn.Module) -> dict[str, RecurrentStack]:
     return {name.removesuffix(f".{BASE}"): stack for name, stack in found.items()}
 
 
-def _exchange_base(part: nn.Module, stack: RecurrentStack) -> None:
-    """Change the instance of a subclass in place, so that its forward calls ``stack`` instead of its base class."""
-    kind = base_kind(part)
+def exchange_base(part: nn.Module, layer: nn.Module) -> None:
+    """Change the instance of a subclass in place, so that its forward calls ``layer`` instead of its base class."""
+    own: Any = type(part)
+    kind: Any = base_kind(part)
     assert kind is not None
+    if isinstance(part, nn.RNNBase):
+        part._flat_weights_names, part._flat_weights, part._flat_weight_refs = [], [], []
+    for name in own_weights(part):
+        del part._parameters[name]
+    part.__class__ = _exchanged_class(own, kind)
+    part.add_module(BASE, layer)
+
+
+def own_weights(part: nn.Module) -> list[str]:
+    """List the names of the weights that the torch class of a recurrent layer has."""
+    starts = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
+    return [name for name in part._parameters if name.startswith(starts)]
+
+
+@cache
+def _exchanged_class(own: Any, kind: Any) -> Any:
+    """Make a subclass of a user's class whose base class calls the layer BASE. Pickles name the user's class."""
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         return getattr(self, BASE)(input, hx)
 
+    def reduced(self: Any, protocol: Any) -> tuple:
+        return _instance, (own, kind), self.__dict__
+
     base = type(kind.__name__, (kind,), {"forward": forward, "flatten_parameters": lambda self: None})
-    if isinstance(part, nn.RNNBase):
-        part._flat_weights_names, part._flat_weights, part._flat_weight_refs = [], [], []
-    for name in [
-        name
-        for name in part._parameters
-        if name.startswith(("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh"))
-    ]:
-        del part._parameters[name]
-    part.__class__ = type(type(part).__name__, (type(part), base), {})
-    part.add_module(BASE, stack)
+    return type(own.__name__, (own, base), {"__reduce_ex__": reduced, OWN_CLASS: own})
+
+
+def _instance(own: Any, kind: Any) -> Any:
+    """Make an instance without attributes, for a pickle."""
+    made = _exchanged_class(own, kind)
+    return made.__new__(made)
