@@ -24,10 +24,11 @@ FILES = ["average", "backwards_pair", "dense", "features", "functional_features"
          "tagger",
          "two_layers_in_one", "unbiased"]  # fmt: skip
 
-GRAPHS = ["bidirectional_states", "conv1d_pool", "layer_norm", "multi_head_masked", "nested_functional",
-          "normalization", "seq2seq_attention", "shared_lstm", "time_nested_cnn", "two_outputs",
-          "words_and_numbers"]  # fmt: skip
-MODERN = ["multi_head_masked", "seq2seq_attention"]  # their calls are written as only Keras 3 reads them
+GRAPHS = ["bidirectional_states", "conv1d_pool", "gru_elu", "k2-conv_lstm", "k2-gru_elu", "layer_norm",
+          "multi_head_masked", "nested_functional", "normalization", "seq2seq_attention", "shared_lstm",
+          "time_nested_cnn", "two_outputs", "words_and_numbers"]  # fmt: skip
+HABITS = DATA / "keras" / "habits"
+WRITTEN = sorted(p.stem for p in HABITS.glob("*.keras") if p.stem != "k2-op_matmul")  # Keras 3 has no such operation
 
 
 def opened(name):
@@ -44,7 +45,9 @@ def opened(name):
 def written(folder, name):
     """Write all that can be written of a network; path of the file -> inputs and what Keras must give, (N, C)."""
     network, x, y = opened(name)
-    found = {"network": network, "shrunk": unbraid.shrink(network, x, keep=0.5)}
+    found = {"network": network}
+    if name != "average":  # its directions are merged unit by unit
+        found["shrunk"] = unbraid.shrink(network, x, keep=0.5)
     for strategy in ("reconstruct", "paper"):
         parts = unbraid.decompose(network, (x, y), strategy=strategy)
         found |= {f"{strategy}-module": parts[network.labels[0]], f"{strategy}-composition": unbraid.compose(parts)}
@@ -63,7 +66,7 @@ def written(folder, name):
 
 def graph(name):
     """A network that is a graph, its inputs, and every class in turn."""
-    path = DATA / "keras" / "graphs" / f"k3-{name}.keras"
+    path = DATA / "keras" / "graphs" / f"{name if name.startswith('k2-') else f'k3-{name}'}.keras"
     network = load_keras(path, output="last" if name == "two_outputs" else None)
     with np.load(path.with_suffix(".npz")) as stored:
         arrays = [np.tile(stored[key], (8, *[1] * (stored[key].ndim - 1))) for key in sorted(stored) if key != "y"]
@@ -89,6 +92,27 @@ def written_graphs(folder, name):
         path = folder / f"{name}-{kind}.keras"
         unbraid.export_keras(model, path)
         files[path] = x, model.predict_proba(x)
+    return files
+
+
+def written_habits(folder, name):
+    """As :func:`written`, of a model as people write it: operations, masks, activations that are layers."""
+    network = load_keras(HABITS / f"{name}.keras")
+    with np.load(HABITS / f"{name}.npz") as stored:
+        arrays = [np.tile(stored[key], (8, *[1] * (stored[key].ndim - 1))) for key in sorted(stored) if key != "y"]
+    x = tuple(arrays) if len(arrays) > 1 else arrays[0]
+    shape = network.logits(x).shape[:-1]
+    y = np.arange(np.prod(shape)).reshape(shape) % max(network.classes, 2)
+    numbers = network.task == "regression"
+    parts = unbraid.decompose(network, x) if numbers else unbraid.decompose(network, (x, y), strategy="paper")
+    found = {"network": network, "module": parts[network.labels[0]], "fused": unbraid.compose(parts).fuse()}
+    if numbers or len(np.unique(network.predict_index(x))) > 1:  # shrink reads several classes
+        found["shrunk"] = unbraid.shrink(network, x, keep=0.5)
+    files = {}
+    for kind, model in found.items():
+        path = folder / f"{name}-{kind}.keras"
+        unbraid.export_keras(model, path)
+        files[path] = x, model.predict(x) if model.task == "regression" else model.predict_proba(x)
     return files
 
 
@@ -306,22 +330,35 @@ def test_other_endings_are_refused(tmp_path, name):
 
 
 LOAD = """
-import sys
+import importlib, json, sys, zipfile
 import numpy as np
-import importlib
 keras = importlib.import_module(sys.argv[1])
-modern = tuple(sys.argv[2].split(","))
-paths = [p for p in sys.argv[3:] if keras.__version__ >= "3" or not p.split("/")[-1].startswith(modern)]
+three = keras.__version__ >= "3"
+
+
+def modern(path):  # only Keras 3 reads it
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("metadata.json"))["keras_version"] >= "3"
+
+
+paths = [path for path in sys.argv[2:] if three or not modern(path)]
+apart = {}
 for number, path in enumerate(paths, 1):
     given = np.load(path[:-6] + ".npz")
     x = [given[name] for name in sorted(given.files) if name != "y"]
-    model = keras.models.load_model(path, compile=False)
-    # called, not predict(), which compiles every model anew and takes ten times as long
-    found = np.asarray(model(x if len(x) > 1 else x[0], training=False)).reshape(given["y"].shape)
-    apart = float(np.nanmax(np.abs(found - given["y"])))
-    assert apart < 1e-5, (path, apart)
-    print(f"{keras.__version__}: {number} of {len(paths)}", path.split("/")[-1], flush=True)
-print(len(paths), "equal")
+    try:
+        model = keras.models.load_model(path, compile=False)
+        # called, not predict(), which compiles every model anew and takes ten times as long
+        found = np.asarray(model(x if len(x) > 1 else x[0], training=False)).reshape(given["y"].shape)
+        largest = float(np.nanmax(np.abs(found - given["y"])))
+        if not (largest < 1e-5 and (np.isfinite(found) | np.isnan(given["y"])).all()):
+            apart[path] = largest
+    except Exception as error:
+        apart[path] = repr(error)
+    name = path.split("/")[-1]
+    print(f"{keras.__version__}: {number} of {len(paths)}", name, apart.get(path, ""), flush=True)
+print(len(paths) - len(apart), "of", len(paths), "equal", flush=True)
+sys.exit(bool(apart))
 """
 
 
@@ -330,21 +367,23 @@ def all_files(tmp_path_factory):
     """Paths of all files; beside each are its inputs and what Keras must give."""
     folder = tmp_path_factory.mktemp("files")
     names: list[str] = []
-    for name in [*FILES, *GRAPHS]:
-        for path, (x, wanted) in (written if name in FILES else written_graphs)(folder, name).items():
-            arrays = {f"x{place}": part for place, part in enumerate(x if isinstance(x, tuple) else [x])}
-            np.savez(path.with_suffix(".npz"), y=wanted, **arrays)
-            names.append(str(path))
+    for makes, given in ((written, FILES), (written_graphs, GRAPHS), (written_habits, WRITTEN)):
+        for name in given:
+            for path, (x, wanted) in makes(folder, name).items():
+                arrays = {f"x{place}": part for place, part in enumerate(x if isinstance(x, tuple) else [x])}
+                np.savez(path.with_suffix(".npz"), y=wanted, **arrays)
+                names.append(str(path))
     return names
 
 
 @pytest.mark.keras
 @pytest.mark.skipif("UNBRAID_KERAS_PYTHON" not in os.environ, reason="make test-keras runs it")
-@pytest.mark.parametrize("library", ["keras", "tf_keras"])
-def test_plain_keras_gives_the_same(all_files, library, capfd):
+@pytest.mark.parametrize(("library", "least"), [("keras", 235), ("tf_keras", 168)])
+@pytest.mark.filterwarnings("ignore:.*reshapes the outputs:unbraid.errors.UnbraidWarning")
+def test_plain_keras_gives_the_same(all_files, library, least, capfd):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    command = [os.environ["UNBRAID_KERAS_PYTHON"], "-c", LOAD, library, ",".join(MODERN), *all_files]
+    command = [os.environ["UNBRAID_KERAS_PYTHON"], "-c", LOAD, library, *all_files]
     assert sys.executable not in command
     with capfd.disabled(), subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -353,5 +392,5 @@ def test_plain_keras_gives_the_same(all_files, library, capfd):
             last = line.strip()
             print(last, flush=True)
     assert running.returncode == 0
-    assert last.endswith(" equal")
-    assert int(last.split()[0]) >= 90
+    same, _, files, *_ = last.split()
+    assert same == files and int(files) >= least

@@ -40,9 +40,9 @@ def export_keras(
     The Keras model reads what the network reads: word indices (N, T), features (N, T, D), or several inputs in order.
     It gives the probabilities of a network (N, C), of a module (N, 1) or of a composition (N, K), or the numbers of a
     regression. The results of a tagger have an axis of timesteps. Labels, vocabularies and layers without an effect on
-    predictions (dropout, noise) are not part of the file. A graph with MultiHeadAttention, or with initial states, is
-    for Keras 3 only. The file is read again and compared with the model before it replaces another one; after an error
-    there is no new file.
+    predictions (dropout, noise) are not part of the file. A graph with MultiHeadAttention, initial states, operations
+    or explicit masks is for Keras 3 only. The file is read again and compared with the model before it replaces another
+    one; after an error there is no new file.
 
     Args:
         model: a network of a Keras file, also a smaller one of :func:`unbraid.shrink`; a rolled module of it; or a
