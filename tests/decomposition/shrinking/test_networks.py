@@ -82,6 +82,11 @@ def test_refused_networks():
         shrink(factory.translator(), None)
     with pytest.raises(DataError, match="the network predicts no class for two of the inputs"):
         shrink(small_network(), small_examples(small_network())[0][:1])
+    binary = factory.network(classes=1, output="sigmoid")
+    x, _ = factory.examples(binary, 40)
+    x = x[binary.predict_index(x) == 1][:1]
+    with pytest.raises(DataError, match=rf"predicts '{binary.labels[1]}' for fewer than two of the inputs"):
+        shrink(binary, x)
 
 
 def test_the_smaller_network_is_decomposed_and_exported(tmp_path):

@@ -14,7 +14,7 @@ from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
 from unbraid.decomposition.sampling import choose
 from unbraid.decomposition.shrinking.merged import check_any_smaller, merged_layers
 from unbraid.decomposition.shrinking.sources import columns, squared_change
-from unbraid.errors import DataError
+from unbraid.errors import DataError, quoted
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Scattered
@@ -53,9 +53,9 @@ class NetworkShrinker:
         possible = [1] if network.binary else range(network.classes)
         self.used = [j for j in possible if targets.members(j).sum() >= 2]
         if not self.used:
-            raise DataError(
-                "the network predicts no class for two of the inputs: give more inputs, of several classes."
-            )
+            rare = f"{quoted(network.labels[1])!r}" if network.binary else "no class"
+            often = "for fewer than two of the inputs" if network.binary else "for two of the inputs"
+            raise DataError(f"the network predicts {rare} {often}: give more inputs, of several classes.")
         rows = choose(targets, config, self.used, pooled=True).rows
         self.made = Reconstruction(network, x.take(rows), targets.take(rows), self.used, config)
 
