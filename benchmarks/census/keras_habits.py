@@ -22,7 +22,7 @@ from benchmarks.census.habits.text import text
 from benchmarks.census.keras_models import fill
 
 WORDS = ("lstm", "q1", "q2", "words", "chars", "casing", "text", "store")  # names of inputs of indices
-NUMBERS = ("tfidf", "image", "static")  # names of inputs of numbers beside an Embedding
+NUMBERS = ("tfidf", "image", "static", "numbers")  # names of inputs of numbers beside an Embedding
 
 
 def cases(keras: Any) -> Iterator[Case]:
