@@ -2,31 +2,17 @@
 
 import os
 import re
-import subprocess
-import sys
 
-from tests import jitter
-from tests.locations import ROOT
+from tests import prepared
 
 LONGEST = 25  # words of a sentence
-JITTERED = """
-import runpy, sys
-from tests import jitter
-jitter.install()
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FIGURE = re.compile(r"[-+]?\d[\d,.]*")
 
 
 def printed(script, folder):
     """Run a script in a folder, with warnings as errors; return its output."""
-    start = [] if jitter.wanted() is None else ["-c", JITTERED]
-    command = [sys.executable, "-W", "error", *start, str(script)]
-    paths = [path for path in (os.environ.get("PYTHONPATH"), str(ROOT) if start else "") if path]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = prepared.run([str(script)], folder, {**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

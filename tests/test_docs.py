@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import unbraid
+from tests import prepared
 from tests.locations import ROOT
 from tests.scripts import blocks, long_sentences, printed_by_page, without_figures
 
@@ -18,7 +19,6 @@ DOCS = ROOT / "docs"
 PAGES = {path.relative_to(DOCS).as_posix(): path for path in sorted(DOCS.rglob("*.md"))}
 WITH_CODE = [name for name, path in PAGES.items() if blocks(path, "python")]
 FILES = ("intents.keras", "words.json")  # of the Keras tutorial
-PROGRAM = 'from unbraid.cli.app import app; app(prog_name="unbraid")'
 
 
 def needs(package):
@@ -52,7 +52,8 @@ def test_the_code_of_a_page_prints_what_the_page_shows(name, folder):
 def test_the_commands_of_the_command_line_page_run(folder):
     programs = folder / "bin"
     programs.mkdir()
-    for program, arguments in (("unbraid", ["-c", PROGRAM]), ("python", [])):
+    unbraid_program = ["-S", "-E", prepared.__file__, prepared.address()]
+    for program, arguments in (("unbraid", unbraid_program), ("python", [])):
         path = programs / program
         path.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, *arguments])} "$@"\n', encoding="utf-8")
         path.chmod(0o755)
