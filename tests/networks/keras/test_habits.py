@@ -132,6 +132,23 @@ def test_examples_are_never_mixed(tmp_path, key, message):
         load_keras(edited(tmp_path, "k3-last_step_index.keras", change))
 
 
+def test_settings_of_random_numbers_change_nothing(tmp_path):
+    """tf_keras 2.21 writes rng_type, for RandomFlip and others."""
+    edits = []
+
+    def change(layer):
+        inner = layer["config"].get("layer", {})
+        if inner.get("class_name") == "SpatialDropout2D":
+            inner["config"]["rng_type"] = "stateful"
+            edits.append(layer)
+
+    name = "k3-lrcn_spatial_dropout.keras"
+    network, x, _ = opened(name)
+    again = load_keras(edited(tmp_path, name, change))
+    assert len(edits) == 1
+    assert np.array_equal(again.predict_proba(x), network.predict_proba(x))
+
+
 def test_an_unknown_function_is_named(tmp_path):
     def change(layer):
         if layer["class_name"] == "TFOpLambda":
