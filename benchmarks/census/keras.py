@@ -187,12 +187,12 @@ def main(folder: str, only: str = "", decomposed: str = ".keras", result: str = 
             file.write(json.dumps([path.name, results[path.name]]) + "\n")
         wrong = {step: text for step, text in results[path.name].items() if text != "ok"}
         print(path.name, wrong or "ok", flush=True)
-    write(results, RESULT.with_name(result))
+    write(results, RESULT.with_name(result), decomposed)
 
 
-def write(results: dict[str, dict[str, str]], path: Path = RESULT) -> None:
-    """Write the counts and each refusal to the result file."""
-    whole = [found for found in results.values() if len(found) > 1 or found["predict"] != "ok"]
+def write(results: dict[str, dict[str, str]], path: Path = RESULT, decomposed: str = ".keras") -> None:
+    """Write the counts and each refusal to the result file; ``decomposed`` as for :func:`main`."""
+    whole = [found for name, found in results.items() if decomposed in name]
     steps = ("predict", "reconstruct", "paper", "shrink", "back to Keras", "ONNX")
     passed = {step: sum(found.get(step) == "ok" for found in results.values()) for step in steps}
     constructions = sorted({name.split("-")[1] for name in results})

@@ -33,7 +33,8 @@ every refusal.
 """
 HABITS = """\
 As above, for constructions of public repositories: operators between layers, functions of `tf` and `keras.ops`,
-layers that are called several times, masks, nested models. Their code is written anew, in sizes of a few units.
+layers that are called several times, nested models. Others are layers through which Keras 2 and 3 pass masks in
+different ways (*masked*). Their code is written anew, in sizes of a few units.
 {constructions} constructions in {files} files; {whole} (`.keras`) run through all steps.
 """
 
