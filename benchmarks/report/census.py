@@ -55,7 +55,11 @@ def _keras(name: str, title: str, caption: str) -> Iterable[str]:
     total, whole = counts.pop("files"), counts.pop("files with all steps")
     yield f"\n## {title}\n"
     yield caption.format(constructions=counts.pop("constructions"), files=total, whole=whole)
-    last = {"pass": "all steps of the file", "pass of those with all steps": "all steps"}
+    last = {
+        "pass": "all steps of the file",
+        "pass of those with all steps": "all steps",
+        "pass of these without ONNX": "all steps but ONNX",
+    }
     rows = [
         [last.get(step, step), str(passed), str(total if step in ("predict", "pass") else whole)]
         for step, passed in counts.items()
