@@ -371,3 +371,28 @@ def odd(keras: Any) -> Iterator[Case]:
         ),
         BCE,
     )
+    yield from masks(keras)
+
+
+def masks(keras: Any) -> Iterator[Case]:
+    """Layers that Keras 2 and 3 pass masks through in different ways."""
+    K, M, Input = keras.layers, keras.Model, keras.Input
+    w, i = Input((T,), name="words"), Input((T, 4), name="numbers")
+    e = K.Embedding(V, 4, mask_zero=True)(w)
+    both = {
+        "concatenate": K.Concatenate,
+        "multiply": K.Multiply,
+        "maximum": K.Maximum,
+        "minimum": K.Minimum,
+        "add": K.Add,
+    }
+    for name, merge in both.items():
+        yield f"masked_{name}", M([w, i], K.Dense(3, activation="softmax")(K.LSTM(4)(merge()([e, i])))), CCE
+    two = K.Multiply()([e, K.Embedding(V, 4, mask_zero=True)(w)])
+    yield "masked_product", M(w, K.Dense(3, activation="softmax")(K.GRU(4)(two))), CCE
+    for name, layer in (
+        ("rescaling", K.Rescaling(0.5, offset=0.1)),
+        ("hard_sigmoid", K.Activation("hard_sigmoid")),
+        ("batch_norm", K.BatchNormalization()),
+    ):
+        yield f"masked_{name}", M(w, K.Dense(3, activation="softmax")(K.LSTM(4)(layer(e)))), CCE

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unbraid.errors import FormatError, UnsupportedLayer, quoted, wrong_object
 from unbraid.export.keras_body import body_graph, own_masks
-from unbraid.export.keras_check import check_keras
+from unbraid.export.keras_check import OnlyKeras3, check_keras
 from unbraid.export.keras_graph import graph_layers, started
 from unbraid.export.keras_layers import Values, body_layers, dense
 from unbraid.export.keras_model import KerasModel, Ref
@@ -40,9 +40,9 @@ def export_keras(
     The Keras model reads what the network reads: word indices (N, T), features (N, T, D), or several inputs in order.
     It gives the probabilities of a network (N, C), of a module (N, 1) or of a composition (N, K), or the numbers of a
     regression. The results of a tagger have an axis of timesteps. Labels, vocabularies and layers without an effect on
-    predictions (dropout, noise) are not part of the file. A graph with MultiHeadAttention, or with initial states, is
-    for Keras 3 only. The file is read again and compared with the model before it replaces another one; after an error
-    there is no new file.
+    predictions (dropout, noise) are not part of the file. A graph with MultiHeadAttention, initial states, operations
+    or explicit masks is for Keras 3 only. So is one of Keras 3 where Keras 2 passes a mask on in another way. The file
+    is read again and compared with the model before it replaces another one; after an error there is no new file.
 
     Args:
         model: a network of a Keras file, also a smaller one of :func:`unbraid.shrink`; a rolled module of it; or a
@@ -78,8 +78,12 @@ def export_keras(
         raise wrong_object(given, "model", "a Network, a ConcernModule or a Composition", advice)
     check_target(path, b"PK\x03\x04")
     _check_suffix(path)
-    content = _content(model)
-    write_file(path, content, verify=partial(_verify, model) if check else None)
+    keras, output = _written(model)
+    verify = partial(_verify, model) if check else None
+    try:
+        write_file(path, keras.content(output), verify=verify)
+    except OnlyKeras3:
+        write_file(path, keras.content(output, modern=True), verify=verify)
 
 
 def _check_suffix(path: str | os.PathLike[str]) -> None:
@@ -103,20 +107,21 @@ def _verify(model: Network | ConcernModule | Composition, path: Path) -> None:
     check_keras(path, model, _shapes(network), words)
 
 
-def _content(model: Network | ConcernModule | Composition) -> bytes:
+def _written(model: Network | ConcernModule | Composition) -> tuple[KerasModel, str | Ref]:
+    """Return the layers of a model, and the value that it gives."""
     if isinstance(model, Network):
         keras, width = _started([model])
         read = _read_by(keras, model.body, width)
         function = OUTPUTS[model.spec.output].activation
-        return keras.content(dense(keras, model.head.weight, model.head.bias, function, _head_name(model), read).layer)
+        return keras, dense(keras, model.head.weight, model.head.bias, function, _head_name(model), read).layer
     modules = [model] if isinstance(model, ConcernModule) else list(model.modules_by_label.values())
     keras, width = _started([module.parent for module in modules])
     bodies = {id(module.body): module.body for module in modules}
     found = {key: _read_by(keras, body, width) for key, body in bodies.items()}
     reads = [found[id(module.body)] for module in modules]
     if isinstance(model, ConcernModule):
-        return keras.content(_module_output(keras, model, reads[0]))
-    return keras.content(_composition_output(keras, model, modules, reads))
+        return keras, _module_output(keras, model, reads[0])
+    return keras, _composition_output(keras, model, modules, reads)
 
 
 def _started(networks: Sequence[Network]) -> tuple[KerasModel, int]:

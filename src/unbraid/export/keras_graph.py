@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unbraid.errors import UnsupportedLayer, quoted
 from unbraid.export.keras_layers import Values, recurrent_layer
-from unbraid.export.keras_model import KerasModel, Node, Ref, activation, reference, scaled, serialized
+from unbraid.export.keras_model import HARD, KerasModel, Node, Ref, activation, reference, scaled, serialized
 from unbraid.export.keras_operations import is_operation, operation, operation_node
 from unbraid.networks.graph.elementwise import ELEMENTWISE, UNCHANGED
 from unbraid.networks.graph.kind import Settings, Weight
@@ -108,7 +108,7 @@ class _Writer:
     def write(self) -> Ref:
         """Add all calls; return the output."""
         layers = {layer.name: layer for layer in self.spec.layers}
-        shapes = _shapes(self.spec)
+        shapes, widths = _shapes(self.spec)
         read = {self.spec.output, *(one for call in self.spec.calls for one in [*call.reads, *call.states])}
         self.values |= {(number, 0): reference(name) for number, name in enumerate(self.model.inputs)}
         for turn, call in enumerate(self.spec.calls):
@@ -122,6 +122,8 @@ class _Writer:
                 name = self.names[call.layer] = self._added(layer, shapes[turn], max(outputs, default=0) > 0)
             place = self.model.call(name, self._node(layer, call))
             self.values |= {(number, output): (name, place, output) for output in outputs}
+            if function := _hard_function(layer):
+                self.values[number, 0] = self._hard(function, name, (name, place, 0), widths[turn])
         return self.values[self.spec.output]
 
     def _node(self, layer: GraphLayer, call: CallSpec) -> Node:
@@ -137,6 +139,12 @@ class _Writer:
                 f"layer {quoted(layer.name)!r} reads a mask that is an input: use unbraid.export_onnx."
             )
         return Node(reads, states, causal, isinstance(layer, LayerSpec) and layer.kind == _APART, masks=masks)
+
+    def _hard(self, function: str, name: str, value: Ref, width: int) -> Ref:
+        """Add ``hard_sigmoid`` behind a layer that is linear in the file; return its value."""
+        _, factor, shift = scaled(function)
+        value = self.model.affine(value, factor, shift, width, f"{name}_scale")
+        return reference(self.model.add("ReLU", {"max_value": 1.0}, (value,), f"{name}_hard"))
 
     def _added(self, layer: GraphLayer, shapes: list[tuple[int, ...]], states: bool) -> str:
         """Add a layer without a call; return its name."""
@@ -208,24 +216,43 @@ class _Writer:
         return name
 
 
-def _shapes(spec: GraphSpec) -> list[list[tuple[int, ...]]]:
-    """Shapes of what each call reads, without the axis of examples."""
+def _shapes(spec: GraphSpec) -> tuple[list[list[tuple[int, ...]]], list[int]]:
+    """Return the shapes of what each call reads, without the axis of examples, and the width of what it gives."""
     found: list[list[tuple[int, ...]]] = []
+    widths: list[int] = []
 
     class Watched(KerasGraph):
         def run(self, name: str, x: list[Tensor], masks: Any, states: list[Tensor]) -> Any:
             found.append([tuple(part.shape[1:]) for part in x])
-            return super().run(name, x, masks, states)
+            values, mask = super().run(name, x, masks, states)
+            widths.append(values[0].shape[-1])
+            return values, mask
 
     with torch.device("meta"):
         Watched(spec)(*[torch.zeros(input_size(given)) for given in spec.inputs])
-    return found
+    return found, widths
 
 
 def _without_effect(layer: GraphLayer) -> bool:
     if isinstance(layer, PerTimestepSpec):
         return all(map(_without_effect, layer.graph.layers))
     return isinstance(layer, LayerSpec) and layer.kind in _DROPPED
+
+
+def _hard_function(layer: GraphLayer) -> str:
+    """Return the ``hard_sigmoid`` that a layer computes last; empty without it, or within a recurrent layer."""
+    own = ""
+    if isinstance(layer, ActivationSpec):
+        own = layer.activation
+    elif isinstance(layer, LayerSpec) and layer.kind not in CONVOLUTIONAL:
+        own = str(layer.settings.get("activation"))
+    return own if own in HARD else ""
+
+
+def _last(layer: LayerSpec | ActivationSpec) -> str:
+    """Return the activation of a layer in the file; ``linear`` where :func:`_hard_function` follows."""
+    own = layer.activation if isinstance(layer, ActivationSpec) else str(layer.settings["activation"])
+    return "linear" if _hard_function(layer) else own
 
 
 def _settings(layer: LayerSpec) -> dict[str, Any]:
@@ -236,7 +263,7 @@ def _settings(layer: LayerSpec) -> dict[str, Any]:
         del found["data_format"]
     for name in ("activation", "recurrent_activation"):
         if found.get(name) is not None:
-            own = str(found[name])
+            own = _last(layer) if name == "activation" else str(found[name])
             found[name] = activation(scaled(own)[0] if layer.kind in _SCALED.get(name, ()) else own, layer.name)
     axis = found.get("axis")
     if layer.kind in _ONE_AXIS and isinstance(axis, list) and len(axis) == 1:
@@ -287,6 +314,6 @@ _STAGES: dict[type, Callable[[Any, Weights], Made]] = {
     MaskingSpec: lambda spec, own: ("Masking", {"mask_value": spec.value}, {}),
     FlattenSpec: lambda spec, own: ("Flatten", {}, {}),
     RepeatSpec: lambda spec, own: ("RepeatVector", {"n": spec.times}, {}),
-    ActivationSpec: lambda spec, own: ("Activation", {"activation": activation(spec.activation, spec.name)}, {}),
+    ActivationSpec: lambda spec, own: ("Activation", {"activation": activation(_last(spec), spec.name)}, {}),
     DenseSpec: lambda spec, own: _dense(spec.units, spec.activation, spec.name, own["weight"], own["bias"]),
 }

@@ -109,7 +109,7 @@ def _stage(model: KerasModel, spec: StageSpec, stage: nn.Module, read: Values) -
             shared, factor, shift = scaled(spec.activation)  # type: ignore[union-attr]  # of an activation
             layer = read.layer
             if shift:
-                layer = model.add("Rescaling", {"scale": factor, "offset": shift}, (layer,), f"{spec.name}_scale")
+                layer = model.affine(layer, factor, shift, read.width, f"{spec.name}_scale")
             settings = {"activation": activation(shared, spec.name)}
             return Values(model.add("Activation", settings, (layer,), spec.name), read.width, read.places)
         case Dense():

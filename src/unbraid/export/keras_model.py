@@ -34,6 +34,7 @@ _LAYERS: dict[str, tuple[str, dict[str, float]]] = {
     "relu6": ("ReLU", {"max_value": 6.0}),
 }  # activations that are layers in both
 HARD = {"hard_sigmoid": 1 / 6, "hard_sigmoid_keras2": 0.2}  # relu1(HARD * x + 0.5)
+_EPSILON = 1e-3  # Keras 2 raises smaller ones for images
 VERSION = "2.15.0"  # Keras 3 also reads the calls of layers as Keras 2 writes them
 MODERN = "3.0.0"  # of a file that Keras 2 cannot read
 
@@ -187,6 +188,23 @@ class KerasModel:
         """Return the variables of a layer: part of it -> variables in the order of Keras."""
         return self._arrays[name]
 
+    def affine(self, value: Ref | str, factor: float, shift: float, width: int, name: str) -> Ref:
+        """Add a scale and a shift of values; return the result.
+
+        Args:
+            value: the values.
+            factor: the scale.
+            shift: the shift, which follows the scale.
+            width: size of the last axis, or 0 where it is not known. Rescaling does it then, which passes no mask on in
+                Keras 2.
+            name: wanted name of the layer.
+        """
+        if not width:
+            return reference(self.add("Rescaling", {"scale": factor, "offset": shift}, (value,), name))
+        whole = np.ones(width, np.float32)
+        arrays = {"": [factor * whole, shift * whole, 0 * whole, (1 - _EPSILON) * whole]}
+        return reference(self.add("BatchNormalization", {"axis": -1, "epsilon": _EPSILON}, (value,), name, arrays))
+
     def wrap(self, name: str, model: KerasModel, output: Ref) -> None:
         """Make a model, up to one of its values, the layer inside of the wrapper ``name``."""
         self._inner[name] = model, output
@@ -263,11 +281,11 @@ class KerasModel:
         }
         return {"module": "keras", "class_name": "Model", "config": config, "registered_name": "Model"}
 
-    def content(self, output: str | Ref) -> bytes:
-        """Return the file of the model whose result is the value ``output``."""
+    def content(self, output: str | Ref, modern: bool = False) -> bytes:
+        """Return the file of the model whose result is the value ``output``; a ``modern`` one is for Keras 3 only."""
         import h5py  # here, as `import unbraid` need not wait for it
 
-        value, modern = reference(output), self._modern()
+        value, modern = reference(output), modern or self._modern()
         weights = io.BytesIO()
         with h5py.File(weights, "w") as file:
             self._write_weights(file, value)

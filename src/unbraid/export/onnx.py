@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unbraid._version import __version__
 from unbraid.config import IOArchitecture
-from unbraid.errors import UnbraidError, wrong_object
+from unbraid.errors import UnbraidError, UnsupportedLayer, quoted, wrong_object
 from unbraid.export.check import compare, needed
 from unbraid.export.composed import ReadByGroup, composed
 from unbraid.export.domain import DomainInput, with_domain
@@ -35,6 +35,8 @@ from unbraid.export.readers import (
 )
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
+from unbraid.networks.graph.adapter import ADAPTED
+from unbraid.networks.graph_spec import GraphSpec, KerasSpec, LayerSpec, PerTimestepSpec
 from unbraid.networks.inputs import to_device
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import OUTPUTS
@@ -74,6 +76,7 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
 
     Raises:
         DataError: an example is missing or does not fit.
+        UnsupportedLayer: a layer of a Keras model that Keras itself computes.
         UnbraidError: the model cannot be exported, the outputs differ, or a package is missing.
         FormatError: the file cannot be written, or ``path`` is a folder, a device or a pipe.
         ArgumentError: ``model`` is another object.
@@ -95,6 +98,9 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
         raise UnbraidError(
             "an encoder-decoder cannot be exported to ONNX: it generates words in a loop. Export classifiers only."
         )
+    for parent in parents:
+        if isinstance(parent.spec, KerasSpec):
+            _check_kinds(parent.spec.graph)
     own = any(isinstance(parent.spec, TorchSpec) for parent in parents)
     needed("onnx", *(["onnxscript"] if own else []), *(["onnxruntime"] if check else []))
     _check_weights(model)
@@ -114,6 +120,18 @@ def export_onnx(model: Exportable, path: str | os.PathLike[str], example: Any = 
         names = [name for reader in readers for name in reader.names]
         compare(content, answers, names, probes(readers, proto), _device(model))
     write_file(path, content)
+
+
+def _check_kinds(graph: GraphSpec) -> None:
+    """Raise UnsupportedLayer for a layer that Keras itself computes."""
+    for layer in graph.layers:
+        if isinstance(layer, PerTimestepSpec):
+            _check_kinds(layer.graph)
+        elif isinstance(layer, LayerSpec) and layer.kind in ADAPTED:
+            raise UnsupportedLayer(
+                f"layer {quoted(layer.name)!r} ({layer.kind}) is computed by Keras itself, which ONNX export cannot "
+                "follow: replace the layer, or use unbraid.export_keras."
+            )
 
 
 class Answers(nn.Module):

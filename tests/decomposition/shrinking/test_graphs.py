@@ -9,12 +9,13 @@ import unbraid
 from tests.locations import DATA
 from unbraid.decomposition.shrinking.graphs import GraphShrinker, graph_of
 from unbraid.decomposition.shrinking.narrowing import Plan
-from unbraid.errors import ConfigError, UnsupportedLayer
+from unbraid.errors import ConfigError, UnbraidWarning, UnsupportedLayer
 from unbraid.networks.graph.recurrence import KerasRecurrent
 from unbraid.networks.graph_spec import LayerSpec
 from unbraid.networks.stage_spec import DenseSpec, RecurrentSpec
 
 GRAPHS = DATA / "keras" / "graphs"
+MERGED = GRAPHS / "k3-bidirectional_norm"
 NAMES = ["attention_masked", "backwards_sequences", "bidirectional_states", "conv1d_pool", "dot", "layer_norm",
          "masking_norm", "multi_head_masked", "nested_functional", "rnn_stacked_tagger", "seq2seq_attention",
          "shared_lstm", "two_outputs", "words_and_numbers"]  # fmt: skip
@@ -22,9 +23,9 @@ MASKED = ("attention_masked", "backwards_sequences", "layer_norm", "masking_norm
           "rnn_stacked_tagger", "words_and_numbers")  # fmt: skip
 
 
-def opened(name):
+def opened(name, made_by="k3"):
     """A network of a Keras file, and 48 inputs that differ from each other."""
-    path = GRAPHS / f"k3-{name}.keras"
+    path = GRAPHS / f"{made_by}-{name}.keras"
     network = unbraid.load(path, output="last" if "two_outputs" in name else None)
     with np.load(path.with_suffix(".npz")) as stored:
         arrays = [stored[key] for key in sorted(stored.files) if key != "y"]
@@ -130,12 +131,12 @@ def test_a_gru_that_resets_before_the_product():
     np.testing.assert_allclose(unbraid.shrink(gru, x, 1.0).logits(x), gru.logits(x), atol=1e-6)
 
 
-def summed_network():
-    """A graph with a bidirectional layer whose directions are summed, and its inputs."""
+def summed_network(merge="sum"):
+    """A graph with a bidirectional layer whose directions are merged, and its inputs."""
     network, x = opened("conv1d_pool")
     spec = network.spec
     one = next(layer for layer in spec.graph.layers if isinstance(layer, RecurrentSpec))
-    both = one.model_copy(update={"bidirectional": True, "merge": "sum"})
+    both = one.model_copy(update={"bidirectional": True, "merge": merge})
     graph = spec.graph.model_copy(update={"layers": [both if layer is one else layer for layer in spec.graph.layers]})
     first = spec.layers[0]
     layers = [first.model_copy(update={"name": f"{one.name}.{way}"}) for way in ("forward", "backward")]
@@ -145,11 +146,31 @@ def summed_network():
     return unbraid.Network(spec.model_copy(update={"graph": graph, "layers": layers}), weights), x
 
 
-def test_directions_that_are_summed_keep_their_units():
-    summed, x = summed_network()
-    small = unbraid.shrink(summed, x, 0.5)
-    assert [layer.units for layer in small.spec.layers] == [layer.units for layer in summed.spec.layers]
-    np.testing.assert_allclose(small.logits(x), summed.logits(x), atol=1e-6)
+@pytest.mark.parametrize("merge", ["sum", "mul", "ave"])
+def test_directions_that_are_merged_unit_by_unit(merge):
+    merged, x = summed_network(merge)
+    told = rf"no layer can be made smaller: .*\(merge_mode='{merge}', 4 units\) keeps all.*merge_mode='concat'"
+    with pytest.raises(UnsupportedLayer, match=told):
+        unbraid.shrink(merged, x, 0.5)
+
+
+def test_directions_that_are_summed_keep_their_units_beside_smaller_layers():
+    """Of two bidirectional layers, the first one concatenates its directions and gets smaller."""
+    network = unbraid.load(MERGED.with_suffix(".keras"))
+    with np.load(MERGED.with_suffix(".npz")) as stored:
+        x = np.tile(stored["x0"], (8, 1))
+    with pytest.warns(UnbraidWarning, match=r"'bidirectional_\d+' \(merge_mode='sum', 3 units\).*Other layers are"):
+        small = unbraid.shrink(network, x, 0.5)
+    assert [layer.units for layer in network.spec.layers] == [4, 4, 3, 3]
+    assert [layer.units for layer in small.spec.layers] == [2, 2, 3, 3]
+    assert np.isfinite(small.predict_proba(x)).all()
+
+
+def test_directions_that_are_two_results_get_smaller():
+    network, x = opened("bidirectional_apart", "k2")  # merge_mode=None
+    small = unbraid.shrink(network, x, 0.5)
+    assert [layer.units for layer in small.spec.layers] == [2, 2]
+    assert [layer.units for layer in network.spec.layers] == [4, 4]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,7 +6,7 @@ import pytest
 from tests import factory
 from unbraid import Network, Vocabulary, compose, decompose, export_onnx, shrink
 from unbraid.demo.small import small_examples, small_network
-from unbraid.errors import ConfigError, DataError
+from unbraid.errors import ConfigError, DataError, UnbraidWarning, UnsupportedLayer
 from unbraid.networks.stage_spec import RecurrentSpec
 
 
@@ -23,7 +23,7 @@ SHAPES = [
     {"cells": ("lstm",)},
     {"cells": ("gru-before", "relu")},
     {"cells": ("lstm-hard",), "io": "M:N", "bidirectional": True},
-    {"cells": ("gru", "lstm"), "bidirectional": True, "merge": "sum"},
+    {"cells": ("gru", "lstm"), "bidirectional": True, "merge": "sum", "hidden": [(10, "relu")]},
     {"cells": ("vanilla",), "io": "1:N"},
     {"cells": ("gru-hard",), "flat": True},
     {"cells": ("lstm",), "hidden": [(10, "relu")], "output": "sigmoid"},
@@ -33,6 +33,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.filterwarnings("ignore:bidirectional layer:unbraid.errors.UnbraidWarning")
 def test_smaller_networks(shape):
     network = factory.network(**{"units": 12, **shape})
     x, _ = factory.examples(network, 160, padded=shape.get("mask", False))
@@ -46,6 +47,24 @@ def test_smaller_networks(shape):
     assert error(shrink(network, x, 0.9), network, x) < 0.3
     again = Network(small.spec, small.weights(), small.labels)
     assert np.array_equal(again.logits(x), small.logits(x))
+
+
+@pytest.mark.parametrize("merge", ["sum", "mul", "ave"])
+def test_directions_that_are_merged_unit_by_unit(merge):
+    one = {"cells": ("gru",), "bidirectional": True, "merge": merge, "units": 6}
+    network = factory.network(**one)
+    x, _ = factory.examples(network, 60)
+    told = rf"no layer can be made smaller: .*\(merge_mode='{merge}', 6 units\) keeps all.*merge_mode='concat'"
+    for size in ({"keep": 0.5}, {"max_loss": 0.1}):
+        with pytest.raises(UnsupportedLayer, match=told):
+            shrink(network, x, **size)
+    dense = factory.network(**one, hidden=[(10, "relu")])
+    with pytest.raises(UnsupportedLayer, match="layers='all' for hidden dense layers"):
+        shrink(dense, x, 0.5, layers="recurrent")
+    with pytest.warns(UnbraidWarning, match=rf"\(merge_mode='{merge}', 6 units\).*Other layers are smaller"):
+        small = shrink(dense, x, 0.5)
+    assert [layer.units for layer in small.layers.values()] == [6, 6, 5]
+    assert [layer.units for layer in shrink(dense, x, 1.0).layers.values()] == [6, 6, 10]
 
 
 def test_settings_and_vocabulary():
@@ -63,6 +82,11 @@ def test_refused_networks():
         shrink(factory.translator(), None)
     with pytest.raises(DataError, match="the network predicts no class for two of the inputs"):
         shrink(small_network(), small_examples(small_network())[0][:1])
+    binary = factory.network(classes=1, output="sigmoid")
+    x, _ = factory.examples(binary, 40)
+    x = x[binary.predict_index(x) == 1][:1]
+    with pytest.raises(DataError, match=rf"predicts '{binary.labels[1]}' for fewer than two of the inputs"):
+        shrink(binary, x)
 
 
 def test_the_smaller_network_is_decomposed_and_exported(tmp_path):

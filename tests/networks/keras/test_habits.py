@@ -1,7 +1,7 @@
 """Models as people write them: operators, functions, activations that are layers, and layers behind the output layer.
 
 The files in ``tests/data/keras/habits`` and the predictions are written by ``benchmarks/census/keras_habits.py`` with
-tf_keras 2.16 (``k2-``) and Keras 3.15 on torch (``k3-``).
+tf_keras 2.16 and 2.21 (``k2-``) and Keras 3.15 on torch (``k3-``).
 """
 
 import json
@@ -16,6 +16,7 @@ import unbraid
 from tests.locations import DATA
 from unbraid.errors import FormatError, UnbraidWarning, UnsupportedLayer
 from unbraid.networks.graph.kind import Settings
+from unbraid.networks.graph.kinds import KINDS
 from unbraid.networks.graph.operations import OPERATIONS
 from unbraid.networks.keras.activations import function_of
 from unbraid.networks.keras.reading import load_keras
@@ -131,6 +132,23 @@ def test_examples_are_never_mixed(tmp_path, key, message):
         load_keras(edited(tmp_path, "k3-last_step_index.keras", change))
 
 
+def test_settings_of_random_numbers_change_nothing(tmp_path):
+    """tf_keras 2.21 writes rng_type, for RandomFlip and others."""
+    edits = []
+
+    def change(layer):
+        inner = layer["config"].get("layer", {})
+        if inner.get("class_name") == "SpatialDropout2D":
+            inner["config"]["rng_type"] = "stateful"
+            edits.append(layer)
+
+    name = "k3-lrcn_spatial_dropout.keras"
+    network, x, _ = opened(name)
+    again = load_keras(edited(tmp_path, name, change))
+    assert len(edits) == 1
+    assert np.array_equal(again.predict_proba(x), network.predict_proba(x))
+
+
 def test_an_unknown_function_is_named(tmp_path):
     def change(layer):
         if layer["class_name"] == "TFOpLambda":
@@ -185,6 +203,8 @@ def test_operations_over_examples_are_refused(name, settings, x):
         ("clip", {"low": 2.0, "high": 5.0}, [X], X.clamp(2, 5)),
         ("repeat", {"repeats": 2, "axis": 1}, [X], X.repeat_interleave(2, 1)),
         ("stack", {"axis": 1}, [X, X], torch.stack([X, X], 1)),
+        ("ones_like", {"dtype": "bool"}, [X], torch.ones(2, 3, 4, dtype=torch.bool)),
+        ("zeros_like", {}, [X], torch.zeros(2, 3, 4)),
         ("sum", {"axis": 1}, [X > 3], (X > 3).sum(1).float()),
     ],
 )
@@ -204,6 +224,13 @@ def test_operations_compute_as_named(name, settings, x, wanted):
 )  # fmt: skip
 def test_the_function_of_an_activation_layer(kind, settings, wanted):
     assert function_of({"class_name": kind, "config": settings}) == wanted
+
+
+@pytest.mark.parametrize("kind", ["Normalization", "Rescaling"])
+def test_layers_that_pass_a_mask_on_in_keras_3_alone(kind):
+    mask = torch.tensor([[True, False, True]])
+    assert KINDS[kind].mask(Settings({}, 2), [X], [mask]) is None
+    assert KINDS[kind].mask(Settings({}, 3), [X], [mask]) is mask
 
 
 def test_hostile_operations_end_in_an_error(tmp_path):

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from unbraid.decomposition.shrinking.merged import check_any_smaller, is_merged
 from unbraid.decomposition.shrinking.narrowing import Plan
 from unbraid.decomposition.shrinking.sources import Source
 from unbraid.decomposition.shrinking.torch_modules import TorchShrinker
@@ -36,6 +37,7 @@ class GraphShrinker(TorchShrinker):
 
     Raises:
         DataError: the graph does not run on x.
+        UnsupportedLayer: no layer can be made smaller.
     """
 
     def __init__(self, network: Network, x: Inputs, refine: int, seed: int, dense: bool = True) -> None:
@@ -43,6 +45,7 @@ class GraphShrinker(TorchShrinker):
         self.network, self.spec = network, network.spec
         sources = [Source(self.spec.head, output=self.spec.output)]
         super().__init__(graph_of(network), x, sources, "auto", refine, seed, dense=dense)
+        check_any_smaller(network, [*(self.stacks.keys() - self._merged()), *self.hidden], not dense)
 
     def make(self, keep: float) -> Network:
         """Make a network whose layers keep the share ``keep`` of their hidden units, in (0, 1]."""
@@ -67,9 +70,11 @@ class GraphShrinker(TorchShrinker):
 
     def _kept(self, keep: float, tied: bool = False) -> dict[str, list[Tensor]]:
         """Choose the kept units. Directions whose outputs are merged unit by unit keep all of them."""
-        merged = {n for n, p in self.stacks.items() if isinstance(p, KerasRecurrent) and p.spec.merge != "concat"}
-        both = {name for name in merged if self.stacks[name].bidirectional}
-        return {name: units for name, units in super()._kept(keep, tied).items() if name not in both}
+        merged = self._merged()
+        return {name: units for name, units in super()._kept(keep, tied).items() if name not in merged}
+
+    def _merged(self) -> set[str]:
+        return {name for name, p in self.stacks.items() if isinstance(p, KerasRecurrent) and is_merged(p.spec)}
 
     def _network(self, small: nn.Module) -> Network:
         assert isinstance(small, KerasGraph)

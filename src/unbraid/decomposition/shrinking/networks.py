@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from unbraid.config import DecompositionConfig, ReconstructConfig
 from unbraid.data.targets import Targets
+from unbraid.decomposition.choosing_layers import pruned_layers
 from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
 from unbraid.decomposition.sampling import choose
+from unbraid.decomposition.shrinking.merged import check_any_smaller, merged_layers
 from unbraid.decomposition.shrinking.sources import columns, squared_change
-from unbraid.errors import DataError
+from unbraid.errors import DataError, quoted
 from unbraid.networks.heads import Head
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.layers import Scattered
@@ -35,21 +37,25 @@ class NetworkShrinker:
 
     Raises:
         DataError: too few examples.
+        UnsupportedLayer: no layer can be made smaller.
     """
 
     def __init__(self, network: Network, x: Inputs, refine: int, seed: int, dense: bool = True) -> None:
         assert isinstance(network.spec, NetworkSpec)
         self.network, self.spec = network, network.spec
+        layers = "all" if dense else "recurrent"
+        config = DecompositionConfig.of(strategy="reconstruct", layers=layers, seed=seed, refine=refine)
+        assert isinstance(config, ReconstructConfig)
+        merged = [stage.name for stage in merged_layers(network)]
+        self.whole = {f"{name}.{side}" for name in merged for side in ("forward", "backward")}
+        check_any_smaller(network, pruned_layers(network, config).keys() - self.whole, not dense)
         targets = _decisions(network, x)
         possible = [1] if network.binary else range(network.classes)
         self.used = [j for j in possible if targets.members(j).sum() >= 2]
         if not self.used:
-            raise DataError(
-                "the network predicts no class for two of the inputs: give more inputs, of several classes."
-            )
-        layers = "all" if dense else "recurrent"
-        config = DecompositionConfig.of(strategy="reconstruct", layers=layers, seed=seed, refine=refine)
-        assert isinstance(config, ReconstructConfig)
+            rare = f"{quoted(network.labels[1])!r}" if network.binary else "no class"
+            often = "for fewer than two of the inputs" if network.binary else "for two of the inputs"
+            raise DataError(f"the network predicts {rare} {often}: give more inputs, of several classes.")
         rows = choose(targets, config, self.used, pooled=True).rows
         self.made = Reconstruction(network, x.take(rows), targets.take(rows), self.used, config)
 
@@ -62,9 +68,7 @@ class NetworkShrinker:
             own = [[j, *(c for c in range(spec.classes) if c != j)] for j in self.used]
         else:
             own = [[0 if network.binary else j] for j in self.used]
-        merged = [s for s in spec.stages if isinstance(s, RecurrentSpec) and s.bidirectional and s.merge != "concat"]
-        whole = {f"{stage.name}.{side}" for stage in merged for side in ("forward", "backward")}
-        made = self.made.fitted_body(self.used, keep, Head(network.head.weight, network.head.bias), own, whole)
+        made = self.made.fitted_body(self.used, keep, Head(network.head.weight, network.head.bias), own, self.whole)
         body, inputs, head = made.body, made.inputs, made.head
         assert isinstance(body, StageSequence)
         stages = [_stage(stage, part) for stage, part in zip(spec.stages, body.stages, strict=True)]

@@ -16,11 +16,12 @@ from unbraid.config import LayerChoice
 from unbraid.decomposition.reconstruction.size_search import held_out_split, smallest
 from unbraid.decomposition.shrinking.graphs import GraphShrinker
 from unbraid.decomposition.shrinking.inputs import module_inputs
+from unbraid.decomposition.shrinking.merged import kept_whole
 from unbraid.decomposition.shrinking.networks import NetworkShrinker, change
 from unbraid.decomposition.shrinking.sources import Source
 from unbraid.decomposition.shrinking.telling import warn_whole
 from unbraid.decomposition.shrinking.torch_modules import TorchShrinker, checked_module
-from unbraid.errors import ConfigError, wrong_object
+from unbraid.errors import ConfigError, warn_caller, wrong_object
 from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.inputs import Inputs
 from unbraid.networks.network import Network
@@ -82,7 +83,8 @@ def shrink(
 
     Returns:
         the smaller module in eval mode, in the type and on the device of ``model``. For a Network made from a Keras
-        file it is a Network; where its layers are a graph, those that need all units read a linear expansion.
+        file it is a Network; where its layers are a graph, those that need all units read a linear expansion. A
+        Bidirectional of it whose directions are merged by ``sum``, ``mul`` or ``ave`` keeps all units.
         For a Network made from a PyTorch module it is an instance of the class of that module.
 
     Raises:
@@ -93,6 +95,7 @@ def shrink(
 
     Warns:
         UnbraidWarning: ``keep`` is below 1, and no layer of a PyTorch module has fewer units.
+        UnbraidWarning: a Bidirectional keeps all units, and other layers are smaller.
 
     Example:
         >>> import torch
@@ -137,12 +140,16 @@ def shrink(
     shrinker: type[NetworkShrinker] | type[GraphShrinker] = (
         GraphShrinker if isinstance(spec, KerasSpec) else NetworkShrinker
     )
-    return _sized(
+    small = _sized(
         inputs,
         lambda some: shrinker(model, some, refine, seed, dense),
         lambda shrinker, small, held: change(model, small, held),
         settings,
     )
+    assert isinstance(small, Network)
+    if whole := kept_whole(model, small):
+        warn_caller(whole)
+    return small
 
 
 def _sized(

@@ -38,11 +38,16 @@ def _padded(x: Tensor, settings: Settings, sizes: Sequence[int], strides: Sequen
     kind = settings.get("padding", "valid")
     if kind not in ("valid", "same", "causal") or (kind == "causal" and len(sizes) > 1):
         raise ValueError(f"padding is {kind!r}, expected 'valid', 'same' or (one axis) 'causal'")
+    if kind == "valid":
+        return x
     widths: list[int] = []
     for length, size, stride in reversed(list(zip(x.shape[2:], sizes, strides, strict=True))):
-        missing = size - 1 if kind == "causal" else max((-(-length // stride) - 1) * stride + size - length, 0)
+        if kind == "causal" or stride == 1:
+            missing = size - 1
+        else:  # sym_max, as the length may be a symbol during export
+            missing = torch.sym_max(((length + stride - 1) // stride - 1) * stride + size - length, 0)
         widths += [missing, 0] if kind == "causal" else [missing // 2, missing - missing // 2]
-    return x if kind == "valid" or not any(widths) else F.pad(x, widths, value=value)
+    return F.pad(x, widths, value=value)
 
 
 def _convolve(settings: Settings, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
@@ -67,14 +72,14 @@ def _depthwise_weight(kernel: Tensor) -> Tensor:
 
 def _depthwise(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
     _channels_last(settings)
-    weight = _depthwise_weight(w["depthwise_kernel"])
-    return _convolve(settings, _first(x[0]), weight, w.get("bias"), x[0].shape[-1]).movedim(1, -1)
+    weight, depth = _depthwise_weight(w["depthwise_kernel"]), w["depthwise_kernel"].shape[-2]
+    return _convolve(settings, _first(x[0]), weight, w.get("bias"), depth).movedim(1, -1)
 
 
 def _separable(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
     _channels_last(settings)
-    weight = _depthwise_weight(w["depthwise_kernel"])
-    hidden = _convolve(settings, _first(x[0]), weight, None, x[0].shape[-1]).movedim(1, -1)
+    weight, depth = _depthwise_weight(w["depthwise_kernel"]), w["depthwise_kernel"].shape[-2]
+    hidden = _convolve(settings, _first(x[0]), weight, None, depth).movedim(1, -1)
     return F.linear(hidden, w["pointwise_kernel"].flatten(0, -2).T, w.get("bias"))
 
 

@@ -107,6 +107,11 @@ def _rescaling(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask
     return x[0] * scale + offset
 
 
+def _modern_mask(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
+    """Return the mask behind a layer that passes it on in Keras 3, but not in Keras 2."""
+    return None if settings.keras < 3 else masks[0]
+
+
 def _normalization(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
     dims = x[0].dim()
     if "mean" in w:
@@ -162,6 +167,6 @@ ELEMENTWISE: dict[str, Kind] = {
         _layer_norm, ("axis", "epsilon", "center", "scale", "rms_scaling"), _layer_norm_weights, keep_mask
     ),
     "UnitNormalization": Kind(_unit_norm, ("axis",), mask=keep_mask),
-    "Rescaling": Kind(_rescaling, ("scale", "offset"), mask=keep_mask),
-    "Normalization": Kind(_normalization, ("axis", "mean", "variance", "invert"), _normalization_weights, keep_mask),
+    "Rescaling": Kind(_rescaling, ("scale", "offset"), mask=_modern_mask),
+    "Normalization": Kind(_normalization, ("axis", "mean", "variance", "invert"), _normalization_weights, _modern_mask),
 }

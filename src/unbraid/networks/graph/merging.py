@@ -25,6 +25,48 @@ def _merged(function: Callable[[Tensor, Tensor], Tensor]) -> Run:
     return run
 
 
+def _along(mask: Tensor, value: Tensor) -> Tensor:
+    """Give a mask the axes of a value."""
+    return mask.reshape(*mask.shape, *[1] * (value.dim() - mask.dim()))
+
+
+def _multiply(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+    """Multiply values. Keras 3 leaves out those that are masked; where all are, the result is zero."""
+    x = _alike(x)
+    if settings.keras < 3:
+        return reduce(torch.mul, x)
+    given = [mask if mask is None else _along(mask, value) for value, mask in zip(x, masks, strict=True)]
+    own = [
+        value if m is None else torch.where(m, value, torch.ones_like(value)) for value, m in zip(x, given, strict=True)
+    ]
+    known = [mask for mask in given if mask is not None]
+    result = reduce(torch.mul, own)
+    if len(known) < len(x):
+        return result
+    return torch.where(reduce(torch.logical_or, known), result, torch.zeros_like(result))
+
+
+def _chosen(function: Callable[[Tensor, Tensor], Tensor]) -> Run:
+    """Compute a maximum or minimum of values. Keras 3 leaves out those that are masked, from the first value on."""
+
+    def run(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+        x = _alike(x)
+        if settings.keras < 3:
+            return reduce(function, x)
+        given = [mask if mask is None else _along(mask, value) for value, mask in zip(x, masks, strict=True)]
+        result, known = x[0], given[0]
+        for value, mask in zip(x[1:], given[1:], strict=True):
+            if mask is not None:
+                value = torch.where(mask, value, result)
+            if known is not None:
+                result = torch.where(known, result, value)
+            known = None if mask is None or known is None else known | mask
+            result = function(result, value)
+        return result
+
+    return run
+
+
 def _average(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
     return reduce(torch.add, _alike(x)) / len(x)
 
@@ -72,9 +114,7 @@ def _joined(settings: Settings, x: list[Tensor], masks: list[Mask]) -> Mask:
     if all(mask is None for mask in masks):
         return None
     whole = [
-        torch.ones_like(value, dtype=torch.bool)
-        if mask is None
-        else mask.reshape(*mask.shape, *[1] * (value.dim() - mask.dim())).expand(value.shape)
+        torch.ones_like(value, dtype=torch.bool) if mask is None else _along(mask, value).expand(value.shape)
         for value, mask in zip(x, masks, strict=True)
     ]
     together = torch.cat(whole, dim=axis_of(settings, x[0].dim()))
@@ -125,9 +165,9 @@ PART = "Bidirectional.part"  # no class of Keras: one direction of a Bidirection
 
 MERGING: dict[str, Kind] = {
     "Add": Kind(_merged(torch.add), mask=_combined, many=True),
-    "Multiply": Kind(_merged(torch.mul), mask=_combined, many=True),
-    "Maximum": Kind(_merged(torch.maximum), mask=_combined, many=True),
-    "Minimum": Kind(_merged(torch.minimum), mask=_combined, many=True),
+    "Multiply": Kind(_multiply, mask=_combined, many=True),
+    "Maximum": Kind(_chosen(torch.maximum), mask=_combined, many=True),
+    "Minimum": Kind(_chosen(torch.minimum), mask=_combined, many=True),
     "Average": Kind(_average, mask=_combined, many=True),
     "Subtract": Kind(_subtract, mask=_combined, many=True),
     "Concatenate": Kind(_concatenate, ("axis",), mask=_joined, many=True),

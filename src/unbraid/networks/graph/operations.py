@@ -253,6 +253,16 @@ def _cast(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) ->
     raise ValueError(f"dtype is {dtype!r}, expected float32, int32, int64 or bool")
 
 
+def _filled(value: int) -> Run:
+    """Fill values of the shape of another one; masks that Keras 3 concatenates are made so."""
+
+    def run(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
+        whole = torch.full_like(x[0], value)
+        return whole if settings.get("dtype") is None else _cast(settings, w, [whole], masks)
+
+    return run
+
+
 def _repeat(settings: Settings, w: Weights, x: list[Tensor], masks: list[Mask]) -> Tensor:
     (times,) = settings.sizes("repeats", 1)
     return x[0].repeat_interleave(times, dim=_axis(settings, x[0].dim(), None))
@@ -289,6 +299,8 @@ OPERATIONS: dict[str, Kind] = {
         "where": Kind(_where, many=True),
         "normalize": Kind(_normalize, ("axis", "epsilon")),
         "cast": Kind(_cast, ("dtype",)),
+        "zeros_like": Kind(_filled(0), ("dtype",)),
+        "ones_like": Kind(_filled(1), ("dtype",)),
         "repeat": Kind(_repeat, ("repeats", "axis")),
         "tile": Kind(_tile, ("repeats",)),
     }.items()

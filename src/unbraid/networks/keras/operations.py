@@ -80,6 +80,8 @@ MODERN: dict[str, Form] = {
     "Matmul": Form("matmul", _PAIR),
     "Where": Form("where", ("condition", "x1", "x2")),
     "Cast": Form("cast", settings=_same("dtype")),
+    "ZerosLike": Form("zeros_like", settings=_same("dtype")),
+    "OnesLike": Form("ones_like", settings=_same("dtype")),
     "Repeat": Form("repeat", settings=_same("repeats", "axis")),
     "Tile": Form("tile", settings=_same("repeats")),
 }  # fmt: skip
@@ -127,6 +129,8 @@ TENSORFLOW: dict[str, Form] = {
     "where": Form("where", ("condition", "x", "y")),
     "math.l2_normalize": Form("normalize", ("x",), _same("axis", "epsilon")),
     "cast": Form("cast", ("x",), _same("dtype")),
+    "zeros_like": Form("zeros_like", ("input",), _same("dtype")),
+    "ones_like": Form("ones_like", ("input",), _same("dtype")),
     "repeat": Form("repeat", ("input",), _same("repeats", "axis")),
     "tile": Form("tile", ("input",), {"multiples": "repeats"}),
 }  # fmt: skip

@@ -12,7 +12,7 @@ _IGNORED = frozenset((
     "unit_forget_bias", "unroll", "stateful", "renorm", "renorm_clipping", "renorm_momentum", "fused",
     "virtual_batch_size", "adjustment", "synchronized", "flash_attention", "implementation", "l1", "l2",
     "time_major", "return_state", "input_shape", "input_dim", "lora_rank", "lora_alpha", "supports_masking", "use_gate",
-    "query_shape", "key_shape", "value_shape",
+    "query_shape", "key_shape", "value_shape", "rng_type",
 ))  # fmt: skip
 _ENDINGS = ("_initializer", "_regularizer", "_constraint", "_dropout")
 _REFUSED = ("renorm", "fused", "virtual_batch_size", "use_gate", "return_state", "quantization_config")
