@@ -47,8 +47,8 @@ class NetworkShrinker:
         config = DecompositionConfig.of(strategy="reconstruct", layers=layers, seed=seed, refine=refine)
         assert isinstance(config, ReconstructConfig)
         merged = [stage.name for stage in merged_layers(network)]
-        self.whole = {f"{name}.{side}" for name in merged for side in ("forward", "backward")}
-        check_any_smaller(network, pruned_layers(network, config).keys() - self.whole, not dense)
+        self.merged = {f"{name}.{side}" for name in merged for side in ("forward", "backward")}
+        check_any_smaller(network, pruned_layers(network, config).keys() - self.merged, not dense)
         targets = _decisions(network, x)
         possible = [1] if network.binary else range(network.classes)
         self.used = [j for j in possible if targets.members(j).sum() >= 2]
@@ -68,7 +68,7 @@ class NetworkShrinker:
             own = [[j, *(c for c in range(spec.classes) if c != j)] for j in self.used]
         else:
             own = [[0 if network.binary else j] for j in self.used]
-        made = self.made.fitted_body(self.used, keep, Head(network.head.weight, network.head.bias), own, self.whole)
+        made = self.made.fitted_body(self.used, keep, Head(network.head.weight, network.head.bias), own, self.merged)
         body, inputs, head = made.body, made.inputs, made.head
         assert isinstance(body, StageSequence)
         stages = [_stage(stage, part) for stage, part in zip(spec.stages, body.stages, strict=True)]
