@@ -25,8 +25,6 @@ from unbraid.evaluation.metrics import detection
 KEEPS = (0.5, 0.3, 0.15)
 BASELINES = ("paper", "magnitude", "random")
 SAMPLES = 500  # of each class
-REFINE = 150  # gradient steps
-REFINED_LAYERS = (1, 4)
 ORDER = (1, 4, 2, 3)  # order of the numbers of layers; an interrupted run then has the smallest and the largest
 
 
@@ -38,9 +36,9 @@ def run(again: bool, pattern: str = "*") -> None:
         files.write(path(model), measured(model))
 
 
-def path(model: Model, folder: str = "reconstruct") -> Path:
+def path(model: Model) -> Path:
     """Return the path of the result of a model."""
-    return files.RESULTS / folder / f"{model.name}.json"
+    return files.RESULTS / "reconstruct" / f"{model.name}.json"
 
 
 def measured(model: Model) -> dict[str, Any]:
@@ -52,13 +50,13 @@ def measured(model: Model) -> dict[str, Any]:
     return {
         **{name: getattr(model, name) for name in ("data", "cell", "layers", "seed")},
         "io": data.about.io,
-        "parent_f1": _alone(network, data),
+        "parent_f1": alone(network, data),
         "test_pass_seconds": time.perf_counter() - started,
         "sizes": [_size(network, data, keep, model.seed) for keep in KEEPS],
     }
 
 
-def _alone(network: Network, data: datasets.DataSet) -> float:
+def alone(network: Network, data: datasets.DataSet) -> float:
     """Compute the mean one-vs-rest F1 of the parent. It detects a class if its probability exceeds one half."""
     counted = data.test[1] >= 0
     claimed, true = network.predict_proba(data.test[0])[counted] > 0.5, data.test[1][counted]
@@ -74,27 +72,12 @@ def _size(network: Network, data: datasets.DataSet, keep: float, seed: int) -> d
         # the same number of examples as for reconstruct; removal counts them for each output timestep
         some = max(2, SAMPLES // (data.test[1].shape[1] if data.test[1].ndim > 1 else 1))
         settings: dict[str, Any] = {"strategy": strategy, "keep": keep, "head": "softmax", "samples_per_class": some}
-        baselines[strategy] = _figures(network, decompose(network, data.train, seed=seed, **settings), data)
-    return {"keep": keep, "seconds": seconds, **_figures(network, parts, data), "baselines": baselines}
+        baselines[strategy] = figures(network, decompose(network, data.train, seed=seed, **settings), data)
+    return {"keep": keep, "seconds": seconds, **figures(network, parts, data), "baselines": baselines}
 
 
-def run_refined(again: bool, pattern: str = "*") -> None:
-    """Measure the smallest modules after gradient steps, for the shallowest and deepest models; stored separately."""
-    wanted = [
-        m for m in models() if m.layers in REFINED_LAYERS and m.path.exists() and fnmatch.fnmatch(m.name, pattern)
-    ]
-    for model in track([m for m in wanted if again or not path(m, "refined").exists()], "refined"):
-        torch.set_num_threads(1)
-        data, network, keep = datasets.load(model.data), model.network(), min(KEEPS)
-        started = time.perf_counter()
-        parts = decompose(network, data.train, keep=keep, refine=REFINE, samples_per_class=SAMPLES, seed=model.seed)
-        seconds = time.perf_counter() - started
-        about = {name: getattr(model, name) for name in ("data", "cell", "layers", "seed")}
-        figures = {"keep": keep, "steps": REFINE, "seconds": seconds, **_figures(network, parts, data)}
-        files.write(path(model, "refined"), {**about, **figures, "parent_f1": _alone(network, data)})
-
-
-def _figures(network: Network, parts: Any, data: datasets.DataSet) -> dict[str, float]:
+def figures(network: Network, parts: Any, data: datasets.DataSet) -> dict[str, float]:
+    """Evaluate the composition of all modules on the test part."""
     found = evaluate(compose(parts), data.test, against=network)
     assert found.delta is not None and found.monolithic_accuracy is not None
     return {
@@ -109,4 +92,3 @@ def _figures(network: Network, parts: Any, data: datasets.DataSet) -> dict[str, 
 
 if __name__ == "__main__":
     run(False, *sys.argv[1:2])
-    run_refined(False, *sys.argv[1:2])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks import files
+from benchmarks.report import refining
 from benchmarks.report.pareto import draw
 from benchmarks.report.tables import interval, table
 
@@ -57,7 +58,7 @@ def sections() -> Iterable[str]:
         "load.\n"
     )
     yield _every_model(results)
-    yield from _refined()
+    yield from refining.parts()
     yield from _calibrating()
     yield from _cost()
 
@@ -114,27 +115,6 @@ def _every_model(results: list[dict[str, Any]]) -> str:
         accuracy = f"{100 * r['sizes'][0]['monolithic']:.1f}"
         rows.append([r["data"], f"{r['cell']}-{r['layers']}", str(r["seed"]), accuracy, *cells])
     return table(["data", "model", "seed", "whole network", *(f"{100 * keep:.0f} %" for keep in TARGETS)], rows)
-
-
-def _refined() -> Iterable[str]:
-    """Report gradient steps separately, because the default method takes none."""
-    results = files.read_all("refined")
-    if not results:
-        return
-    plain = {(r["data"], r["cell"], r["layers"], r["seed"]): r for r in files.read_all("reconstruct")}
-    steps, keep = results[0]["steps"], results[0]["keep"]
-    yield (
-        f"\nGradient steps towards the parent's outputs, without labels (`refine={steps}`, off by default), at\n"
-        f"{100 * keep:.0f} % of the nodes. *without* and *refined*: *composed* / *F1 alone* in points, before and\n"
-        "after these steps. *seconds*: time to decompose.\n"
-    )
-    rows = []
-    for r in results:
-        same = plain.get((r["data"], r["cell"], r["layers"], r["seed"]))
-        before = next((s for s in same["sizes"] if s["keep"] == keep), None) if same else None
-        pairs = [f"{100 * s['delta']:+.2f} / {100 * (s['f1'] - r['parent_f1']):+.2f}" if s else "" for s in (before, r)]
-        rows.append([r["data"], f"{r['cell']}-{r['layers']}", str(r["seed"]), *pairs, f"{r['seconds']:.0f}"])
-    yield table(["data", "model", "seed", "without", "refined", "seconds"], rows)
 
 
 def _calibrating() -> Iterable[str]:

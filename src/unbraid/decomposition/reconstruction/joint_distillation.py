@@ -28,7 +28,7 @@ from unbraid.networks.stages import StageSequence
 EXAMPLES = 2_500  # largest number of examples that modules are trained and compared on
 HELD_OUT = 5  # one of HELD_OUT examples is held out
 BATCH = 64  # examples of a step
-RATE = 3e-3  # learning rate of the first step; it falls to 0 along a cosine
+RATE = 2e-3  # learning rate of the first step; it falls to 0 along a cosine
 EVEN = 0.3  # share of the examples of a step that are drawn evenly
 LONGEST = 1.0  # largest Euclidean norm of the gradient of a module
 EVERY = 20  # steps between two comparisons on the held-out part
