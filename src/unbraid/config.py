@@ -201,8 +201,9 @@ class ReconstructConfig(DecompositionConfig):
             Each module alone loses at most this much F1. Both are measured on a held-out fifth of the examples; [0, 1).
             For a regression: the largest mean squared difference to the numbers of the parent, as a share of their
             variance (0.01 is one point of R2), for each number.
-        refine: number of gradient steps of distillation from the parent, without labels. For a module of a language
-            they use all of its pairs and ignore ``samples_per_class``.
+        refine: largest number of gradient steps of distillation from the parent, without labels, at least 0 (default).
+            A held-out fifth of the sample decides which of the weights stay. For a module of a language the steps use
+            all of its pairs and ignore ``samples_per_class``.
         concern: of a regression, ``column`` makes a body for each output column (default). ``output`` makes one body
             that the modules of all columns share, such as all steps of a horizon. It is not saved.
         memory: budget of the observations in bytes, or text such as ``"2GB"``; a quarter of the free memory by default.
