@@ -1,5 +1,7 @@
 """Modules that are trained together become those that are trained one by one, and none moves away from its parent."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 import unbraid
 from tests import factory
 from unbraid.decomposition.reconstruction import joint_distillation, reconstruct
-from unbraid.decomposition.reconstruction.joint_distillation import BATCH, EVEN, Student, Teaching, _Alone, _Training
+from unbraid.decomposition.reconstruction.joint_distillation import Student, Teaching, _Alone, _Training
 from unbraid.decomposition.reconstruction.objectives import OBJECTIVES
 from unbraid.networks.heads import Head
 from unbraid.networks.layers import sliced
@@ -85,11 +87,12 @@ def test_no_module_moves_away_from_its_parent_on_held_out_examples():
     assert sum(after) < sum(before)
 
 
-def test_steps_that_only_do_harm_change_nothing(monkeypatch):
-    monkeypatch.setattr(joint_distillation, "RATE", 1e6)
+def test_steps_that_only_do_harm_change_nothing():
+    objective = OBJECTIVES["classification"]
+    objective = dataclasses.replace(objective, steps=dataclasses.replace(objective.steps, rate=1e6))
     found, names, teaching = students()
     before = [[p.clone() for p in student.body.parameters()] for student in found]
-    rows = joint_distillation.trained(found, names, teaching, 100, OBJECTIVES["classification"])
+    rows = joint_distillation.trained(found, names, teaching, 100, objective)
     for student, own, weights in zip(found, rows, before, strict=True):
         assert torch.equal(own, student.rows)
         assert all(torch.equal(p, old) for p, old in zip(student.body.parameters(), weights, strict=True))
@@ -100,15 +103,16 @@ def test_weights_of_the_drawn_examples_undo_how_often_they_are_drawn():
     training = _Training(_Alone(found[0], ()), teaching, OBJECTIVES["classification"])
     errors = torch.rand(1, len(training.kept), generator=torch.Generator().manual_seed(0)) ** 4
     rows, weights = training._drawn(errors, 2_000)
-    chance = EVEN / len(training.kept) + (1 - EVEN) * errors[0] / errors.sum()
-    counts = torch.bincount(rows[0], minlength=len(teaching.x))[training.kept] / (2_000 * BATCH)
+    even, batch = training.objective.steps.even, training.objective.steps.batch
+    chance = even / len(training.kept) + (1 - even) * errors[0] / errors.sum()
+    counts = torch.bincount(rows[0], minlength=len(teaching.x))[training.kept] / (2_000 * batch)
     assert (counts - chance).abs().max() < 0.01
     assert set(rows[0].tolist()) <= set(training.kept.tolist())
     assert abs(float(weights.mean()) - 1) < 0.05  # the expected value of a weight is 1
     values = torch.arange(len(teaching.x), dtype=torch.float32)
     assert abs(float((weights[0] * values[rows[0]]).mean() / values[training.kept].mean()) - 1) < 0.05
-    even, same = training._drawn(torch.zeros_like(errors), 1)
-    assert even.shape == same.shape == (1, BATCH) and np.allclose(same, 1)
+    places, same = training._drawn(torch.zeros_like(errors), 1)
+    assert places.shape == same.shape == (1, batch) and np.allclose(same, 1)
 
 
 def test_processes_make_the_same_refined_modules():

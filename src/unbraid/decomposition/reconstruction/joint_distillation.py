@@ -24,12 +24,8 @@ from unbraid.networks.joined import joined, trained_apart
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.stages import StageSequence
 
-# Chosen on held-out parts of the benchmark's data: CLINC, Brown and Toxic, LSTM with one layer, vanilla RNN with four.
 EXAMPLES = 2_500  # largest number of examples that modules are trained and compared on
 HELD_OUT = 5  # one of HELD_OUT examples is held out
-BATCH = 64  # examples of a step
-RATE = 2e-3  # learning rate of the first step; it falls to 0 along a cosine
-EVEN = 0.3  # share of the examples of a step that are drawn evenly
 LONGEST = 1.0  # largest Euclidean norm of the gradient of a module
 EVERY = 20  # steps between two comparisons on the held-out part
 PATIENCE = 4  # comparisons without a better module after which training ends
@@ -107,16 +103,17 @@ def trained(
     return [rows for runner in runners for rows in _Training(runner, teaching, objective).run(steps)]
 
 
-def group_size(layers: Iterable[Layer], share: float, steps: int) -> int:
+def group_size(layers: Iterable[Layer], share: float, timesteps: int, objective: Objective) -> int:
     """Return how many modules are trained together, so that a step needs less than MEMORY.
 
     Args:
         layers: the layers of the parent that modules have smaller ones of.
         share: share of their units that a module keeps.
-        steps: number of timesteps.
+        timesteps: number of timesteps.
+        objective: of the training.
     """
     values = sum(share * layer.units * (len(layer.cell.gates) if layer.cell else 1) for layer in layers)
-    return max(1, min(MOST, int(MEMORY // (4 * VALUES * BATCH * steps * max(values, 1)))))
+    return max(1, min(MOST, int(MEMORY // (4 * VALUES * objective.steps.batch * timesteps * max(values, 1)))))
 
 
 def _layers(student: Student, names: Collection[str]) -> list[Layer]:
@@ -214,17 +211,17 @@ class _Training:
 
     def run(self, steps: int) -> list[Tensor]:
         """Train; return the rows of each module."""
-        optimizer = Adam([*self.runner.parameters, self.rows])
+        optimizer, way = Adam([*self.runner.parameters, self.rows]), self.objective.steps
         losses, errors = self._judged(torch.arange(len(self.teaching.x)))
         best, found = losses[:, self.held].mean(1), [value.clone() for value in self.values]
         drawn, weights = self._drawn(errors[:, self.kept], steps)
         unchanged = 0
         for step in range(steps):
             optimizer.clear()
-            batch = drawn[:, step * BATCH : (step + 1) * BATCH]
-            (self._losses(batch) * weights[:, step * BATCH : (step + 1) * BATCH]).mean(1).sum().backward()
+            own = slice(step * way.batch, (step + 1) * way.batch)
+            (self._losses(drawn[:, own]) * weights[:, own]).mean(1).sum().backward()
             self._clip()
-            optimizer.step(RATE * (1 + math.cos(math.pi * step / steps)) / 2)
+            optimizer.step(way.rate * ((1 + math.cos(math.pi * step / steps)) / 2 if way.falls else 1.0))
             if (step + 1) % EVERY and step + 1 < steps:
                 continue
             now = self._judged(self.held)[0].mean(1)
@@ -241,14 +238,15 @@ class _Training:
         return list(self.rows.detach())
 
     def _drawn(self, errors: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Draw the examples of all steps; return their rows and the weights of their losses, (K, BATCH * steps)."""
+        """Draw the examples of all steps; return their rows and the weights of their losses, (K, batch * steps)."""
+        way = self.objective.steps
         total = errors.sum(1, keepdim=True)
         even = torch.full_like(errors, 1 / errors.shape[1])
-        chances = torch.where(total > 0, EVEN * even + (1 - EVEN) * errors / total.clamp(min=1e-30), even).cpu()
+        chances = torch.where(total > 0, way.even * even + (1 - way.even) * errors / total.clamp(min=1e-30), even).cpu()
         places = torch.stack(
             [
                 torch.multinomial(
-                    own, BATCH * steps, replacement=True, generator=torch.Generator().manual_seed(student.seed)
+                    own, way.batch * steps, replacement=True, generator=torch.Generator().manual_seed(student.seed)
                 )
                 for own, student in zip(chances, self.runner.students, strict=True)
             ]

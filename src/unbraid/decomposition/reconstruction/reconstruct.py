@@ -186,7 +186,8 @@ class Reconstruction:
         """Group the classes whose modules are made at once: several if there are gradient steps, else one."""
         classes, size = list(self.classes), 1
         if self.config.refine:
-            size = group_size(self.layers.values(), keep, max(self.steps.values(), default=1))
+            timesteps = max(self.steps.values(), default=1)
+            size = group_size(self.layers.values(), keep, timesteps, OBJECTIVES[self.network.task])
         return [classes[start : start + size] for start in range(0, len(classes), size)]
 
     def make_together(self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]]) -> Compact:
