@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,15 +30,26 @@ ORDER = (1, 4, 2, 3)  # order of the numbers of layers; an interrupted run then 
 
 def run(again: bool, pattern: str = "*") -> None:
     """Measure each trained model without a result."""
-    wanted = [m for m in models() if m.path.exists() and fnmatch.fnmatch(m.name, pattern)]
+    run_models("reconstruct", measured, again, pattern, SEEDS)
+
+
+def run_models(
+    folder: str, measure: Callable[[Model], dict[str, Any]], again: bool, pattern: str, seeds: Sequence[int]
+) -> None:
+    """Measure the trained models with matching names, and store one result for each.
+
+    Args:
+        folder: folder of the results, below :data:`benchmarks.files.RESULTS`.
+        measure: measures a model.
+        again: also measure models that have a result.
+        pattern: of the names, such as ``brown-*-seed0``.
+        seeds: seeds of the models.
+    """
+    wanted = [m for m in models(seeds=tuple(seeds)) if m.path.exists() and fnmatch.fnmatch(m.name, pattern)]
     wanted.sort(key=lambda m: (m.seed, ORDER.index(m.layers)))
-    for model in track([m for m in wanted if again or not path(m).exists()], "reconstruct"):
-        files.write(path(model), measured(model))
-
-
-def path(model: Model) -> Path:
-    """Return the path of the result of a model."""
-    return files.RESULTS / "reconstruct" / f"{model.name}.json"
+    paths = {m: files.RESULTS / folder / f"{m.name}.json" for m in wanted}
+    for model in track([m for m in wanted if again or not paths[m].exists()], folder):
+        files.write(paths[model], measure(model))
 
 
 def measured(model: Model) -> dict[str, Any]:

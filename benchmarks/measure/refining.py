@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 
-from benchmarks import files
 from benchmarks.datasets import loading as datasets
-from benchmarks.measure.reconstruct import ORDER, SAMPLES, alone, figures
-from benchmarks.training.classifiers import SEEDS, Model, models
+from benchmarks.measure.reconstruct import SAMPLES, alone, figures, run_models
+from benchmarks.training.classifiers import SEEDS, Model
 from unbraid import DecompositionConfig, Network, decompose
 from unbraid.data.targets import read_targets
 from unbraid.decomposition.sampling import choose
@@ -28,15 +24,7 @@ REPEATS = 3  # of a pass
 
 def run(again: bool, pattern: str = "*") -> None:
     """Measure each trained model of the first seed without a result."""
-    wanted = [m for m in models(seeds=SEEDS[:1]) if m.path.exists() and fnmatch.fnmatch(m.name, pattern)]
-    wanted.sort(key=lambda m: ORDER.index(m.layers))
-    for model in track([m for m in wanted if again or not path(m).exists()], "refined"):
-        files.write(path(model), measured(model))
-
-
-def path(model: Model) -> Path:
-    """Return the path of the result of a model."""
-    return files.RESULTS / "refined" / f"{model.name}.json"
+    run_models("refined", measured, again, pattern, SEEDS[:1])
 
 
 def measured(model: Model) -> dict[str, Any]:

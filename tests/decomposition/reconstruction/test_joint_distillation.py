@@ -113,6 +113,8 @@ def test_weights_of_the_drawn_examples_undo_how_often_they_are_drawn():
     assert abs(float((weights[0] * values[rows[0]]).mean() / values[training.kept].mean()) - 1) < 0.05
     places, same = training._drawn(torch.zeros_like(errors), 1)
     assert places.shape == same.shape == (1, batch) and np.allclose(same, 1)
+    _, same = training._drawn(torch.full_like(errors, torch.nan), 1)
+    assert np.allclose(same, 1)
 
 
 def test_processes_make_the_same_refined_modules():

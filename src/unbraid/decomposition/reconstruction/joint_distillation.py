@@ -239,7 +239,7 @@ class _Training:
 
     def _drawn(self, errors: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Draw the examples of all steps; return their rows and the weights of their losses, (K, batch * steps)."""
-        way = self.objective.steps
+        way, errors = self.objective.steps, errors.nan_to_num(posinf=0.0)  # what cannot be compared is drawn evenly
         total = errors.sum(1, keepdim=True)
         even = torch.full_like(errors, 1 / errors.shape[1])
         chances = torch.where(total > 0, way.even * even + (1 - way.even) * errors / total.clamp(min=1e-30), even).cpu()
@@ -276,7 +276,7 @@ class _Training:
         modules = torch.arange(len(rows)).unsqueeze(1)
         wanted = self.wanted.movedim(1, -1)[modules, rows].movedim(-1, 1)
         values = torch.where(used.unsqueeze(1), compare(given, wanted) / scale, 0.0).mean(1)
-        count = self.teaching.used.sum() / len(self.teaching.used)
+        count = self.teaching.used.sum().clamp(min=1) / len(self.teaching.used)
         return values.flatten(2).sum(-1) / count if values.dim() > 2 else values / count
 
     def _losses(self, rows: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -39,6 +41,8 @@ class NetworkShrinker:
         DataError: too few examples.
         UnsupportedLayer: no layer can be made smaller.
     """
+
+    whole: ClassVar[None] = None  # why nothing is smaller, as in TorchShrinker; here it is an error
 
     def __init__(self, network: Network, x: Inputs, refine: int, seed: int, dense: bool = True) -> None:
         assert isinstance(network.spec, NetworkSpec)

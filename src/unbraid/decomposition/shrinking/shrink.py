@@ -165,15 +165,16 @@ def _sized(
             shrinker, share = prepare(x), DEFAULT_KEEP if keep is None else keep
             made: nn.Module = shrinker.make(share)
             advance(1)
-        whole = getattr(shrinker, "whole", None)  # only of users' modules
-        if whole is not None and share < 1:
-            warn_whole(whole or f"keep={share} removes none; a layer keeps more units than its projection has outputs")
+        if shrinker.whole is not None and share < 1:
+            warn_whole(
+                shrinker.whole or f"keep={share} removes none; a layer keeps more units than its projection has outputs"
+            )
         return made
     fitted, held = (x.take(rows) for rows in held_out_split(len(x), seed))
     shrinker = prepare(fitted)
     found = smallest(shrinker.make, lambda small: changed(shrinker, small, held) <= max_loss, progress)
-    if whole := getattr(shrinker, "whole", None):
-        warn_whole(whole)
+    if shrinker.whole:
+        warn_whole(shrinker.whole)
     return found
 
 
