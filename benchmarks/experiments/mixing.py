@@ -134,10 +134,10 @@ class Problem:
         found = {
             "composed": right(said.margins, truth),
             "calibrated": right(scaled(said.margins, scales), truth),
-            "refereed": right(refereed(said, self.sample, scales), truth),
+            "refereed": right(refereed(said, self.sample, scales, self.parents), truth),
         }
         if more:
-            found["knowing"] = right(refereed(said, self.more, self._scales(self.more)), truth)
+            found["knowing"] = right(refereed(said, self.more, self._scales(self.more), self.parents), truth)
         return found
 
     def _scales(self, sample: tuple[Evidence, np.ndarray]) -> list[Scale]:

@@ -58,16 +58,19 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
     )
 
 
-def refereed(found: Evidence, sample: tuple[Evidence, np.ndarray], scales: Sequence[Scale]) -> np.ndarray:
+def refereed(
+    found: Evidence, sample: tuple[Evidence, np.ndarray], scales: Sequence[Scale], parents: Sequence[Hashable]
+) -> np.ndarray:
     """Compute margins (N, K) of a referee fitted on a small labelled sample, as ``with_referee`` does.
 
     Args:
         found: evidence about N examples by K modules.
         sample: evidence about the examples of the sample, and the right module of each example.
         scales: calibration fitted on the sample.
+        parents: identifier of the parent of each of the K modules.
     """
     known, truth = sample
     margins, fair = (scaled(m, scales) for m in (found.margins, known.margins))
-    judge = referee.fit(fair, [*known.features, *known.read], truth)
+    judge = referee.fit(fair, [*known.features, *known.read], truth, parents)
     blocks = [torch.from_numpy(block) for block in (*found.features, *found.read)]
     return judge(torch.from_numpy(margins).float(), blocks).numpy()

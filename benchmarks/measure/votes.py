@@ -3,7 +3,7 @@
 Problems are those of :mod:`benchmarks.experiments.table3` and :mod:`benchmarks.experiments.table4`: a class of a
 network with one output and a class of a network with many outputs, and all but one class of the first with one of the
 second. Networks have one recurrent layer. Settings were chosen on texts of the held-out parts; figures are of the test
-parts.
+parts, and with the prefix ``held-out`` of those parts.
 Shapes: N texts, K modules.
 """
 
@@ -114,9 +114,16 @@ class Seen:
     def __init__(self, evidence: Evidence, logs: np.ndarray, truth: np.ndarray) -> None:
         self.evidence, self.logs, self.truth = evidence, logs, truth
 
-    def problem(self, places: Sequence[int], few: bool = False) -> Seen:
-        """Select the texts of some classes, optionally the first of each class, and their modules."""
-        rows = np.isin(self.truth, places) & (first_of_each(self.truth, EXAMPLES) if few else True)
+    def problem(self, places: Sequence[int]) -> Seen:
+        """Select the texts of some classes and their modules."""
+        return self._of(places, np.isin(self.truth, places))
+
+    def split(self, places: Sequence[int]) -> tuple[Seen, Seen]:
+        """Select the first EXAMPLES texts of some classes, and their other texts."""
+        rows, first = np.isin(self.truth, places), first_of_each(self.truth, EXAMPLES)
+        return self._of(places, rows & first), self._of(places, rows & ~first)
+
+    def _of(self, places: Sequence[int], rows: np.ndarray) -> Seen:
         ordered = sorted(range(len(places)), key=places.__getitem__)
         truth = np.asarray(ordered)[np.searchsorted(np.sort(places), self.truth[rows])]
         return Seen(chosen(self.evidence, places, rows), self.logs[rows], truth)
@@ -136,30 +143,35 @@ def _accuracies(
 ) -> dict[str, float]:
     """Compute accuracies without labels, and with EXAMPLES labelled texts of each class."""
     parents = [int(place >= size) for place in places]
-    said, few, many = test.problem(places), sample.problem(places, few=True), sample.problem(places)
+    said, many, (few, others) = test.problem(places), sample.problem(places), sample.split(places)
     found = {
         "margins": right(said.evidence.margins, said.truth),
         "domain": right(_voted(said.evidence.margins, said.logs, parents), said.truth),
         "domain alone": float((said.logs.argmax(1) == np.asarray(parents)[said.truth]).mean()),
         "held-out margins": right(many.evidence.margins, many.truth),
         "held-out domain": right(_voted(many.evidence.margins, many.logs, parents), many.truth),
+        "held-out others domain": right(_voted(others.evidence.margins, others.logs, parents), others.truth),
     }
-    blocks = [torch.from_numpy(block) for block in (*said.evidence.features, *said.evidence.read)]
     for evidence in compared:
         logs = None if evidence == "margins" else few.logs[:, parents]
         scales = calibration.fit(few.evidence.margins, few.truth, parents, domain=logs)
-        fair = scaled(said.evidence.margins, scales)
-        fair = fair if logs is None else _voted(fair, said.logs, parents)
-        found[f"{evidence}, calibrated"] = right(fair, said.truth)
-        judged = _referee(few, scales, logs)(torch.from_numpy(np.asarray(fair)).float(), blocks).numpy()
-        found[f"{evidence}, referee"] = right(judged, said.truth)
+        judge = _referee(few, scales, parents, logs)
+        for part, seen in (("", said), ("held-out others ", others)):
+            fair = scaled(seen.evidence.margins, scales)
+            fair = fair if logs is None else _voted(fair, seen.logs, parents)
+            found[f"{part}{evidence}, calibrated"] = right(fair, seen.truth)
+            blocks = [torch.from_numpy(block) for block in (*seen.evidence.features, *seen.evidence.read)]
+            judged = judge(torch.from_numpy(np.asarray(fair)).float(), blocks).numpy()
+            found[f"{part}{evidence}, referee"] = right(judged, seen.truth)
     return found
 
 
-def _referee(labelled: Seen, scales: Sequence[calibration.Scale], logs: np.ndarray | None) -> referee.Referee:
+def _referee(
+    labelled: Seen, scales: Sequence[calibration.Scale], parents: Sequence[int], logs: np.ndarray | None
+) -> referee.Referee:
     margins = scaled(labelled.evidence.margins, scales)
     blocks = [*labelled.evidence.features, *labelled.evidence.read]
-    return referee.fit(margins, blocks, labelled.truth, domain=logs)
+    return referee.fit(margins, blocks, labelled.truth, parents, domain=logs)
 
 
 def _voted(margins: np.ndarray, logs: np.ndarray, parents: Sequence[int]) -> np.ndarray:
@@ -173,10 +185,10 @@ def _summary(
     """Compute means over all problems, and differences from networks that were trained for some of them."""
     names = list(next(iter(scores.values())))
     found: dict[str, Any] = {name: fmean(each[name] for each in scores.values()) for name in names}
-    for kind in ("calibrated", "referee"):
-        pairs = [(each[f"domain, {kind}"], each["domain"]) for each in scores.values()]
-        found[f"{kind} worse than no labels"] = sum(fitted < plain for fitted, plain in pairs)
-        found[f"{kind} largest loss"] = max(plain - fitted for fitted, plain in pairs)
+    for part, kind in product(("", "held-out others "), ("calibrated", "referee")):
+        pairs = [(each[f"{part}domain, {kind}"], each[f"{part}domain"]) for each in scores.values()]
+        found[f"{part}{kind} worse than no labels"] = sum(fitted < plain for fitted, plain in pairs)
+        found[f"{part}{kind} largest loss"] = max(plain - fitted for fitted, plain in pairs)
     if scratch is not None:
         for name in names:
             found[f"{name} over scratch"] = fmean(

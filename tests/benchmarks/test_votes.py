@@ -50,7 +50,7 @@ def test_the_calibrated_vote_is_that_of_a_composition(composition, problem):
     scales = votes.calibration.fit(problem.evidence.margins, truth, PARENTS, domain=problem.logs[:, PARENTS])
     found = votes._voted(scaled(problem.evidence.margins, scales), problem.logs, PARENTS)
     np.testing.assert_allclose(found, wanted.margins(texts), rtol=1e-2, atol=1e-2)
-    judge = votes._referee(problem, scales, problem.logs[:, PARENTS])
+    judge = votes._referee(problem, scales, PARENTS, problem.logs[:, PARENTS])
     blocks = [torch.from_numpy(block) for block in (*problem.evidence.features, *problem.evidence.read)]
     judged = judge(torch.from_numpy(found).float(), blocks).numpy()
     refereed = composition.with_referee(texts, truth)

@@ -41,6 +41,6 @@ def test_refereed_votes_are_those_of_a_refereed_composition(parts):
     said, known = (joined([compose(one).evidence(part), compose(many).evidence(part)]) for part in (x, few))
     places = [0, len(one) + 1]
     said, known = (chosen(e, places, np.full(len(e.margins), True)) for e in (said, known))
-    votes = refereed(said, (known, truth), fit(known.margins, truth, ["one", "many"]))
+    votes = refereed(said, (known, truth), fit(known.margins, truth, ["one", "many"]), ["one", "many"])
     np.testing.assert_allclose(votes, wanted.margins(x), rtol=1e-3, atol=1e-4)
     assert np.array_equal(votes.argmax(-1), wanted.predict_index(x))

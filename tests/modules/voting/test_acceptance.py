@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from unbraid.modules.voting import calibration, referee
 from unbraid.modules.voting.acceptance import PRIOR, SHRUNK_ERRORS, best_accepted, shrinkage
@@ -19,6 +20,7 @@ def tried(errors, right=True):
 
 
 PLAIN = np.stack([np.zeros(100), -np.ones(100)], axis=1)
+PLAIN[0, 1] = 1  # one decision is wrong
 
 
 def test_the_weight_grows_with_the_sample():
@@ -29,20 +31,23 @@ def test_the_weight_grows_with_the_sample():
 @pytest.mark.parametrize(
     ("shrunk", "full", "expected"),
     [
-        (SHRUNK_ERRORS - 0.1, 1.9, None),
-        (SHRUNK_ERRORS + 0.1, 1.9, 0),
-        (SHRUNK_ERRORS + 0.1, 2.1, 1),
+        (SHRUNK_ERRORS - 0.1, 2.9, None),
+        (SHRUNK_ERRORS + 0.1, 2.9, 0),
+        (SHRUNK_ERRORS + 0.1, 3.1, 1),
         (-3, -3, None),
     ],
 )
 def test_a_gain_must_be_larger_than_its_error(shrunk, full, expected):
-    assert best_accepted([0.1, 1.0], [tried(shrunk), tried(full)], PLAIN, TRUTH, 2.0) == expected
+    assert best_accepted([0.1, 1.0], [tried(shrunk), tried(full)], PLAIN, TRUTH, 3.0) == expected
 
 
-def test_no_fit_no_gain_and_fewer_right_decisions_are_not_accepted():
-    assert best_accepted([], [], PLAIN, TRUTH, 2.0) is None
-    assert best_accepted([1.0], [PLAIN], PLAIN, TRUTH, 2.0) is None
-    assert best_accepted([1.0, 0.1], [tried(9, right=False)] * 2, PLAIN, TRUTH, 2.0) is None
+def test_no_fit_no_gain_and_not_more_right_decisions_are_not_accepted():
+    assert best_accepted([], [], PLAIN, TRUTH, 3.0) is None
+    assert best_accepted([1.0], [PLAIN], PLAIN, TRUTH, 3.0) is None
+    assert best_accepted([1.0, 0.1], [tried(9, right=False)] * 2, PLAIN, TRUTH, 3.0) is None
+    as_many = tried(9)
+    as_many[0, 1] = as_many[0, 0] + 1
+    assert best_accepted([1.0], [as_many], PLAIN, TRUTH, 3.0) is None
 
 
 def sample(shift, count=60, seed=0):
@@ -66,11 +71,27 @@ def test_a_good_vote_keeps_its_scales_and_a_bad_one_gets_others():
 
 def test_a_vote_without_errors_gets_no_referee():
     margins, truth, noise = sample(0)
-    judge = referee.fit(margins, [noise], truth, domain=100 * np.eye(2)[truth])
+    judge = referee.fit(margins, [noise], truth, [0, 1], domain=100 * np.eye(2)[truth])
     assert not judge.weight.any() and not judge.bias.any()
 
 
 def test_features_that_tell_the_classes_apart_give_a_referee():
     margins, truth, noise = sample(6)
-    judge = referee.fit(margins, [noise + 8 * np.eye(2)[truth]], truth, domain=np.zeros((60, 2)))
+    judge = referee.fit(margins, [noise + 8 * np.eye(2)[truth]], truth, [0, 1], domain=np.zeros((60, 2)))
     assert judge.weight[0, 0] > judge.weight[0, 1]
+
+
+def test_beside_evidence_a_referee_decides_between_parents_only():
+    """The classes of one parent keep their order, because it was trained on many more examples of them."""
+    rng = np.random.default_rng(1)
+    truth, parents = np.arange(90) % 3, ["a", "b", "a"]
+    block = 3 * np.eye(3)[truth] + rng.normal(size=(90, 3))
+    margins, logs = rng.normal(size=(90, 3)) + np.eye(3)[truth], np.zeros((90, 3))
+    judge = referee.fit(margins, [block], truth, parents, domain=logs)
+    assert judge.weight.abs().max() > 0.1
+    assert torch.equal(judge.weight[:, 0], judge.weight[:, 2]) and judge.bias[0] == judge.bias[2]
+    assert not torch.equal(judge.weight[:, 0], judge.weight[:, 1])
+    told = judge(torch.from_numpy(margins).float(), [torch.from_numpy(block).float()]).numpy()
+    assert ((told[:, 0] > told[:, 2]) == (margins[:, 0] > margins[:, 2])).all()
+    by_module = referee.fit(margins, [block], truth, parents)  # without evidence each module has weights
+    assert not torch.equal(by_module.weight[:, 0], by_module.weight[:, 2])

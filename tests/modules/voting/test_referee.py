@@ -71,7 +71,7 @@ def test_the_weights_are_those_that_another_optimizer_finds(seed, classes, size,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(referee, "WIDTHS", (width,))
         patch.setattr(referee, "PRECISION", 1e-12)
-        found = referee.fit(margins, [block], truth)
+        found = referee.fit(margins, [block], truth, range(margins.shape[1]))
     votes = -np.logaddexp(0, -margins)
     columns = (block - block.mean(0)) / np.sqrt(block.var(0).sum())
     wanted = best(votes, columns, truth, width)
@@ -86,7 +86,7 @@ def test_where_nothing_is_gained_the_calibrated_vote_stays():
     margins = np.where(np.arange(4) == truth[:, None], 1.0, -1.0)
     margins[::10] *= -1  # a tenth is wrong, and nothing says why
     noise = [rng.normal(size=(40, 30)) for _ in range(4)]
-    found = referee.fit(margins, noise, truth)
+    found = referee.fit(margins, noise, truth, range(4))
     votes = torch.from_numpy(margins).float()
     said = found(votes, [torch.from_numpy(block).float() for block in noise])
     assert torch.equal(said.argmax(-1), votes.argmax(-1))
@@ -94,7 +94,7 @@ def test_where_nothing_is_gained_the_calibrated_vote_stays():
 
 def test_constants_count_nothing():
     truth = np.arange(12) % 2
-    found = referee.fit(np.zeros((12, 2)), [np.full((12, 3), 5.0), truth[:, None].astype(float)], truth)
+    found = referee.fit(np.zeros((12, 2)), [np.full((12, 3), 5.0), truth[:, None].astype(float)], truth, [0, 1])
     assert not found.weight[:3].any() and found.weight[3].any()
     assert torch.isfinite(found.weight).all()
 
@@ -108,9 +108,9 @@ def test_large_samples_are_told_apart_in_their_largest_directions(monkeypatch, n
     block = (kinds + rng.normal(size=(400, 8))) @ rng.normal(size=(8, numbers))
     block += 0.02 * rng.normal(size=block.shape)  # small differences in all directions
     margins = rng.normal(size=(400, 4))
-    some = referee.fit(margins, [block], truth)
+    some = referee.fit(margins, [block], truth, range(margins.shape[1]))
     monkeypatch.setattr(referee, "MOST", 1000)
-    every = referee.fit(margins, [block], truth)
+    every = referee.fit(margins, [block], truth, range(margins.shape[1]))
     assert every.weight.abs().max() > 0.01
     inputs = torch.from_numpy(margins).float(), [torch.from_numpy(block)]
     shares = [judge(*inputs).softmax(-1) for judge in (some, every)]

@@ -3,10 +3,11 @@
 A fit on twenty examples of each class can make a good vote worse. Therefore a fit is used in two ways only. By default
 it is shrunk towards the vote without labels, with a weight that grows with the sample. It is used in full only if the
 labelled examples show a clear gain. Both need a gain in the log probability of the right class in cross-validation, of
-some standard errors, and at least as many right decisions.
+some standard errors, and more right decisions.
 
-The numbers were chosen on held-out parts of CLINC and Brown, and of MathQA and toxic comments. With 20 examples of each
-class, none of 88 problems had fewer right decisions on other held-out texts. Shapes: N examples, K modules.
+The numbers were chosen on held-out parts of CLINC and Brown, and of MathQA and toxic comments, with LSTM, GRU and
+vanilla networks of three seeds: 20 texts of each class for the fit, the others to compare.
+Shapes: N examples, K modules.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 PRIOR = 180  # examples of each class at which the weight is one half
-SHRUNK_ERRORS = 1.0  # standard errors that the gain of a shrunk fit must have
+SHRUNK_ERRORS = 2.75  # standard errors that the gain of a shrunk fit must have
 
 
 def shrinkage(examples: int, classes: int) -> float:
@@ -43,6 +44,6 @@ def best_accepted(
         gain = (shares - plain)[rows, truth]
         total, error = float(gain.sum()), float(gain.std(ddof=1) * np.sqrt(len(gain)))
         enough = (errors if weight == 1 else SHRUNK_ERRORS) * error
-        if total > max(largest, enough) and int((shares.argmax(1) == truth).sum()) >= right:
+        if total > max(largest, enough) and int((shares.argmax(1) == truth).sum()) > right:
             best, largest = place, total
     return best

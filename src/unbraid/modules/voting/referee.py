@@ -5,9 +5,13 @@ nouns in every text. A referee also uses the output features of the modules and 
 the number of unknown words). It is one linear layer over these numbers, added to the log probabilities of the
 calibrated modules. It is fitted by logistic regression with a ridge penalty on a small labelled sample. The modules are
 not changed. The strength of the penalty is chosen by cross-validation on the sample. If the layer does not improve the
-likelihood, its weights are zero. Where the vote uses domain evidence, the layer is shrunk or left out, see
-:mod:`unbraid.modules.voting.acceptance`.
-Shapes: N examples, K modules, F columns of all blocks together, R = min(N, F + 1, MOST).
+likelihood, its weights are zero.
+
+Where the vote uses domain evidence, the layer only decides between parents: the modules of one parent have equal
+weights, so that its classes keep their order. A parent was trained on far more examples of them than the sample has.
+The layer is also shrunk or left out, see :mod:`unbraid.modules.voting.acceptance`.
+Shapes: N examples, K modules, P parents, F columns of all blocks together, R = min(N, F + 1, MOST), O outputs: K, or P
+beside domain evidence.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from unbraid.progress import Progress, silent
 
 WIDTHS = (0.0, 1.0, 10.0, 100.0)  # candidates for the prior deviation of the weights; each block has variance 1
 NARROW = (0.3, 1.0, 10.0)  # the same beside domain evidence
-FULL_ERRORS = 2.5  # see acceptance.best_accepted; a layer has more numbers than a calibration
+FULL_ERRORS = 4.0  # see acceptance.best_accepted; a layer has more numbers than a calibration
 MOST = 300  # largest number of singular directions; more take minutes and give no better decisions
 PRECISION = 1e-7  # relative precision of the log posterior
 ROUGHLY = 1e-6  # the same during cross-validation
@@ -124,13 +128,14 @@ def fit_labelled(
     temperature, offset = torch.tensor([check_scale(label, scale) for label, scale in scales.items()]).T
     margins = (torch.from_numpy(evidence.margins) / temperature + offset).numpy()
     blocks = [block[used] for block in (*evidence.features, *evidence.read)]
-    return scales, fit(margins[used], blocks, truth[used], progress, None if domain is None else domain[used])
+    return scales, fit(margins[used], blocks, truth[used], parents, progress, None if domain is None else domain[used])
 
 
 def fit(
     margins: np.ndarray,
     blocks: Sequence[np.ndarray],
     truth: np.ndarray,
+    parents: Sequence[Hashable],
     progress: Progress = silent,
     domain: np.ndarray | None = None,
 ) -> Referee:
@@ -140,6 +145,7 @@ def fit(
         margins: calibrated margins, floats (N, K).
         blocks: evidence about the examples, each (N, F_b). Each block is scaled to variance 1, for any width.
         truth: index of the right module of each example, (N,), in [0, K).
+        parents: identifier of the parent of each of the K modules.
         progress: see :mod:`unbraid.progress`.
         domain: log densities of the inputs under the parent of each module, floats (N, K), which are added to the
             votes; None without domain evidence.
@@ -153,10 +159,12 @@ def fit(
     u, size, directions = _directions(whitened)
     seen = u * size
     if domain is None:
-        width, share = _best_width(votes, seen, size, right, folds(truth), progress), 1.0
+        reach = np.eye(len(parents))
+        width, share = _best_width(votes, seen, size, right, reach, folds(truth), progress), 1.0
     else:
-        width, share = _accepted(votes, seen, size, right, folds(truth), progress)
-    found = share * directions.T @ (width * _search(votes, width * seen, width * size, right, PRECISION))
+        reach = np.asarray([[own == parent for own in parents] for parent in dict.fromkeys(parents)], np.float64)
+        width, share = _accepted(votes, seen, size, right, reach, folds(truth), progress)
+    found = share * directions.T @ (width * _search(votes, width * seen, width * size, right, reach, PRECISION))
     weight = found[:-1] * scale[:, None]
     return Referee(torch.from_numpy(weight), torch.from_numpy(found[-1] - centre @ weight))
 
@@ -166,6 +174,7 @@ def _best_width(
     seen: np.ndarray,
     size: np.ndarray,
     right: np.ndarray,
+    reach: np.ndarray,
     parts: Sequence[np.ndarray],
     progress: Progress,
 ) -> float:
@@ -175,7 +184,7 @@ def _best_width(
         for width in WIDTHS:
             lost = 0.0
             for part in parts:
-                added = _added_outside(votes, seen, size, right, part, width)
+                added = _added_outside(votes, seen, size, right, reach, part, width)
                 lost -= float((_log_shares(votes[part] + added) * right[part]).sum())
                 advance(1)
             if lost >= lowest:
@@ -189,6 +198,7 @@ def _accepted(
     seen: np.ndarray,
     size: np.ndarray,
     right: np.ndarray,
+    reach: np.ndarray,
     parts: Sequence[np.ndarray],
     progress: Progress,
 ) -> tuple[float, float]:
@@ -199,7 +209,7 @@ def _accepted(
         for width in NARROW if parts else ():
             added = np.zeros_like(votes)
             for part in parts:
-                added[part] = _added_outside(votes, seen, size, right, part, width)
+                added[part] = _added_outside(votes, seen, size, right, reach, part, width)
                 advance(1)
             for share in (shrinkage(*votes.shape), 1.0):
                 tried.append((width, share))
@@ -229,29 +239,38 @@ def _scale(block: np.ndarray) -> np.ndarray:
 
 
 def _added_outside(
-    votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, left_out: np.ndarray, width: float
+    votes: np.ndarray,
+    seen: np.ndarray,
+    size: np.ndarray,
+    right: np.ndarray,
+    reach: np.ndarray,
+    left_out: np.ndarray,
+    width: float,
 ) -> np.ndarray:
     """Fit without the examples of a fold; return what the layer adds to their votes."""
     kept = ~left_out
-    found = _search(votes[kept], width * seen[kept], width * size, right[kept], ROUGHLY)
+    found = _search(votes[kept], width * seen[kept], width * size, right[kept], reach, ROUGHLY)
     return np.asarray(width * seen[left_out] @ found)
 
 
-def _search(votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, precision: float) -> np.ndarray:
+def _search(
+    votes: np.ndarray, seen: np.ndarray, size: np.ndarray, right: np.ndarray, reach: np.ndarray, precision: float
+) -> np.ndarray:
     """Maximise the posterior with standard normal priors; return the weights (R, K).
 
     The coordinates are scaled so that a bound on the curvature (Boehning 1992) is the same for all of them.
+    ``reach`` (O, K) tells which modules each output of the layer counts for.
     """
     scale = 1 / np.sqrt(size[:, None] ** 2 / 2 + 1)
-    shape = (seen.shape[1], votes.shape[1])
+    shape = (seen.shape[1], len(reach))
 
     def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
         weight = scale * numbers.reshape(shape)
-        shares = _log_shares(votes + seen @ weight)
-        gradient = scale * (seen.T @ (np.exp(shares) - right) + weight)
+        shares = _log_shares(votes + seen @ weight @ reach)
+        gradient = scale * (seen.T @ ((np.exp(shares) - right) @ reach.T) + weight)
         return float((weight**2).sum() / 2 - (shares * right).sum()), gradient.ravel()
 
-    return scale * minimum(loss, np.zeros(shape[0] * shape[1]), precision)[1].reshape(shape)
+    return scale * minimum(loss, np.zeros(shape[0] * shape[1]), precision)[1].reshape(shape) @ reach
 
 
 def _log_shares(scores: np.ndarray) -> np.ndarray:
