@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests import reference
 from unbraid import DecompositionConfig
 from unbraid.data.targets import Targets, read_targets
-from unbraid.decomposition.sampling import choose, missing_classes, module_classes
+from unbraid.decomposition.sampling import choose, chosen_rows, missing_classes, module_classes
 from unbraid.errors import DataError, UnknownLabel
 
 
@@ -137,6 +137,21 @@ def test_independent_labels_may_all_hold_elsewhere():
     assert rows(sample, sample.negative) == {0: [[2, 3]], 1: [[2, 3]]}
 
 
+@given(case=cases, independent=st.booleans())
+def test_rows_alone_are_those_of_a_sample_of_all_timesteps_together(case, independent):
+    y = labels(case["seed"], case["count"], case["classes"], case["steps"])
+    if independent:
+        y = (y[..., None] + np.arange(case["classes"])) % 3 == 0
+        y[: case["classes"]] = True
+    found = targets(y.astype(int), case["classes"], many=case["steps"] is not None, independent=independent)
+    together = math.ceil(case["m"] / (case["steps"] or 1))
+    config, one = (DecompositionConfig.of(samples_per_class=m, seed=0) for m in (case["m"], max(together, 2)))
+    if together >= 2:
+        assert chosen_rows(found, config).tolist() == choose(found, one).rows.tolist()
+    few = [case["classes"] - 1]
+    assert set(chosen_rows(found, config, few)) <= set(chosen_rows(found, config))
+
+
 @pytest.mark.parametrize("make", [DecompositionConfig.of, DecompositionConfig.release])
 def test_a_class_with_too_few_examples_is_named(make):
     config = make(missing="error")
@@ -145,7 +160,7 @@ def test_a_class_with_too_few_examples_is_named(make):
     with pytest.raises(DataError, match=r"class 1 has 0"):
         choose(targets([[0, 0], [0, 0]], 2), config)
     with pytest.raises(DataError, match=r"class 1 has 0"):  # asked for by name, whatever the setting
-        choose(targets([0, 0], 2), make(), wanted=[1])
+        chosen_rows(targets([0, 0], 2), make(), [1])
 
 
 @pytest.mark.parametrize("make", [DecompositionConfig.of, DecompositionConfig.release])

@@ -288,6 +288,20 @@ def test_whats_alike_shares_memory_until_it_is_changed():
     assert len(whole.groups) == 2 and len(compose(decomposed("rolled")[3]).groups) == 1
 
 
+def test_an_output_layer_is_held_once():
+    """With thousands of classes the output layers are most of the memory of the modules."""
+    for way in WAYS:
+        for module in decomposed(way)[3].values():
+            whole, (width, removed) = module.whole_head, module._removed
+            assert whole.weight.shape[1] == width
+            gone = np.setdiff1d(np.arange(width), np.arange(width) if module.features is None else module.features)
+            assert (removed is None) == (not whole.weight[:, gone].any()), way
+            if way == "compact":
+                assert removed is None and len(gone)
+            if module.features is not None:
+                assert torch.equal(whole.weight[:, module.features], module.head.weight)
+
+
 def test_reading_from_many_threads_is_safe():
     net, x, _, parts = decomposed("compact")
     whole, expected = compose(parts), compose(parts).margins(x)

@@ -68,6 +68,18 @@ def test_predictions_follow_the_scores():
     assert net.predict(x).tolist() == [["a", "b", "c"][i] for i in scores.argmax(1)]
 
 
+@pytest.mark.parametrize("io", ["M:1", "M:N"])
+def test_classes_are_decided_by_batch_so_that_memory_does_not_grow_with_them(io):
+    """Scores of all examples of a network with thousands of classes would take gigabytes."""
+    seen = watched(("gru",), io, count=600, padded=True, mask=True)
+    sizes = []
+    seen.net.register_forward_hook(lambda net, inputs, logits: sizes.append(len(logits)))
+    found = seen.net.predict_index(seen.x)
+    assert sum(sizes) == 600 and max(sizes) < 600
+    np.testing.assert_array_equal(found, seen.net.decide(seen.net.logits(seen.x)))
+    assert found.dtype == np.int64
+
+
 def test_labels_of_two_kinds_stay_what_they_are():
     net = factory.network(labels=["a", 7, "7"])
     x, _ = factory.examples(net)

@@ -27,7 +27,7 @@ from unbraid.networks.encoder_decoder import EncoderDecoder, bridge_weights, set
 from unbraid.networks.heads import Head
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.plain_stages import PlainMargins, plain_features
-from unbraid.networks.snapshot import unchanged
+from unbraid.networks.snapshot import own_copy, unchanged
 
 
 class ConcernModule(Deciding):
@@ -115,7 +115,8 @@ class ConcernModule(Deciding):
                 self._inherited, self._made = like._inherited, like._made
                 self.bridged = like.bridged
             self.head = head.sliced(self.features)
-            self._head_as_made = (Head(head.weight, head.bias, head.idle, head.words),)
+            self._removed = _removed_columns(head, self.features)
+            self._head_as_made = own_copy(self.head.weight, lazily=True), own_copy(self.head.bias)
         self.domain = None if original is None else original.domain
         self.eval()
 
@@ -178,16 +179,17 @@ class ConcernModule(Deciding):
         """
         if self.features is None:
             return self.head
-        made = self._head_as_made[0]
-        weight = made.weight.to(self.head.weight).clone()
+        width, removed = self._removed
+        weight = self.head.weight.detach().new_zeros(len(self.head.bias), width)
+        if removed is not None:
+            weight.copy_(removed)
         weight[:, self.features] = self.head.weight.detach()
         return Head(weight, self.head.bias, self.head.idle, self.head.words)
 
     @property
     def tuned(self) -> bool:
         """Whether any weight has changed since the module was made or loaded."""
-        made = self._head_as_made[0].sliced(self.features)
-        heads = ((self.head.weight, made.weight), (self.head.bias, made.bias))
+        heads = zip((self.head.weight, self.head.bias), self._head_as_made, strict=True)
         same = all(unchanged(now.detach().to(then), then) for now, then in heads)
         return not same or bool(self.changed_inherited()) or self.changed_own()
 
@@ -324,6 +326,19 @@ class ConcernModule(Deciding):
         from unbraid.storage.saving import save_module
 
         save_module(folder, self, NOTHING.changed(license, scores), dtype)
+
+
+def _removed_columns(head: Head, kept: Tensor | None) -> tuple[int, Tensor | None]:
+    """Return the width of an output layer, and its weights where any column of a removed feature is not zero.
+
+    Compact modules have zeros there; with many classes, their output layers are most of their memory.
+    """
+    weight = head.weight.detach()
+    if kept is None:
+        return weight.shape[1], None
+    gone = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device)
+    gone[kept] = False
+    return weight.shape[1], weight.clone() if bool(weight[:, gone].any()) else None
 
 
 def plain_margins(modules: Sequence[ConcernModule], temperature: Tensor, offset: Tensor) -> PlainMargins:

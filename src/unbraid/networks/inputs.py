@@ -252,23 +252,37 @@ def run_batched(
     Raises:
         DataError: the number of results differs from that of the inputs, or a decision is NaN.
     """
-    rows, parts = [], []
+    rows: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
+    space = np.empty(0)
     with torch.inference_mode():
         for some, batch in x.by_length(size):
             rows.append(some)
-            parts.append(function(to_device(batch, device)).cpu().numpy())
+            part = function(to_device(batch, device)).cpu().numpy()
+            if not parts and not x.ragged:  # results in one place: small arrays between large ones fragment the memory
+                space = np.empty((len(x), *part.shape[1:]), part.dtype)
+            parts.append(_placed(part, space, sum(map(len, parts))))
     if (count := sum(map(len, parts))) != len(x):
         raise DataError(f"{len(x)} inputs gave {count} results: every array of the inputs must hold as many examples.")
     steps = {part.shape[1] for part in parts if part.ndim > 1}
     if len(steps) > 1:
         side = "right" if x.words is None else x.words.side
         parts = [_padded(part, max(steps), side) for part in parts]
-    found = np.concatenate(parts, axis=0)
+    found = space if all(part.base is space for part in parts) else np.concatenate(parts, axis=0)
     if x.words is not None:
         found = found[np.argsort(np.concatenate(rows), kind="stable")]
     if decided:
         check_decided(found)
     return found
+
+
+def _placed(part: np.ndarray, space: np.ndarray, start: int) -> np.ndarray:
+    """Copy results into ``space`` from row ``start`` on if they fit there; else return them as they are."""
+    end = start + len(part)
+    if end > len(space) or part.shape[1:] != space.shape[1:] or part.dtype != space.dtype:
+        return part
+    space[start:end] = part
+    return space[start:end]
 
 
 def check_decided(scores: np.ndarray) -> None:

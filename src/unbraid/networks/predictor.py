@@ -184,7 +184,15 @@ class Predictor(nn.Module):
             DataError: the inputs do not fit, or the network is a regression.
         """
         check_decides(self.task, "predict_index")
-        return self.decide(restricted(self.logits(x), allowed, self.labels))
+        if allowed is not None or self.independent:
+            return self.decide(restricted(self.logits(x), allowed, self.labels))
+        found = run_batched(self._decided, self.check(x), self.device, decided=not self.io.many_outputs)
+        return np.where(np.isnan(found), -1, found).astype(np.int64)
+
+    def _decided(self, x: Any) -> Tensor:
+        """Decide for one batch, so that memory does not grow with N * C: class indices, NaN where logits are NaN."""
+        found = self.decide(self(x).cpu().numpy()).astype(np.float64)
+        return torch.from_numpy(np.where(found < 0, np.nan, found))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """Convert logits (N, C) or (N, T, C) to class indices, as :meth:`predict_index` returns them."""

@@ -53,12 +53,24 @@ def test_each_way_to_judge_penalties_follows_the_definition(columns, rows):
     regression = Regression(torch.randn(rows, columns, generator=generator))
     z = torch.randn(2 * columns, columns, generator=generator)
     regression.add(z, torch.randn(2 * columns, rows, generator=generator), torch.arange(2 * columns) % 4 == 0)
-    (gram, judging), (miss, judged) = regression.gram, regression.miss
+    (gram, judging), (miss, judged) = regression.gram, regression.misses()
     wanted = []
     for ridge in RIDGES:
         step = torch.linalg.solve(gram + ridge * gram.diagonal().mean() * torch.eye(columns, dtype=gram.dtype), miss)
         wanted.append((step * (judging @ step - 2 * judged)).sum())
-    assert torch.allclose(regression._changes(), torch.stack(wanted), rtol=1e-6)
+    assert torch.allclose(regression._changes(regression.misses()), torch.stack(wanted), rtol=1e-6)
+
+
+def test_target_values_that_are_products_give_the_same_fit_as_their_values():
+    generator = torch.Generator().manual_seed(3)
+    start, through = torch.randn(9, 5, generator=generator), torch.randn(9, 4, generator=generator)
+    z, read = torch.randn(80, 5, generator=generator), torch.randn(80, 4, generator=generator)
+    judging, weights = torch.arange(80) % 4 == 0, torch.rand(80, generator=generator)
+    direct, summed = Regression(start), Regression(start, through)
+    direct.add(z, read @ through.t(), judging, weights)
+    summed.add(z, read, judging, weights)
+    torch.testing.assert_close(summed.misses(), direct.misses(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(summed.solved(), direct.solved(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 2, len(RIDGES), len(RIDGES) + 1])

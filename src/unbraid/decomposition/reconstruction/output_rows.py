@@ -16,6 +16,7 @@ from unbraid.config import HeadKind
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.reconstruction.moments import with_one
 from unbraid.decomposition.reconstruction.parent_decisions import ParentDecisions
+from unbraid.decomposition.reconstruction.parent_scores import blocks
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head
 
@@ -38,17 +39,22 @@ def decided(features: Tensor, start: Tensor, margins: Sequence[Margin]) -> Tenso
     Returns:
         the fitted rows, (R, F + 1), in the dtype of ``start``.
     """
-    z, rows = with_one(features).double(), start.double()
+    seen, rows = with_one(features), start.clone()
+    z = seen.double()
     for own, place, wanted in margins:
-        others = [rows[r] for at, r in enumerate(own) if at != place]
-        said = linear(z, torch.stack(others)) if others else z.new_zeros(len(z), 0)
-        row, chance = rows[own[place]], wanted.double()
+        others = rows[[r for at, r in enumerate(own) if at != place]]
+        row, chance = rows[own[place]].double(), wanted.double()
         if place == 0:
-            offset = -torch.logsumexp(said, 1) if others else z.new_zeros(len(z))
-            rows[own[0]] = logistic(z, offset, chance, row)
+            offset = -_together(seen, others) if len(others) else z.new_zeros(len(z))
+            rows[own[0]] = logistic(z, offset.double(), chance, row)
         else:  # the second of two rows: the margin is the first row minus the second row
-            rows[own[place]] = -logistic(z, said[:, 0], chance, -row)
-    return rows.to(start.dtype)
+            rows[own[place]] = -logistic(z, linear(z, others.double())[:, 0], chance, -row)
+    return rows
+
+
+def _together(seen: Tensor, rows: Tensor) -> Tensor:
+    """Compute the logsumexp of the scores of rows (R, F + 1) for each of M decisions, (M,)."""
+    return torch.cat([torch.logsumexp(linear(part, rows), 1) for part in blocks(seen, len(rows))])
 
 
 def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ def fitted_head(module: ConcernModule, decisions: ParentDecisions) -> Head:
     network, head = module.parent, module.head
     seen = [module.body(batch)[used] for batch, used, _ in decisions.batches(network.device)]
     whole = channel(network, module.index, module.config.changed(head=HeadKind.SOFTMAX))
-    chance = torch.sigmoid(whole.margin(torch.cat(decisions.features)))
+    chance = torch.sigmoid(decisions.margins(whole, module.index))
     start = torch.cat([head.weight, head.bias.unsqueeze(1)], 1).detach()
     new = decided(torch.cat(seen), start, [(range(2), 1, chance)])
     places = slice(None) if module.features is None else module.features

@@ -267,21 +267,24 @@ class Reconstruction:
     ) -> Head:
         """Fit the rows on the features of the module to the scores and probabilities or the numbers of the parent."""
         places = features.inputs
-        regression = Regression(torch.cat([folded.weight[:, places], folded.bias.unsqueeze(1)], 1))
+        start = torch.cat([folded.weight[:, places], folded.bias.unsqueeze(1)], 1)
+        rows = torch.cat([whole.weight, whole.bias.unsqueeze(1)], 1)
+        fewer = rows.shape[1] < len(rows)  # the products with the features of the parent are fewer than with the scores
+        regression = Regression(start, rows.detach() if fewer else None)
         seen = []
         with torch.inference_mode():
             for batch, used, parents in self.deciding.batches(self.network.device):
                 seen.append(features(batch)[used])
                 judging = used.nonzero()[:, 0] < -(-len(used) // JUDGING)
-                regression.add(with_one(seen[-1]), whole(parents), judging)
+                regression.add(with_one(seen[-1]), with_one(parents) if fewer else whole(parents), judging)
             new = regression.solved()
             objective = OBJECTIVES[self.network.task]
             deciding = objective.probabilities and self.config.head is not HeadKind.MEAN and whole.words is None
             if deciding:
                 asked = [channel(self.network, j, self.config.changed(head=HeadKind.SOFTMAX)) for j in indices]
-                chances = [torch.sigmoid(head.margin(torch.cat(self.deciding.features))) for head in asked]
+                chances = [torch.sigmoid(self.deciding.margins(h, j)) for h, j in zip(asked, indices, strict=True)]
                 place = 1 if self.config.head is HeadKind.FITTED and len(own[0]) == 2 else 0
-                margins = [(list(rows), place, chance) for rows, chance in zip(own, chances, strict=True)]
+                margins = [(list(some), place, chance) for some, chance in zip(own, chances, strict=True)]
                 new = decided(torch.cat(seen), new, margins)
         weight = folded.weight.detach().clone()
         weight[:, places] = new[:, :-1]

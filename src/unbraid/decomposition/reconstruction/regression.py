@@ -1,6 +1,6 @@
 """Ridge regression of the weights of a layer, near weights that it has.
 
-Shapes: M observations, Z inputs, R rows.
+Shapes: M observations, Z inputs, R rows, F columns of what the target values are products of.
 """
 
 from __future__ import annotations
@@ -22,20 +22,27 @@ class Regression:
 
     A quarter of the examples is used to choose the ridge penalty, the rest to fit. Without this choice, wide inputs and
     few examples lead to overfitting.
+
+    Args:
+        start: the weights to stay near, (R, Z).
+        through: weights (R, F) whose products with F observed values are the target values. With fewer columns than
+            rows, their products with the inputs are summed in place of those of the R target values. By default the
+            target values are observed themselves.
     """
 
-    def __init__(self, start: Tensor) -> None:
+    def __init__(self, start: Tensor, through: Tensor | None = None) -> None:
         rows, columns = start.shape
-        self.start = start
+        self.start, self.through = start, through
+        width = rows if through is None else through.shape[1]
         self.gram = torch.zeros(2, columns, columns, dtype=torch.float64, device=start.device)  # fitting, judging
-        self.miss = torch.zeros(2, columns, rows, dtype=torch.float64, device=start.device)
+        self.sums = torch.zeros(2, columns, width, dtype=torch.float64, device=start.device)
 
     def add(self, z: Tensor, wanted: Tensor, judging: Tensor, weights: Tensor | None = None) -> None:
         """Add observations.
 
         Args:
             z: inputs of the regression, (M, Z).
-            wanted: the target values of the products, (M, R).
+            wanted: the target values of the products, (M, R), or the values that these are products of, (M, F).
             judging: booleans (M,), True for observations that choose the penalty.
             weights: weight of each observation, (M,); equal by default.
         """
@@ -43,27 +50,38 @@ class Regression:
         leading = bool(judging[:count].all())  # views are cheaper than copies
         parts: tuple[Index, Index] = (slice(count, None), slice(count)) if leading else (~judging, judging)
         for part, mine in enumerate(parts):
-            values = z[mine]
+            values, targets = z[mine], wanted[mine]
+            if self.through is None:
+                targets = targets - linear(values, self.start)  # small, so that their sums lose no digits
+            else:
+                values, targets = values.double(), targets.double()
             weighted = (values if weights is None else values * weights[mine].unsqueeze(1)).t()
             self.gram[part] += (weighted @ values).double()
-            self.miss[part] += (weighted @ (wanted[mine] - linear(values, self.start))).double()
+            self.sums[part] += (weighted @ targets).double()
+
+    def misses(self) -> Tensor:
+        """Return the products of the inputs with what is missing from the target values, fitting and judging, (2, Z, R)."""
+        if self.through is None:
+            return self.sums
+        return self.sums @ self.through.double().t() - self.gram @ self.start.double().t()
 
     def solved(self) -> Tensor:
         """Return the fitted weights (R, Z); ``start`` if no fit is better."""
-        changes = self._changes()
+        misses = self.misses()
+        changes = self._changes(misses)
         best = int(changes.argmin())
         if not bool(changes[best] < 0):
             return self.start
         gram = self.gram.sum(0)
-        step = torch.linalg.solve(_pulled(gram, RIDGES[best]), self.miss.sum(0))
+        step = torch.linalg.solve(_pulled(gram, RIDGES[best]), misses.sum(0))
         return self.start + step.t().to(self.start.dtype)
 
-    def _changes(self) -> Tensor:
+    def _changes(self, misses: Tensor) -> Tensor:
         """Compute by how much the fit with each penalty changes the squared error on the part that chooses it, (P,).
 
         With many rows, one eigendecomposition of the Gram matrix is faster than one solution for each penalty.
         """
-        (gram, judging), (miss, judged) = self.gram, self.miss
+        (gram, judging), (miss, judged) = self.gram, misses
         columns, rows = miss.shape
         ridges = torch.tensor(RIDGES, dtype=gram.dtype, device=gram.device)
         if columns > DIRECT and rows > columns // 2:

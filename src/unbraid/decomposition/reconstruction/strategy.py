@@ -26,7 +26,7 @@ from unbraid.decomposition.reconstruction.reconstruct import (
     Reconstruction,
     observing_cost,
 )
-from unbraid.decomposition.sampling import Sample, choose, module_classes
+from unbraid.decomposition.sampling import Sample, chosen_rows, module_classes
 from unbraid.modules.concern import Concern
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.heads import Head, distinct_rows
@@ -57,7 +57,7 @@ class ReconstructionStrategy(FusingStrategy):
     ) -> PreparedReconstruction:
         assert isinstance(config, ReconstructConfig)
         classes = module_classes(targets, config)
-        rows = choose(targets, config, pooled=True).rows
+        rows = chosen_rows(targets, config)
         with progress(OBSERVING, observing_cost(len(rows), len(classes))) as advance:
             made = Reconstruction(network, x.take(rows), targets.take(rows), classes, config, advance, score=self.score)
         return PreparedReconstruction(made, rows)
@@ -72,7 +72,7 @@ class ReconstructionStrategy(FusingStrategy):
         advance: Advance,
     ) -> PreparedReconstruction:
         assert isinstance(config, ReconstructConfig)
-        rows = choose(targets, config, classes, pooled=True).rows
+        rows = chosen_rows(targets, config, classes)
         made = Reconstruction(network, x.take(rows), targets.take(rows), classes, config, advance, score=self.score)
         return PreparedReconstruction(made)
 

@@ -13,7 +13,7 @@ from unbraid.data.targets import Targets
 from unbraid.decomposition.choosing_layers import pruned_layers
 from unbraid.decomposition.everywhere import everywhere
 from unbraid.decomposition.reconstruction.reconstruct import Reconstruction
-from unbraid.decomposition.sampling import choose
+from unbraid.decomposition.sampling import chosen_rows
 from unbraid.decomposition.shrinking.merged import check_any_smaller, merged_layers
 from unbraid.decomposition.shrinking.sources import columns, squared_change
 from unbraid.errors import DataError, quoted
@@ -60,7 +60,7 @@ class NetworkShrinker:
             rare = f"{quoted(network.labels[1])!r}" if network.binary else "no class"
             often = "for fewer than two of the inputs" if network.binary else "for two of the inputs"
             raise DataError(f"the network predicts {rare} {often}: give more inputs, of several classes.")
-        rows = choose(targets, config, self.used, pooled=True).rows
+        rows = chosen_rows(targets, config, self.used)
         self.made = Reconstruction(network, x.take(rows), targets.take(rows), self.used, config)
 
     def make(self, keep: float) -> Network:
