@@ -45,7 +45,7 @@ def choose(targets: Targets, config: DecompositionConfig) -> Sample:
         the sample. The negatives of a class are positives of other classes, so that the sample is small.
 
     Raises:
-        DataError: a class has fewer than two examples and ``config.missing`` says so, or no class has two.
+        DataError: with ``missing="error"`` a class has fewer than two examples, or no class has two.
     """
     wanted = module_classes(targets, config)
     steps = _draws(targets, config, wanted, pooled=False)

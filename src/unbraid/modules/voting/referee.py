@@ -259,7 +259,7 @@ def _search(
     """Maximise the posterior with standard normal priors; return the weights (R, K).
 
     The coordinates are scaled so that a bound on the curvature (Boehning 1992) is the same for all of them.
-    ``reach`` (O, K) tells which modules each output of the layer counts for.
+    ``reach`` (O, K) is 1 where an output of the layer is added to the vote of a module.
     """
     scale = 1 / np.sqrt(size[:, None] ** 2 / 2 + 1)
     shape = (seen.shape[1], len(reach))
