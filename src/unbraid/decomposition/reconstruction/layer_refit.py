@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from unbraid.decomposition.reconstruction.moments import before, by_steps, on_steps, valid_steps, with_one
+from unbraid.decomposition.reconstruction.moments import (
+    before,
+    by_steps,
+    joined_with_one,
+    on_steps,
+    valid_steps,
+    with_one,
+)
 from unbraid.decomposition.reconstruction.own_refit import fit_own
 from unbraid.decomposition.reconstruction.regression import JUDGING, Regression
 from unbraid.decomposition.reconstruction.states import States
@@ -135,13 +142,13 @@ def fit_layer(
         regression = Regression(start)
         targets = wanted[..., gates].flatten(0, 1)[used]
         for part in z:
-            regression.add(with_one(part.flatten(0, 1)[used]), targets, judging, count)
+            regression.add(part.flatten(0, 1)[used], targets, judging, count)
         return regression.solved()
 
     def joint(gates: slice, pasts: list[Tensor], wanted: Tensor) -> None:
         bias = cell.input_bias(small.bias_ih, small.bias_hh)[gates].unsqueeze(1)
         start = torch.cat([small.weight_ih[gates], small.weight_hh[gates], bias], 1)
-        new = fitted(gates, start, [torch.cat([read, past], -1) for past in pasts], wanted)
+        new = fitted(gates, start, [joined_with_one(read, past) for past in pasts], wanted)
         small.weight_ih.data[gates], small.weight_hh.data[gates] = new[:, : small.inputs], new[:, small.inputs : -1]
         small.bias_ih.data[gates], small.bias_hh.data[gates] = new[:, -1], 0
 
@@ -162,8 +169,8 @@ def fit_layer(
         )
         return
     start = torch.cat([small.weight_ih[candidate], small.bias_ih[candidate].unsqueeze(1)], 1)
-    new = fitted(candidate, start, [read, read], from_x)
+    new = fitted(candidate, start, [with_one(read)] * 2, from_x)
     small.weight_ih.data[candidate], small.bias_ih.data[candidate] = new[:, :-1], new[:, -1]
     start = torch.cat([small.weight_hh[candidate], small.bias_hh[candidate].unsqueeze(1)], 1)
-    new = fitted(candidate, start, pasts, linear(previous, recurrent, large.bias_hh[rows]))
+    new = fitted(candidate, start, [with_one(past) for past in pasts], linear(previous, recurrent, large.bias_hh[rows]))
     small.weight_hh.data[candidate], small.bias_hh.data[candidate] = new[:, :-1], new[:, -1]

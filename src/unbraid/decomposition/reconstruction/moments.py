@@ -151,6 +151,11 @@ def with_one(values: Tensor) -> Tensor:
     return torch.cat([values, torch.ones_like(values[..., :1])], dim=-1)
 
 
+def joined_with_one(x: Tensor, previous: Tensor) -> Tensor:
+    """Join inputs (N, T, D), states (N, T, H) and a constant one along the last axis, with one copy."""
+    return torch.cat([x, previous, previous.new_ones(1, 1, 1).expand(*previous.shape[:-1], 1)], dim=-1)
+
+
 def by_steps(x: Tensor) -> Tensor:
     """Reshape inputs of a dense layer, (N, D) or (N, ..., D), to (N, T, D)."""
     return x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2)
@@ -176,10 +181,10 @@ def _reads(layer: Layer, inputs: tuple, output: tuple) -> dict[str, Tensor]:
     if isinstance(module, Dense):
         return {layer.name: with_one(by_steps(x))}
     previous = before(layer, inputs, output[0])
-    found = {layer.name: with_one(torch.cat([x, previous], -1))}
+    found = {layer.name: joined_with_one(x, previous)}
     if module.cell.kind == "gru" and not module.cell.reset_after:
         r = module.gates_after(x, previous)[0]
-        found[layer.name + RESET] = with_one(torch.cat([x, r * previous], -1))
+        found[layer.name + RESET] = joined_with_one(x, r * previous)
     if valid is not None:
         found = {key: z * valid.unsqueeze(-1) for key, z in found.items()}
     return found
@@ -191,7 +196,9 @@ def _products(read: Mapping[str, Tensor], weights: np.ndarray) -> Moments:
     for key, z in read.items() if weights.any() else ():
         own = on_steps(weights, z.shape[1])
         picked = np.flatnonzero(own.any(axis=1))
-        rows = z[torch.from_numpy(picked).to(z.device)]
+        first, last = int(picked[0]), int(picked[-1])
+        adjacent = last - first + 1 == len(picked)  # often, because a sample is in the order of the classes
+        rows = z[first : last + 1] if adjacent else z[torch.from_numpy(picked).to(z.device)]
         flat = rows.reshape(-1, rows.shape[-1])
         scaled = flat
         if own.shape[1] > 1 or (own[picked] != 1).any():

@@ -60,7 +60,7 @@ class Regression:
             self.sums[part] += (weighted @ targets).double()
 
     def misses(self) -> Tensor:
-        """Return the products of the inputs with what is missing from the target values, fitting and judging, (2, Z, R)."""
+        """Return the products of the inputs with what the target values lack, for fitting and judging, (2, Z, R)."""
         if self.through is None:
             return self.sums
         return self.sums @ self.through.double().t() - self.gram @ self.start.double().t()

@@ -15,6 +15,7 @@ from unbraid.networks.own_layer import OwnLayer
 from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stages import Dense
 
+FEATURES = "(features)"
 HELD = 128 * 2**20  # largest number of bytes of states and features of the parent in memory
 
 
@@ -56,8 +57,8 @@ class HeldPass:
         layers = {} if layers is None or not isinstance(network.spec, NetworkSpec) else layers
         self._layers = {name: layer for name, layer in layers.items() if not isinstance(layer.module, OwnLayer)}
         self._examples, self._fits, self._memory = examples, bool(self._layers), min(memory, HELD)
-        self._read: dict[str, list[Tensor]] = {name: [] for name in self._layers}
-        self._features: list[Tensor] = []
+        self._stored: dict[str, Tensor] = {}  # layer name -> what it reads, and FEATURES -> the features
+        self._start = 0
 
     def add(self, read: Mapping[str, Tensor], features: Tensor) -> None:
         """Add a batch.
@@ -66,25 +67,27 @@ class HeldPass:
             read: layer name -> [x, previous, 1], (n, T, D + H + 1), or [x, 1] of a dense layer.
             features: inputs of the output layer, (n, F) or (n, T, F).
         """
-        if not self._features and self._fits:
-            values = sum(read[name].numel() for name in self._layers) + features.numel()
+        parts = {FEATURES: features, **{name: read[name] for name in self._layers}}
+        if not self._stored and self._fits:
+            values = sum(part.numel() for part in parts.values())
             self._fits = 4 * values * self._examples <= self._memory * len(features)
-        if self._fits:
-            self._features.append(features)
-            for name, parts in self._read.items():
-                parts.append(read[name])
+            if self._fits:
+                self._stored = {n: part.new_empty(self._examples, *part.shape[1:]) for n, part in parts.items()}
+        for name, own in self._stored.items():
+            own[self._start : self._start + len(features)] = parts[name]
+        self._start += len(features)
 
     def features(self) -> Tensor | None:
         """Return the inputs of the output layer for all examples, (N, F) or (N, T, F); None if they are not stored."""
-        return torch.cat(self._features) if self._fits else None
+        return self._stored[FEATURES] if self._fits else None
 
     def states(self) -> dict[str, States] | None:
         """Return the states of every layer for all examples; None if they are not stored."""
         if not self._fits:
             return None
         found = {}
-        for name, parts in self._read.items():
-            module, z = self._layers[name].module, torch.cat(parts)
+        for name, layer in self._layers.items():
+            module, z = layer.module, self._stored[name]
             inputs = module.weight.shape[1] if isinstance(module, Dense) else module.inputs
             found[name] = States(z[..., :inputs], z[..., inputs:-1])
         return found
