@@ -2,7 +2,8 @@
 
 Networks have random weights, because time and memory do not depend on training. Each size runs in a process of its own
 on one thread. Times are CPU seconds; ``passes`` is their ratio to one pass of the parent over the sample. Memory is the
-peak above that of the parent's own pass. ``python -m benchmarks.measure.scaling NAME`` measures one size.
+peak above that of the parent's own pass. Times with several processes are wall times, and need a machine without other
+load. ``python -m benchmarks.measure.scaling NAME`` measures one size.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ LARGE: dict[str, dict[str, Any]] = {
     "1000 classes, 256 units": {"units": 256, "classes": 1000, "each": 10, "steps": 10},
     "10000 classes, 256 units": {"units": 256, "classes": 10_000, "each": 4, "steps": 10},
 }
+SHARED = {f"{classes} classes, two processes": {"classes": classes, "each": 100} for classes in (20, 64, 150)}
 BOUNDED = {
     "two layers of 1024 units, 150 classes": "2GB",
     "1000 classes, 256 units": "1GB",
@@ -62,7 +64,7 @@ SCORED = 2_000  # examples that make the classes about equally frequent
 def sizes() -> dict[str, dict[str, Any]]:
     """Return name -> settings of all sizes."""
     grown = {f"{axis} {value}": {**BASE, axis: value} for axis, values in GROWTH.items() for value in values}
-    return grown | {name: {**BASE, **changes} for name, changes in (CELLS | LARGE).items()}
+    return grown | {name: {**BASE, **changes} for name, changes in (CELLS | LARGE | SHARED).items()}
 
 
 def run(again: bool) -> None:
@@ -88,6 +90,8 @@ def measured(name: str) -> dict[str, Any]:
         settings["classes"] = np.flatnonzero(np.bincount(y) >= ENOUGH[name]).tolist()
     spent, parts = _cpu(lambda: decompose(network, (x, y), keep=size["keep"], progress=False, **settings))
     memory = _peak() - before
+    if name in SHARED:
+        return {**size, "made": len(parts), "wall": [_wall(network, (x, y), size["keep"], jobs) for jobs in (1, 2)]}
     found = {
         **size,
         "made": len(parts),
@@ -103,6 +107,16 @@ def measured(name: str) -> dict[str, Any]:
         found["fused"], _ = _cpu(lambda: fused.margins(x), 2)
         found["paper"], _ = _cpu(lambda: decompose(network, (x, y), strategy="paper", samples_per_class=1000))
     return found
+
+
+def _wall(network: Network, examples: tuple[np.ndarray, np.ndarray], keep: float, jobs: int) -> float:
+    """Return the seconds that a decomposition takes in this number of processes."""
+    found = []
+    for _ in range(2):
+        started = time.perf_counter()
+        decompose(network, examples, keep=keep, samples_per_class=1000, jobs=jobs, progress=False)
+        found.append(time.perf_counter() - started)
+    return min(found)
 
 
 def _network(size: dict[str, Any]) -> tuple[Network, np.ndarray]:

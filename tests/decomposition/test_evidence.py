@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import unbraid
 from tests import factory, strangers
@@ -33,6 +34,24 @@ def test_each_class_of_a_sorted_sample_has_its_own_mean(monkeypatch, observed):
     assert np.bincount(y).tolist() == [30] * 3
     means = unbraid.decompose(net, (x, y), keep=0.5)[0].domain.features.means
     assert len(np.unique(means.round(5), axis=0)) == 3  # a class without an example has the mean of all
+
+
+@pytest.mark.parametrize("strategy", ["reconstruct", "paper", "magnitude"])
+def test_features_of_the_observed_sample_are_not_computed_again(monkeypatch, strategy):
+    net, x, y = sorted_sample()
+    asked = []
+    own = domain._features_and_scores
+    monkeypatch.setattr(
+        domain, "_features_and_scores", lambda sample, rows, known: asked.append(known) or own(sample, rows, known)
+    )
+    parts = unbraid.decompose(net, (x, y), strategy=strategy)
+    ((rows, features),) = asked
+    inputs = net.check(x[rows])
+    with torch.inference_mode():
+        wanted = torch.cat([net.features(batch) for batch in inputs.batches()])
+    torch.testing.assert_close(features, wanted, atol=1e-5, rtol=1e-5)
+    again = domain.gathered(net, x, dict(parts), 0)
+    np.testing.assert_allclose(parts[0].domain.features.means, again.features.means, atol=1e-5)
 
 
 def test_texts_and_their_indices_have_the_same_evidence():

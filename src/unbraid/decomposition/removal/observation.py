@@ -66,10 +66,13 @@ class Observation:
     Attributes:
         layers: layer name -> values.
         steps: timesteps that the network decides at, 1 if it decides once.
+        features: inputs of the output layer, (R, F); None where the network decides at each timestep, or where they
+            take too much memory.
     """
 
     layers: dict[str, LayerValues] = field(default_factory=dict)
     steps: int = 1
+    features: Tensor | None = None
 
 
 @contextmanager
@@ -103,6 +106,10 @@ def observe(
             for batch in x.batches():
                 features = network.features(to_device(batch, network.device))
                 found.steps = max(found.steps, features.shape[1] if features.dim() > 2 else 1)
+                if not start and features.dim() == 2 and 4 * len(x) * features.shape[1] <= memory:
+                    found.features = features.new_empty(len(x), features.shape[1])
+                if found.features is not None:
+                    found.features[start : start + len(features)] = features
                 for name, (values, valid) in seen.items():
                     room = rooms.setdefault(name, _Room(len(x), memory // len(layers), Path(folder)))
                     room.put(start, values, valid)

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unbraid.config import DecompositionConfig, GateView, HeadKind, Observed, RemovalConfig
 from unbraid.data.targets import Targets
@@ -84,7 +85,8 @@ class Removal(Strategy):
             step = stack.enter_context(progress("identifying", len(seen.layers)))
             identification = identified(network, seen, sample, config, step)
             steps = {name: layer.values.shape[1] for name, layer in seen.layers.items()}
-        return PreparedRemoval(self, network, x, targets, config, identification, steps)
+        known = None if seen.features is None else (sample.rows, seen.features)
+        return PreparedRemoval(self, network, x, targets, config, identification, steps, known)
 
 
 @dataclass
@@ -99,6 +101,7 @@ class PreparedRemoval:
         config: settings.
         identification: the statistics.
         steps: layer name -> number of timesteps.
+        known: rows of the sample among the given examples, and their features (R, F) in the parent; None if unknown.
     """
 
     strategy: Removal
@@ -108,6 +111,7 @@ class PreparedRemoval:
     config: RemovalConfig
     identification: Identification
     steps: dict[str, int]
+    known: tuple[np.ndarray, Tensor] | None = None
 
     @property
     def classes(self) -> list[int]:
