@@ -12,7 +12,7 @@ import torch
 
 import unbraid
 from unbraid.decomposition import processes
-from unbraid.decomposition.processes import each
+from unbraid.decomposition.processes import at_work, each
 from unbraid.demo.small import small_examples, small_network
 from unbraid.errors import ConfigError, DataError, UnbraidError
 
@@ -97,6 +97,27 @@ def test_results_are_in_order_and_warnings_are_passed_on():
 
     with processes.processes(3), pytest.warns(UserWarning, match="three"):
         assert list(each(warned, range(7))) == [-item for item in range(7)]
+
+
+@pytest.mark.parametrize("items", [2, 5, 40])
+def test_processes_start_at_once_and_give_results_in_order(items):
+    here = os.getpid()
+    with processes.processes(2), at_work(lambda item: (item, os.getpid()), range(items)) as found:
+        assert len(multiprocessing.active_children()) >= 2
+        given = list(found)
+    assert [item for item, _ in given] == list(range(items))
+    assert here not in {process for _, process in given}
+
+
+def test_an_error_beside_the_processes_ends_them():
+    with processes.processes(2), pytest.raises(DataError), at_work(abs, [1, -2, 3]):
+        raise DataError("stopped")
+
+
+def test_a_process_that_ended_early_is_an_error():
+    ends = pytest.raises(UnbraidError, match="exit code 3")
+    with processes.processes(2), ends, at_work(lambda item: os._exit(3), range(40)) as found:
+        list(found)
 
 
 @pytest.mark.parametrize(

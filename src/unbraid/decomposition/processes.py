@@ -13,8 +13,9 @@ import pickle
 import signal
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from unbraid.errors import ConfigError, UnbraidError, quoted
 
 FORKED = sys.platform == "linux"
 BACKEND = "loky"  # of joblib, where processes are not forked
+AHEAD = 8
 _jobs: ContextVar[int] = ContextVar("unbraid_jobs", default=1)
 
 Item = TypeVar("Item")
@@ -70,11 +72,32 @@ def each(function: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[Any
     Raises:
         UnbraidError: a process ended before it was done. Errors of ``function`` are raised as they are.
     """
+    with at_work(function, items, 1) as found:
+        yield from found
+
+
+@contextmanager
+def at_work(function: Callable[[Item], Any], items: Sequence[Item], ahead: int = AHEAD) -> Iterator[Iterator[Any]]:
+    """Let forked processes start at once on some items, while this process computes something else.
+
+    Args:
+        function: as for :func:`each`.
+        items: as for :func:`each`.
+        ahead: items that a process gets before it returns a result; few, so that sending them never waits.
+
+    Yields:
+        what :func:`each` yields, with the same errors.
+    """
     jobs = min(_jobs.get(), len(items))
-    yield from _forked(function, items, jobs) if FORKED else _started(function, items, jobs)
+    if FORKED:
+        with _forked(function, items, jobs, ahead) as found:
+            yield found
+    else:
+        yield _started(function, items, jobs)
 
 
-def _forked(function: Callable[[Item], Any], items: Sequence[Item], jobs: int) -> Iterator[Any]:
+@contextmanager
+def _forked(function: Callable[[Item], Any], items: Sequence[Item], jobs: int, ahead: int) -> Iterator[Iterator[Any]]:
     context = multiprocessing.get_context("fork")
     ours: list[Connection] = []
     workers = []
@@ -87,17 +110,11 @@ def _forked(function: Callable[[Item], Any], items: Sequence[Item], jobs: int) -
                 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns if there are other threads
                 workers[-1].start()
             theirs.close()
-        waiting, found, yielded = list(enumerate(items))[::-1], dict[int, Any](), 0
-        at_work = {connection: _sent(connection, waiting) for connection in ours}
-        while at_work:
-            for connection in wait(list(at_work)):
-                assert isinstance(connection, Connection)
-                found[at_work.pop(connection)] = _received(connection, workers[ours.index(connection)], jobs)
-                if waiting:
-                    at_work[connection] = _sent(connection, waiting)
-            while yielded in found:
-                yield found.pop(yielded)
-                yielded += 1
+        waiting = deque(enumerate(items))
+        sent: dict[Connection, deque[int]] = {connection: deque() for connection in ours}
+        for connection in ours * ahead:
+            _send(connection, waiting, sent)
+        yield _results(dict(zip(ours, workers, strict=True)), waiting, sent)
     finally:
         for worker in workers:
             worker.terminate()
@@ -107,10 +124,29 @@ def _forked(function: Callable[[Item], Any], items: Sequence[Item], jobs: int) -
             connection.close()
 
 
-def _sent(connection: Connection, waiting: list[tuple[int, Any]]) -> int:
-    place, item = waiting.pop()
-    connection.send(item)
-    return place
+def _results(
+    workers: dict[Connection, Any], waiting: deque[tuple[int, Any]], sent: dict[Connection, deque[int]]
+) -> Iterator[Any]:
+    """Yield the results in the order of the items, and send the waiting items to processes that are done."""
+    found, yielded = dict[int, Any](), 0
+    while busy := [connection for connection, places in sent.items() if places]:
+        for connection in wait(busy):
+            assert isinstance(connection, Connection)
+            result = _received(connection, workers[connection], len(workers))
+            found[sent[connection].popleft()] = result
+            _send(connection, waiting, sent)
+        while yielded in found:
+            yield found.pop(yielded)
+            yielded += 1
+
+
+def _send(connection: Connection, waiting: deque[tuple[int, Any]], sent: dict[Connection, deque[int]]) -> None:
+    """Send the next item to a process, if there is one."""
+    if waiting:
+        place, item = waiting.popleft()
+        with suppress(BrokenPipeError, ConnectionResetError):  # receiving from a process that has ended is an error
+            connection.send(item)
+        sent[connection].append(place)
 
 
 def _received(connection: Connection, worker: Any, jobs: int) -> Any:

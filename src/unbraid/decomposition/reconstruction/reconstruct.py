@@ -6,6 +6,7 @@ Shapes: N examples, T timesteps, H units, F features, R head rows, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -20,7 +21,7 @@ from unbraid.data.targets import Targets
 from unbraid.decomposition.channeling import channel
 from unbraid.decomposition.choosing_layers import chosen_layers, pruned_layers
 from unbraid.decomposition.memory import budget
-from unbraid.decomposition.processes import each, shares_work
+from unbraid.decomposition.processes import at_work, shares_work
 from unbraid.decomposition.reconstruction.folding import reconstructed_head, reconstructing, source_indices
 from unbraid.decomposition.reconstruction.importance import (
     NodeScore,
@@ -126,8 +127,22 @@ class Reconstruction:
     teaching: Teaching | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        memory = budget(self.config.memory)
         self.layers = chosen_layers(self.network, self.config)
+        with torch.inference_mode(), watched(self.layers, lambda layer, read, given: given[0]) as seen:
+            self.network.features(to_device(next(self.x.batches()), self.network.device))
+        self.steps = {name: prod(v.shape[1:-1]) for name, v in seen.items()}
+        groups = self._groups()
+        shared = shares_work(len(groups), self.network.device)
+        with at_work(self.scored, groups) if shared else nullcontext(map(self.scored, groups)) as scored:
+            self._pass()  # at the same time as the scores, if these have processes of their own
+            self.scores = {}
+            for group, found in zip(groups, scored, strict=True):
+                self.scores |= dict(zip(group, found, strict=True))
+                self.advance(len(group))
+
+    def _pass(self) -> None:
+        """Run the network on the sample, and keep what the modules are made from."""
+        memory = budget(self.config.memory)
         held = HeldPass(self.network, len(self.x), memory / 4, self._refitted())
         passed = partial(_advanced, self.advance, PASS / max(len(self.x), 1))
         self.moments = SampleMoments(
@@ -135,16 +150,6 @@ class Reconstruction:
         )
         self.states, self.features = held.states(), held.features()
         self.deciding = read_decisions(self.network, self.x, self.targets, self.features)
-        with torch.inference_mode(), watched(self.layers, lambda layer, read, given: given[0]) as seen:
-            self.network.features(to_device(next(self.x.batches()), self.network.device))
-        self.steps = {name: prod(v.shape[1:-1]) for name, v in seen.items()}
-        self.scores = {}
-        groups = self._groups()
-        shared = shares_work(len(groups), self.network.device)
-        scored = each(self.scored, groups) if shared else map(self.scored, groups)
-        for group, found in zip(groups, scored, strict=True):
-            self.scores |= dict(zip(group, found, strict=True))
-            self.advance(len(group))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: all but the progress bar and the features."""
