@@ -203,8 +203,16 @@ def _products(read: Mapping[str, Tensor], weights: np.ndarray) -> Moments:
         scaled = flat
         if own.shape[1] > 1 or (own[picked] != 1).any():
             scaled = (rows * torch.from_numpy(own[picked]).to(z.device).unsqueeze(-1)).reshape(flat.shape)
-        found[key] = (scaled.t() @ flat).double()
+        found[key] = _gram(scaled, flat).double()
     return found
+
+
+def _gram(scaled: Tensor, flat: Tensor) -> Tensor:
+    """Compute scaled^T flat, which is symmetric: one of the two blocks beside the diagonal is a copy of the other."""
+    half = flat.shape[1] // 2
+    upper = scaled[:, :half].t() @ flat
+    lower = scaled[:, half:].t() @ flat[:, half:]
+    return torch.cat([upper, torch.cat([upper[:, half:].t(), lower], 1)])
 
 
 def _add(sums: Moments, products: Moments) -> None:
