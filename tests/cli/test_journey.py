@@ -117,6 +117,10 @@ def test_decomposing_a_state_dict_is_the_same_as_in_python(shell):
 
 
 def test_folders_are_inspected_composed_and_edited_without_code(faq, tmp_path):
+    sources = ["bank:balance,transfer", "travel:rent,book_flight"]
+    fair = ["compose", *sources, "-o", tmp_path / "fair", "--no-domain", "--sample", "few.csv"]
+    done = run(*fair, "--module", "models:Intents", cwd=faq)  # without evidence a calibration changes the margins
+    assert done.exit_code == 0, done.output
     empty = tmp_path / "empty"
     empty.mkdir()
     (faq / "models.py").rename(empty / "hidden.py")
@@ -125,6 +129,7 @@ def test_folders_are_inspected_composed_and_edited_without_code(faq, tmp_path):
         assert [m["label"] for m in shown["modules"]] == ["balance", "transfer", "rent", "book_flight"]
         for arguments in (
             ["compose", "faq", "-o", tmp_path / "same"],
+            ["compose", tmp_path / "fair", "-o", tmp_path / "unfair"],
             ["replace", "faq", "rent", "travel:book_hotel", "-o", tmp_path / "replaced"],
             ["drop", "faq", "rent", "-o", tmp_path / "dropped"],
             ["add", tmp_path / "dropped", "travel:hotels=book_hotel", "-o", tmp_path / "added"],
@@ -145,7 +150,9 @@ def test_folders_are_inspected_composed_and_edited_without_code(faq, tmp_path):
     assert added.labels == [*dropped.labels, "hotels"]
     np.testing.assert_allclose(own(added)[:, 3], hotel.margins(x), rtol=0, atol=1e-4)
     np.testing.assert_allclose(own(replaced)[:, 2], hotel.margins(x), rtol=0, atol=1e-4)
-    assert modules(tmp_path, "same").calibration != before.calibration  # it is dropped, and the warning states it
+    assert modules(tmp_path, "same").labels == before.labels
+    scales = [set(modules(tmp_path, name).calibration.values()) for name in ("fair", "unfair")]
+    assert scales[0] != scales[1] == {(1.0, 0.0)}  # it is dropped, and a warning states it
 
 
 def test_verbs_that_run_name_the_option_that_they_need(faq, tmp_path):
