@@ -72,7 +72,7 @@ def each(function: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[Any
     Raises:
         UnbraidError: a process ended before it was done. Errors of ``function`` are raised as they are.
     """
-    with at_work(function, items, 1) as found:
+    with at_work(function, items, 2) as found:  # so that no process waits while this one uses a result
         yield from found
 
 

@@ -17,7 +17,8 @@ from unbraid.decomposition.removal.observation import LayerValues
 from unbraid.decomposition.sampling import Sample, Steps
 from unbraid.networks.threads import given_threads
 
-BLOCK = 64 * 2**20  # bytes of values that are processed at a time
+BLOCK = 8 * 2**20  # bytes of values that are read at a time
+CACHED = 2**16  # observations that are selected and processed at a time, so that they stay in the cache
 
 
 def class_statistics(
@@ -85,16 +86,22 @@ def _statistic(
         if len(rows) == 0:
             return np.full(values.shape[0] if config.mode is Mode.ROLLED else (steps, values.shape[0]), np.nan)
         if config.mode is Mode.UNROLLED:
-            return statistic(_taken(values, rows)).T
+            return _in_pieces(values, rows, statistic).T
         if config.observed is Observed.LAST:
-            return statistic(_taken(values[:, -1], rows))
-        return statistic(_taken(values, rows).reshape(len(values), -1))
+            return _in_pieces(values[:, -1], rows, statistic)
+        return _in_pieces(values, rows, lambda own: statistic(own.reshape(len(own), -1)))
     picked = [_at(values, valid, chosen, t) for t in range(steps)]
     if config.mode is Mode.UNROLLED:
         return np.stack([_or_nan(statistic, p) for p in picked])
     if one_output and config.observed is Observed.LAST:
         return _or_nan(statistic, picked[-1])
     return _or_nan(statistic, np.concatenate(picked, axis=1))
+
+
+def _in_pieces(values: np.ndarray, rows: np.ndarray, statistic: Statistic) -> np.ndarray:
+    """Compute the statistic of the examples ``rows`` from values (U, ...), (U, ...) without the examples."""
+    pieces = min(max(values[..., 0].size * len(rows) // CACHED, 1), len(values))
+    return np.concatenate([statistic(_taken(own, rows)) for own in np.array_split(values, pieces)])
 
 
 def _at(values: np.ndarray, valid: np.ndarray | None, chosen: Steps, t: int) -> np.ndarray:
