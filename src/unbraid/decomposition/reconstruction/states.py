@@ -40,7 +40,7 @@ class States:
 
 
 class HeldPass:
-    """Values of one pass of the parent over the sample, if they fit into memory.
+    """Values of one pass of the parent over the sample: features, and what layers read, as far as they fit into memory.
 
     Nothing is stored for a user's PyTorch module, because its batches may have different numbers of timesteps.
 
@@ -54,9 +54,10 @@ class HeldPass:
     def __init__(
         self, network: Network, examples: int, memory: float = HELD, layers: Mapping[str, Layer] | None = None
     ) -> None:
-        layers = {} if layers is None or not isinstance(network.spec, NetworkSpec) else layers
-        self._layers = {name: layer for name, layer in layers.items() if not isinstance(layer.module, OwnLayer)}
-        self._examples, self._fits, self._memory = examples, bool(self._layers), min(memory, HELD)
+        self._known = isinstance(network.spec, NetworkSpec)
+        own = layers or {}
+        self._layers = {name: layer for name, layer in own.items() if not isinstance(layer.module, OwnLayer)}
+        self._examples, self._memory = examples, min(memory, HELD)
         self._stored: dict[str, Tensor] = {}  # layer name -> what it reads, and FEATURES -> the features
         self._start = 0
 
@@ -67,23 +68,27 @@ class HeldPass:
             read: layer name -> [x, previous, 1], (n, T, D + H + 1), or [x, 1] of a dense layer.
             features: inputs of the output layer, (n, F) or (n, T, F).
         """
-        parts = {FEATURES: features, **{name: read[name] for name in self._layers}}
-        if not self._stored and self._fits:
-            values = sum(part.numel() for part in parts.values())
-            self._fits = 4 * values * self._examples <= self._memory * len(features)
-            if self._fits:
-                self._stored = {n: part.new_empty(self._examples, *part.shape[1:]) for n, part in parts.items()}
-        for name, own in self._stored.items():
-            own[self._start : self._start + len(features)] = parts[name]
+        if self._known and not self._start:
+            self._allocate({FEATURES: features})
+            self._allocate({name: read[name] for name in self._layers})
+        for name, stored in self._stored.items():
+            stored[self._start : self._start + len(features)] = features if name == FEATURES else read[name]
         self._start += len(features)
+
+    def _allocate(self, parts: Mapping[str, Tensor]) -> None:
+        """Make room for values of all examples, if there is enough for all of ``parts``; these are of a first batch."""
+        size = sum(4 * part[0].numel() for part in parts.values()) * self._examples
+        if size <= self._memory:
+            self._memory -= size
+            self._stored |= {name: part.new_empty(self._examples, *part.shape[1:]) for name, part in parts.items()}
 
     def features(self) -> Tensor | None:
         """Return the inputs of the output layer for all examples, (N, F) or (N, T, F); None if they are not stored."""
-        return self._stored[FEATURES] if self._fits else None
+        return self._stored.get(FEATURES)
 
     def states(self) -> dict[str, States] | None:
         """Return the states of every layer for all examples; None if they are not stored."""
-        if not self._fits:
+        if not self._stored.keys() >= self._layers.keys():
             return None
         found = {}
         for name, layer in self._layers.items():
