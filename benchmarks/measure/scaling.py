@@ -3,18 +3,21 @@
 Networks have random weights, because time and memory do not depend on training. Each size runs in a process of its own
 on one thread. Times are CPU seconds; ``passes`` is their ratio to one pass of the parent over the sample. Memory is the
 peak above that of the parent's own pass. Times with several processes are wall times, and need a machine without other
-load. ``python -m benchmarks.measure.scaling NAME`` measures one size.
+load; that of two whole decompositions at the same time shows how much faster two processes can be. ``python -m
+benchmarks.measure.scaling NAME`` measures one size.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,7 +96,8 @@ def measured(name: str) -> dict[str, Any]:
     spent, parts = _cpu(lambda: decompose(network, (x, y), keep=size["keep"], progress=False, **settings), repeats)
     memory = _peak() - before
     if name in SHARED:
-        return {**size, "made": len(parts), "wall": [_wall(network, (x, y), size["keep"], jobs) for jobs in (1, 2)]}
+        walls = [_wall(network, (x, y), size["keep"], jobs, copies) for jobs, copies in ((1, 1), (2, 1), (1, 2))]
+        return {**size, "made": len(parts), "wall": walls[:2], "apart": walls[2]}
     found = {
         **size,
         "made": len(parts),
@@ -112,12 +116,18 @@ def measured(name: str) -> dict[str, Any]:
     return found
 
 
-def _wall(network: Network, examples: tuple[np.ndarray, np.ndarray], keep: float, jobs: int) -> float:
-    """Return the seconds that a decomposition takes in this number of processes."""
-    found = []
-    for _ in range(2):
+def _wall(network: Network, examples: tuple[np.ndarray, np.ndarray], keep: float, jobs: int, copies: int) -> float:
+    """Return the seconds that a decomposition takes in this number of processes, or that several at once take."""
+    context, found = multiprocessing.get_context("fork"), []
+    for _ in range(REPEATS):
+        call = partial(decompose, network, examples, keep=keep, samples_per_class=1000, jobs=jobs, progress=False)
+        others = [context.Process(target=call) for _ in range(copies - 1)]
         started = time.perf_counter()
-        decompose(network, examples, keep=keep, samples_per_class=1000, jobs=jobs, progress=False)
+        for other in others:
+            other.start()
+        call()
+        for other in others:
+            other.join()
         found.append(time.perf_counter() - started)
     return min(found)
 
