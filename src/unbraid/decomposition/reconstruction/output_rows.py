@@ -54,7 +54,10 @@ def decided(features: Tensor, start: Tensor, margins: Sequence[Margin]) -> Tenso
 
 def _together(seen: Tensor, rows: Tensor) -> Tensor:
     """Compute the logsumexp of the scores of rows (R, F + 1) for each of M decisions, (M,)."""
-    return torch.cat([torch.logsumexp(linear(part, rows), 1) for part in blocks(seen, len(rows))])
+    found = seen.new_empty(len(seen))
+    for own, part in blocks(seen, len(rows)):
+        found[own] = torch.logsumexp(linear(part, rows), 1)
+    return found
 
 
 def logistic(z: Tensor, offset: Tensor, wanted: Tensor, start: Tensor) -> Tensor:

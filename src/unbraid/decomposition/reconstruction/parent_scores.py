@@ -49,13 +49,24 @@ def read_scores(head: Head, features: Sequence[Tensor]) -> ParentScores:
         head: output layer with one row for each of several classes.
         features: features of the parent, each (m, F), M decisions together.
     """
-    found = [_sums(head(part)) for some in features for part in blocks(some, len(head.bias))]
-    return ParentScores(*(torch.cat(own) for own in zip(*found, strict=True)))
+    decisions = sum(len(some) for some in features)
+    top, total, behind = (head.bias.new_empty(decisions) for _ in range(3))
+    at = torch.empty_like(top, dtype=torch.int64)
+    start = 0
+    for some in features:
+        for own, part in blocks(some, len(head.bias), start):
+            top[own], at[own], total[own], behind[own] = _sums(head(part))
+        start += len(some)
+    return ParentScores(top, at, total, behind)
 
 
-def blocks(values: Tensor, rows: int) -> Iterator[Tensor]:
-    """Split values (M, F) into parts whose scores of ``rows`` rows fit into memory."""
-    yield from values.split(max(1, BLOCK // rows))
+def blocks(values: Tensor, rows: int, start: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """Split values (M, F) into parts whose scores of ``rows`` rows fit into memory, and yield their places from start.
+
+    Write the results into one tensor: small tensors that stay would keep the memory of the scores from being released.
+    """
+    for part in values.split(max(1, BLOCK // rows)):
+        yield slice(start, start := start + len(part)), part
 
 
 def _sums(scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
