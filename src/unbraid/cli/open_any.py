@@ -20,6 +20,7 @@ from unbraid.networks.loading import load
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
 from unbraid.networks.torch_spec import TorchSpec
+from unbraid.paths import user_path
 from unbraid.storage.folders import consistently, recover
 from unbraid.storage.loading import composition_of, compositions_of, load_modules
 from unbraid.translation.translator import Translator
@@ -61,10 +62,10 @@ def parse_vocabularies(options: Sequence[str]) -> dict[str | None, Path]:
     found: dict[str | None, Path] = {}
     for option in options:
         before, equals, after = option.partition("=")
-        key, file = (before, after) if equals and not os.path.exists(option) else (None, option)
+        key, file = (before, after) if equals and not os.path.exists(user_path(option)) else (None, option)
         if key in found:
             raise ConfigError(f"--vocabulary is given twice for {'all networks' if key is None else repr(key)}.")
-        found[key] = Path(file)
+        found[key] = user_path(file)
     return found
 
 
@@ -81,6 +82,7 @@ def open_any(path: str | os.PathLike[str], beside: Beside = PLAIN) -> Opened:
         ConfigError: an unsupported task, or a vocabulary for a network that the path does not have.
         DataError: labels or a vocabulary that do not fit.
     """
+    path = user_path(path)
     if not _exists(path):
         raise FormatError(
             f"{quoted(path)}: no such file or folder; expected a .h5 or .keras model, or a folder that Unbraid saved."
@@ -214,9 +216,9 @@ def pick(source: str, calibrated: list[str] | None = None, beside: Beside = PLAI
 
 
 def split_source(source: str) -> tuple[str, str]:
-    """Split ``FOLDER:LABELS``. If the whole text exists as a path, it is the folder."""
-    folder, _, wanted = (source, "", "") if _exists(source) else source.partition(":")
-    return folder, wanted
+    """Split ``FOLDER:LABELS``, with ``~`` expanded. If the whole text exists as a path, it is the folder."""
+    folder, _, wanted = (source, "", "") if _exists(user_path(source)) else source.partition(":")
+    return str(user_path(folder)), wanted
 
 
 def modules_in(

@@ -22,6 +22,7 @@ from unbraid.data.npy import read_member
 from unbraid.data.tables import KINDS, kind_of, read_columns
 from unbraid.data.targets import Label, whole_numbers
 from unbraid.errors import DataError, UnbraidError, quoted
+from unbraid.paths import user_path
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
 PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that sets the name -> default name
@@ -131,7 +132,7 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
     if is_table(source):
         wanted = _columns(x, y, need_labels)
         return _texts(type(source).__name__, table_columns(source, wanted), _several(x), _several(y))
-    path = Path(source)
+    path = user_path(source)
     several = _several(x), _several(y)
     if _is_table_file(path, "inputs and labels"):
         wanted = _columns(x, y, need_labels)
@@ -186,7 +187,7 @@ def read_pair_columns(
     Raises:
         DataError: as :func:`read_examples`.
     """
-    path = Path(path)
+    path = user_path(path)
     given = zip(PAIR_COLUMNS.items(), (source, target, language), strict=True)
     names = {option: name or usual for (option, usual), name in given}
     if _is_table_file(path, "sentence pairs"):
