@@ -116,7 +116,10 @@ def inspect(
     weights: KerasWeights = None,
     as_json: AsJson = False,
 ) -> None:
-    """Describe a model file or a saved folder."""
+    """Describe a model file or a saved folder.
+
+    All layers are listed, except those that change nothing in a prediction and are not stored, such as Dropout.
+    """
     opened = open_any(path, Beside(labels=read_labels(labels), task=task, output=output, weights=weights))
     if labels is not None and not isinstance(opened, Network):
         raise ConfigError(f"--labels is for model files; {path} stores its labels.")
