@@ -7,22 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unbraid.cli import printing
-from unbraid.cli.answers import (
-    Answers,
-    Numbers,
-    Paths,
-    allowed_mask,
-    answers,
-    paths,
-    read_lines,
-    rejecting_answers,
-)
-from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import (
     AsJson,
     AsTask,
@@ -36,21 +24,19 @@ from unbraid.cli.options import (
     Y,
     read_labels,
 )
-from unbraid.cli.own_code import own_modules
 from unbraid.cli.terminal import emit, guarded, out, reading, show
-from unbraid.cli.vocabularies import shown_vocabulary
-from unbraid.data.files import Examples, read_examples
-from unbraid.data.targets import Label
 from unbraid.errors import ConfigError, DataError, UnbraidError, printable, quoted
-from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation
-from unbraid.evaluation.evaluate import evaluate as run_evaluate
-from unbraid.evaluation.tables import scores_table
-from unbraid.export.onnx_model import OnnxModel
-from unbraid.modules.composition import Composition
-from unbraid.networks.checking import check_labels
-from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
-from unbraid.storage.folders import bytes_on_disk
+
+if TYPE_CHECKING:
+    from unbraid.cli.answers import Answers, Numbers, Paths
+    from unbraid.cli.open_any import Beside
+    from unbraid.data.files import Examples
+    from unbraid.data.targets import Label
+    from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation
+    from unbraid.export.onnx_model import OnnxModel
+    from unbraid.modules.composition import Composition
+    from unbraid.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -85,6 +71,11 @@ class Trial:
         Raises:
             UnbraidError: the folder cannot be opened or does not fit the examples.
         """
+        from unbraid.cli.answers import allowed_mask
+        from unbraid.cli.open_any import Beside, open_any, open_classifier
+        from unbraid.evaluation.evaluate import evaluate as run_evaluate
+        from unbraid.networks.network import Network
+
         composition, network = open_classifier(source, beside)
         if self.against is not None:
             labels = self.names or self.examples.labels
@@ -120,6 +111,11 @@ def inspect(
 
     All layers are listed, except those that change nothing in a prediction and are not stored, such as Dropout.
     """
+    from unbraid.cli import printing
+    from unbraid.cli.open_any import Beside, open_any
+    from unbraid.networks.network import Network
+    from unbraid.storage.folders import bytes_on_disk
+
     opened = open_any(path, Beside(labels=read_labels(labels), task=task, output=output, weights=weights))
     if labels is not None and not isinstance(opened, Network):
         raise ConfigError(f"--labels is for model files; {path} stores its labels.")
@@ -163,6 +159,11 @@ def evaluate(
     --labels sets names for classes that are numbers, in the folder and in the file of --against. --weights belongs to
     that file.
     """
+    from unbraid.cli.open_any import Beside, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.data.files import read_examples
+    from unbraid.evaluation.tables import scores_table
+
     if viterbi and (allowed is not None or unknown is not None):
         raise ConfigError("--viterbi gives whole sequences: leave out --allowed and --unknown.")
     words = parse_vocabularies(vocabulary or [])
@@ -216,6 +217,9 @@ def predict(
 
     An .onnx file runs with ONNX Runtime. It stores its labels and its vocabulary; no code is needed.
     """
+    from unbraid.cli.answers import answers, paths, read_lines, rejecting_answers
+    from unbraid.data.files import read_examples
+
     if viterbi and (allowed is not None or threshold is not None or probabilities):
         raise ConfigError("--viterbi gives whole sequences: leave out --allowed, --threshold and --probabilities.")
     names = read_labels(labels)
@@ -250,6 +254,9 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Translate the lines of standard input: one line each."""
+    from unbraid.cli.answers import read_lines
+    from unbraid.cli.open_any import open_translator
+
     lines = read_lines()
     found = open_translator(source).translate(lines, to, beam=beam, longest=longest)
     print(json.dumps({"to": to, "translations": found}) if as_json else "\n".join(map(printable, found)))
@@ -264,6 +271,10 @@ def _model(
     output: str | None,
     weights: Path | None,
 ) -> Network | Composition | OnnxModel:
+    from unbraid.cli.open_any import Beside, open_any, open_classifier, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.networks.network import Network
+
     vocabularies = parse_vocabularies(vocabulary)
     if source.suffix == ".onnx" and not os.path.isdir(source):
         return named(_onnx_model(source, vocabularies), names)
@@ -274,6 +285,9 @@ def _model(
 
 def _onnx_model(source: Path, vocabularies: Mapping[str | None, Path]) -> OnnxModel:
     """Open an ONNX file, with vocabularies in place of stored ones."""
+    from unbraid.cli.vocabularies import shown_vocabulary
+    from unbraid.export.onnx_model import OnnxModel
+
     read = {key: shown_vocabulary(file) for key, file in vocabularies.items()}
     if None not in read:
         return OnnxModel(source, {str(key): words for key, words in read.items()} or None)
@@ -284,6 +298,10 @@ def _onnx_model(source: Path, vocabularies: Mapping[str | None, Path]) -> OnnxMo
 
 def named(model: Any, names: list[str] | None) -> Any:
     """Replace labels that are numbers by names; return other models unchanged."""
+    from unbraid.modules.composition import Composition
+    from unbraid.networks.checking import check_labels
+    from unbraid.networks.network import Network
+
     if names is None or model is None:
         return model
     numbers = [label for label in model.labels if type(label) is int]

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from unbraid.cli.open_any import Beside, open_any, parse_vocabularies
 from unbraid.cli.options import (
     AsJson,
     AsTask,
@@ -21,18 +20,9 @@ from unbraid.cli.options import (
     X,
     read_labels,
 )
-from unbraid.cli.own_code import own_modules
 from unbraid.cli.places import check_output
-from unbraid.cli.running import named
 from unbraid.cli.terminal import bar, done, emit, guarded, reading
-from unbraid.data.files import read_examples, some_of
-from unbraid.decomposition.decomposition import Decomposition
 from unbraid.errors import UnbraidError
-from unbraid.export.keras import export_keras
-from unbraid.export.onnx import export_onnx
-from unbraid.modules.compose import compose as compose_modules
-from unbraid.storage import hub
-from unbraid.translation.translator import Translator
 
 EXAMPLES = 8  # number of examples of a data file that export runs
 
@@ -45,6 +35,8 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Share a folder of modules on a hub; needs the extra [hub]."""
+    from unbraid.storage import hub
+
     done(f"{folder} is at {hub.push(folder, repo, private=private)}")
 
 
@@ -56,6 +48,8 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
 ) -> None:
     """Download a folder of modules from a hub and check it; needs the extra [hub]."""
+    from unbraid.storage import hub
+
     done(f"{repo} is in {hub.pull(repo, output, revision=revision, progress=bar)}")
 
 
@@ -80,6 +74,16 @@ def export(
 
     'unbraid predict FILE.onnx DATA' runs an ONNX file, without the code of the network. A .keras file has no labels.
     """
+    from unbraid.cli.open_any import Beside, open_any, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.cli.running import named
+    from unbraid.data.files import read_examples, some_of
+    from unbraid.decomposition.decomposition import Decomposition
+    from unbraid.export.keras import export_keras
+    from unbraid.export.onnx import export_onnx
+    from unbraid.modules.compose import compose as compose_modules
+    from unbraid.translation.translator import Translator
+
     check_output(output, source, example, weights)
     names = read_labels(labels)
     words = parse_vocabularies(vocabulary or [])
