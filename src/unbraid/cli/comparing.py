@@ -12,6 +12,7 @@ from rich.text import Text
 
 from unbraid.cli.options import AsJson, AsTask, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.terminal import emit, guarded, reading
+from unbraid.cli.unused import refuse
 from unbraid.errors import printable
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ def compare(
     from unbraid.evaluation.sides import columns_of_labels, side_of
 
     folders = [split_source(source)[0] for source in (first, second)]
+    if data is None:
+        refuse({"--x": x, "--y": y}, "needs DATA: name a file of examples after the folders.")
+    if all(Path(folder).is_dir() for folder in folders):
+        refuse({"--labels": labels, "--task": task}, "is for model files, and both are saved folders: leave it out.")
     beside = Beside(
         own_modules(module or [], folders),
         data is not None,

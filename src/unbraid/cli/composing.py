@@ -12,6 +12,7 @@ import typer
 
 from unbraid.cli.options import AsJson, Data, Dtype, Modules, Out, Vocabularies, X, Y
 from unbraid.cli.terminal import bar, emit, guarded, reading
+from unbraid.cli.unused import refuse
 from unbraid.errors import ConfigError, IncompatibleModules, UnbraidError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def compose(
     if isinstance(composition, Translator):
         if dtype != "float32":
             raise ConfigError(f"dtype={dtype!r}: a translator is stored as 'float32'.")
+        refuse({"--no-domain": not domain}, "is for modules that vote, and modules of languages do not: leave it out.")
         composition.save(output)
     else:
         composition.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there

@@ -11,6 +11,7 @@ import typer
 from unbraid.cli.flags import CODE
 from unbraid.cli.options import AsJson, AsTask, Dtype, KerasOutput, KerasWeights, Labels, Out, read_labels
 from unbraid.cli.terminal import bar, emit, guarded, notice, reading
+from unbraid.cli.unused import refuse
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, LayerChoice, Mode, Words
 from unbraid.errors import ConfigError, UnbraidError
 
@@ -186,15 +187,14 @@ def decompose(
         network = _open_network(model, beside)
         own = None if vocabulary is None else shown_vocabulary(vocabulary, network.spec.steps)
     if network.io is IOArchitecture.ENCODER_DECODER:
+        refuse({"--task": task}, "is for classes and numbers, and a translator predicts words: leave it out.")
         target_words = None if target_vocabulary is None else shown_vocabulary(target_vocabulary)
         columns = read_pair_columns(data, x, target, y)
         network, pairs = ready_for(network.with_vocabulary(own, target_words), columns)
         examples: tuple[Any, Any] = pairs
     else:
         if target is not None or target_vocabulary is not None:
-            raise UnbraidError(
-                f"--target and --target-vocabulary are options for translators; {model} is {network.io}."
-            )
+            raise ConfigError(f"--target and --target-vocabulary are options for translators; {model} is {network.io}.")
         found = found or read_examples(data, x, y, need_labels=network.task != "regression" or bins is not None)
         if not module:
             network = _open_network(model, replace(beside, labels=names or found.labels))

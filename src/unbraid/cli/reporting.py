@@ -12,7 +12,8 @@ import typer
 from unbraid.cli.options import AsTask, Labels, Modules, Vocabularies, X, Y, read_labels
 from unbraid.cli.places import check_output
 from unbraid.cli.terminal import done, guarded, reading
-from unbraid.errors import ConfigError, DataError, quoted
+from unbraid.cli.unused import refuse
+from unbraid.errors import DataError, quoted
 
 if TYPE_CHECKING:
     from unbraid.cli.open_any import Beside
@@ -56,8 +57,11 @@ def report(
     check_output(out, *sources, against)
     folders, data = _split(sources)
     trial = None if data is None else Trial(read_examples(data, x, y), read_labels(labels), against, task)
-    if trial is None and (labels or against):
-        raise ConfigError("--labels and --against need DATA: name a file of examples after the folders.")
+    if trial is None:
+        given = {"--labels": labels, "--against": against, "--x": x, "--y": y, "--task": task}
+        refuse(given, "needs DATA: name a file of examples after the folders.")
+    if against is None:
+        refuse({"--task": task}, "is for the model of --against: leave it out.")
     vocabularies = parse_vocabularies(vocabulary or [])
     own = own_modules(module or [], folders)
     beside = Beside(own, trial is not None, vocabularies, several=len(folders) > 1)

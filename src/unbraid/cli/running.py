@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from unbraid.cli.options import (
     read_labels,
 )
 from unbraid.cli.terminal import emit, guarded, out, reading, show
+from unbraid.cli.unused import refuse
 from unbraid.errors import ConfigError, DataError, UnbraidError, printable, quoted
 from unbraid.networks.outputs import GivenTask
 
@@ -89,7 +90,8 @@ class Trial:
             network = opened
         composition, network = named(composition, self.names), named(network, self.names)
         classes = composition.labels if network is None else network.labels
-        y = self.examples.y if composition.task == "regression" else self.examples.y_for(classes)
+        examples = replace(self.examples, labels=self.examples.labels or self.names)  # names of numbers in the file
+        y = examples.y if composition.task == "regression" else examples.y_for(classes)
         if (few := decisions.get("allowed")) is not None:
             decisions["allowed"] = allowed_mask(few, composition.labels)
         return run_evaluate(
@@ -156,8 +158,8 @@ def evaluate(
 ) -> None:
     """Evaluate a composition and each of its modules.
 
-    --labels sets names for classes that are numbers, in the folder and in the file of --against. --weights belongs to
-    that file.
+    --labels sets names for classes that are numbers, in the folder, in the file of --against and in DATA. --task and
+    --weights belong to the file of --against.
     """
     from unbraid.cli.open_any import Beside, parse_vocabularies
     from unbraid.cli.own_code import own_modules
@@ -166,8 +168,13 @@ def evaluate(
 
     if viterbi and (allowed is not None or unknown is not None):
         raise ConfigError("--viterbi gives whole sequences: leave out --allowed and --unknown.")
+    if against is None:
+        refuse({"--task": task, "--weights": weights}, "is for the model of --against: leave it out.")
     words = parse_vocabularies(vocabulary or [])
-    beside = Beside(own_modules(module or [], [source]), True, words, output=keras_output, weights=weights)
+    beside = Beside(
+        own_modules(module or [], [source]), True, words, output=keras_output, weights=weights,
+        several=against is not None,
+    )  # fmt: skip
     test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
     few = None if allowed is None else allowed.split(",")
     result = test.evaluate(source, beside, intervals, seed, unknown=unknown, allowed=few, viterbi=viterbi)
@@ -277,6 +284,8 @@ def _model(
 
     vocabularies = parse_vocabularies(vocabulary)
     if source.suffix == ".onnx" and not os.path.isdir(source):
+        given = {"--module": module, "--task": task, "--output": output, "--weights": weights}
+        refuse(given, f"is not for .onnx files, and {quoted(source)} is one: leave it out.")
         return named(_onnx_model(source, vocabularies), names)
     beside = Beside(own_modules(module, [source]), True, vocabularies, names, task, output, weights)
     opened = open_any(source, beside)

@@ -22,6 +22,7 @@ from unbraid.cli.options import (
 )
 from unbraid.cli.places import check_output
 from unbraid.cli.terminal import bar, done, emit, guarded, reading
+from unbraid.cli.unused import refuse
 from unbraid.errors import UnbraidError
 
 EXAMPLES = 8  # number of examples of a data file that export runs
@@ -93,8 +94,11 @@ def export(
         raise UnbraidError(f"{source} is a translator, which ONNX export does not support: expected modules of labels.")
     model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
     if output.suffix == ".keras":
+        refuse({"--example": example, "--x": x}, "is for ONNX files: leave it out.")
         export_keras(named(model, names), output)
     else:
+        if example is None:
+            refuse({"--x": x}, "is for the data file of --example: leave it out.")
         inputs = None if example is None else some_of(read_examples(example, x, need_labels=False).x, slice(EXAMPLES))
         export_onnx(named(model, names), output, inputs)
     data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}
