@@ -52,6 +52,7 @@ FLAGS: Mapping[str, str] = {
     "seed": "--seed=",
     "intervals": "--intervals=",
     "against": "--against FILE",
+    "transitions": "--transitions FILE",
     "beam": "--beam=",
     "longest": "--longest=",
     "revision": "--revision=",

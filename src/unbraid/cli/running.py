@@ -19,10 +19,12 @@ from unbraid.cli.options import (
     KerasWeights,
     Labels,
     Modules,
+    Transitions,
     Vocabularies,
     X,
     Y,
     read_labels,
+    read_transitions,
 )
 from unbraid.cli.terminal import emit, guarded, out, reading, show
 from unbraid.cli.unused import refuse
@@ -66,8 +68,8 @@ class Trial:
             beside: further information about it.
             intervals: level of intervals, see :func:`unbraid.evaluate`.
             seed: seed of the intervals.
-            decisions: settings of :func:`unbraid.evaluate` that change the decisions: ``unknown``, ``viterbi``, and
-                ``allowed`` as a list of labels.
+            decisions: settings of :func:`unbraid.evaluate` that change the decisions: ``unknown``, ``viterbi``,
+                ``transitions``, ``start``, ``end``, and ``allowed`` as a list of labels.
 
         Raises:
             UnbraidError: the folder cannot be opened or does not fit the examples.
@@ -154,6 +156,7 @@ def evaluate(
     viterbi: Annotated[
         bool, typer.Option("--viterbi", help="Of taggers with a CRF: decide by the best sequence of labels.")
     ] = False,
+    transitions: Transitions = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a composition and each of its modules.
@@ -176,8 +179,8 @@ def evaluate(
         several=against is not None,
     )  # fmt: skip
     test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
-    few = None if allowed is None else allowed.split(",")
-    result = test.evaluate(source, beside, intervals, seed, unknown=unknown, allowed=few, viterbi=viterbi)
+    few, scores = None if allowed is None else allowed.split(","), read_transitions(transitions, viterbi)
+    result = test.evaluate(source, beside, intervals, seed, unknown=unknown, allowed=few, viterbi=viterbi, **scores)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
@@ -218,6 +221,7 @@ def predict(
     viterbi: Annotated[
         bool, typer.Option("--viterbi", help="Of taggers with a CRF: the best sequence of labels of each example.")
     ] = False,
+    transitions: Transitions = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the labels or the numbers of examples: one line each (several outputs are tab-separated).
@@ -229,7 +233,7 @@ def predict(
 
     if viterbi and (allowed is not None or threshold is not None or probabilities):
         raise ConfigError("--viterbi gives whole sequences: leave out --allowed, --threshold and --probabilities.")
-    names = read_labels(labels)
+    names, scores = read_labels(labels), read_transitions(transitions, viterbi)
     model = _model(source, names, module or [], vocabulary or [], task, keras_output, weights)
     inputs = read_lines() if data == "-" else read_examples(data, x, need_labels=False).x
     if data == "-" and not inputs:
@@ -239,7 +243,7 @@ def predict(
     if unknown is not None and (allowed or viterbi):
         raise ConfigError("--unknown does not go with --allowed and --viterbi: leave one of them out.")
     if viterbi:
-        found: Paths | Answers | Numbers = paths(model, inputs)
+        found: Paths | Answers | Numbers = paths(model, inputs, scores)
     elif unknown is not None:
         found = rejecting_answers(model, inputs, unknown, typicality)
     else:

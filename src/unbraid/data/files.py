@@ -357,6 +357,23 @@ def _names(path: Path) -> str:
         return quoted([name.removesuffix(".npy") for name in archive.namelist()])
 
 
+def read_arrays(path: str | os.PathLike[str], names: list[str]) -> dict[str, np.ndarray]:
+    """Read arrays of an ``.npz`` file.
+
+    Args:
+        path: the file.
+        names: names of the arrays; the first must be in the file.
+
+    Raises:
+        DataError: the file is missing or damaged, or lacks the first array.
+    """
+    path = user_path(path)
+    found = _arrays(path, names)
+    if names[0] not in found:
+        raise DataError(f"{quoted(path)}: no array '{names[0]}'; it holds {_names(path)}.")
+    return found
+
+
 def _arrays(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:
     """Return the arrays of ``wanted`` that an .npz file has, by name."""
     where = quoted(path)
