@@ -12,7 +12,9 @@ from rich.console import Console
 import unbraid
 from tests import factory
 from unbraid import progress
+from unbraid.decomposition.adam import Adam
 from unbraid.decomposition.protocol import MAKING
+from unbraid.decomposition.reconstruction import joint_distillation, reconstruct
 from unbraid.errors import ArgumentError
 from unbraid.progress import bar, eager_bar, joined, shown, silent
 
@@ -59,6 +61,44 @@ def test_one_bar_counts_the_whole_decomposition(settings):
     assert all(b > a for a, b in pairwise(done))
     assert len(made) >= len(parts) and made[-1] > made[0] > 0  # the bar moves while modules are made
     assert len(done) > 2 * len(parts)
+
+
+@pytest.mark.parametrize("concern", [None, "output"])
+def test_the_bar_moves_with_every_gradient_step(concern, monkeypatch):
+    net = factory.network(("lstm",), "M:1", classes=3, output="linear" if concern else "softmax")
+    told, at_steps, step = Recorded(), [], Adam.step
+
+    def counted(self, *arguments):
+        at_steps.append(told.only()[2][-1])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Adam, "step", counted)
+    x, y = factory.examples(net, count=60)
+    settings = {"concern": concern} if concern else {}
+    unbraid.decompose(net, x if concern else (x, y), keep=0.5, refine=30, progress=told, **settings)
+    _, total, done = told.only()
+    assert len(at_steps) >= 20  # the first comparison does not end the training
+    assert all(b > a for a, b in pairwise(at_steps)) and done[-1] == pytest.approx(total)
+
+
+def test_a_training_that_ends_early_reports_all_steps(monkeypatch):
+    monkeypatch.setattr(joint_distillation, "PATIENCE", 1)
+    monkeypatch.setattr(joint_distillation, "EVERY", 2)
+    monkeypatch.setattr(Adam, "step", lambda self, rate: None)  # no module becomes better
+    net = factory.network(("lstm",), "M:1", classes=3)
+    found, trained = [], joint_distillation.trained
+
+    def counted(students, names, teaching, steps, objective, advance):
+        own = []
+        rows = trained(students, names, teaching, steps, objective, own.append)
+        found.append((own, len(students), steps))
+        return rows
+
+    monkeypatch.setattr(reconstruct, "trained", counted)
+    unbraid.decompose(net, factory.examples(net, count=60), keep=0.5, refine=10)
+    assert found and [(sum(own), own[:2]) for own, _, _ in found] == [
+        (steps * count, [count] * 2) for _, count, steps in found
+    ]
 
 
 def test_languages_are_counted():

@@ -4,34 +4,13 @@ Implements "Decomposing a Recurrent Neural Network into Modules for Enabling Reu
 (Imtiaz et al., ICSE 2023).
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from unbraid._version import __version__
-from unbraid.config import DecompositionConfig
-from unbraid.data.vocabulary import Vocabulary
-from unbraid.decomposition.bins import Bins
-from unbraid.decomposition.decompose import decompose
-from unbraid.decomposition.decomposition import Decomposition, load_decomposition
-from unbraid.decomposition.protocol import Prepared, Strategy
-from unbraid.decomposition.shrinking.shrink import shrink
-from unbraid.decomposition.size_table import SizeTable, decompose_sizes
-from unbraid.decomposition.strategies import register_strategy
-from unbraid.errors import UnbraidError, UnbraidWarning
-from unbraid.evaluation.compare import Comparison, compare
-from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation, evaluate
-from unbraid.export.keras import export_keras
-from unbraid.export.onnx import export_onnx
-from unbraid.heads.composition import HeadsComposition, load_heads
-from unbraid.heads.decomposition import HeadsDecomposition
-from unbraid.heads.networks import Heads
-from unbraid.modules.compose import compose
-from unbraid.modules.composition import Composition
-from unbraid.modules.module import ConcernModule
-from unbraid.networks.loading import load, load_weights
-from unbraid.networks.network import Network
-from unbraid.networks.own_cells import register_cell
-from unbraid.storage.halving import half_precision_change
-from unbraid.storage.loading import load_composition, load_module
-from unbraid.storage.own_modules import ParentFacts
-from unbraid.translation.translator import Translator, load_translator
+
+if TYPE_CHECKING:
+    from unbraid._public import *
 
 __all__ = [
     "Bins",
@@ -74,3 +53,22 @@ __all__ = [
     "register_strategy",
     "shrink",
 ]
+
+_FILES = ("choices", "config", "errors", "limits", "paths", "progress", "settings")  # they need no torch
+
+if not TYPE_CHECKING:  # so that type checkers refuse other names
+
+    def __getattr__(name: str) -> object:
+        """Import a public name, with all others, when it is used first: ``unbraid --help`` need not wait for torch."""
+        if name in _FILES:
+            return import_module(f"unbraid.{name}")
+        if not name.startswith("__"):
+            public = vars(import_module("unbraid._public"))
+            globals().update({each: public[each] for each in __all__ if each in public})
+            if name in globals():  # a public name, or a package that is imported now
+                return globals()[name]
+        raise AttributeError(f"module 'unbraid' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

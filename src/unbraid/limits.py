@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unbraid.errors import ConfigError, FormatError, UnbraidError, quoted
+from unbraid.paths import user_path
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -214,7 +215,7 @@ def open_regular(
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     if not follow:
         flags |= getattr(os, "O_NOFOLLOW", 0)
-    path = os.fspath(path)  # raises TypeError for a buffer, which os.open accepts
+    path = user_path(path)  # raises TypeError for a buffer, which os.open accepts
     try:
         if not follow and os.path.islink(path):
             raise error(f"{quoted(path)} is a symbolic link, expected a regular file: copy the file into the folder.")

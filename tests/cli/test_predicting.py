@@ -101,6 +101,39 @@ def test_sequences_of_a_tagger(tagger, tmp_path):
     assert plain != done.stdout
 
 
+def test_sequences_with_given_scores(tagger, tmp_path):
+    composition, x = tagger
+    y = (np.arange(300).reshape(60, 5) * 7) % 3
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y)
+    code = ["--module", "tagging.py:Tagger"]
+    rng = np.random.default_rng(0)
+    every = {"transitions": 9 * rng.normal(size=(3, 3)), "start": rng.normal(size=3), "end": rng.normal(size=3)}
+    for names in (["transitions"], list(every)):
+        scores = {name: every[name] for name in names}
+        np.savez(tmp_path / "scores.npz", **scores)
+        path = composition.viterbi(x, **scores)
+        given = ["--viterbi", "--transitions", "scores.npz"]
+        done = run("predict", "tags", "data.npz", *code, *given, cwd=tmp_path)
+        assert [line.split("\t") for line in done.stdout.splitlines()] == [[str(c) for c in row] for row in path]
+        done = run("evaluate", "tags", "data.npz", *code, *given, "--json", cwd=tmp_path)
+        assert json.loads(done.stdout)["accuracy"] == pytest.approx((path == y).mean())
+        assert unbraid.evaluate(composition, (x, y), viterbi=True, **scores).accuracy == (path == y).mean()
+    np.savez(tmp_path / "other.npz", transitions=np.zeros((2, 2)))
+    for arguments, message in (
+        (["--transitions", "scores.npz"], "add --viterbi"),
+        (["--viterbi", "--transitions", "data.npz"], "no array 'transitions'; it holds ['x', 'y']"),
+        (["--viterbi", "--transitions", "other.npz"], "expected numbers of shape (3, 3)"),
+        (["--viterbi", "--transitions", "nowhere.npz"], "no such file"),
+    ):
+        for verb in ("predict", "evaluate"):
+            done = run(verb, "tags", "data.npz", *code, *arguments, cwd=tmp_path)
+            assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.output
+    with pytest.raises(unbraid.UnbraidError, match="without viterbi=True"):
+        unbraid.evaluate(composition, (x, y), transitions=every["transitions"])
+    with pytest.raises(unbraid.UnbraidError, match="start is given without transitions="):
+        unbraid.evaluate(composition, (x, y), viterbi=True, start=every["start"])
+
+
 def test_evaluations_of_sequences_and_of_allowed_labels(tagger, tmp_path):
     composition, x = tagger
     y = (np.arange(300).reshape(60, 5) * 7) % 3

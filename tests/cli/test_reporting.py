@@ -96,7 +96,7 @@ def test_a_translator_has_a_report_without_data(tmp_path):
         (["nowhere"], "is not a folder"),
         (["test.npz", "small"], "is not a folder; expected folders, and one file of examples last"),
         (["small", "test.npz", "test.npz"], "one file of examples last"),
-        (["small", "--labels", "names.txt"], "need DATA"),
+        (["small", "--labels", "names.txt"], "needs DATA"),
         (["small", "nowhere.npz"], "nowhere.npz"),
         (["."], "unbraid.json"),
     ],

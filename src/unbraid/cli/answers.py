@@ -6,7 +6,7 @@ Shapes: N examples, T timesteps, C labels.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -149,8 +149,13 @@ class Paths:
             yield "\t".join(printable(str(cell)) for cell in row)
 
 
-def paths(model: Network | Composition | OnnxModel, x: Any) -> Paths:
-    """Decode taggers with the transition scores of their parent, see :meth:`unbraid.Composition.viterbi`.
+def paths(model: Network | Composition | OnnxModel, x: Any, scores: Mapping[str, Any]) -> Paths:
+    """Decode taggers with transition scores, see :meth:`unbraid.Composition.viterbi`.
+
+    Args:
+        model: the model.
+        x: its inputs.
+        scores: ``transitions``, ``start`` and ``end``; without any, those of the parent.
 
     Raises:
         ConfigError: another model than a composition.
@@ -160,7 +165,7 @@ def paths(model: Network | Composition | OnnxModel, x: Any) -> Paths:
         raise ConfigError(
             "--viterbi decodes modules of a tagger with a CRF: give a folder of a composition or a decomposition."
         )
-    return Paths(model.labels, model.viterbi(x))
+    return Paths(model.labels, model.viterbi(x, **scores))
 
 
 def answers(

@@ -1,4 +1,7 @@
-"""The command line: one command for each function of the library. It parses arguments, calls the API and prints."""
+"""The command line: one command for each function of the library. It parses arguments, calls the API and prints.
+
+Commands import what they need when they run, so that ``--help``, ``--version`` and completion need not wait for torch.
+"""
 
 from __future__ import annotations
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from unbraid.cli.open_any import Beside, open_any, parse_vocabularies, pick, split_source
 from unbraid.cli.options import AsJson, AsTask, Labels, Modules, Vocabularies, X, Y, read_labels
-from unbraid.cli.own_code import own_modules
 from unbraid.cli.terminal import emit, guarded, reading
-from unbraid.data.files import read_examples
+from unbraid.cli.unused import refuse
 from unbraid.errors import printable
-from unbraid.evaluation.compare import Comparison, compare_sides
-from unbraid.evaluation.sides import columns_of_labels, side_of
-from unbraid.storage.folders import bytes_on_disk
-from unbraid.translation.translator import Translator
+
+if TYPE_CHECKING:
+    from unbraid.cli.open_any import Beside
+    from unbraid.evaluation.compare import Comparison
 
 LEVEL = 0.95  # of the intervals
 Compared = Annotated[
@@ -52,7 +50,17 @@ def compare(
     The difference in accuracy has a 95 % interval by bootstrap over examples. Without DATA no code of yours is needed.
     --labels and --task are for model files; --vocabulary and --module for both sides.
     """
+    from unbraid.cli.open_any import Beside, parse_vocabularies, split_source
+    from unbraid.cli.own_code import own_modules
+    from unbraid.data.files import read_examples
+    from unbraid.evaluation.compare import compare_sides
+    from unbraid.evaluation.sides import columns_of_labels, side_of
+
     folders = [split_source(source)[0] for source in (first, second)]
+    if data is None:
+        refuse({"--x": x, "--y": y}, "needs DATA: name a file of examples after the folders.")
+    if all(Path(folder).is_dir() for folder in folders):
+        refuse({"--labels": labels, "--task": task}, "is for model files, and both are saved folders: leave it out.")
     beside = Beside(
         own_modules(module or [], folders),
         data is not None,
@@ -75,6 +83,9 @@ def compare(
 
 
 def _opened(source: str, beside: Beside) -> Any:
+    from unbraid.cli.open_any import open_any, pick, split_source
+    from unbraid.translation.translator import Translator
+
     folder, wanted = split_source(source)
     if wanted:
         modules = pick(source, beside=beside)
@@ -84,6 +95,8 @@ def _opened(source: str, beside: Beside) -> Any:
 
 
 def _bytes(folder: str) -> int:
+    from unbraid.storage.folders import bytes_on_disk
+
     place = Path(folder)
     return bytes_on_disk(place)["folder"] if place.is_dir() else place.stat().st_size
 

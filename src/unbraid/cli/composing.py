@@ -6,23 +6,18 @@ Only ``fuse``, and ``compose`` with a sample, run networks. The others need no c
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unbraid.cli import printing
-from unbraid.cli.open_any import Beside, find_label, open_any, open_classifier, parse_vocabularies, pick, split_source
 from unbraid.cli.options import AsJson, Data, Dtype, Modules, Out, Vocabularies, X, Y
-from unbraid.cli.own_code import own_modules
-from unbraid.cli.recipes import Calibration, compose_sources, folders_of
 from unbraid.cli.terminal import bar, emit, guarded, reading
-from unbraid.data.files import read_examples
-from unbraid.data.targets import Label
+from unbraid.cli.unused import refuse
 from unbraid.errors import ConfigError, IncompatibleModules, UnbraidError
-from unbraid.modules.module import ConcernModule
-from unbraid.storage.folders import bytes_on_disk
-from unbraid.storage.halving import check_stored
-from unbraid.translation.translator import Translator
+
+if TYPE_CHECKING:
+    from unbraid.data.targets import Label
+    from unbraid.modules.module import ConcernModule
 
 Source = Annotated[str, typer.Argument(help="Folder of a composition, a decomposition or a translator.")]
 NewModule = Annotated[str, typer.Argument(help="The new module: FOLDER:LABEL, or the folder of one module.")]
@@ -62,6 +57,13 @@ def compose(
     The calibration and the referee of a folder are dropped, because they belong to its own modules. Calibrate with
     --sample. Networks run only then, and PyTorch networks need --module.
     """
+    from unbraid.cli.open_any import Beside, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.cli.recipes import Calibration, compose_sources, folders_of
+    from unbraid.storage.folders import bytes_on_disk
+    from unbraid.storage.halving import check_stored
+    from unbraid.translation.translator import Translator
+
     check_stored(dtype)
     if sample is None and (referee or x or y or unknown):
         raise UnbraidError("--referee, --unknown, --x and --y are options for a sample: set its file with --sample.")
@@ -75,6 +77,7 @@ def compose(
     if isinstance(composition, Translator):
         if dtype != "float32":
             raise ConfigError(f"dtype={dtype!r}: a translator is stored as 'float32'.")
+        refuse({"--no-domain": not domain}, "is for modules that vote, and modules of languages do not: leave it out.")
         composition.save(output)
     else:
         composition.save(output, dtype=dtype)  # type: ignore[arg-type]  # it is checked there
@@ -94,6 +97,9 @@ def replace(
     as_json: AsJson = False,
 ) -> None:
     """Replace one module by another, without retraining."""
+    from unbraid.cli.open_any import find_label, open_any, open_classifier, pick
+    from unbraid.translation.translator import Translator
+
     opened = open_any(source)
     new = pick(by)
     module = next(iter(new.values())) if len(new) == 1 else new[find_label(list(new), label, by)]
@@ -116,6 +122,9 @@ def drop(
     as_json: AsJson = False,
 ) -> None:
     """Remove one module, without retraining."""
+    from unbraid.cli.open_any import find_label, open_any, open_classifier
+    from unbraid.translation.translator import Translator
+
     opened = open_any(source)
     if isinstance(opened, Translator):
         old: Label = label
@@ -132,6 +141,9 @@ def drop(
 @reading
 def add(source: Source, new: NewModule, output: Out, as_json: AsJson = False) -> None:
     """Add one module, without retraining; FOLDER:NEW=LABEL gives it another label."""
+    from unbraid.cli.open_any import open_any, open_classifier
+    from unbraid.translation.translator import Translator
+
     opened = open_any(source)
     label, module = _only(new)
     if isinstance(opened, Translator):
@@ -163,6 +175,11 @@ def fuse(
     as_json: AsJson = False,
 ) -> None:
     """Build one compact network of all modules of a parent; needs inputs, but no labels."""
+    from unbraid.cli import printing
+    from unbraid.cli.open_any import Beside, open_classifier, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.data.files import read_examples
+
     beside = Beside(own_modules(module or [], [source]), True, parse_vocabularies(vocabulary or []))
     composition, _ = open_classifier(source, beside)
     fused = composition.fuse(read_examples(data, x, need_labels=False).x, keep, progress=bar)
@@ -174,6 +191,8 @@ def fuse(
 
 def _only(source: str) -> tuple[Label, ConcernModule]:
     """Return the module of ``FOLDER:LABEL``; raise IncompatibleModules for several modules."""
+    from unbraid.cli.open_any import pick, split_source
+
     found = pick(source)
     if len(found) > 1:
         folder, _ = split_source(source)

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unbraid.cli import printing
 from unbraid.cli.flags import CODE
-from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.options import AsJson, AsTask, Dtype, KerasOutput, KerasWeights, Labels, Out, read_labels
-from unbraid.cli.own_code import own_modules, read_init
-from unbraid.cli.sizes import check_choice, parse_keep, save_sizes
 from unbraid.cli.terminal import bar, emit, guarded, notice, reading
-from unbraid.cli.torch_file import torch_network
-from unbraid.cli.vocabularies import shown_vocabulary
+from unbraid.cli.unused import refuse
 from unbraid.config import DecompositionConfig, GateView, HeadKind, IOArchitecture, LayerChoice, Mode, Words
-from unbraid.data.files import read_examples, read_pair_columns, read_weight_column, some_of
-from unbraid.decomposition.decompose import decompose as run_decompose
-from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.size_table import decompose_sizes
 from unbraid.errors import ConfigError, UnbraidError
-from unbraid.networks.network import Network
-from unbraid.storage.folders import bytes_on_disk
-from unbraid.storage.halving import check_stored, half_precision_change
-from unbraid.translation.pair_files import ready_for
+
+if TYPE_CHECKING:
+    from unbraid.cli.open_any import Beside
+    from unbraid.decomposition.decomposition import Decomposition
+    from unbraid.networks.network import Network
 
 CHECKED = 100  # examples on which half precision is compared
 
@@ -163,6 +155,19 @@ def decompose(
 
     Networks that predict numbers need no labels.
     """
+    from unbraid.cli import printing
+    from unbraid.cli.open_any import Beside
+    from unbraid.cli.own_code import own_modules, read_init
+    from unbraid.cli.sizes import check_choice, parse_keep, save_sizes
+    from unbraid.cli.torch_file import torch_network
+    from unbraid.cli.vocabularies import shown_vocabulary
+    from unbraid.data.files import read_examples, read_pair_columns, read_weight_column, some_of
+    from unbraid.decomposition.decompose import decompose as run_decompose
+    from unbraid.decomposition.size_table import decompose_sizes
+    from unbraid.storage.folders import bytes_on_disk
+    from unbraid.storage.halving import check_stored, half_precision_change
+    from unbraid.translation.pair_files import ready_for
+
     check_stored(dtype)
     shares = parse_keep(keep)
     sizes = check_choice(shares, max_loss, output)
@@ -182,15 +187,14 @@ def decompose(
         network = _open_network(model, beside)
         own = None if vocabulary is None else shown_vocabulary(vocabulary, network.spec.steps)
     if network.io is IOArchitecture.ENCODER_DECODER:
+        refuse({"--task": task}, "is for classes and numbers, and a translator predicts words: leave it out.")
         target_words = None if target_vocabulary is None else shown_vocabulary(target_vocabulary)
         columns = read_pair_columns(data, x, target, y)
         network, pairs = ready_for(network.with_vocabulary(own, target_words), columns)
         examples: tuple[Any, Any] = pairs
     else:
         if target is not None or target_vocabulary is not None:
-            raise UnbraidError(
-                f"--target and --target-vocabulary are options for translators; {model} is {network.io}."
-            )
+            raise ConfigError(f"--target and --target-vocabulary are options for translators; {model} is {network.io}.")
         found = found or read_examples(data, x, y, need_labels=network.task != "regression" or bins is not None)
         if not module:
             network = _open_network(model, replace(beside, labels=names or found.labels))
@@ -250,6 +254,9 @@ def _need_module(given: dict[str, object]) -> None:
 
 
 def _open_network(path: Path, beside: Beside) -> Network:
+    from unbraid.cli.open_any import open_any
+    from unbraid.networks.network import Network
+
     opened = open_any(path, beside)
     if not isinstance(opened, Network):
         raise UnbraidError(f"{path} already holds modules, expected a trained .h5 or .keras model.")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unbraid.errors import ModuleNeeded, UnbraidError, quoted
-from unbraid.storage.own_modules import ParentFacts, described, needed_argument
+
+if TYPE_CHECKING:
+    from unbraid.storage.own_modules import ParentFacts
 
 CODE = "path/to/file.py:Factory"
 
@@ -50,6 +52,7 @@ FLAGS: Mapping[str, str] = {
     "seed": "--seed=",
     "intervals": "--intervals=",
     "against": "--against FILE",
+    "transitions": "--transitions FILE",
     "beam": "--beam=",
     "longest": "--longest=",
     "revision": "--revision=",
@@ -118,6 +121,8 @@ def message(error: Any) -> str:
     """Return the text of an error or a warning for the command line."""
     if not isinstance(error, ModuleNeeded) or not error.facts:
         return as_flags(str(error))
+    from unbraid.storage.own_modules import described
+
     return (
         f"{error.where}: {as_flags(error.reason)} Add {needed_options(error.facts)}. Stored: {described(error.facts)}."
     )
@@ -125,6 +130,8 @@ def message(error: Any) -> str:
 
 def needed_options(facts: list[ParentFacts]) -> str:
     """Format the ``--module`` options that a folder needs."""
+    from unbraid.storage.own_modules import needed_argument
+
     if all(one.init is not None for one in facts):
         names = dict.fromkeys(one.class_name for one in facts)
         if len(names) == 1:

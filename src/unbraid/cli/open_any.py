@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unbraid.cli.unused import refuse
 from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.data.targets import Label
 from unbraid.data.vocabulary import Vocabulary
@@ -19,7 +20,9 @@ from unbraid.modules.module import ConcernModule
 from unbraid.networks.loading import load
 from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
+from unbraid.networks.spec import needs_module
 from unbraid.networks.torch_spec import TorchSpec
+from unbraid.paths import user_path
 from unbraid.storage.folders import consistently, recover
 from unbraid.storage.loading import composition_of, compositions_of, load_modules
 from unbraid.translation.translator import Translator
@@ -40,7 +43,7 @@ class Beside:
         task: task of a model file, see :func:`unbraid.load`.
         output: output layer of a Keras model with several outputs.
         weights: weights of a Keras model, of which the path holds the structure alone.
-        several: whether several folders are opened with it, so that a key may belong to another folder.
+        several: whether several paths are opened with it, so that a key or a setting may belong to another path.
     """
 
     modules: Any = None
@@ -61,10 +64,10 @@ def parse_vocabularies(options: Sequence[str]) -> dict[str | None, Path]:
     found: dict[str | None, Path] = {}
     for option in options:
         before, equals, after = option.partition("=")
-        key, file = (before, after) if equals and not os.path.exists(option) else (None, option)
+        key, file = (before, after) if equals and not os.path.exists(user_path(option)) else (None, option)
         if key in found:
             raise ConfigError(f"--vocabulary is given twice for {'all networks' if key is None else repr(key)}.")
-        found[key] = Path(file)
+        found[key] = user_path(file)
     return found
 
 
@@ -81,12 +84,18 @@ def open_any(path: str | os.PathLike[str], beside: Beside = PLAIN) -> Opened:
         ConfigError: an unsupported task, or a vocabulary for a network that the path does not have.
         DataError: labels or a vocabulary that do not fit.
     """
+    path = user_path(path)
     if not _exists(path):
         raise FormatError(
             f"{quoted(path)}: no such file or folder; expected a .h5 or .keras model, or a folder that Unbraid saved."
         )
     if os.path.isdir(path):
+        if not beside.several:
+            reason = f"is for model files, and {quoted(path)} is a saved folder: leave it out."
+            refuse({"--task": beside.task, "--weights": beside.weights}, reason)
         return consistently(path, lambda: _open_folder(path, beside))
+    if beside.modules is not None and not beside.several:
+        raise ConfigError(f"--module is for folders with PyTorch networks, and {quoted(path)} is none: leave it out.")
     network = load(path, beside.labels, task=beside.task, output=beside.output, weights=beside.weights)
     _set_vocabularies(path, {0: network}, beside)
     return network
@@ -103,6 +112,8 @@ def _exists(path: str | os.PathLike[str]) -> bool:
 
 def _open_folder(path: str | os.PathLike[str], beside: Beside) -> Opened:
     manifest, parents, modules = load_modules(path, module=beside.modules, codeless=not beside.runs)
+    if not beside.several:
+        _check_used(path, manifest.kind, dict(enumerate(parents)), beside)
     _set_vocabularies(path, dict(enumerate(parents)), beside)
     if manifest.kind == "module":
         return modules[0]
@@ -114,6 +125,24 @@ def _open_folder(path: str | os.PathLike[str], beside: Beside) -> Opened:
     if manifest.kind == "translator":
         return Translator({str(label): module for label, module in named.items()})
     return Decomposition(parents[0], named, modules[0].config, manifest.skipped)
+
+
+def _check_used(path: str | os.PathLike[str], kind: str, parents: Mapping[int, Network], beside: Beside) -> None:
+    """Raise ConfigError for information that no network of a folder needs."""
+    if kind != "heads":
+        refuse({"--output": beside.output}, f"chooses one of several output layers, and {quoted(path)} has one.")
+    if beside.modules is None:
+        return
+    own = {number: network for number, network in parents.items() if needs_module(network.spec)}
+    if not own:
+        raise ConfigError(f"--module: {quoted(path)} has no PyTorch network of your own: leave it out.")
+    known = [key for number, network in own.items() for key in _keys(number, network)]
+    given = list(beside.modules) if isinstance(beside.modules, Mapping) else []
+    unknown = [key for key in given if str(key) not in known]
+    if unknown:
+        raise ConfigError(
+            f"--module: {quoted(path)} has no network {quoted(unknown[0], 60)!r}; it has {sorted(set(known))}."
+        )
 
 
 def _head(path: str | os.PathLike[str], heads: Mapping[str, Composition], beside: Beside) -> Composition:
@@ -214,9 +243,9 @@ def pick(source: str, calibrated: list[str] | None = None, beside: Beside = PLAI
 
 
 def split_source(source: str) -> tuple[str, str]:
-    """Split ``FOLDER:LABELS``. If the whole text exists as a path, it is the folder."""
-    folder, _, wanted = (source, "", "") if _exists(source) else source.partition(":")
-    return folder, wanted
+    """Split ``FOLDER:LABELS``, with ``~`` expanded. If the whole text exists as a path, it is the folder."""
+    folder, _, wanted = (source, "", "") if _exists(user_path(source)) else source.partition(":")
+    return str(user_path(folder)), wanted
 
 
 def modules_in(

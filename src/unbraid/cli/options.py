@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from unbraid.errors import DataError, quoted
+from unbraid.errors import ConfigError, DataError, quoted
 from unbraid.limits import check_size, parse_json, read_regular
 from unbraid.networks.outputs import GivenTask
 
@@ -64,12 +64,31 @@ Vocabularies = Annotated[
         "by name or number; repeat the option.",
     ),
 ]
+Transitions = Annotated[
+    Path | None,
+    typer.Option(
+        "--transitions",
+        help="With --viterbi: .npz with an array transitions (C, C), the score of each class (column) after each class "
+        "(row), and start and end (C,) if they are not zero [default: of the network].",
+    ),
+]
 Labels = Annotated[
     Path | None,
     typer.Option(
         "--labels", help="Names of the classes in the order of the outputs: .txt, one a line, or a JSON list."
     ),
 ]
+
+
+def read_transitions(path: Path | None, viterbi: bool) -> dict[str, Any]:
+    """Read ``--transitions``, for the arguments of :meth:`unbraid.Composition.viterbi`; raise DataError as a reader."""
+    if path is None:
+        return {}
+    if not viterbi:
+        raise ConfigError("--transitions are scores of sequences: add --viterbi.")
+    from unbraid.data.files import read_arrays
+
+    return read_arrays(path, ["transitions", "start", "end"])
 
 
 def read_labels(path: Path | None) -> list[str] | None:

@@ -22,6 +22,7 @@ from torch import nn
 
 from unbraid.errors import ConfigError, DataError, quoted
 from unbraid.limits import parse_json
+from unbraid.paths import user_path
 
 EXPECTED = "expected package.file:Factory or path/to/file.py:Factory, and NAME= before it for one of several networks"
 
@@ -48,7 +49,7 @@ def own_modules(options: Sequence[str], opened: Iterable[str | os.PathLike[str]]
             raise ConfigError(
                 f"--module is given twice {where}: name the network, as --module NAME={quoted(text, 80)}."
             )
-        found[key] = _imported(text, [Path(os.path.realpath(folder)) for folder in opened])
+        found[key] = _imported(text, [Path(os.path.realpath(user_path(folder))) for folder in opened])
     if not found:
         return None
     if None in found and len(found) > 1:
@@ -92,7 +93,7 @@ def _imported(text: str, opened: list[Path]) -> Any:
 
 
 def _file(place: str, opened: list[Path]) -> ModuleType:
-    path = Path(os.path.realpath(place))
+    path = Path(os.path.realpath(user_path(place)))
     _check_outside(path, opened)
     if not path.is_file():
         raise ConfigError(f"--module: {quoted(place)}: no such file.")

@@ -16,6 +16,7 @@ from unbraid.errors import quoted
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.networks.cells import Cell
+from unbraid.networks.graph_spec import KerasSpec
 from unbraid.networks.network import Network
 from unbraid.networks.spec import Spec
 from unbraid.networks.torch_spec import TorchSpec
@@ -59,12 +60,15 @@ def _network(network: Network) -> dict[str, Any]:
         "weights": sum(p.numel() for p in network.parameters()),
         "sha256": network.sha256(),
         "layers": [stage.model_dump(mode="json") for stage in _described(spec)],
+        "prunable": list(network.layers),
         "head": {"name": spec.head, "inputs": spec.features, "units": spec.classes, "activation": spec.output},
     }
 
 
 def _described(spec: Spec) -> Sequence[BaseModel]:
-    """Return the descriptions of the layers that can be pruned, or of all stages of a chain."""
+    """Return the descriptions of the layers before the output layer; of a user's module those that can be pruned."""
+    if isinstance(spec, KerasSpec):
+        return [layer for layer in spec.graph.layers if layer.name != spec.head]
     return [*spec.layers, *spec.dense] if isinstance(spec, TorchSpec) else spec.stages
 
 
@@ -102,7 +106,7 @@ def description_text(data: dict[str, Any]) -> str | Table:
         f"labels: {labels or 'none yet: see unbraid.translation.languages'}",
         f"timesteps: {data['timesteps'] or 'any'}",
     ]
-    lines += [f"  {layer['name']}: {_layer_text(layer)}" for layer in data["layers"]]
+    lines += _layer_lines(data["layers"], "  ")
     head = data["head"]
     lines.append(
         f"  {head['name']}: output layer (inputs {head['inputs']}, units {head['units']}, {head['activation']})"
@@ -111,8 +115,28 @@ def description_text(data: dict[str, Any]) -> str | Table:
     return "\n".join(quoted(line, _WIDEST) for line in lines)
 
 
+def _layer_lines(layers: Sequence[dict[str, Any]], indent: str) -> list[str]:
+    """Format each layer as a line, and below it the layers that it runs on every timestep."""
+    lines = []
+    for layer in layers:
+        inner = layer.get("graph")
+        if inner is None:
+            lines.append(f"{indent}{layer['name']}: {_layer_text(layer)}")
+        else:
+            lines += [f"{indent}{layer['name']}: at every timestep", *_layer_lines(inner["layers"], indent + "  ")]
+    return lines
+
+
 def _layer_text(layer: dict[str, Any]) -> str:
     """Format the class of a layer, and its settings that are not defaults."""
+    if layer.get("type") == "layer":
+        usual = [None, False, "linear", "channels_last"]
+        words = [
+            f"{name.replace('_', ' ')} {quoted(value, LABEL)}"
+            for name, value in layer["settings"].items()
+            if value not in usual and not (isinstance(value, list) and set(map(str, value)) == {"1"})
+        ]
+        return f"{layer['kind']} ({', '.join(words)})" if words else str(layer["kind"])
     cell = layer.get("cell")
     settings = {k: v for k, v in layer.items() if k not in ("type", "name", "cell", "site") and v not in (None, False)}
     if not settings.get("bidirectional"):

@@ -43,6 +43,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.rejecting import check_unknown
 from unbraid.modules.voter import Vote
+from unbraid.paths import user_path
 from unbraid.progress import Progress, silent
 from unbraid.translation.translator import Translator
 
@@ -150,7 +151,7 @@ def build_recipe(path: str | os.PathLike[str], progress: Progress = silent, besi
     """
     text = read_text(path)
     recipe = parse_recipe(text, quoted(path))
-    place = Path(path).parent
+    place = user_path(path).parent
     modules: dict[Label, ConcernModule] = {}
     calibrated: list[str] = []
     for number, part in enumerate(recipe.modules):
@@ -219,7 +220,7 @@ def folders_of(sources: list[str]) -> list[str]:
             found.append(split_source(source)[0])
             continue
         try:
-            found += [str(Path(source).parent / part.source) for part in read_recipe(source).modules]
+            found += [str(user_path(source).parent / user_path(part.source)) for part in read_recipe(source).modules]
         except UnbraidError:  # build_recipe reports it
             continue
     return found
@@ -238,7 +239,7 @@ def _plain(modules: dict[Label, ConcernModule], vote: Vote, calibrated: list[str
 
 def _fair(composition: Composition, place: Path, wanted: Calibration, progress: Progress) -> Composition:
     """Calibrate the vote, and choose the threshold for unknown inputs, with the sample in the folder ``place``."""
-    examples = read_examples(place / wanted.sample, wanted.x, wanted.y)
+    examples = read_examples(place / user_path(wanted.sample), wanted.x, wanted.y)
     y = examples.y_for(composition.labels, skip_others=True)  # examples of other classes get no label
     found = (composition.with_referee if wanted.referee else composition.with_calibration)(examples.x, y, progress)
     if wanted.unknown is None:
@@ -256,7 +257,7 @@ def _fair(composition: Composition, place: Path, wanted: Calibration, progress: 
 
 
 def _chosen(place: Path, part: Part, calibrated: list[str], beside: Beside) -> dict[Label, ConcernModule]:
-    folder = str(place / part.source)
+    folder = str(place / user_path(part.source))
     have = modules_in(folder, calibrated, beside)
     chosen = dict(have)
     if part.labels is not None:

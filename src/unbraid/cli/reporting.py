@@ -5,24 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unbraid.cli.open_any import Beside, modules_in, parse_vocabularies
 from unbraid.cli.options import AsTask, Labels, Modules, Vocabularies, X, Y, read_labels
-from unbraid.cli.own_code import own_modules
 from unbraid.cli.places import check_output
-from unbraid.cli.running import Trial
 from unbraid.cli.terminal import done, guarded, reading
-from unbraid.data.files import read_examples
-from unbraid.errors import ConfigError, DataError, quoted
-from unbraid.evaluation.details import structure_of
-from unbraid.report.sections import Section
-from unbraid.report.write import write_report
-from unbraid.storage.folders import MANIFEST, bytes_on_disk, read_file
-from unbraid.storage.layout import REFEREE
-from unbraid.storage.manifest_checks import parse_manifest
+from unbraid.cli.unused import refuse
+from unbraid.errors import DataError, quoted
+
+if TYPE_CHECKING:
+    from unbraid.cli.open_any import Beside
+    from unbraid.cli.running import Trial
+    from unbraid.report.sections import Section
 
 LEVEL = 0.95  # of the intervals
 
@@ -52,11 +48,20 @@ def report(
     The page needs no other file and no network. Several folders give a curve of size and accuracy. Without DATA no
     code of yours is needed.
     """
+    from unbraid.cli.open_any import Beside, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.cli.running import Trial
+    from unbraid.data.files import read_examples
+    from unbraid.report.write import write_report
+
     check_output(out, *sources, against)
     folders, data = _split(sources)
     trial = None if data is None else Trial(read_examples(data, x, y), read_labels(labels), against, task)
-    if trial is None and (labels or against):
-        raise ConfigError("--labels and --against need DATA: name a file of examples after the folders.")
+    if trial is None:
+        given = {"--labels": labels, "--against": against, "--x": x, "--y": y, "--task": task}
+        refuse(given, "needs DATA: name a file of examples after the folders.")
+    if against is None:
+        refuse({"--task": task}, "is for the model of --against: leave it out.")
     vocabularies = parse_vocabularies(vocabulary or [])
     own = own_modules(module or [], folders)
     beside = Beside(own, trial is not None, vocabularies, several=len(folders) > 1)
@@ -80,6 +85,10 @@ def _split(sources: Sequence[Path]) -> tuple[list[Path], Path | None]:
 
 
 def _section(folder: Path, beside: Beside, trial: Trial | None, seed: int) -> Section:
+    from unbraid.cli.open_any import modules_in
+    from unbraid.evaluation.details import structure_of
+    from unbraid.report.sections import Section
+
     if trial is None:
         return Section(str(folder), structure_of(modules_in(str(folder), beside=beside)), None, _saved(folder))
     result = trial.evaluate(folder, beside, LEVEL, seed)
@@ -89,6 +98,10 @@ def _section(folder: Path, beside: Beside, trial: Trial | None, seed: int) -> Se
 
 def _saved(folder: Path) -> dict[str, str]:
     """Return facts about a saved folder."""
+    from unbraid.storage.folders import MANIFEST, bytes_on_disk, read_file
+    from unbraid.storage.layout import REFEREE
+    from unbraid.storage.manifest_checks import parse_manifest
+
     manifest = parse_manifest(read_file(folder, MANIFEST), str(folder / MANIFEST))
     sizes = bytes_on_disk(folder)
     found = {"kind": manifest.kind, "written by": f"Unbraid {manifest.unbraid}, folder format {manifest.format}"}

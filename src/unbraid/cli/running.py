@@ -5,24 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unbraid.cli import printing
-from unbraid.cli.answers import (
-    Answers,
-    Numbers,
-    Paths,
-    allowed_mask,
-    answers,
-    paths,
-    read_lines,
-    rejecting_answers,
-)
-from unbraid.cli.open_any import Beside, open_any, open_classifier, open_translator, parse_vocabularies
 from unbraid.cli.options import (
     AsJson,
     AsTask,
@@ -31,26 +19,27 @@ from unbraid.cli.options import (
     KerasWeights,
     Labels,
     Modules,
+    Transitions,
     Vocabularies,
     X,
     Y,
     read_labels,
+    read_transitions,
 )
-from unbraid.cli.own_code import own_modules
 from unbraid.cli.terminal import emit, guarded, out, reading, show
-from unbraid.cli.vocabularies import shown_vocabulary
-from unbraid.data.files import Examples, read_examples
-from unbraid.data.targets import Label
+from unbraid.cli.unused import refuse
 from unbraid.errors import ConfigError, DataError, UnbraidError, printable, quoted
-from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation
-from unbraid.evaluation.evaluate import evaluate as run_evaluate
-from unbraid.evaluation.tables import scores_table
-from unbraid.export.onnx_model import OnnxModel
-from unbraid.modules.composition import Composition
-from unbraid.networks.checking import check_labels
-from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
-from unbraid.storage.folders import bytes_on_disk
+
+if TYPE_CHECKING:
+    from unbraid.cli.answers import Answers, Numbers, Paths
+    from unbraid.cli.open_any import Beside
+    from unbraid.data.files import Examples
+    from unbraid.data.targets import Label
+    from unbraid.evaluation.evaluate import Evaluation, RegressionEvaluation
+    from unbraid.export.onnx_model import OnnxModel
+    from unbraid.modules.composition import Composition
+    from unbraid.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -79,12 +68,17 @@ class Trial:
             beside: further information about it.
             intervals: level of intervals, see :func:`unbraid.evaluate`.
             seed: seed of the intervals.
-            decisions: settings of :func:`unbraid.evaluate` that change the decisions: ``unknown``, ``viterbi``, and
-                ``allowed`` as a list of labels.
+            decisions: settings of :func:`unbraid.evaluate` that change the decisions: ``unknown``, ``viterbi``,
+                ``transitions``, ``start``, ``end``, and ``allowed`` as a list of labels.
 
         Raises:
             UnbraidError: the folder cannot be opened or does not fit the examples.
         """
+        from unbraid.cli.answers import allowed_mask
+        from unbraid.cli.open_any import Beside, open_any, open_classifier
+        from unbraid.evaluation.evaluate import evaluate as run_evaluate
+        from unbraid.networks.network import Network
+
         composition, network = open_classifier(source, beside)
         if self.against is not None:
             labels = self.names or self.examples.labels
@@ -98,7 +92,8 @@ class Trial:
             network = opened
         composition, network = named(composition, self.names), named(network, self.names)
         classes = composition.labels if network is None else network.labels
-        y = self.examples.y if composition.task == "regression" else self.examples.y_for(classes)
+        examples = replace(self.examples, labels=self.examples.labels or self.names)  # names of numbers in the file
+        y = examples.y if composition.task == "regression" else examples.y_for(classes)
         if (few := decisions.get("allowed")) is not None:
             decisions["allowed"] = allowed_mask(few, composition.labels)
         return run_evaluate(
@@ -116,7 +111,15 @@ def inspect(
     weights: KerasWeights = None,
     as_json: AsJson = False,
 ) -> None:
-    """Describe a model file or a saved folder."""
+    """Describe a model file or a saved folder.
+
+    All layers are listed, except those that change nothing in a prediction and are not stored, such as Dropout.
+    """
+    from unbraid.cli import printing
+    from unbraid.cli.open_any import Beside, open_any
+    from unbraid.networks.network import Network
+    from unbraid.storage.folders import bytes_on_disk
+
     opened = open_any(path, Beside(labels=read_labels(labels), task=task, output=output, weights=weights))
     if labels is not None and not isinstance(opened, Network):
         raise ConfigError(f"--labels is for model files; {path} stores its labels.")
@@ -153,20 +156,31 @@ def evaluate(
     viterbi: Annotated[
         bool, typer.Option("--viterbi", help="Of taggers with a CRF: decide by the best sequence of labels.")
     ] = False,
+    transitions: Transitions = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a composition and each of its modules.
 
-    --labels sets names for classes that are numbers, in the folder and in the file of --against. --weights belongs to
-    that file.
+    --labels sets names for classes that are numbers, in the folder, in the file of --against and in DATA. --task and
+    --weights belong to the file of --against.
     """
+    from unbraid.cli.open_any import Beside, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.data.files import read_examples
+    from unbraid.evaluation.tables import scores_table
+
     if viterbi and (allowed is not None or unknown is not None):
         raise ConfigError("--viterbi gives whole sequences: leave out --allowed and --unknown.")
+    if against is None:
+        refuse({"--task": task, "--weights": weights}, "is for the model of --against: leave it out.")
     words = parse_vocabularies(vocabulary or [])
-    beside = Beside(own_modules(module or [], [source]), True, words, output=keras_output, weights=weights)
+    beside = Beside(
+        own_modules(module or [], [source]), True, words, output=keras_output, weights=weights,
+        several=against is not None,
+    )  # fmt: skip
     test = Trial(read_examples(data, x, y), read_labels(labels), against, task)
-    few = None if allowed is None else allowed.split(",")
-    result = test.evaluate(source, beside, intervals, seed, unknown=unknown, allowed=few, viterbi=viterbi)
+    few, scores = None if allowed is None else allowed.split(","), read_transitions(transitions, viterbi)
+    result = test.evaluate(source, beside, intervals, seed, unknown=unknown, allowed=few, viterbi=viterbi, **scores)
     if as_json:
         return print(json.dumps(result.to_dict()))
     show(str(result))
@@ -207,15 +221,19 @@ def predict(
     viterbi: Annotated[
         bool, typer.Option("--viterbi", help="Of taggers with a CRF: the best sequence of labels of each example.")
     ] = False,
+    transitions: Transitions = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the labels or the numbers of examples: one line each (several outputs are tab-separated).
 
     An .onnx file runs with ONNX Runtime. It stores its labels and its vocabulary; no code is needed.
     """
+    from unbraid.cli.answers import answers, paths, read_lines, rejecting_answers
+    from unbraid.data.files import read_examples
+
     if viterbi and (allowed is not None or threshold is not None or probabilities):
         raise ConfigError("--viterbi gives whole sequences: leave out --allowed, --threshold and --probabilities.")
-    names = read_labels(labels)
+    names, scores = read_labels(labels), read_transitions(transitions, viterbi)
     model = _model(source, names, module or [], vocabulary or [], task, keras_output, weights)
     inputs = read_lines() if data == "-" else read_examples(data, x, need_labels=False).x
     if data == "-" and not inputs:
@@ -225,7 +243,7 @@ def predict(
     if unknown is not None and (allowed or viterbi):
         raise ConfigError("--unknown does not go with --allowed and --viterbi: leave one of them out.")
     if viterbi:
-        found: Paths | Answers | Numbers = paths(model, inputs)
+        found: Paths | Answers | Numbers = paths(model, inputs, scores)
     elif unknown is not None:
         found = rejecting_answers(model, inputs, unknown, typicality)
     else:
@@ -247,6 +265,9 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Translate the lines of standard input: one line each."""
+    from unbraid.cli.answers import read_lines
+    from unbraid.cli.open_any import open_translator
+
     lines = read_lines()
     found = open_translator(source).translate(lines, to, beam=beam, longest=longest)
     print(json.dumps({"to": to, "translations": found}) if as_json else "\n".join(map(printable, found)))
@@ -261,8 +282,14 @@ def _model(
     output: str | None,
     weights: Path | None,
 ) -> Network | Composition | OnnxModel:
+    from unbraid.cli.open_any import Beside, open_any, open_classifier, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.networks.network import Network
+
     vocabularies = parse_vocabularies(vocabulary)
     if source.suffix == ".onnx" and not os.path.isdir(source):
+        given = {"--module": module, "--task": task, "--output": output, "--weights": weights}
+        refuse(given, f"is not for .onnx files, and {quoted(source)} is one: leave it out.")
         return named(_onnx_model(source, vocabularies), names)
     beside = Beside(own_modules(module, [source]), True, vocabularies, names, task, output, weights)
     opened = open_any(source, beside)
@@ -271,6 +298,9 @@ def _model(
 
 def _onnx_model(source: Path, vocabularies: Mapping[str | None, Path]) -> OnnxModel:
     """Open an ONNX file, with vocabularies in place of stored ones."""
+    from unbraid.cli.vocabularies import shown_vocabulary
+    from unbraid.export.onnx_model import OnnxModel
+
     read = {key: shown_vocabulary(file) for key, file in vocabularies.items()}
     if None not in read:
         return OnnxModel(source, {str(key): words for key, words in read.items()} or None)
@@ -281,6 +311,10 @@ def _onnx_model(source: Path, vocabularies: Mapping[str | None, Path]) -> OnnxMo
 
 def named(model: Any, names: list[str] | None) -> Any:
     """Replace labels that are numbers by names; return other models unchanged."""
+    from unbraid.modules.composition import Composition
+    from unbraid.networks.checking import check_labels
+    from unbraid.networks.network import Network
+
     if names is None or model is None:
         return model
     numbers = [label for label in model.labels if type(label) is int]

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from unbraid.cli.open_any import Beside, open_any, parse_vocabularies
 from unbraid.cli.options import (
     AsJson,
     AsTask,
@@ -21,18 +20,10 @@ from unbraid.cli.options import (
     X,
     read_labels,
 )
-from unbraid.cli.own_code import own_modules
 from unbraid.cli.places import check_output
-from unbraid.cli.running import named
 from unbraid.cli.terminal import bar, done, emit, guarded, reading
-from unbraid.data.files import read_examples, some_of
-from unbraid.decomposition.decomposition import Decomposition
+from unbraid.cli.unused import refuse
 from unbraid.errors import UnbraidError
-from unbraid.export.keras import export_keras
-from unbraid.export.onnx import export_onnx
-from unbraid.modules.compose import compose as compose_modules
-from unbraid.storage import hub
-from unbraid.translation.translator import Translator
 
 EXAMPLES = 8  # number of examples of a data file that export runs
 
@@ -45,6 +36,8 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Share a folder of modules on a hub; needs the extra [hub]."""
+    from unbraid.storage import hub
+
     done(f"{folder} is at {hub.push(folder, repo, private=private)}")
 
 
@@ -56,6 +49,8 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
 ) -> None:
     """Download a folder of modules from a hub and check it; needs the extra [hub]."""
+    from unbraid.storage import hub
+
     done(f"{repo} is in {hub.pull(repo, output, revision=revision, progress=bar)}")
 
 
@@ -80,6 +75,16 @@ def export(
 
     'unbraid predict FILE.onnx DATA' runs an ONNX file, without the code of the network. A .keras file has no labels.
     """
+    from unbraid.cli.open_any import Beside, open_any, parse_vocabularies
+    from unbraid.cli.own_code import own_modules
+    from unbraid.cli.running import named
+    from unbraid.data.files import read_examples, some_of
+    from unbraid.decomposition.decomposition import Decomposition
+    from unbraid.export.keras import export_keras
+    from unbraid.export.onnx import export_onnx
+    from unbraid.modules.compose import compose as compose_modules
+    from unbraid.translation.translator import Translator
+
     check_output(output, source, example, weights)
     names = read_labels(labels)
     words = parse_vocabularies(vocabulary or [])
@@ -89,8 +94,11 @@ def export(
         raise UnbraidError(f"{source} is a translator, which ONNX export does not support: expected modules of labels.")
     model = compose_modules(opened) if isinstance(opened, Decomposition) else opened
     if output.suffix == ".keras":
+        refuse({"--example": example, "--x": x}, "is for ONNX files: leave it out.")
         export_keras(named(model, names), output)
     else:
+        if example is None:
+            refuse({"--x": x}, "is for the data file of --example: leave it out.")
         inputs = None if example is None else some_of(read_examples(example, x, need_labels=False).x, slice(EXAMPLES))
         export_onnx(named(model, names), output, inputs)
     data = {"file": str(output), "bytes": output.stat().st_size, "labels": model.labels}

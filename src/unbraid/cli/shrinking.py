@@ -8,22 +8,12 @@ from typing import Annotated
 
 import typer
 
-from unbraid.cli.open_any import Beside, open_any
 from unbraid.cli.options import KerasOutput, KerasWeights
 from unbraid.cli.places import check_output
 from unbraid.cli.terminal import bar, emit, guarded, reading
-from unbraid.cli.vocabularies import shown_vocabulary
 from unbraid.config import LayerChoice
-from unbraid.data.files import read_examples
-from unbraid.decomposition.shrinking.networks import change
-from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
 from unbraid.errors import UnbraidError
-from unbraid.export.keras import export_keras
-from unbraid.export.onnx import export_onnx
-from unbraid.networks.network import Network
 from unbraid.networks.outputs import GivenTask
-
-_WRITE: dict[str, Callable[[Network, Path], None]] = {".onnx": export_onnx, ".keras": export_keras}
 
 
 @guarded
@@ -62,7 +52,17 @@ def shrink(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Write a smaller network with the same inputs and outputs as an ONNX file (extra [onnx]) or a .keras file."""
-    if output.suffix not in _WRITE:
+    from unbraid.cli.open_any import Beside, open_any
+    from unbraid.cli.vocabularies import shown_vocabulary
+    from unbraid.data.files import read_examples
+    from unbraid.decomposition.shrinking.networks import change
+    from unbraid.decomposition.shrinking.shrink import shrink as run_shrink
+    from unbraid.export.keras import export_keras
+    from unbraid.export.onnx import export_onnx
+    from unbraid.networks.network import Network
+
+    writers: dict[str, Callable[[Network, Path], None]] = {".onnx": export_onnx, ".keras": export_keras}
+    if output.suffix not in writers:
         raise UnbraidError(f"--out {output}: expected a name that ends in .onnx or .keras.")
     check_output(output, model, data, vocabulary, weights)
     network = open_any(model, Beside(task=task, output=keras_output, weights=weights))
@@ -75,7 +75,7 @@ def shrink(
         network, inputs, keep, max_loss=max_loss, refine=refine, layers=layers.value, seed=seed, progress=bar
     )
     assert isinstance(small, Network)
-    _WRITE[output.suffix](small, output)
+    writers[output.suffix](small, output)
     counts = {name: (layer.units, small.layers[name].units) for name, layer in network.layers.items()}
     counts = {n: pair for n, pair in counts.items() if n in network.recurrent_layers() or pair[1] < pair[0]}
     units = [{name: pair[side] for name, pair in counts.items()} for side in (0, 1)]

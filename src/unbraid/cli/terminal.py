@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from rich.console import Console, RenderableType
 from unbraid import limits
 from unbraid.cli.flags import message as as_message
 from unbraid.errors import ConfigError, UnbraidError, UnbraidWarning, printable, quoted
+from unbraid.paths import user_path
 from unbraid.progress import Advance, silent
 from unbraid.progress import bar as plain_bar
 
@@ -100,7 +102,7 @@ def notice(text: str, kind: str = "note") -> None:
 def guarded(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of the program: each expected error is one line, with the exit codes of this module.
 
-    The command gets the options ``--quiet`` and ``--verbose``.
+    The command gets the options ``--quiet`` and ``--verbose``. Paths among its arguments may begin with ``~``.
     """
 
     @wraps(function)
@@ -108,7 +110,7 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
         _replace_unencodable()
         try:
             with _as_loud_as(quiet, verbose), _warnings_as_lines():
-                function(*args, **kwargs)
+                function(*args, **{name: _expanded(value) for name, value in kwargs.items()})
             if sys.stdout is not None:  # it was closed by the caller
                 sys.stdout.flush()
         except UnbraidError as error:
@@ -125,6 +127,13 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(INTERRUPTED) from None
 
     return _with_options(wrapped, function, {"quiet": (Quiet, False), "verbose": (Verbose, False)})
+
+
+def _expanded(value: Any) -> Any:
+    """Expand ``~`` in a path, or in a list of paths. A shell does so only at the start of a word."""
+    if isinstance(value, list):
+        return [_expanded(each) for each in value]
+    return user_path(value) if isinstance(value, Path) else value
 
 
 def reading(function: Callable[..., None]) -> Callable[..., None]:

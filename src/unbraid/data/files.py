@@ -22,6 +22,7 @@ from unbraid.data.npy import read_member
 from unbraid.data.tables import KINDS, kind_of, read_columns
 from unbraid.data.targets import Label, whole_numbers
 from unbraid.errors import DataError, UnbraidError, quoted
+from unbraid.paths import user_path
 
 TEXT_COLUMNS, LABEL_COLUMNS = ("x", "text", "sentence", "words"), ("y", "label", "labels", "tags")
 PAIR_COLUMNS = {"--x": "source", "--target": "target", "--y": "language"}  # option that sets the name -> default name
@@ -131,7 +132,7 @@ def read_examples(source: Any, x: str | None = None, y: str | None = None, need_
     if is_table(source):
         wanted = _columns(x, y, need_labels)
         return _texts(type(source).__name__, table_columns(source, wanted), _several(x), _several(y))
-    path = Path(source)
+    path = user_path(source)
     several = _several(x), _several(y)
     if _is_table_file(path, "inputs and labels"):
         wanted = _columns(x, y, need_labels)
@@ -186,7 +187,7 @@ def read_pair_columns(
     Raises:
         DataError: as :func:`read_examples`.
     """
-    path = Path(path)
+    path = user_path(path)
     given = zip(PAIR_COLUMNS.items(), (source, target, language), strict=True)
     names = {option: name or usual for (option, usual), name in given}
     if _is_table_file(path, "sentence pairs"):
@@ -354,6 +355,23 @@ def _found(used: np.ndarray, values: list[Any], labels: Sequence[Label]) -> np.n
 def _names(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         return quoted([name.removesuffix(".npy") for name in archive.namelist()])
+
+
+def read_arrays(path: str | os.PathLike[str], names: list[str]) -> dict[str, np.ndarray]:
+    """Read arrays of an ``.npz`` file.
+
+    Args:
+        path: the file.
+        names: names of the arrays; the first must be in the file.
+
+    Raises:
+        DataError: the file is missing or damaged, or lacks the first array.
+    """
+    path = user_path(path)
+    found = _arrays(path, names)
+    if names[0] not in found:
+        raise DataError(f"{quoted(path)}: no array '{names[0]}'; it holds {_names(path)}.")
+    return found
 
 
 def _arrays(path: Path, wanted: list[str]) -> dict[str, np.ndarray]:

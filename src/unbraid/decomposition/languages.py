@@ -53,6 +53,9 @@ def decompose_languages(
     """
     if isinstance(config, ReconstructConfig) and config.max_loss is not None:
         raise ConfigError("max_loss needs labels, and translations have none: give keep=, a share of the nodes.")
+    if config.bins is not None or config.padding_labels:
+        name = "padding_label" if config.bins is None else f"bins={config.bins}"
+        raise ConfigError(f"{name} is not for translators, whose modules are languages: leave it out.")
     network = _with_decomposed_layers(network, isinstance(config, RemovalConfig) and config.encoder)
     x = network.check(examples[0])
     targets = read_targets(examples[1], network.labels, many=False, examples=len(x))

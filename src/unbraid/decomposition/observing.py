@@ -77,15 +77,13 @@ class Observed:
         if isinstance(self.config, ReconstructConfig) and self.config.concern == "output":
             if not isinstance(self.prepared, Sharing):
                 raise ConfigError(f"strategy={self.config.strategy!r} has no concern='output': use concern='column'.")
-            yield from self.prepared.shared(keep)
-            self.advance(len(self.prepared.classes))
+            yield from self.prepared.shared(keep, self.advance)
             return
         if isinstance(self.prepared, Together):
-            made = self.prepared.every(keep)
-        else:
-            made = (self.prepared.module(index, keep) for index in self.prepared.classes)
-        for module in made:
-            yield module
+            yield from self.prepared.every(keep, self.advance)
+            return
+        for index in self.prepared.classes:
+            yield self.prepared.module(index, keep)
             self.advance(1)
 
 

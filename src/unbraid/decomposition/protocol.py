@@ -53,11 +53,12 @@ class Prepared(Protocol):
 class Together(Prepared, Protocol):
     """A prepared network that makes the modules of all its classes in one call, perhaps by several processes."""
 
-    def every(self, keep: float | None) -> Iterator[ConcernModule]:
+    def every(self, keep: float | None, advance: Advance) -> Iterator[ConcernModule]:
         """Make the modules of :attr:`classes`, in this order.
 
         Args:
             keep: as for :meth:`module`.
+            advance: called with the finished work, whose sum is 1 for each class.
         """
 
 
@@ -65,11 +66,12 @@ class Together(Prepared, Protocol):
 class Sharing(Prepared, Protocol):
     """A prepared network that can also make one body for the modules of all its classes (``concern="output"``)."""
 
-    def shared(self, keep: float | None) -> list[ConcernModule]:
+    def shared(self, keep: float | None, advance: Advance) -> list[ConcernModule]:
         """Make the modules of :attr:`classes`, in this order, with one body.
 
         Args:
             keep: share of the hidden units of the body to keep, in (0, 1]; None for the default of the strategy.
+            advance: called with the finished work, whose sum is 1 for each class.
         """
 
 

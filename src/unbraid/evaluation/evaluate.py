@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,9 @@ def evaluate(
     unknown: Label | None = None,
     allowed: Any = None,
     viterbi: bool = False,
+    transitions: Any = None,
+    start: Any = None,
+    end: Any = None,
 ) -> Evaluation | RegressionEvaluation:
     """Evaluate a composition, and each of its modules alone.
 
@@ -61,6 +65,10 @@ def evaluate(
             over the labels of the composition. Examples of other classes count as errors. The scores of each module
             alone do not change. Default None: all.
         viterbi: whether taggers with a CRF decide by the best sequence, as :meth:`Composition.viterbi`. Default False.
+        transitions: with ``viterbi``, transition scores as for :meth:`Composition.viterbi`. Default None, those of the
+            parent's module.
+        start: with ``transitions``, scores of the first timestep, (C,). Default None, zeros.
+        end: with ``transitions``, scores of the last timestep, (C,). Default None, zeros.
 
     Returns:
         accuracy, comparison with the network, calibration error, and the scores of each module. For a regression a
@@ -69,7 +77,8 @@ def evaluate(
     Raises:
         DataError: inputs or labels that do not fit, no example of a class of the composition, or intervals of one
             example.
-        ConfigError: ``intervals`` or ``seed`` out of range, or ``viterbi`` with ``allowed`` or ``unknown``.
+        ConfigError: ``intervals`` or ``seed`` out of range, ``viterbi`` with ``allowed`` or ``unknown``, or
+            ``transitions`` without ``viterbi``.
         IncompatibleModules: ``viterbi`` for modules of several parents or of a network that is no tagger.
         ArgumentError: ``composition`` is not a Composition, ``examples`` is not a pair, or ``against`` is not a
             Network.
@@ -94,6 +103,12 @@ def evaluate(
     check_level(intervals, seed)
     if viterbi and (allowed is not None or unknown is not None):
         raise ConfigError("viterbi=True gives whole sequences: leave out allowed= and unknown=.")
+    scores = {"transitions": transitions, "start": start, "end": end}
+    for name, value in scores.items():
+        if value is not None and not viterbi:
+            raise ConfigError(f"{name} is given without viterbi=True, which decides by sequences: add it.")
+        if value is not None and transitions is None:
+            raise ConfigError(f"{name} is given without transitions=: give both, or none for those of the parent.")
     if against is not None:
         check_network(against, "against")
     numbers = composition.task == "regression"
@@ -111,7 +126,9 @@ def evaluate(
             if viterbi:
                 raise IncompatibleModules("viterbi=True is for taggers, and these modules predict numbers.")
             return evaluate_numbers(composition, examples, against, intervals, seed)
-        return evaluate_classes(composition, examples, against, intervals, seed, unknown, allowed, viterbi)
+        return evaluate_classes(
+            composition, examples, against, intervals, seed, unknown, allowed, scores if viterbi else None
+        )
 
 
 def evaluate_classes(
@@ -122,13 +139,13 @@ def evaluate_classes(
     seed: int = 0,
     unknown: Label | None = None,
     allowed: Any = None,
-    viterbi: bool = False,
+    viterbi: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Implement :func:`evaluate` for modules of classes."""
+    """Implement :func:`evaluate` for modules of classes; ``viterbi`` are the scores of a CRF, None without one."""
     x, y = examples
     free = composition.margins(x)
     margins = allowed_only(free, allowed, composition.labels)
-    path = composition.viterbi_index(x, margins) if viterbi else None
+    path = None if viterbi is None else composition.viterbi_index(x, margins, **viterbi)
     if unknown is not None:
         check_unknown(unknown, composition.labels)
     truth = read_truth(composition, against, composition.align(y, x), len(margins), unknown)
@@ -177,7 +194,7 @@ def evaluate_classes(
         left_out=left_out.other_label + left_out.no_decision,
         left_out_why=left_out,
         modules=modules,
-        emissions=not viterbi
+        emissions=viterbi is None
         and any(_has_transitions(module.parent) for module in composition.modules_by_label.values()),
         intervals=found,
         unknown=rejection,

@@ -233,17 +233,27 @@ class Voter(DomainModules):
         margins = self.margins(x)
         return labels_at(self.labels, self._decoded(x, margins, scores, valid))
 
-    def viterbi_index(self, x: Any, margins: np.ndarray) -> np.ndarray:
-        """Decode margins (N, T, K) of the inputs x by the CRF of the parent.
+    def viterbi_index(
+        self, x: Any, margins: np.ndarray, transitions: Any = None, start: Any = None, end: Any = None
+    ) -> np.ndarray:
+        """Decode margins (N, T, K) of the inputs x by a CRF.
+
+        Args:
+            x: the inputs.
+            margins: their margins.
+            transitions: as for :meth:`viterbi`.
+            start: as for :meth:`viterbi`.
+            end: as for :meth:`viterbi`.
 
         Returns:
             positions in :attr:`labels`, integers (N, T), -1 at padding.
 
         Raises:
             IncompatibleModules: as :meth:`viterbi`.
-            DataError: the parent has no transition scores.
+            DataError: the parent has no transition scores, or scores of another shape.
         """
-        return self._decoded(x, margins, chosen_transitions(list(self.modules_by_label.values())), None)
+        scores = chosen_transitions(list(self.modules_by_label.values()), transitions, start, end)
+        return self._decoded(x, margins, scores, None)
 
     def _decoded(self, x: Any, margins: np.ndarray, scores: Transitions, valid: Any) -> np.ndarray:
         if valid is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,15 +37,17 @@ class Words:
         lengths: number of words of each text, at least 1, (N,).
         side: side of the padding in the rows.
         maskable: whether the network masks an index below 0.
+        alone: whether the network reads each text at its own length only.
     """
 
     lengths: np.ndarray
     side: Side
     maskable: bool
+    alone: bool = False
 
     def take(self, rows: np.ndarray | slice) -> Words:
         """Return the lengths of some of the texts."""
-        return Words(self.lengths[rows], self.side, self.maskable)
+        return replace(self, lengths=self.lengths[rows])
 
     def marked(self, tree: Any) -> Any:
         """Replace padding in the rows (N, T) by -1, if the network masks such indices."""
@@ -95,7 +97,16 @@ class Inputs:
         return Inputs(self._mapped(self.tree, rows), count, self.axis, words, self.axes)
 
     def batches(self, size: int = BATCH) -> Iterator[Any]:
-        """Yield the inputs as tensors, ``size`` examples at a time, with padding marked by :class:`Words`."""
+        """Yield the inputs as tensors, ``size`` examples at a time, with padding marked by :class:`Words`.
+
+        Raises:
+            DataError: texts of different lengths for a module that reads padding in place of their words.
+        """
+        if self.words is not None and self.words.alone and self.ragged:
+            raise DataError(
+                "texts are padded at the front, and the tagger reads the first words of each row: give the vocabulary "
+                "side='right', which pads at the end."
+            )
         for start in range(0, self.examples, size):
             part = self.take(slice(start, start + size))
             yield map_tree(_tensor, part.tree if part.words is None else part.words.marked(part.tree))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unbraid.errors import warn_caller
+from unbraid.errors import DataError, warn_caller
 from unbraid.networks.inputs import Inputs, parts_of
 from unbraid.networks.network import Network
 from unbraid.networks.pytorch.body import TorchBody
@@ -21,7 +21,8 @@ def real_steps(network: Network, inputs: Inputs, steps: int) -> np.ndarray | Non
 
     The lengths are those of the packing call of a PyTorch module. Without one, they are an input whose name has "len",
     or an input whose name has "mask" or "valid". Lengths count from the first timestep. An embedding of a Keras file
-    with ``mask_zero`` masks index 0.
+    with ``mask_zero`` masks index 0. Where zeros show that inputs are padded at the front, lengths count from the last
+    timestep.
 
     Args:
         network: a network with one decision at each timestep.
@@ -33,6 +34,9 @@ def real_steps(network: Network, inputs: Inputs, steps: int) -> np.ndarray | Non
 
     Warns:
         UnbraidWarning: nothing states the lengths, and inputs seem to have padding.
+
+    Raises:
+        DataError: inputs are padded at the front, and the module packs sequences.
     """
     if inputs.words is not None:
         return None  # texts run without padding
@@ -48,7 +52,15 @@ def real_steps(network: Network, inputs: Inputs, steps: int) -> np.ndarray | Non
     if lengths is None and not packs:
         lengths = next((leaf for name, leaf in named if "len" in name and _are_lengths(leaf, steps)), None)
     if lengths is not None:
-        return np.asarray(np.arange(steps) < lengths[:, None])
+        real = np.asarray(np.arange(steps) < lengths[:, None])
+        if not any(_padded_at_the_front(leaf, real) for _, leaf in named):
+            return real
+        if packs:
+            raise DataError(
+                "inputs are padded at the front, and the module packs sequences, whose lengths count from the first "
+                "timestep: pad inputs at the end, or pass valid= to viterbi(), booleans (N, T), False at padding."
+            )
+        return real[:, ::-1]
     for name, leaf in named:
         if ("mask" in name or "valid" in name) and leaf.shape == (len(inputs), steps) and np.isin(leaf, (0, 1)).all():
             real = (leaf == 0) if "pad" in name else (leaf == 1)
@@ -118,6 +130,14 @@ def _walk(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _are_lengths(leaf: np.ndarray, steps: int) -> bool:
     return leaf.ndim == 1 and leaf.dtype.kind in "iu" and bool((leaf >= 0).all() and (leaf <= steps).all())
+
+
+def _padded_at_the_front(leaf: np.ndarray, first: np.ndarray) -> bool:
+    """Return whether zeros are before the last timesteps of all examples; ``first`` (N, T) marks as many first ones."""
+    if leaf.ndim < 2 or leaf.shape[:2] != first.shape or leaf.dtype.kind == "b":
+        return False
+    zero = (leaf == 0).reshape(*first.shape, -1).all(-1)
+    return bool(zero[~first[:, ::-1]].all() and not zero[~first].all())
 
 
 def _ending_in_zeros(leaf: np.ndarray, steps: int) -> int:

@@ -26,6 +26,7 @@ from unbraid.networks.precision import check_values, full
 from unbraid.networks.reading import check_inputs
 from unbraid.networks.spec import EncoderDecoderSpec, Spec
 from unbraid.networks.stage_spec import FlattenSpec, RecurrentSpec, RepeatSpec
+from unbraid.networks.text_padding import read_from_the_front
 from unbraid.networks.timesteps import decides_each_step
 from unbraid.networks.torch_spec import TorchSpec
 
@@ -239,7 +240,11 @@ class Predictor(nn.Module):
             DataError: the inputs do not fit.
         """
         check_values(self.head, "the network")
-        return check_inputs(self.spec, x, self.vocabulary)
+        found = check_inputs(self.spec, x, self.vocabulary)
+        if not is_text(x) or not isinstance(self.spec, TorchSpec) or list(self.spec.axes) != [2, 1]:
+            return found
+        assert self.vocabulary is not None
+        return read_from_the_front(self, found, self.vocabulary.padding, self.io.many_outputs, self.device)
 
     def align(self, y: Any, x: Inputs, texts: Any) -> Any:
         """Pad and cut lists of labels, one label per word, in the same way as the words.

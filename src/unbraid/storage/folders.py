@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from unbraid.errors import FormatError, UnbraidError, quoted
 from unbraid.limits import read_regular
+from unbraid.paths import user_path
 from unbraid.storage.commit import commit, current, finish, settle
 from unbraid.storage.commit import recover as recover
 from unbraid.storage.layout import CARD, MODULES, PARENTS, is_known
@@ -65,7 +66,7 @@ def write_folder(
 
 def _real(path: str | os.PathLike[str], error: type[UnbraidError]) -> Path:
     try:
-        return Path(os.path.realpath(path))
+        return Path(os.path.realpath(user_path(path)))
     except ValueError:
         raise error(f"{quoted(path)}: cannot be written (the name holds a NUL character).") from None
 
@@ -233,7 +234,7 @@ def bytes_on_disk(folder: str | os.PathLike[str]) -> dict[str, int]:
     Returns:
         bytes of ``parents`` (their weights), ``modules`` (masks and weights of the modules) and ``folder`` (all files).
     """
-    place = Path(folder)
+    place = user_path(folder)
     sizes = {name: current(place, name).stat().st_size for name in os.listdir(place) if is_known(name)}
     return {"parents": sizes.get(PARENTS, 0), "modules": sizes.get(MODULES, 0), "folder": sum(sizes.values())}
 
@@ -274,9 +275,9 @@ def consistently(folder: str | os.PathLike[str], read: Callable[[], T]) -> T:
     try:
         return read()
     except FormatError:
-        if not os.path.isdir(folder):  # missing, or a name that cannot be one
+        if not os.path.isdir(user_path(folder)):  # missing, or a name that cannot be one
             raise
-        place = Path(os.path.realpath(folder))
+        place = Path(os.path.realpath(user_path(folder)))
         if is_work_folder(place):  # a save checks what it wrote; it holds the lock already
             raise
         with _without_writers(place):

@@ -14,6 +14,7 @@ from typing import Any
 from unbraid import limits
 from unbraid._version import __version__
 from unbraid.errors import FormatError, UnbraidWarning, quoted
+from unbraid.paths import user_path
 from unbraid.progress import Progress, silent
 from unbraid.storage.card import CARD, is_card
 from unbraid.storage.commit import current
@@ -114,12 +115,12 @@ def pull(
             raise FormatError(str(error).replace(str(place), hub.address)) from None
 
     write_folder(folder, files, verify)
-    return Path(folder)
+    return user_path(folder)
 
 
 def _content(folder: Folder) -> dict[str, bytes]:
     """Read the files to upload; links are refused, so that no file outside of the folder is uploaded."""
-    place = Path(os.path.abspath(folder))
+    place = Path(os.path.abspath(user_path(folder)))
     names = check_folder(place)
     if CARD not in names and os.path.lexists(place / CARD):
         names = [*names, CARD]  # read_regular raises with the reason

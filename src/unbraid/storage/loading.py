@@ -16,6 +16,7 @@ from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
 from unbraid.modules.voting.calibration import check_scale
 from unbraid.networks.network import Network
+from unbraid.paths import user_path
 from unbraid.storage.card import CARD
 from unbraid.storage.commit import current
 from unbraid.storage.domains import read_domains
@@ -52,7 +53,7 @@ def load_modules(
 def _read_modules(
     folder: Folder, kind: Kind | None, module: OwnModules, codeless: bool
 ) -> tuple[Manifest, list[Network], list[ConcernModule]]:
-    place = Path(os.path.abspath(folder))
+    place = Path(os.path.abspath(user_path(folder)))
     recover(place)
     manifest, files = _read_files(place, kind)
     own = ParentModules(manifest, os.fspath(folder), module, codeless)
@@ -131,7 +132,7 @@ def load_composition(folder: Folder, module: OwnModules = None) -> Composition:
 
 def composition_of(folder: Folder, manifest: Manifest, modules: Sequence[ConcernModule]) -> Composition:
     """Build the composition of a folder; raise FormatError for a wrong calibration or referee."""
-    place, named = Path(os.path.abspath(folder)), {m.label: m for m in modules}
+    place, named = Path(os.path.abspath(user_path(folder))), {m.label: m for m in modules}
     scales = {entry.label: (entry.temperature, entry.offset) for entry in manifest.modules}
     with _named(place / MANIFEST):
         check_compatible(list(modules))
@@ -182,7 +183,7 @@ def check_folder(folder: Folder) -> list[str]:
 
 
 def _check_folder(folder: Folder) -> list[str]:
-    place = Path(os.path.abspath(folder))
+    place = Path(os.path.abspath(user_path(folder)))
     recover(place)
     manifest, _, modules = load_modules(place, codeless=True)
     compositions_of(place, manifest, modules)

@@ -23,6 +23,7 @@ from unbraid.networks.inputs import Inputs, to_device
 from unbraid.networks.joined import joined, trained_apart
 from unbraid.networks.layers import Layer, decomposable_layers
 from unbraid.networks.stages import StageSequence
+from unbraid.progress import Advance
 
 EXAMPLES = 2_500  # largest number of examples that modules are trained and compared on
 HELD_OUT = 5  # one of HELD_OUT examples is held out
@@ -84,6 +85,7 @@ def trained(
     teaching: Teaching,
     steps: int,
     objective: Objective,
+    advance: Advance = lambda amount: None,
 ) -> list[Tensor]:
     """Train sliced bodies in place and their output rows.
 
@@ -93,6 +95,8 @@ def trained(
         teaching: examples of the parent.
         steps: largest number of Adam steps, at least 1.
         objective: the values that the margins give.
+        advance: called after each step with the number of modules that took it. Steps that are left out because no
+            module became better count as taken, so that the sum is ``steps`` for each module.
 
     Returns:
         the new rows of each module, (R, F + 1). On the held-out examples no module is further from its parent than
@@ -100,7 +104,7 @@ def trained(
     """
     together = _Together.of(students, names)
     runners = [together] if together else [_Alone(student, names) for student in students]
-    return [rows for runner in runners for rows in _Training(runner, teaching, objective).run(steps)]
+    return [rows for runner in runners for rows in _Training(runner, teaching, objective).run(steps, advance)]
 
 
 def group_size(layers: Iterable[Layer], share: float, timesteps: int, objective: Objective) -> int:
@@ -209,8 +213,9 @@ class _Training:
         """All trained values, with an axis of modules."""
         return [self.runner.each(p.detach()) for p in self.runner.parameters] + [self.rows.detach()]
 
-    def run(self, steps: int) -> list[Tensor]:
+    def run(self, steps: int, advance: Advance) -> list[Tensor]:
         """Train; return the rows of each module."""
+        modules = len(self.runner.students)
         optimizer, way = Adam([*self.runner.parameters, self.rows]), self.objective.steps
         losses, errors = self._judged(torch.arange(len(self.teaching.x)))
         best, found = losses[:, self.held].mean(1), [value.clone() for value in self.values]
@@ -222,6 +227,7 @@ class _Training:
             (self._losses(drawn[:, own]) * weights[:, own]).mean(1).sum().backward()
             self._clip()
             optimizer.step(way.rate * ((1 + math.cos(math.pi * step / steps)) / 2 if way.falls else 1.0))
+            advance(modules)
             if (step + 1) % EVERY and step + 1 < steps:
                 continue
             now = self._judged(self.held)[0].mean(1)
@@ -231,6 +237,7 @@ class _Training:
                 kept[better] = value[better]
             unchanged = 0 if better.any() else unchanged + 1
             if unchanged == PATIENCE:
+                advance(modules * (steps - step - 1))
                 break
         for value, kept in zip(self.values, found, strict=True):
             value.copy_(kept)

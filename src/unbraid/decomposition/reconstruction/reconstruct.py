@@ -54,6 +54,7 @@ SCORED_AT_ONCE = 1_000  # examples of several classes that are scored in one bat
 REFITTED = (20, 200, 2_000)  # for refitting layers; the classes of one body share these examples
 REFITTED_DENSE = (20, 2_000, 2_000)  # the same without a recurrence, where an example is one observation
 FITTED = 6  # smallest number of timesteps for each weight of a unit that is refitted
+STEPS = 20.0  # number of gradient steps that take as long as the rest of making a module
 PASS = 5.0  # cost of the pass over the sample, relative to the scores of one class
 
 
@@ -180,12 +181,28 @@ class Reconstruction:
         """Make the module of class ``index`` that keeps the share ``keep`` of the units of each layer, in (0, 1]."""
         return self.make_group([index], keep)[0]
 
-    def make_group(self, classes: Sequence[int], keep: float) -> list[Compact]:
-        """Make the modules of some classes, which take their gradient steps together; see :meth:`make`."""
+    def make_group(
+        self, classes: Sequence[int], keep: float, advance: Callable[[float], object] = lambda amount: None
+    ) -> list[Compact]:
+        """Make the modules of some classes, which take their gradient steps together; see :meth:`make`.
+
+        Args:
+            classes: the classes.
+            keep: as for :meth:`make`.
+            advance: called with the finished work, whose sum is 1 for each class.
+        """
         heads = [channel(self.network, index, self.config) for index in classes]
         plans = [([index], [range(len(head.bias))]) for index, head in zip(classes, heads, strict=True)]
-        made = [self._fitted_body(own, keep, head, rows) for (own, rows), head in zip(plans, heads, strict=True)]
-        return [self._compact(part) for part in self._refined(plans, made)]
+        made = []
+        for (own, rows), head in zip(plans, heads, strict=True):
+            made.append(self._fitted_body(own, keep, head, rows))
+            advance(self._fitting)
+        return [self._compact(part) for part in self._refined(plans, made, advance)]
+
+    @property
+    def _fitting(self) -> float:
+        """Return the share of the work of a module before its gradient steps."""
+        return STEPS / (STEPS + self.config.refine)
 
     def groups(self, keep: float) -> list[list[int]]:
         """Group the classes whose modules are made at once: several if there are gradient steps, else one."""
@@ -195,7 +212,14 @@ class Reconstruction:
             size = group_size(self.layers.values(), keep, timesteps, OBJECTIVES[self.network.task])
         return [classes[start : start + size] for start in range(0, len(classes), size)]
 
-    def make_together(self, indices: Sequence[int], keep: float, head: Head, own: Sequence[Sequence[int]]) -> Compact:
+    def make_together(
+        self,
+        indices: Sequence[int],
+        keep: float,
+        head: Head,
+        own: Sequence[Sequence[int]],
+        advance: Callable[[float], object] = lambda amount: None,
+    ) -> Compact:
         """Make one body for several classes.
 
         Args:
@@ -203,8 +227,11 @@ class Reconstruction:
             keep: share of the hidden units of each recurrent layer to keep, in (0, 1].
             head: all rows of the output layers of these classes, over the features of the parent.
             own: indices of the rows of each class, the dominant row first.
+            advance: called with the finished work, whose sum is 1.
         """
-        return self._compact(self.fitted_body(indices, keep, head, own))
+        made = self._fitted_body(indices, keep, head, own)
+        advance(self._fitting)
+        return self._compact(self._refined([(indices, own)], [made], advance)[0])
 
     def _compact(self, made: FittedBody) -> Compact:
         masks = {name: _mask(self.layers[name].units, indices) for name, indices in made.kept.items()}
@@ -296,13 +323,17 @@ class Reconstruction:
         return Head(weight, new[:, -1], folded.idle, folded.words)
 
     def _refined(
-        self, plans: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], made: Sequence[FittedBody]
+        self,
+        plans: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]],
+        made: Sequence[FittedBody],
+        advance: Callable[[float], object] = lambda amount: None,
     ) -> list[FittedBody]:
         """Take the gradient steps of ``refine=`` on fitted bodies, in place, and on their output layers.
 
         Args:
             plans: indices and rows of the classes of each body, as for :meth:`fitted_body`.
             made: the bodies.
+            advance: called after each step with the finished work, whose sum is that of the steps of each body.
         """
         steps = self.config.refine
         if not steps or made[0].head.words is not None:
@@ -315,9 +346,9 @@ class Reconstruction:
             seed = self.config.seed * self.network.classes + indices[0]
             students.append(Student(part.body, part.inputs, part.cut, rows, own, asked, seed))
         objective, found = OBJECTIVES[self.network.task], []
-        for part, rows in zip(
-            made, trained(students, tuple(self.layers), self.taught(), steps, objective), strict=True
-        ):
+        taken = partial(_advanced, advance, (1 - self._fitting) / steps)
+        every = trained(students, tuple(self.layers), self.taught(), steps, objective, taken)
+        for part, rows in zip(made, every, strict=True):
             weight = part.head.weight.detach().clone()
             weight[:, part.inputs] = rows[:, :-1]
             found.append(replace(part, head=Head(weight, rows[:, -1], part.head.idle)))

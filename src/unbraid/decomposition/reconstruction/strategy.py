@@ -36,6 +36,7 @@ from unbraid.networks.network import Network
 from unbraid.progress import Advance, Progress
 
 OBSERVING = "observing"
+BODY = 0.9  # share of the work of a module that makes its body
 
 
 class ReconstructionStrategy(FusingStrategy):
@@ -119,13 +120,16 @@ class PreparedReconstruction:
         """Make the module of class ``index``; see :class:`~unbraid.decomposition.protocol.Prepared`."""
         return self._module(index, self.reconstruction.make(index, DEFAULT_KEEP if keep is None else keep))
 
-    def every(self, keep: float | None) -> Iterator[ConcernModule]:
+    def every(self, keep: float | None, advance: Advance) -> Iterator[ConcernModule]:
         """Make the modules of all classes; see :class:`~unbraid.decomposition.protocol.Together`."""
         made, share = self.reconstruction, DEFAULT_KEEP if keep is None else keep
         groups = made.groups(share)
         if not shares_work(len(groups), made.network.device):
             for group in groups:
-                yield from map(self._module, group, made.make_group(group, share))
+                bodies = made.make_group(group, share, lambda amount: advance(BODY * amount))
+                for index, body in zip(group, bodies, strict=True):
+                    yield self._module(index, body)
+                    advance(1 - BODY)
             return
         if made.config.refine:
             made.taught()  # once, for all processes
@@ -136,30 +140,33 @@ class PreparedReconstruction:
                 places = None if words is None else torch.from_numpy(words)
                 head = Head(torch.from_numpy(weight), torch.from_numpy(bias), idle, places)
                 yield ConcernModule(made.network, index, concern, head, made.config, weights=tensors)
+                advance(1)
 
     def _module(self, index: int, made: Compact) -> ConcernModule:
         config, network = self.reconstruction.config, self.reconstruction.network
         return ConcernModule(network, index, made.concern, made.head, config, fitted=(made.body, made.features))
 
-    def shared(self, keep: float | None) -> list[ConcernModule]:
+    def shared(self, keep: float | None, advance: Advance) -> list[ConcernModule]:
         """Make the modules of all classes with one body; see :class:`~unbraid.decomposition.protocol.Sharing`."""
         made = self.reconstruction
         plans = [_Plan(index, made.config, made.network.labels[index]) for index in self.classes]
-        return self._one_body(plans, DEFAULT_KEEP if keep is None else keep)
+        return self._one_body(
+            plans, DEFAULT_KEEP if keep is None else keep, lambda amount: advance(len(plans) * amount)
+        )
 
     def together(
         self, members: Sequence[ConcernModule], configs: Sequence[DecompositionConfig], keep: float
     ) -> list[ConcernModule]:
         """Make one body for ``members``; see :class:`~unbraid.decomposition.protocol.Fusing`."""
         pairs = zip(members, configs, strict=True)
-        return self._one_body([_Plan(m.index, config, m.label, m) for m, config in pairs], keep)
+        return self._one_body([_Plan(m.index, config, m.label, m) for m, config in pairs], keep, lambda amount: None)
 
-    def _one_body(self, plans: Sequence[_Plan], keep: float) -> list[ConcernModule]:
+    def _one_body(self, plans: Sequence[_Plan], keep: float, advance: Advance) -> list[ConcernModule]:
         network = self.reconstruction.network
         heads = [channel(network, plan.index, plan.config) for plan in plans]
         weight, bias, places = distinct_rows(heads)
         made = self.reconstruction.make_together(
-            [plan.index for plan in plans], keep, Head(weight, bias), [p.tolist() for p in places]
+            [plan.index for plan in plans], keep, Head(weight, bias), [p.tolist() for p in places], advance
         )
         found: list[ConcernModule] = []
         for plan, head, own in zip(plans, heads, places, strict=True):

@@ -26,6 +26,7 @@ from unbraid.networks.keras.hdf5 import Store, reading
 from unbraid.networks.keras.heap import check_heaps
 from unbraid.networks.keras.text import read_text
 from unbraid.networks.keras.weights import ArchiveWeights, LegacyWeights, Weights
+from unbraid.paths import user_path
 
 WEIGHTS = "model.weights.h5"
 MAX_JSON = 2**24  # bytes of a configuration
@@ -63,7 +64,7 @@ def open_keras(path: str | PathLike[str]) -> Iterator[SavedModel]:
     Raises:
         FormatError: it is neither, or damaged.
     """
-    where = Path(path)
+    where = user_path(path)
     with _OPEN[content_of(where)](where) as saved:
         yield saved
 
@@ -75,7 +76,7 @@ def open_parts(config: str | PathLike[str], weights: str | PathLike[str]) -> Ite
     Raises:
         FormatError: one of them is something else, or damaged.
     """
-    source, where = Path(config), Path(weights)
+    source, where = user_path(config), user_path(weights)
     name = source.name
     model = Config(name, "the model", _json(name, "the model", read_regular(source, "json_bytes")))
     if model.get("config") is None and isinstance(model.get("model_config"), dict):
