@@ -576,6 +576,27 @@ def run_module(net, j, x, removed, **channeling):
     return dominant_probability(channel(net, j, **channeling), features)
 
 
+def class_ratio(counts, total, own, words):
+    """Mean over the words of log P(word | class) - log P(word). A class has ten more words, spread as in all texts.
+
+    Args:
+        counts: word -> number of occurrences in all texts.
+        total: number of all words.
+        own: word -> number of occurrences in texts of the class.
+        words: the words of the text.
+    """
+    in_class = 0
+    for word in own:
+        in_class += own[word]
+    log, number = 0.0, 0
+    for word in words:
+        everywhere = (counts.get(word, 0) + 0.5) / (total + 0.5 * (len(counts) + 1))
+        in_this = (own.get(word, 0) + 10 * everywhere) / (in_class + 10)
+        log += math.log(in_this) - math.log(everywhere)
+        number += 1
+    return log / number if number else 0.0
+
+
 def unigram(counts, total, others, words):
     """Log density of one text under the word counts of a parent, add-half over the words of all parents.
 

@@ -137,6 +137,30 @@ def test_folders_without_these_files_load(folder, tmp_path):
     assert {module.domain for module in again.modules_by_label.values()} == {None}
 
 
+def test_a_folder_without_words_of_classes_rejects_by_the_other_scores(folder, tmp_path):
+    def change(content):
+        del content["words"]["by_class"], content["typicality"]["scales"]["words"]
+
+    again = unbraid.load_composition(changed(folder, tmp_path, change))
+    assert again.predict(TEXTS, unknown="other").shape == (len(TEXTS),)
+    winners = again.predict_index(TEXTS)
+    assert "words" not in again.typicality_scores(TEXTS, winners)
+
+
+@pytest.mark.parametrize("score", ["words", "discriminant"])
+def test_a_typicality_without_its_evidence_is_an_error(folder, tmp_path, score):
+    def change(content):
+        if score == "words":
+            content["words"]["by_class"] = []
+        else:
+            content["typicality"]["scales"]["words"] = [0, 1]
+            content["words"] = None
+
+    again = unbraid.load_composition(changed(folder, tmp_path, change))
+    with pytest.raises(UnbraidError, match="no evidence for the score"):
+        again.without_domain().predict(TEXTS, unknown="other")
+
+
 def edit_without(place):
     manifest = json.loads((place / "unbraid.json").read_text())
     manifest["files"] = {name: digest for name, digest in manifest["files"].items() if "domain" not in name}
@@ -164,6 +188,10 @@ CHANGES = {
     "too many words": lambda c: c["words"]["counts"].update({f"w{n}": 3 for n in range(6000)}),
     "a total below the counts": lambda c: c["words"].update(total=1),
     "a huge total": lambda c: c["words"].update(total=2**70),
+    "words of fewer classes": lambda c: c["words"]["by_class"].pop(),
+    "a class with a word of no text": lambda c: c["words"]["by_class"][0].update(zebra=3),
+    "a word with more occurrences in a class": lambda c: c["words"]["by_class"][0].update(harbour=10**6),
+    "a class that is no table": lambda c: c["words"]["by_class"].__setitem__(0, [3]),
     "a dispersion below 1": lambda c: c["words"].update(dispersion=0.5),
     "no words field": lambda c: c.pop("words"),
     "an unknown field": lambda c: c.update(more=1),

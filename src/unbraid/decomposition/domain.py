@@ -26,7 +26,7 @@ from unbraid.modules.domain.typicality import Typicality
 from unbraid.modules.domain.views import numbers_read, reads_words, words_given, words_read
 from unbraid.modules.domain.words import WordCounts
 from unbraid.modules.module import ConcernModule
-from unbraid.modules.rejecting import familiarity, joined_scores, scores_of
+from unbraid.modules.rejecting import input_scores, joined_scores, scores_of
 from unbraid.networks.inputs import Inputs, run_batched
 from unbraid.networks.network import Network
 from unbraid.progress import Advance
@@ -154,7 +154,7 @@ def _with_numbers(domain: Domain, sample: Sample, counted: np.ndarray, held: np.
 
 
 def _with_features(domain: Domain, sample: Sample, rows: np.ndarray, known: Known | None) -> Domain:
-    """Add class means and a covariance of the features of the output layer, by the predicted class."""
+    """Add class means and a covariance of the features of the output layer, and words, by the predicted class."""
     network = sample.network
     size, classes = network.spec.features, network.classes
     if network.io.many_outputs or network.task != "classification" or size > MOST or classes * size > STORED:
@@ -166,7 +166,11 @@ def _with_features(domain: Domain, sample: Sample, rows: np.ndarray, known: Know
     means = np.repeat(features.mean(0, keepdims=True), classes, axis=0)  # also of classes that are never predicted
     for label in np.unique(decided).tolist():
         means[label] = features[decided == label].mean(0)
-    return dataclasses.replace(domain, features=_stored(means, shrunk(features - means[decided], len(features))))
+    words, said = domain.words, sample.words(rows)
+    if words is not None and said is not None:
+        words = words.with_classes(said, decided.tolist(), classes)
+    model = _stored(means, shrunk(features - means[decided], len(features)))
+    return dataclasses.replace(domain, words=words, features=model)
 
 
 def _features_and_scores(sample: Sample, rows: np.ndarray, known: Known | None) -> np.ndarray:
@@ -203,14 +207,14 @@ def _with_typicality(
         return domain
     changed = _changed(sample, held, seed)
     if network.io.many_outputs:
-        found = _tagger_scores(domain, modules, changed)
+        found, decided = _tagger_scores(domain, modules, changed), np.zeros(len(held), np.int64)  # without class words
     else:
         decided = network.predict_index(changed)
         found = _classifier_scores(domain, network.check(changed), modules, decided)
-        held = held[np.isin(decided, [module.index for module in modules.values()])]
-    familiar = familiarity(domain, network, sample.inputs(held))  # this needs no correction
-    if familiar is not None and "familiar" in found:
-        found["familiar"] = familiar
+        used = np.isin(decided, [module.index for module in modules.values()])
+        held, decided = held[used], decided[used]
+    plain = input_scores(domain, network, sample.inputs(held), decided)  # these need no correction
+    found |= {name: values for name, values in plain.items() if name in found}
     return dataclasses.replace(domain, typicality=Typicality.of(found))
 
 

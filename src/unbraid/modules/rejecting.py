@@ -267,9 +267,7 @@ def scores_of(module: ConcernModule, domain: Domain | None, inputs: Inputs) -> d
     found = {"margin": margins, "energy": torch.logsumexp(rows, dim=-1).cpu().numpy()}
     if domain is None:
         return found
-    familiar = familiarity(domain, module.parent, inputs)
-    if familiar is not None:
-        found["familiar"] = familiar
+    found |= input_scores(domain, module.parent, inputs, np.full(len(inputs), module.index))
     columns = None if module.features is None else module.features.cpu().numpy()
     width = module.parent.spec.features if columns is None else len(columns)
     if domain.features is not None and features.shape[1] == width > 0:
@@ -291,10 +289,19 @@ def _decided(module: ConcernModule, inputs: Inputs) -> tuple[np.ndarray, np.ndar
     return found[:, :-1], found[:, -1]
 
 
-def familiarity(domain: Domain, network: Network, inputs: Inputs) -> np.ndarray | None:
-    """Compute how familiar inputs are to a parent: share of known words, or log density of numbers; None without."""
+def input_scores(domain: Domain, network: Network, inputs: Inputs, decided: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the scores that need inputs alone, name -> (N,), as far as there is evidence.
+
+    Args:
+        domain: the evidence of the parent.
+        network: the parent.
+        inputs: N inputs.
+        decided: index of the class of each input, (N,).
+    """
     if domain.words is not None and reads_words(network):
-        return domain.words.known_share(words_read(network, inputs))
+        words = words_read(network, inputs)
+        found = {"familiar": domain.words.known_share(words)}
+        return found | ({"words": domain.words.class_ratios(words, decided.tolist())} if domain.words.by_class else {})
     if domain.inputs is not None and (numbers := numbers_read(network, inputs)) is not None:
-        return np.asarray(domain.inputs.density(numbers) / np.prod(numbers.shape[1:]))
-    return None
+        return {"familiar": np.asarray(domain.inputs.density(numbers) / np.prod(numbers.shape[1:]))}
+    return {}

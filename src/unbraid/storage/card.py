@@ -238,8 +238,12 @@ def _stored_evidence(manifest: Manifest, domains: Mapping[int, Domain]) -> list[
     if not domains:
         note = "The folder stores nothing about the inputs of the networks: they vote by their margins alone."
         return [note] if several and manifest.kind == "composition" and not _numbers(manifest) else []
-    counts = [(number, len(domain.words.counts)) for number, domain in domains.items() if domain.words is not None]
-    lines = [f"- network {_number(manifest, number)}: the counts of {count:,} words" for number, count in counts]
+    counts = [(number, domain.words) for number, domain in domains.items() if domain.words is not None]
+    lines = [
+        f"- network {_number(manifest, number)}: the counts of {len(words.counts):,} words"
+        f"{', also for each class' if words.by_class else ''}"
+        for number, words in counts
+    ]
     lines += [
         f"- network {_number(manifest, number)}: mean and covariance of its inputs"
         for number, domain in domains.items()

@@ -19,7 +19,7 @@ from unbraid.modules.domain.evidence import Domain
 from unbraid.modules.domain.gaussians import MOST as MOST_COLUMNS
 from unbraid.modules.domain.gaussians import Gaussians
 from unbraid.modules.domain.typicality import QUANTILES, WEIGHTS, Typicality
-from unbraid.modules.domain.words import LARGEST_COUNT, MOST, WordCounts
+from unbraid.modules.domain.words import LARGEST_COUNT, MOST, MOST_OF_CLASS, MOST_OF_CLASSES, WordCounts
 from unbraid.storage.layout import DOMAINS, domain_file
 from unbraid.storage.manifest import Manifest, first_problem
 from unbraid.storage.tensor_files import Expected, TensorFile
@@ -42,6 +42,10 @@ class WordsEntry(_Entry):
     counts: Annotated[dict[str, Annotated[int, Field(ge=1, le=LARGEST_COUNT)]], Field(max_length=MOST)]
     total: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
     dispersion: Dispersion
+    by_class: Annotated[
+        list[Annotated[dict[str, Annotated[int, Field(ge=1, le=LARGEST_COUNT)]], Field(max_length=MOST_OF_CLASS)]],
+        Field(max_length=MOST_OF_CLASSES),
+    ] = []
 
 
 class TypicalityEntry(_Entry):
@@ -83,7 +87,12 @@ def stored_domains(domains: Mapping[int, Domain]) -> tuple[dict[str, bytes], dic
         entry = DomainEntry(
             words=None
             if words is None
-            else WordsEntry(counts=dict(words.counts), total=words.total, dispersion=words.dispersion),
+            else WordsEntry(
+                counts=dict(words.counts),
+                total=words.total,
+                dispersion=words.dispersion,
+                by_class=[dict(own) for own in words.by_class],
+            ),
             dispersion=domain.dispersion,
             typicality=None
             if typical is None
@@ -115,8 +124,8 @@ def read_domains(manifest: Manifest, files: Mapping[str, bytes]) -> list[Domain 
             stored.check(number, _expected(entry, len(parent.labels), parent.spec.features))
         arrays = stored.load()
     return [
-        None if entry is None else _domain(entry, own, name)
-        for entry, own, name in zip(entries, arrays, names, strict=True)
+        None if entry is None else _domain(entry, own, len(parent.labels), name)
+        for entry, own, parent, name in zip(entries, arrays, manifest.parents, names, strict=True)
     ]
 
 
@@ -139,7 +148,9 @@ def _expected(entry: DomainEntry | None, classes: int, features: int) -> dict[st
     return found
 
 
-def _domain(entry: DomainEntry, arrays: Mapping[str, Tensor], name: str) -> Domain:
+def _domain(entry: DomainEntry, arrays: Mapping[str, Tensor], classes: int, name: str) -> Domain:
+    if entry.words is not None and len(entry.words.by_class) not in (0, classes):
+        raise FormatError(f"{name}: by_class: found {len(entry.words.by_class)} classes, expected {classes} or none.")
     try:
         words = None if entry.words is None else WordCounts(**entry.words.model_dump())
         typical = None if entry.typicality is None or FORMER in entry.typicality.scales else entry.typicality

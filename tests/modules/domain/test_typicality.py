@@ -76,3 +76,9 @@ def test_a_threshold_rejects_a_share_of_the_known_inputs():
 def test_a_threshold_separates_known_from_unknown_inputs():
     known, unknown = np.asarray([0.4, 0.6, 0.9]), np.asarray([0.0, 0.1, 0.2])
     assert best_threshold(known, unknown, 0.05) == pytest.approx(0.3)
+
+
+def test_a_score_without_evidence_is_an_error():
+    typicality = Typicality.of(scores())
+    with pytest.raises(FormatError, match="no evidence for the score 'familiar'"):
+        typicality({"margin": np.zeros(3)})

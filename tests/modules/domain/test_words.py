@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests import reference
 from unbraid.errors import FormatError
-from unbraid.modules.domain.words import LEAST, MOST, Unigrams, WordCounts, words_of
+from unbraid.modules.domain.words import LEAST, MOST, MOST_OF_CLASS, Unigrams, WordCounts, words_of
 
 TEXTS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=12), min_size=1, max_size=12)
 
@@ -95,3 +95,41 @@ def test_repeated_words_within_texts_increase_the_dispersion():
 def test_counts_that_cannot_be_are_refused(counts, total):
     with pytest.raises(FormatError):
         WordCounts(counts, total)
+
+
+@settings(deadline=None, max_examples=50)
+@given(TEXTS, st.data())
+def test_words_of_classes_are_counted_and_compared_as_in_the_literal_loop(texts, data):
+    counts = WordCounts.of(texts)
+    if counts is None:
+        return
+    decided = data.draw(st.lists(st.integers(0, 2), min_size=len(texts), max_size=len(texts)))
+    found = counts.with_classes(texts, decided, 3)
+    for index in range(3):
+        own = [word for words, place in zip(texts, decided, strict=True) if place == index for word in words]
+        assert found.by_class[index] == {w: own.count(w) for w in counts.counts if own.count(w) >= LEAST}
+    expected = [
+        reference.class_ratio(found.counts, found.total, found.by_class[place], text)
+        for text, place in zip(texts, decided, strict=True)
+    ]
+    np.testing.assert_allclose(found.class_ratios(texts, decided), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_class_without_words_favours_no_text():
+    counts = WordCounts.of([["a"] * 9, ["b"] * 9]).with_classes([["a"] * 9], [0], 2)
+    found = counts.class_ratios([["a"], ["b"], ["c"], [], ["a"], ["c"]], [0, 0, 0, 0, 1, 1])
+    assert found[0] > 0 > found[1] == pytest.approx(found[2])  # no word of the class, known or not
+    assert found[3:].tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+
+
+def test_the_most_frequent_words_of_a_class_are_kept():
+    texts = [[f"w{n}"] * (LEAST + (n >= 10)) for n in range(MOST_OF_CLASS + 10)]
+    found = WordCounts.of(texts).with_classes(texts, [1] * len(texts), 2)
+    assert found.by_class[0] == {}
+    assert set(found.by_class[1]) == {f"w{n}" for n in range(10, MOST_OF_CLASS + 10)}
+
+
+@pytest.mark.parametrize("by_class", [[{"a": 10}], [{"b": 3}], [{"a": LEAST - 1}], [{}, {"a": 0}]])
+def test_impossible_words_of_a_class_are_refused(by_class):
+    with pytest.raises(FormatError, match="by_class"):
+        WordCounts({"a": 9}, 20, by_class=by_class)

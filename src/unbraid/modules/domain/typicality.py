@@ -1,12 +1,18 @@
 """Typicality: the share of held-out inputs of a parent that look at most as typical as an input, in [0, 1].
 
-An input gets up to four scores: the margin of the module that wins, the energy of its output layer (logsumexp of its
-rows; Liu et al. 2020), how familiar the input is (share of known words, or log density of numbers), and a discriminant:
-the log density of the features under the mean of the class minus that under the mean of all classes, with one
-covariance. The difference is better than the distance to the class mean alone (Lee et al. 2018), because features of
-unknown inputs are often small and so near all means (Ren et al. 2021). Each score is scaled by its mean and deviation
-on held-out inputs of the parent. The weights of the sum were chosen on held-out queries of CLINC-150 and on its
-held-out out-of-scope queries. Shapes: N examples, Q quantiles.
+An input gets up to five scores:
+
+- the margin of the module that wins,
+- the energy of its output layer, which is the logsumexp of its rows (Liu et al. 2020),
+- how familiar the input is: share of known words, or log density of numbers,
+- how much more probable its words are in the class than in all texts,
+- a discriminant: the log density of the features under the mean of the class minus that under the mean of all classes,
+  with one covariance.
+
+The discriminant is better than the distance to the class mean alone (Lee et al. 2018), because features of unknown
+inputs are often small and so near all means (Ren et al. 2021). Each score is scaled by its mean and deviation on
+held-out inputs of the parent. The weights of the sum were chosen on held-out queries of CLINC-150 and on its held-out
+out-of-scope queries. Shapes: N examples, Q quantiles.
 """
 
 from __future__ import annotations
@@ -19,8 +25,8 @@ import numpy as np
 
 from unbraid.errors import FormatError, quoted
 
-WEIGHTS = {"margin": 0.5, "energy": 1.0, "familiar": 2.0, "discriminant": 2.0}
-FLOORS = {"margin": 0.1, "energy": 0.1, "familiar": 0.02, "discriminant": 0.1}  # smallest deviations
+WEIGHTS = {"margin": 0.5, "energy": 1.0, "familiar": 2.0, "discriminant": 2.0, "words": 1.0}
+FLOORS = {"margin": 0.1, "energy": 0.1, "familiar": 0.02, "discriminant": 0.1, "words": 0.1}  # smallest deviations
 QUANTILES = 101
 FEWEST = 10  # held-out inputs that a typicality needs
 LARGEST = 1e12  # largest absolute score
@@ -68,10 +74,17 @@ class Typicality:
         return cls(scales, np.clip(np.quantile(sums, np.linspace(0, 1, QUANTILES)), -LARGEST, LARGEST))
 
     def __call__(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Compute the typicality of inputs, (N,), from their scores; all names of :attr:`scales` must be there.
+        """Compute the typicality of inputs, (N,), from their scores.
 
         Below the least typical held-out input, typicality falls exponentially, so that inputs are still ordered.
+
+        Raises:
+            FormatError: a name of :attr:`scales` has no scores, because a file lacks the evidence for it.
         """
+        if missing := [name for name in self.scales if name not in scores]:
+            raise FormatError(
+                f"typicality: no evidence for the score {quoted(missing[0], 40)!r}: decompose the network again."
+            )
         values = _weighted({name: scores[name] for name in self.scales}, self.scales)
         levels = np.linspace(0, 1, QUANTILES)
         levels[0] = levels[1] / 2  # typicality is above 0, so that inputs below all quantiles are still ordered

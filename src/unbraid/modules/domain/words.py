@@ -8,6 +8,8 @@ Shapes: N texts, P parents.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +22,8 @@ import numpy as np
 from unbraid.errors import FormatError, quoted
 
 MOST, LEAST = 5_000, 3  # largest number of words, and smallest number of occurrences of a kept word
+MOST_OF_CLASS, MOST_OF_CLASSES = 500, 100_000  # largest numbers of words of one class, and of all classes together
+BACKGROUND = 10.0  # words of all texts that are added to those of a class
 LONGEST = 100  # characters of a kept word
 HALF = 0.5  # added to each count
 LARGEST_COUNT = 2**53
@@ -45,6 +49,8 @@ class WordCounts:
         total: number of all words, with those that are not in ``counts``.
         dispersion: variance of the log density of held-out texts as a multiple of its variance for independent words,
             at least 1. Words of one text depend on each other, so that their evidence is weaker by this factor.
+        by_class: for each class of the parent the counts of its most frequent words, at least LEAST occurrences each,
+            all of which are in ``counts``. Empty without such counts.
 
     Raises:
         FormatError: values out of range.
@@ -53,6 +59,7 @@ class WordCounts:
     counts: Mapping[str, int]
     total: int
     dispersion: float = 1.0
+    by_class: Sequence[Mapping[str, int]] = ()
 
     def __post_init__(self) -> None:
         wrong = [w for w, n in self.counts.items() if not LEAST <= n <= LARGEST_COUNT or words_of(w) != [w]]
@@ -65,6 +72,13 @@ class WordCounts:
             raise FormatError(
                 f"total: found {quoted(self.total, 40)}, expected at least the sum of the counts, above 0."
             )
+        for words in self.by_class:
+            for word, count in words.items():
+                if not LEAST <= count <= self.counts.get(word, 0):
+                    raise FormatError(
+                        f"by_class: found {quoted(count, 40)} occurrences of {quoted(word, 60)!r}, expected {LEAST} to "
+                        f"{self.counts.get(word, 0)}."
+                    )
 
     @classmethod
     def of(cls, texts: Iterable[Sequence[str]]) -> WordCounts | None:
@@ -73,6 +87,24 @@ class WordCounts:
         kept = [word for word, count in found.items() if count >= LEAST and 0 < len(word) <= LONGEST]
         frequent = sorted(kept, key=lambda word: (-found[word], word))
         return cls({word: found[word] for word in frequent[:MOST]}, found.total()) if found else None
+
+    def with_classes(self, texts: Iterable[Sequence[str]], decided: Sequence[int], classes: int) -> WordCounts:
+        """Return the same counts with :attr:`by_class`.
+
+        Args:
+            texts: texts that were counted, each a list of words.
+            decided: index of the class of each text.
+            classes: number of classes.
+        """
+        found: list[Counter[str]] = [Counter() for _ in range(classes)]
+        for words, index in zip(texts, decided, strict=True):
+            found[index].update(word for word in words if word in self.counts)
+        most = min(MOST_OF_CLASS, MOST_OF_CLASSES // classes)
+        kept = [
+            {word: n for word, n in sorted(own.items(), key=lambda pair: (-pair[1], pair[0]))[:most] if n >= LEAST}
+            for own in found
+        ]
+        return dataclasses.replace(self, by_class=kept)
 
     def dispersion_of(self, texts: Iterable[Sequence[str]]) -> float:
         """Measure :attr:`dispersion` on held-out texts, each a list of words; 1 without a word."""
@@ -89,6 +121,27 @@ class WordCounts:
     def known_share(self, texts: Iterable[Sequence[str]]) -> np.ndarray:
         """Compute the share of words that are in :attr:`counts`, (N,), of texts as lists of words; 0 without a word."""
         return np.asarray([sum(word in self.counts for word in words) / max(len(words), 1) for words in texts])
+
+    def class_ratios(self, texts: Iterable[Sequence[str]], classes: Iterable[int]) -> np.ndarray:
+        """Compute how much more probable the words of texts are in their class than in all texts, (N,).
+
+        It is the mean over the words of log P(word | class) - log P(word), 0 without a word or without counts of the
+        class. P(word | class) is estimated from the counts of the class and BACKGROUND words of all texts.
+
+        Args:
+            texts: texts as lists of words.
+            classes: index of the class of each text.
+        """
+        totals = [sum(own.values()) for own in self.by_class]
+        everything = self.total + HALF * (len(self.counts) + 1)
+        found = []
+        for words, index in zip(texts, classes, strict=True):
+            own, logs = self.by_class[index], 0.0
+            for word in words:
+                share = (self.counts.get(word, 0) + HALF) / everything
+                logs += math.log((own.get(word, 0) / share + BACKGROUND) / (totals[index] + BACKGROUND))
+            found.append(logs / max(len(words), 1))
+        return np.asarray(found)
 
 
 class Unigrams:
