@@ -32,6 +32,7 @@ from unbraid.export.readers import (
     input_sizes,
     parents_of,
     probes,
+    text_vocabulary,
 )
 from unbraid.modules.composition import Composition
 from unbraid.modules.module import ConcernModule
@@ -244,7 +245,9 @@ def _describe(proto: Any, model: Exportable, readers: list[Reader]) -> None:
     if model.task == "regression":
         decision = "numbers"
     vote = model.vote if isinstance(model, Composition) else "margin"
-    read = {r.name: (r.names, r.words if isinstance(r, WordsReader) else r.parents[0].vocabulary) for r in readers}
+    read = {
+        r.name: (r.names, r.words if isinstance(r, WordsReader) else text_vocabulary(r.parents[0])) for r in readers
+    }
     stored = metadata(model.labels, kind, decision, vote, read)
     if (batch := fixed_batch(readers)) is not None:
         axes = {name: axis for reader in readers for name, axis in reader.batch_axes.items()}

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unbraid.errors import DataError, UnbraidError
+from unbraid.data.vocabulary import Vocabulary
+from unbraid.errors import DataError, UnbraidError, warn_caller
 from unbraid.export.check import fixed_steps, random_inputs, tensors, with_steps
 from unbraid.export.drawing import drawn, first_that_runs
 from unbraid.export.pytorch import input_names
@@ -276,3 +277,22 @@ def _suitable(members: list[Network | ConcernModule], parent: Network, example: 
             f"the example has {given.tree.shape[1]} timesteps, the model reads exactly {steps}: pass another example."
         )
     return given, steps
+
+
+def text_vocabulary(parent: Network) -> Vocabulary | None:
+    """Return the vocabulary of a network for its file; None, with a warning, where it cannot read texts with it.
+
+    A file runs what it is given. So a vocabulary that pads at the front of a fixed number of words is left out for a
+    module that reads the first words of each row.
+    """
+    words = parent.vocabulary
+    if words is None or words.padding.side == "right" or not isinstance(parent.spec, TorchSpec):
+        return words
+    marks = (words.padding.index, words.padding.unknown)
+    known = [word for word, index in words.tokenizer.get_vocab().items() if index not in marks]
+    try:
+        parent.check([known[:1], known[:2]])
+    except DataError as error:
+        warn_caller(f"{error} The file gets no vocabulary, and takes arrays only.")
+        return None
+    return words

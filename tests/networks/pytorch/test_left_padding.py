@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from unbraid import Network, Vocabulary, compose, decompose
+from unbraid import Network, Vocabulary, compose, decompose, export_onnx
 from unbraid.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::unbraid.UnbraidWarning")
@@ -186,3 +186,24 @@ def test_viterbi_does_not_guess_where_packed_sequences_are(kind):
     valid = words.numpy() != 0
     path = composition.viterbi((words, lengths), np.zeros((3, 3)), valid=valid)
     np.testing.assert_array_equal(path, np.where(valid, composition.predict_index((words, lengths)), -1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "reads"), [(Classifier, T, False), (Classifier, None, True), (Flipping, T, True)]
+)
+def test_an_onnx_file_has_no_vocabulary_that_it_would_read_padding_with(kind, steps, reads, tmp_path, recwarn):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from unbraid.export.onnx_model import OnnxModel
+
+    module, (words, lengths, texts) = made(kind), rows("left")
+    vocabulary = Vocabulary.from_word_index(WORDS, steps=steps, side="left")
+    network = Network.from_torch(module, (words[:6], lengths[:6]), vocabulary=vocabulary)
+    export_onnx(network, tmp_path / "x.onnx", example=(words[:4], lengths[:4]))
+    assert any("The file gets no vocabulary" in str(warning.message) for warning in recwarn) is not reads
+    model = OnnxModel(tmp_path / "x.onnx")
+    if reads:
+        np.testing.assert_allclose(model.run(texts)["probabilities"], network.predict_proba(texts), atol=1e-5)
+    else:
+        with pytest.raises(DataError, match="no vocabulary"):
+            model.run(texts)
