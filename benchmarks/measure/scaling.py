@@ -25,7 +25,7 @@ import torch
 from rich.progress import track
 
 from benchmarks import files
-from unbraid import Network, UnbraidWarning, compose, decompose
+from unbraid import Decomposition, Network, UnbraidWarning, compose, decompose
 from unbraid.networks.cells import Cell
 from unbraid.networks.spec import NetworkSpec
 from unbraid.networks.stage_spec import EmbeddingSpec, RecurrentSpec
@@ -104,6 +104,7 @@ def measured(name: str) -> dict[str, Any]:
         "pass": passed,
         "decompose": spent,
         "peak_mb": memory,
+        "modules_mb": _own_bytes(parts) / 1e6,
         "budget": BOUNDED.get(name),
     }
     if name in CELLS:
@@ -113,6 +114,16 @@ def measured(name: str) -> dict[str, Any]:
         found["fused"], _ = _cpu(lambda: fused.margins(x), repeats)
         paper = {"strategy": "paper", "samples_per_class": 1000}
         found["paper"], _ = _cpu(lambda: decompose(network, (x, y), progress=False, **paper), repeats)
+    return found
+
+
+def _own_bytes(parts: Decomposition) -> int:
+    """Return the bytes of the weights that modules have of their own: their smaller layers and output layers."""
+    found = 0
+    for module in parts.values():
+        layers = [] if module.weights is None else list(module.weights.values())
+        tensors = [module.head.weight, module.head.bias, *(weight for layer in layers for weight in layer.values())]
+        found += sum(tensor.nbytes for tensor in tensors)
     return found
 
 

@@ -19,9 +19,9 @@ at 30 % of the units, where the row does not say otherwise. One thread, CPU time
 smallest of three. *pass*: milliseconds of one pass of the parent over the sample. All other times are multiples of it.
 *decompose*: all modules; *paper*: all modules by the paper's method. *composed*: the modules together on the sample,
 *a module*: the same for each. *fused*: the modules fused at 30 %. *memory*: peak above that of the parent's pass, in
-MB, with the modules that are returned; *budget*: the setting `memory`. *made*: modules; of 10,000 classes only those
-with at least {enough} examples get one.
-To hold: *decompose* at most 6 for ten classes and 30 for 150, *paper* at most 3, *fused* at most 1.
+MB, with the modules that are returned; *modules*: weights of these modules, in MB; *budget*: the setting `memory`.
+*made*: modules; of 10,000 classes only those with at least {enough} examples get one.
+To hold: *memory* without *modules* within *budget*; *decompose* at most 6 for ten classes and 30 for 150, *paper* at most 3, *fused* at most 1.
 `python -m benchmarks --only scaling --again` repeats it.
 """
 SHARING = """
@@ -39,7 +39,19 @@ def sections() -> Iterable[str]:
     found = json.loads(path.read_text())["sizes"]
     yield "\n## Growth of time and memory\n"
     yield CAPTION.format(enough=next(iter(ENOUGH.values())))
-    columns = ["network", "pass", "made", "decompose", "paper", "composed", "a module", "fused", "memory", "budget"]
+    columns = [
+        "network",
+        "pass",
+        "made",
+        "decompose",
+        "paper",
+        "composed",
+        "a module",
+        "fused",
+        "memory",
+        "modules",
+        "budget",
+    ]
     yield table(columns, [_row(name, found[name]) for name in (*CELLS, *LARGE) if name in found])
     yield ""
     yield "Growth of one setting: *slope* is that of a line through the logarithms, 1 for proportional growth.\n"
@@ -62,7 +74,16 @@ def _row(name: str, size: dict[str, Any]) -> list[str]:
     each = f"{size['composed'] / one / size['made']:.2f}" if "composed" in size else ""
     fused = f"{size['fused'] / one:.2f}" if "fused" in size else ""
     times = [f"{1000 * one:.0f} ms", str(size["made"]), f"{size['decompose'] / one:.1f}"]
-    return [name, *times, *own, each, fused, f"{size['peak_mb']:.0f}", size["budget"] or ""]
+    return [
+        name,
+        *times,
+        *own,
+        each,
+        fused,
+        f"{size['peak_mb']:.0f}",
+        f"{size['modules_mb']:.0f}",
+        size["budget"] or "",
+    ]
 
 
 def _shared(size: dict[str, Any]) -> list[str]:
