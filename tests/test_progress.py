@@ -12,6 +12,7 @@ from rich.console import Console
 import unbraid
 from tests import factory
 from unbraid import progress
+from unbraid.decomposition import size_table
 from unbraid.decomposition.adam import Adam
 from unbraid.decomposition.protocol import MAKING
 from unbraid.decomposition.reconstruction import joint_distillation, reconstruct
@@ -61,6 +62,25 @@ def test_one_bar_counts_the_whole_decomposition(settings):
     assert all(b > a for a, b in pairwise(done))
     assert len(made) >= len(parts) and made[-1] > made[0] > 0  # the bar moves while modules are made
     assert len(done) > 2 * len(parts)
+
+
+@pytest.mark.parametrize("domain", [True, False])
+def test_one_bar_counts_all_sizes_and_their_evidence(domain, monkeypatch):
+    net, told, before = factory.network(("lstm",), "M:1", classes=3), Recorded(), []
+    gather = size_table.gather
+
+    def counted(*arguments):
+        before.append(told.only()[2][-1])
+        gather(*arguments)
+        before.append(told.only()[2][-1])
+
+    monkeypatch.setattr(size_table, "gather", counted)
+    unbraid.decompose_sizes(net, factory.examples(net, count=60), [0.5, 0.25], progress=told, domain=domain)
+    what, total, done = told.only()
+    assert what == "decomposing" and done[-1] == pytest.approx(total)
+    assert all(b > a for a, b in pairwise(done))
+    assert len(before) == (4 if domain else 0)
+    assert all(after > start for start, after in zip(before[::2], before[1::2], strict=True))
 
 
 @pytest.mark.parametrize("concern", [None, "output"])

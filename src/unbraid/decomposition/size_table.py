@@ -11,18 +11,20 @@ import numpy as np
 import torch
 
 from unbraid.config import DecompositionConfig, IOArchitecture
+from unbraid.decomposition.decompose import EVIDENCE
 from unbraid.decomposition.decomposition import Decomposition
-from unbraid.decomposition.domain import gather
+from unbraid.decomposition.domain import gather, gathers_from
 from unbraid.decomposition.losses import Scores, loss_measure
 from unbraid.decomposition.observing import Observed, observing, read_arguments
 from unbraid.decomposition.processes import processes
 from unbraid.errors import ConfigError, NoSize, quoted
 from unbraid.modules.composition import Composition
 from unbraid.modules.describing import html_table
+from unbraid.modules.domain_modules import checked_domain
 from unbraid.modules.retention import Retention, mean_retention
 from unbraid.networks.network import Network
 from unbraid.networks.threads import few_threads
-from unbraid.progress import Progress, shown
+from unbraid.progress import Progress, joined, shown
 from unbraid.settings import Settings, lists_settings
 
 NUMBER = int | float | np.floating
@@ -211,15 +213,15 @@ def decompose_sizes(
         raise ConfigError(
             "sizes are compared with labels, and translations have none: decompose with one keep= a time."
         )
-    rounds = ROUNDS * len(keeps)
-    with (
-        few_threads([network]),
-        processes(jobs),
-        observing(network, examples, config, sample_weight, shown(progress), rounds) as seen,
-    ):
-        table = _table(seen, keeps)
-        for keep in keeps if domain and config.bins is None else ():
-            gather(table[keep], examples[0])
+    gathers = checked_domain(domain) and config.bins is None and gathers_from(network)
+    rounds, phases = ROUNDS * len(keeps), {"decomposing": 1.0, **({"evidence": EVIDENCE} if gathers else {})}
+    with few_threads([network]), processes(jobs), joined(shown(progress), "decomposing", phases) as within:
+        with observing(network, examples, config, sample_weight, within, rounds) as seen:
+            table = _table(seen, keeps)
+        if gathers:
+            with within("evidence", len(keeps)) as advance:
+                for keep in keeps:
+                    gather(table[keep], examples[0], advance)
         return table
 
 
