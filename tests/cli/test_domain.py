@@ -3,10 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 import unbraid
-from tests import strangers
+from tests import factory, strangers
 from tests.cli.shell import run
 from unbraid.cli.recipes import build_recipe
 from unbraid.errors import FormatError
@@ -41,6 +42,25 @@ def test_composing_states_that_the_evidence_is_used(place):
     found = done("predict", place / "mixed", "-", input="\n".join(strangers.texts("court", 5, 3))).split("\n")[:5]
     assert {line.split()[0] for line in found} == {"court"}
     assert json.loads(done("inspect", place / "mixed", "--json"))["domain"] is True
+
+
+def test_classes_that_are_numbers_have_a_number_for_unknown_inputs(tmp_path):
+    network = factory.network(seed=3)
+    x = np.random.default_rng(0).integers(1, 100, (200, 4))
+    y = network.predict_index(x)
+    y[:6] = [0, 0, 1, 1, 2, 2]
+    parts = unbraid.decompose(network, (x, y))
+    parts.save(tmp_path / "parts")
+    y[100:] = 9
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    found = json.loads(done("evaluate", "parts", "data.npz", "--unknown", 9, "--json", cwd=tmp_path))["unknown"]
+    expected = unbraid.evaluate(unbraid.compose(parts), (x, y), unknown=9).unknown
+    assert (found["known"], found["unknown"], found["auroc"]) == (100, 100, pytest.approx(expected.auroc))
+    data = json.loads(done("predict", "parts", "data.npz", "--unknown", 9, "--json", cwd=tmp_path))
+    assert data["labels"] == [0, 1, 2, 9]
+    assert data["predicted"] == unbraid.compose(parts).predict(x, unknown=9).tolist()
+    refused = run("predict", "parts", "data.npz", "--unknown", 0, cwd=tmp_path)
+    assert refused.exit_code == 2 and "no module has" in refused.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*not comparable:unbraid.UnbraidWarning")

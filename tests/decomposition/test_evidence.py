@@ -11,7 +11,10 @@ from unbraid.decomposition import domain
 from unbraid.decomposition.noise import MIXED, REPLACED, noisy, noisy_inputs
 from unbraid.networks.inputs import Inputs
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*accuracy on this sample:unbraid.UnbraidWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*accuracy on this sample:unbraid.UnbraidWarning"),
+    pytest.mark.filterwarnings("ignore:.*classes get no module:unbraid.UnbraidWarning"),
+]
 
 
 def rng():
@@ -105,3 +108,23 @@ def test_the_evidence_is_part_of_the_progress_bar():
     what, total, done = told.only()
     assert what == "decomposing" and done[-1] == pytest.approx(total)
     assert sum(step > total / 1.3 for step in done) >= 3  # three steps of the evidence
+
+
+@pytest.mark.parametrize("kind", ["texts", "numbers"])
+def test_a_sample_without_held_out_examples_of_a_module(kind):
+    """Each held-out example is predicted as a class that gets no module."""
+    if kind == "texts":
+        net, x = strangers.network("travel"), strangers.texts("travel", 200)
+    else:
+        net = factory.network(("gru",), inputs="features", seed=1)
+        x = np.random.default_rng(3).normal(size=(400, 5, 3)).astype(np.float32)
+    decided = net.predict_index(x)
+    common = int(np.bincount(decided).argmax())
+    rows = np.flatnonzero(decided == common)[:60]
+    other = net.labels[(common + 1) % 3]
+    sample = [x[row] for row in rows] if kind == "texts" else x[rows]
+    parts = unbraid.decompose(net, (sample, [other] * len(rows)))
+    assert parts.labels == [other]
+    assert parts[other].domain.typicality is None
+    with pytest.raises(unbraid.UnbraidError, match="has no typicality"):
+        unbraid.compose(parts).predict(sample, unknown="none")

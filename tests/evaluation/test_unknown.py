@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import unbraid
-from tests import strangers
+from tests import factory, strangers
 from unbraid import compose, evaluate
 from unbraid.errors import DataError, IncompatibleModules
 from unbraid.evaluation.unknown import auroc, false_positive_rate
@@ -86,3 +86,21 @@ def test_numbers_have_no_unknown_inputs():
     network, x, y = small_forecaster()
     with pytest.raises(IncompatibleModules, match="numbers"):
         evaluate(compose(unbraid.decompose(network, x)), (x, y), unknown="other")
+
+
+def test_labels_as_predict_returns_them():
+    """Numbers with a text for unknown inputs are an array of objects."""
+    network = factory.network(seed=3)
+    x = np.random.default_rng(0).integers(1, 100, (200, 4))
+    y = network.predict_index(x)
+    y[:6] = [0, 0, 1, 1, 2, 2]
+    composition = compose(unbraid.decompose(network, (x, y)))
+    named = [*composition.predict(x[:150]).tolist(), *["other"] * 50]
+    found = [evaluate(composition, (x, each), unknown="other").unknown for each in (named, np.asarray(named, object))]
+    assert found[0] == found[1]
+    assert found[0].unknown == 50
+
+
+def test_only_unknown_inputs(composition):
+    with pytest.raises(DataError, match="all examples have the label of unknown inputs"):
+        evaluate(composition, (["zebras graze", "zebras"], ["other"] * 2), unknown="other")

@@ -132,3 +132,44 @@ def test_one_decision_between_classes_is_needed():
     tagger = compose(strangers.parts("court", io="M:N"))
     with pytest.raises(IncompatibleModules, match="one decision"):
         tagger.predict(OWN, unknown="other")
+
+
+def test_fused_modules_are_as_typical_as_those_that_they_were_made_from(mixed):
+    """Their features are others, and typicality was measured on the former."""
+    fused, winners = mixed.fuse(), mixed.predict_index(OWN)
+    np.testing.assert_array_equal(fused.typicality(OWN, winners), mixed.typicality(OWN, winners))
+    assert (fused.predict(FOREIGN, unknown="other") == "other").all()
+
+
+def test_equal_inputs_of_a_sample_that_repeats_itself_are_equally_typical():
+    network = strangers.network("travel")
+    texts = ["book a flight", "the old harbour", "to rome"] * 60
+    parts = unbraid.decompose(network, (texts, ["travel 0", "travel 1", "travel 2"] * 60))
+    composition = compose(parts)
+    if parts["travel 0"].domain.typicality is None:
+        pytest.skip("the random network predicts no class of a module on the held-out examples")
+    found = composition.typicality(texts)
+    for text in texts[:3]:
+        own = np.asarray([found[n] for n in range(180) if texts[n] == text])
+        assert np.ptp(own) < 1e-3
+        assert composition.typicality([text])[0] == pytest.approx(own[0], abs=1e-3)
+
+
+def test_the_label_of_unknown_inputs_may_be_a_number_of_numpy():
+    network = factory.network(seed=3)
+    x = np.random.default_rng(0).integers(1, 100, (200, 4))
+    y = network.predict_index(x)
+    y[:6] = [0, 0, 1, 1, 2, 2]
+    composition = compose(unbraid.decompose(network, (x, y)))
+    found = composition.predict(x, unknown=np.int64(9))
+    assert found.dtype.kind == "i"
+    np.testing.assert_array_equal(found, composition.predict(x, unknown=9))
+    for label in (0, "0", np.int64(2), True, 1.5):
+        with pytest.raises(DataError, match="no module has"):
+            composition.predict(x, unknown=label)
+
+
+def test_empty_inputs_of_two_vocabularies(mixed):
+    for call in (mixed.predict, mixed.margins, lambda x: mixed.with_calibration(x, [])):
+        with pytest.raises(DataError, match="empty"):
+            call([])

@@ -76,6 +76,7 @@ class Trial:
         """
         from unbraid.cli.answers import allowed_mask
         from unbraid.cli.open_any import Beside, open_any, open_classifier
+        from unbraid.data.targets import written_label
         from unbraid.evaluation.evaluate import evaluate as run_evaluate
         from unbraid.networks.network import Network
 
@@ -94,6 +95,8 @@ class Trial:
         classes = composition.labels if network is None else network.labels
         examples = replace(self.examples, labels=self.examples.labels or self.names)  # names of numbers in the file
         y = examples.y if composition.task == "regression" else examples.y_for(classes)
+        if (unknown := decisions.get("unknown")) is not None:
+            decisions["unknown"] = written_label(unknown, composition.labels)
         if (few := decisions.get("allowed")) is not None:
             decisions["allowed"] = allowed_mask(few, composition.labels)
         return run_evaluate(
@@ -230,6 +233,7 @@ def predict(
     """
     from unbraid.cli.answers import answers, paths, read_lines, rejecting_answers
     from unbraid.data.files import read_examples
+    from unbraid.data.targets import written_label
 
     if viterbi and (allowed is not None or threshold is not None or probabilities):
         raise ConfigError("--viterbi gives whole sequences: leave out --allowed, --threshold and --probabilities.")
@@ -245,7 +249,7 @@ def predict(
     if viterbi:
         found: Paths | Answers | Numbers = paths(model, inputs, scores)
     elif unknown is not None:
-        found = rejecting_answers(model, inputs, unknown, typicality)
+        found = rejecting_answers(model, inputs, written_label(unknown, model.labels), typicality)
     else:
         found = answers(model, inputs, allowed and allowed.split(","))
     found = found.above(threshold)

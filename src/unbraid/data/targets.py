@@ -79,6 +79,17 @@ def _plain_label(label: Any) -> Label:
     return str(label)
 
 
+def written_label(text: str, labels: Sequence[Label]) -> Label:
+    """Convert a label that a user wrote to the type of the classes: a whole number if all of them are numbers.
+
+    Example:
+        >>> written_label("9", [0, 1]), written_label("9", ["a", "b"]), written_label("other", [0, 1])
+        (9, '9', 'other')
+    """
+    numbers = all(isinstance(label, int) for label in labels)
+    return int(text) if numbers and text.lstrip("-").isdecimal() and text.isascii() else text
+
+
 def label_indices(wanted: Iterable[Label], labels: Sequence[Label], where: str) -> list[int]:
     """Return the indices of labels without duplicates, in the order of the classes.
 

@@ -213,6 +213,8 @@ def _with_typicality(
         found = _classifier_scores(domain, network.check(changed), modules, decided)
         used = np.isin(decided, [module.index for module in modules.values()])
         held, decided = held[used], decided[used]
+    if not len(held):
+        return domain
     plain = input_scores(domain, network, sample.inputs(held), decided)  # these need no correction
     found |= {name: values for name, values in plain.items() if name in found}
     return dataclasses.replace(domain, typicality=Typicality.of(found))

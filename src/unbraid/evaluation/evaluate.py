@@ -147,7 +147,7 @@ def evaluate_classes(
     margins = allowed_only(free, allowed, composition.labels)
     path = None if viterbi is None else composition.viterbi_index(x, margins, **viterbi)
     if unknown is not None:
-        check_unknown(unknown, composition.labels)
+        unknown = check_unknown(unknown, composition.labels)
     truth = read_truth(composition, against, composition.align(y, x), len(margins), unknown)
     columns = columns_of(composition, against)
     free, margins = _as_long(free, truth.targets), _as_long(margins, truth.targets)
@@ -233,7 +233,8 @@ def _check_composition(composition: Any) -> None:
 
 def _why_none(composition: Composition, left_out: LeftOut) -> str:
     has = [quoted(label, 40) for label in composition.labels[:9]]
-    return f"the composition has the classes {has}; {left_out}."
+    reason = str(left_out) or "all examples have the label of unknown inputs"
+    return f"the composition has the classes {has}; {reason}."
 
 
 def _as_long(found: np.ndarray, targets: Targets) -> np.ndarray:

@@ -98,7 +98,10 @@ def _other_names(
 ) -> list[Label]:
     """Return labels that ``y`` may also contain: those of the composition and, without a network, any other label."""
     try:
-        values: np.ndarray = np.unique(np.asarray(y))
+        given = np.asarray(y)
+        if given.dtype.kind == "O" and any(isinstance(value, str) for value in given.flat):
+            given = given.astype(str)  # text and numbers have no common order
+        values: np.ndarray = np.unique(given)
     except (ValueError, TypeError):  # rows of different lengths or labels of several types; read_targets refuses them
         return []
     if values.dtype.kind in "USO":
@@ -106,10 +109,11 @@ def _other_names(
         others = [] if unknown is None else [unknown]
         found = [*composition.labels, *others, *(values.astype(str).tolist() if network is None else [])]
         return list({str(label): label for label in found if str(label) not in known}.values())
-    by_value = network is None and all(isinstance(name, int) for name in names)
+    by_value = all(isinstance(name, int) for name in names)
     if not by_value or values.dtype.kind not in "iuf" or np.ndim(y) != 1 + composition.many_outputs:
         return []  # indices into the names, or 0/1 columns
-    return [int(value) for value in values if value >= 0 and value == round(value) and value not in names]
+    found = [int(value) for value in values if value >= 0 and value == round(value) and value not in names]
+    return [value for value in found if network is None or value == unknown]
 
 
 def _members(targets: Targets, label: Label, column: int | None) -> np.ndarray:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unbraid.data.targets import Label, labels_at
+from unbraid.data.targets import Label, labels_at, plain_labels
 from unbraid.errors import ConfigError, DataError, IncompatibleModules, quoted
 from unbraid.modules.domain.evidence import Domain
-from unbraid.modules.domain.typicality import REJECTED, WEIGHTS
+from unbraid.modules.domain.typicality import FEWEST, REJECTED, WEIGHTS
 from unbraid.modules.domain.views import numbers_read, reads_words, words_read
 from unbraid.modules.groups import grouped
 from unbraid.modules.module import ConcernModule
@@ -101,7 +101,7 @@ class Rejecting(Voter):
         found = self.predict_index(x, allowed)
         if unknown is None:
             return found if self.independent else labels_at(self.labels, found)
-        check_unknown(unknown, self.labels)
+        unknown = check_unknown(unknown, self.labels)
         rejected = self.typicality(x, found) < self._threshold(threshold)
         return labels_at([*self.labels, unknown], np.where(rejected, len(self.labels), found))
 
@@ -210,7 +210,8 @@ class Rejecting(Voter):
             if domain is None or domain.typicality is None:
                 raise IncompatibleModules(
                     f"module {quoted(label)!r} has no typicality of the inputs of its network: decompose the network "
-                    "again with domain=True (the default) on at least 50 examples, or leave out unknown."
+                    f"again with domain=True (the default), on at least {5 * FEWEST} examples of the classes that get "
+                    "modules, or leave out unknown."
                 )
         return domains
 
@@ -228,13 +229,15 @@ class Rejecting(Voter):
                     yield module.parent_sha256, rows, scores_of(module, domain, inputs.take(rows))
 
 
-def check_unknown(unknown: Any, labels: Sequence[Label]) -> None:
-    """Raise DataError unless ``unknown`` is a label that no module has."""
-    if isinstance(unknown, bool) or not isinstance(unknown, str | int) or check_label(unknown) in labels:
-        raise DataError(
-            f"unknown={quoted(repr(unknown), 60)}: expected a label that no module has, text or a whole number, as "
-            "'other'."
-        )
+def check_unknown(unknown: Any, labels: Sequence[Label]) -> Label:
+    """Return a label of unknown inputs; raise DataError for one that a module has, also as text, or for no label."""
+    if isinstance(unknown, str | int | np.integer) and not isinstance(unknown, bool):
+        label = check_label(plain_labels([unknown])[0])
+        if str(label) not in map(str, labels):
+            return label
+    raise DataError(
+        f"unknown={quoted(repr(unknown), 60)}: expected a label that no module has, text or a whole number, as 'other'."
+    )
 
 
 def check_threshold(threshold: float) -> float:
@@ -260,7 +263,11 @@ def joined_scores(blocks: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]], ex
 
 
 def scores_of(module: ConcernModule, domain: Domain | None, inputs: Inputs) -> dict[str, np.ndarray]:
-    """Compute the scores that a typicality is made of, name -> (N,), for inputs that are typical of a module."""
+    """Compute the scores that a typicality is made of, name -> (N,), for inputs that are typical of a module.
+
+    A fused module is scored by the module that it was made from, because typicality was measured on that.
+    """
+    module = module if module.original is None else module.original
     features, margins = _decided(module, inputs)
     with torch.inference_mode():
         rows = module.head(torch.from_numpy(features).to(module.head.weight.device)).double()

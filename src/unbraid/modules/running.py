@@ -6,7 +6,7 @@ Shapes: N examples, T timesteps, F features of an output layer, K modules.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from functools import cached_property
 from typing import Any, Self
 
@@ -92,7 +92,9 @@ class JointModules(nn.Module):
         warn_of_positions(y, self.labels, [module.parent.labels for module in own])
 
     def check_text(self, x: Any) -> None:
-        """Raise DataError for word indices if the vocabularies of the modules differ."""
+        """Raise DataError for word indices if the vocabularies of the modules differ, or for no inputs."""
+        if self.needs_text and isinstance(x, Sized) and not len(x):
+            raise DataError("inputs are empty: expected at least one example.")
         if self.needs_text and not is_text(x):
             raise DataError("found word indices, but the vocabularies of the modules differ: pass text.")
 

@@ -82,3 +82,12 @@ def test_a_score_without_evidence_is_an_error():
     typicality = Typicality.of(scores())
     with pytest.raises(FormatError, match="no evidence for the score 'familiar'"):
         typicality({"margin": np.zeros(3)})
+
+
+def test_rounding_does_not_matter_among_equal_inputs():
+    held = {"margin": np.repeat([1.0, 2, 3], 100), "familiar": np.repeat([0.5, 0.7, 0.9], 100)}
+    typicality = Typicality.of(held)
+    noise = np.random.default_rng(0).normal(0, 1e-6, 300)
+    found = typicality({"margin": held["margin"] + noise, "familiar": held["familiar"]}).reshape(3, 100)
+    assert np.ptp(found, axis=1).max() < 1e-3
+    np.testing.assert_allclose(found[:, 0], [1 / 3, 2 / 3, 1], atol=0.02)  # the share that is at most as typical

@@ -30,6 +30,7 @@ FLOORS = {"margin": 0.1, "energy": 0.1, "familiar": 0.02, "discriminant": 0.1, "
 QUANTILES = 101
 FEWEST = 10  # held-out inputs that a typicality needs
 LARGEST = 1e12  # largest absolute score
+TIE = 1e-3  # sums that differ by less are equal up to rounding, so that equal inputs get equal typicality
 REJECTED = 0.05  # share of its own inputs that a parent rejects by default
 
 
@@ -85,7 +86,7 @@ class Typicality:
             raise FormatError(
                 f"typicality: no evidence for the score {quoted(missing[0], 40)!r}: decompose the network again."
             )
-        values = _weighted({name: scores[name] for name in self.scales}, self.scales)
+        values = _weighted({name: scores[name] for name in self.scales}, self.scales) + TIE
         levels = np.linspace(0, 1, QUANTILES)
         levels[0] = levels[1] / 2  # typicality is above 0, so that inputs below all quantiles are still ordered
         share = np.interp(values, self.quantiles, levels)
