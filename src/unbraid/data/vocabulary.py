@@ -351,9 +351,26 @@ class Vocabulary:
     @property
     def size(self) -> int:
         """Largest index plus one."""
-        marks = (UNKNOWN, BY_FUNCTION)
-        largest = max((i for word, i in self.tokenizer.get_vocab().items() if word not in marks), default=0)
+        largest = max(self._index_of_words().values(), default=0)
         return max(largest, self.padding.index, -1 if self.padding.unknown is None else self.padding.unknown) + 1
+
+    def _index_of_words(self) -> dict[str, int]:
+        """Return the index of each word, without entries that only mark an unknown word."""
+        return {w: i for w, i in self.tokenizer.get_vocab().items() if w not in (UNKNOWN, BY_FUNCTION)}
+
+    def some_words(self, count: int) -> list[str]:
+        """Return words with the smallest indices, without those of padding and of unknown words.
+
+        Args:
+            count: largest number of words, 0 or more.
+
+        Example:
+            >>> Vocabulary.from_words(["flight", "hotel", "rome"]).some_words(2)
+            ['flight', 'hotel']
+        """
+        marks = (self.padding.index, self.padding.unknown)
+        found = {index: word for word, index in self._index_of_words().items() if index not in marks}
+        return [found[index] for index in sorted(found)][:count]
 
     def encode(self, texts: Iterable[Any], steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Convert texts to padded rows of word indices.

@@ -288,10 +288,9 @@ def text_vocabulary(parent: Network) -> Vocabulary | None:
     words = parent.vocabulary
     if words is None or words.padding.side == "right" or not isinstance(parent.spec, TorchSpec):
         return words
-    marks = (words.padding.index, words.padding.unknown)
-    known = [word for word, index in words.tokenizer.get_vocab().items() if index not in marks]
+    known = words.some_words(2)
     try:
-        parent.check([known[:1], known[:2]])
+        parent.check([known[:1], known])
     except DataError as error:
         warn_caller(f"{error} The file gets no vocabulary, and takes arrays only.")
         return None
