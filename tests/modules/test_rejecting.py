@@ -164,7 +164,7 @@ def test_the_label_of_unknown_inputs_may_be_a_number_of_numpy():
     found = composition.predict(x, unknown=np.int64(9))
     assert found.dtype.kind == "i"
     np.testing.assert_array_equal(found, composition.predict(x, unknown=9))
-    for label in (0, "0", np.int64(2), True, 1.5):
+    for label in (0, "0", np.int64(2), True, 1.5, "", -1, "-1"):
         with pytest.raises(DataError, match="no module has"):
             composition.predict(x, unknown=label)
 

@@ -230,10 +230,13 @@ class Rejecting(Voter):
 
 
 def check_unknown(unknown: Any, labels: Sequence[Label]) -> Label:
-    """Return a label of unknown inputs; raise DataError for one that a module has, also as text, or for no label."""
+    """Return a label of unknown inputs; raise DataError for another value.
+
+    It must not be the label of a module, also not as text, and not "" or -1, which mark a missing label.
+    """
     if isinstance(unknown, str | int | np.integer) and not isinstance(unknown, bool):
         label = check_label(plain_labels([unknown])[0])
-        if str(label) not in map(str, labels):
+        if str(label) not in [*map(str, labels), "", "-1"]:
             return label
     raise DataError(
         f"unknown={quoted(repr(unknown), 60)}: expected a label that no module has, text or a whole number, as 'other'."
