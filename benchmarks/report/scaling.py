@@ -22,7 +22,7 @@ smallest of three. *pass*: milliseconds of one pass of the parent over the sampl
 MB, with the modules that are returned; *modules*: weights of these modules, in MB; *budget*: the setting `memory`.
 *made*: modules; of 10,000 classes only those with at least {enough} examples get one.
 To hold: *memory* without *modules* within *budget*; *decompose* at most 6 for ten classes and 30 for 150, *paper* at
-most 3, *fused* at most 1.
+most 3, *a module* at most 0.3, and 0.12 with 512 units, *fused* at most 1.
 `python -m benchmarks --only scaling --again` repeats it.
 """
 SHARING = """
