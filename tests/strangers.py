@@ -25,6 +25,15 @@ def network(subject, words=None, **settings):
     return made.with_vocabulary(vocabulary)
 
 
+def numbered():
+    """Decompose a network whose classes are the numbers 0 to 2; return the modules, 200 inputs and their labels."""
+    made = factory.network(seed=3)
+    x = np.random.default_rng(0).integers(1, 100, (200, 4))
+    y = made.predict_index(x)
+    y[:6] = [0, 0, 1, 1, 2, 2]
+    return decompose(made, (x, y)), x, y
+
+
 def parts(subject, words=None, domain=True, **settings):
     """Decompose such a network on texts of its subject."""
     made = network(subject, words, **settings)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import unbraid
-from tests import factory, strangers
+from tests import strangers
 from tests.cli.shell import run
 from unbraid.cli.recipes import build_recipe
 from unbraid.errors import FormatError
@@ -45,11 +45,7 @@ def test_composing_states_that_the_evidence_is_used(place):
 
 
 def test_classes_that_are_numbers_have_a_number_for_unknown_inputs(tmp_path):
-    network = factory.network(seed=3)
-    x = np.random.default_rng(0).integers(1, 100, (200, 4))
-    y = network.predict_index(x)
-    y[:6] = [0, 0, 1, 1, 2, 2]
-    parts = unbraid.decompose(network, (x, y))
+    parts, x, y = strangers.numbered()
     parts.save(tmp_path / "parts")
     y[100:] = 9
     np.savez(tmp_path / "data.npz", x=x, y=y)
@@ -59,6 +55,9 @@ def test_classes_that_are_numbers_have_a_number_for_unknown_inputs(tmp_path):
     data = json.loads(done("predict", "parts", "data.npz", "--unknown", 9, "--json", cwd=tmp_path))
     assert data["labels"] == [0, 1, 2, 9]
     assert data["predicted"] == unbraid.compose(parts).predict(x, unknown=9).tolist()
+    for label in ("--9", "9" * 40, "9.0"):  # text, as these are no whole numbers of 64 bits
+        data = json.loads(done("predict", "parts", "data.npz", f"--unknown={label}", "--json", cwd=tmp_path))
+        assert data["labels"] == [0, 1, 2, label]
     refused = run("predict", "parts", "data.npz", "--unknown", 0, cwd=tmp_path)
     assert refused.exit_code == 2 and "no module has" in refused.stderr
 

@@ -144,15 +144,15 @@ def test_another_order_of_the_words_is_noticed():
     """The reported case: texts are read with another vocabulary than in training."""
     texts, _ = examples()
     texts = texts * 10
-    net = network(WORDS, seed=3).with_vocabulary(Vocabulary.from_words(WORDS, steps=5))
-    labels = net.predict(texts)
+    right = Vocabulary.from_words(WORDS, steps=5)
     misread = Vocabulary.from_words([WORDS[i] for i in (3, 4, 5, 0, 1, 2)], steps=5)
-    before = (labels == net.with_vocabulary(misread).predict(texts)).mean()
-    if before < 0.5:
-        with pytest.warns(UnbraidWarning, match=NEAR):
-            unbraid.decompose(net, (texts, labels), keep=0.5)
-    else:
-        pytest.skip(f"this random network answers {before:.0%} alike")
+    for seed in range(100):  # some random networks answer nearly everything alike
+        net = network(WORDS, seed=seed)
+        labels = net.with_vocabulary(right).predict(texts)
+        if len(set(labels)) > 1 and (labels == net.with_vocabulary(misread).predict(texts)).mean() < 0.4:
+            break
+    with pytest.warns(UnbraidWarning, match=NEAR):
+        unbraid.decompose(net.with_vocabulary(misread), (texts, labels), keep=0.5)
 
 
 def test_the_command_line_prints_the_warning(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import unbraid
-from tests import factory, strangers
+from tests import strangers
 from unbraid import compose, evaluate
 from unbraid.errors import DataError, IncompatibleModules
 from unbraid.evaluation.unknown import auroc, false_positive_rate
@@ -90,11 +90,8 @@ def test_numbers_have_no_unknown_inputs():
 
 def test_labels_as_predict_returns_them():
     """Numbers with a text for unknown inputs are an array of objects."""
-    network = factory.network(seed=3)
-    x = np.random.default_rng(0).integers(1, 100, (200, 4))
-    y = network.predict_index(x)
-    y[:6] = [0, 0, 1, 1, 2, 2]
-    composition = compose(unbraid.decompose(network, (x, y)))
+    parts, x, _ = strangers.numbered()
+    composition = compose(parts)
     named = [*composition.predict(x[:150]).tolist(), *["other"] * 50]
     found = [evaluate(composition, (x, each), unknown="other").unknown for each in (named, np.asarray(named, object))]
     assert found[0] == found[1]

@@ -73,6 +73,8 @@ def test_fused_and_trained_modules_keep_their_evidence(mixed, tmp_path):
     mixed.fuse().save(tmp_path / "fused")
     fused = unbraid.load_composition(tmp_path / "fused")
     assert fused.uses_domain
+    winners = mixed.predict_index(TEXTS)
+    np.testing.assert_allclose(fused.typicality(TEXTS, winners), mixed.typicality(TEXTS, winners), rtol=1e-6)
     assert fused.unfuse().uses_domain
     trained = compose(strangers.parts("travel"))
     with torch.no_grad():

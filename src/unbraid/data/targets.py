@@ -5,6 +5,7 @@ Shapes: N examples, T timesteps, C classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from unbraid.data.arrays import as_array
 from unbraid.errors import DataError, quoted, unknown_label
 
 Label = str | int
+_WHOLE = re.compile(r"-?[0-9]{1,18}")  # fits into 64 bits
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def written_label(text: str, labels: Sequence[Label]) -> Label:
         (9, '9', 'other')
     """
     numbers = all(isinstance(label, int) for label in labels)
-    return int(text) if numbers and text.lstrip("-").isdecimal() and text.isascii() else text
+    return int(text) if numbers and _WHOLE.fullmatch(text) else text
 
 
 def label_indices(wanted: Iterable[Label], labels: Sequence[Label], where: str) -> list[int]:
