@@ -99,7 +99,16 @@ def _statistic(
 
 
 def _in_pieces(values: np.ndarray, rows: np.ndarray, statistic: Statistic) -> np.ndarray:
-    """Compute the statistic of the examples ``rows`` from values (U, ...), (U, ...) without the examples."""
+    """Compute the statistic over the examples ``rows``, a few columns at a time.
+
+    Args:
+        values: recorded values, (U, R) or (U, T, R), U >= 1.
+        rows: indices of the examples, ascending.
+        statistic: maps the values of some columns at these examples to one number for each row.
+
+    Returns:
+        what ``statistic`` returns, for all U columns.
+    """
     pieces = min(max(values[..., 0].size * len(rows) // CACHED, 1), len(values))
     return np.concatenate([statistic(_taken(own, rows)) for own in np.array_split(values, pieces)])
 
